@@ -1,0 +1,2 @@
+// Command signedapproval is a merge gate for Bitbucket Cloud.
+package main
