@@ -1,0 +1,489 @@
+-- +goose Up
+
+-- Two roles stand behind the product. The owner (whoever runs this migration) owns the tables and
+-- serves migrations only. signedapproval_app is what the server's login is a member of: it owns
+-- nothing and cannot bypass row-level security.
+-- +goose StatementBegin
+do $$
+begin
+  if not exists (select from pg_roles where rolname = 'signedapproval_app') then
+    create role signedapproval_app nologin nobypassrls;
+  end if;
+exception when duplicate_object or unique_violation then
+  null; -- a migration of another database of this cluster was faster
+end $$;
+-- +goose StatementEnd
+
+-- ---------------------------------------------------------------------------------------------
+-- Tenant tables. Each carries workspace_id first in its keys; row-level security is on and forced.
+-- A transaction names its workspace with set_config('app.workspace', $1, true); without it every
+-- statement on these tables is an error, not an empty answer.
+
+create table signedapproval_workspaces (
+  workspace_id  uuid primary key,             -- the Bitbucket workspace UUID
+  slug          text not null,
+  name          text not null,
+  genesis_salt  bytea not null,               -- 32 random bytes: salt of the chain ids of this workspace
+  created_at    timestamptz not null default now()
+);
+
+create table signedapproval_bitbucket_connections (
+  workspace_id           uuid primary key references signedapproval_workspaces,
+  state                  text not null check (state in ('ACTIVE', 'NEEDS_RECONNECTING', 'DISCONNECTED')),
+  state_reason           text not null default '',
+  connected_by           uuid not null,        -- person
+  account_id             text not null,        -- the Bitbucket account whose grant this is: author of our statuses
+  account_uuid           uuid not null,
+  account_name           text not null,
+  scopes                 text[] not null,
+  access_token           bytea,                -- sealed; null once disconnected
+  refresh_token          bytea,                -- sealed
+  previous_refresh_token bytea,                -- sealed; kept for one retry, refresh tokens rotate
+  access_expires_at      timestamptz,
+  generation             bigint not null default 1, -- moves with each stored pair of tokens
+  connected_at           timestamptz not null default now(),
+  refreshed_at           timestamptz not null default now()
+);
+
+create table signedapproval_policy_versions (
+  workspace_id   uuid not null references signedapproval_workspaces,
+  id             uuid not null default gen_random_uuid(),
+  repository_id  uuid not null,
+  version        integer not null,
+  document       bytea not null,               -- RFC 8785 bytes; immutable
+  digest         text not null,                -- lower-case hex SHA-256 of document
+  created_by     uuid not null,                -- person
+  created_via    text not null,                -- 'session' or 'token:<id>'
+  created_at     timestamptz not null default now(),
+  primary key (workspace_id, id),
+  unique (workspace_id, repository_id, version)
+);
+
+create table signedapproval_bitbucket_repo_configs (
+  workspace_id      uuid not null references signedapproval_workspaces,
+  repository_id     uuid not null,             -- the Bitbucket repository UUID
+  slug              text not null,
+  full_name         text not null,             -- display only: names change, ids do not
+  name              text not null,
+  policy_version_id uuid not null,
+  hook_id           uuid not null,             -- our id of the webhook endpoint
+  state             text not null check (state in ('ACTIVE', 'ATTENTION')),
+  attention         text not null default '',  -- why ATTENTION: a sentence for the administrator
+  created_at        timestamptz not null default now(),
+  updated_at        timestamptz not null default now(),
+  reconciled_at     timestamptz,
+  reconcile_seconds integer,                   -- the interval the reconciler currently keeps
+  primary key (workspace_id, repository_id),
+  foreign key (workspace_id, policy_version_id) references signedapproval_policy_versions (workspace_id, id)
+);
+
+create table signedapproval_pull_requests (
+  workspace_id         uuid not null,
+  id                   uuid not null default gen_random_uuid(),
+  repository_id        uuid not null,
+  number               bigint not null,
+  title                text not null,
+  state                text not null check (state in ('OPEN', 'MERGED', 'DECLINED', 'SUPERSEDED', 'GONE')),
+  draft                boolean not null,
+  author_account_id    text not null,          -- '' where Bitbucket names none
+  author_name          text not null,
+  source_repository_id uuid,                   -- null: the fork is gone
+  source_branch        text not null,
+  head_commit          text not null check (head_commit ~ '^[0-9a-f]{40}$'),
+  destination_branch   text not null,
+  destination_commit   text not null check (destination_commit ~ '^[0-9a-f]{40}$'),
+  status_key           text not null unique,   -- unguessable, stable, at most 40 characters
+  chain_id             text not null,
+  chain_sequence       bigint not null default 0, -- of the last leaf; 0 = no leaf yet
+  chain_leaf           text not null default '',  -- hex hash of the last leaf
+  version              bigint not null default 1, -- moves with every change a screen may show
+  synced_at            timestamptz not null default now(),
+  created_at           timestamptz not null default now(),
+  primary key (workspace_id, id),
+  unique (workspace_id, repository_id, number)
+  -- No reference to the configuration: what was decided outlives it.
+);
+
+create table signedapproval_approval_requests (
+  workspace_id       uuid not null,
+  id                 uuid not null default gen_random_uuid(),
+  pull_request_id    uuid not null,
+  round              integer not null,         -- 1, 2, … within the pull request
+  head_commit        text not null check (head_commit ~ '^[0-9a-f]{40}$'),
+  destination_branch text not null,
+  policy_version_id  uuid not null,
+  rule               bytea not null,           -- RFC 8785 bytes of the rule
+  rule_digest        text not null,
+  state              text not null check (state in ('PENDING', 'APPROVED', 'REJECTED', 'EXPIRED', 'SUPERSEDED', 'CANCELLED', 'OVERRIDDEN')),
+  sentence           text not null,
+  verdict            jsonb not null,           -- the tally as last computed, for display
+  facts              jsonb not null default '{}', -- the facts it was computed from
+  requested_at       timestamptz not null default now(),
+  expires_at         timestamptz not null,
+  decided_at         timestamptz,              -- when it last became APPROVED or REJECTED
+  closed_at          timestamptz,              -- SUPERSEDED or CANCELLED
+  primary key (workspace_id, id),
+  unique (workspace_id, pull_request_id, round),
+  foreign key (workspace_id, pull_request_id) references signedapproval_pull_requests (workspace_id, id)
+);
+-- At most one request of a pull request is alive.
+create unique index on signedapproval_approval_requests (workspace_id, pull_request_id)
+  where state in ('PENDING', 'APPROVED', 'REJECTED', 'EXPIRED', 'OVERRIDDEN');
+create index on signedapproval_approval_requests (workspace_id, state, requested_at desc, id);
+
+create table signedapproval_decisions (
+  workspace_id       uuid not null,
+  id                 uuid not null default gen_random_uuid(),
+  pull_request_id    uuid not null,
+  request_id         uuid not null,
+  person_id          uuid not null,
+  account_id         text not null,
+  name               text not null,
+  action             text not null check (action in ('APPROVE', 'REJECT', 'WITHDRAW')),
+  head_commit        text not null,
+  destination_branch text not null,
+  rule_digest        text not null,
+  sequence           bigint not null,          -- the chain sequence of its leaf
+  statement          bytea not null,           -- the very bytes that were signed
+  assertion          bytea not null,           -- the whole assertion, JSON
+  openings           bytea not null,           -- the commitments' openings, JSON
+  comment            text not null default '',
+  leaf_hash          text not null,
+  decided_at         timestamptz not null default now(),
+  primary key (workspace_id, id),
+  unique (workspace_id, pull_request_id, sequence),
+  foreign key (workspace_id, request_id) references signedapproval_approval_requests (workspace_id, id)
+);
+
+create table signedapproval_bitbucket_commit_statuses (
+  workspace_id    uuid not null,
+  pull_request_id uuid not null,
+  commit          text not null check (commit ~ '^[0-9a-f]{40}$'),
+  repository_id   uuid not null,
+  request_id      uuid not null,
+  key             text not null,
+  refname         text not null,
+  state           text not null check (state in ('INPROGRESS', 'SUCCESSFUL', 'FAILED', 'STOPPED')),
+  description     text not null,
+  url             text not null,
+  owed_version    bigint not null default 1,   -- moves when state, description or link change
+  paid_version    bigint not null default 0,   -- what Bitbucket has confirmed
+  paid_at         timestamptz,
+  problem         text not null default '',    -- why it could not be written, for the administrator
+  primary key (workspace_id, pull_request_id, commit),
+  foreign key (workspace_id, pull_request_id) references signedapproval_pull_requests (workspace_id, id)
+);
+
+create table signedapproval_merge_intents (
+  workspace_id    uuid not null,
+  pull_request_id uuid not null,
+  head_commit     text not null,
+  request_id      uuid not null,
+  strategy        text not null,
+  state           text not null check (state in ('PLANNED', 'CALLING', 'MERGED', 'REFUSED')),
+  task_id         text not null default '',    -- Bitbucket's merge task while it runs
+  sentence        text not null default '',    -- the outcome, for people
+  merge_commit    text not null default '',
+  created_at      timestamptz not null default now(),
+  updated_at      timestamptz not null default now(),
+  primary key (workspace_id, pull_request_id, head_commit),
+  foreign key (workspace_id, pull_request_id) references signedapproval_pull_requests (workspace_id, id)
+);
+
+-- Who may do what on a repository, as Bitbucket said; believed for at most five minutes.
+create table signedapproval_repository_people (
+  workspace_id  uuid not null,
+  repository_id uuid not null,
+  account_id    text not null,
+  account_uuid  uuid,
+  name          text not null,
+  permission    text not null check (permission in ('none', 'read', 'write', 'admin')),
+  fetched_at    timestamptz not null default now(),
+  primary key (workspace_id, repository_id, account_id)
+);
+create table signedapproval_repository_people_lists (
+  workspace_id  uuid not null,
+  repository_id uuid not null,
+  fetched_at    timestamptz not null,          -- when the whole list was last read
+  primary key (workspace_id, repository_id)
+);
+
+create table signedapproval_alarms (
+  workspace_id    uuid not null,
+  id              uuid not null default gen_random_uuid(),
+  kind            text not null,               -- FOREIGN_STATUS, STATUS_REFUSED, NEEDS_RECONNECTING, HOOK_MISSING, …
+  repository_id   uuid,
+  pull_request_id uuid,
+  subject         text not null,               -- with kind: what an open alarm is about
+  sentence        text not null,
+  opened_at       timestamptz not null default now(),
+  closed_at       timestamptz,
+  primary key (workspace_id, id)
+);
+create unique index on signedapproval_alarms (workspace_id, kind, subject) where closed_at is null;
+
+-- +goose StatementBegin
+do $$
+declare t text;
+begin
+  foreach t in array array['signedapproval_workspaces', 'signedapproval_bitbucket_connections',
+      'signedapproval_policy_versions', 'signedapproval_bitbucket_repo_configs', 'signedapproval_pull_requests',
+      'signedapproval_approval_requests', 'signedapproval_decisions', 'signedapproval_bitbucket_commit_statuses',
+      'signedapproval_merge_intents', 'signedapproval_repository_people', 'signedapproval_repository_people_lists',
+      'signedapproval_alarms'] loop
+    execute format('alter table %I enable row level security', t);
+    execute format('alter table %I force row level security', t);
+    -- No missing_ok: a transaction that named no workspace fails.
+    execute format('create policy tenant on %I to signedapproval_app
+      using (workspace_id = (select current_setting(''app.workspace''))::uuid)
+      with check (workspace_id = (select current_setting(''app.workspace''))::uuid)', t);
+    execute format('grant select, insert, update, delete on %I to signedapproval_app', t);
+  end loop;
+end $$;
+-- +goose StatementEnd
+revoke update, delete on signedapproval_policy_versions, signedapproval_decisions from signedapproval_app;
+
+-- ---------------------------------------------------------------------------------------------
+-- Tenantless tables: no row-level security, each for the reason beside it.
+
+-- People span all their workspaces, and are found by account id before any workspace is known.
+create table signedapproval_people (
+  id              uuid primary key default gen_random_uuid(),
+  account_id      text not null unique,        -- Bitbucket account id
+  account_uuid    uuid not null,
+  name            text not null,
+  salt            bytea not null,              -- 32 random bytes: salt of this person's commitments
+  email           text not null default '',    -- confirmed sign-in address, '' if none
+  created_at      timestamptz not null default now(),
+  signed_in_at    timestamptz not null default now()
+);
+
+-- A session belongs to a person, and is found by its token before anything else is known.
+create table signedapproval_sessions (
+  token_hash   bytea primary key,              -- SHA-256 of the cookie's value
+  person_id    uuid references signedapproval_people,  -- null: not signed in yet
+  created_at   timestamptz not null default now(),
+  seen_at      timestamptz not null default now(),
+  expires_at   timestamptz not null
+);
+
+-- An OAuth round trip starts before a workspace is known.
+create table signedapproval_oauth_states (
+  state_hash    bytea primary key,             -- consumed by the statement that reads it
+  session_hash  bytea not null,
+  purpose       text not null check (purpose in ('CONNECT', 'SIGN_IN')),
+  return_to     text not null,
+  created_at    timestamptz not null default now(),
+  expires_at    timestamptz not null
+);
+
+-- A consent that has not been given to a workspace yet: after it, the administrator picks one.
+create table signedapproval_pending_grants (
+  id                uuid primary key default gen_random_uuid(),
+  person_id         uuid not null references signedapproval_people,
+  account_id        text not null,
+  account_uuid      uuid not null,
+  account_name      text not null,
+  scopes            text[] not null,
+  access_token      bytea not null,            -- sealed
+  refresh_token     bytea not null,            -- sealed
+  access_expires_at timestamptz not null,
+  created_at        timestamptz not null default now(),
+  expires_at        timestamptz not null
+);
+
+-- Keys belong to people.
+create table signedapproval_credentials (
+  id                 bytea primary key,        -- WebAuthn credential id
+  person_id          uuid not null references signedapproval_people,
+  name               text not null,
+  public_key         bytea not null,           -- COSE
+  aaguid             uuid,
+  sign_count         bigint not null,
+  backup_eligible    boolean not null,         -- must never change
+  backup_state       boolean not null,
+  transports         text[] not null default '{}',
+  attestation_object bytea not null,           -- kept whole
+  client_data        bytea not null,
+  created_at         timestamptz not null default now(),
+  last_used_at       timestamptz,
+  revoked_at         timestamptz
+);
+create index on signedapproval_credentials (person_id);
+
+-- A ceremony is found by its challenge; a decision's workspace is inside.
+create table signedapproval_challenges (
+  challenge    bytea primary key,              -- consumed by the statement that reads it
+  kind         text not null check (kind in ('REGISTER', 'DECIDE')),
+  person_id    uuid not null references signedapproval_people,
+  session_hash bytea not null,
+  workspace_id uuid,
+  request_id   uuid,
+  data         bytea not null,                 -- REGISTER: the ceremony's session; DECIDE: the statement and its openings, JSON
+  created_at   timestamptz not null default now(),
+  expires_at   timestamptz not null
+);
+
+-- Found by its hash before the workspace is known.
+create table signedapproval_api_tokens (
+  id           uuid primary key default gen_random_uuid(),
+  workspace_id uuid not null,
+  person_id    uuid not null references signedapproval_people,
+  name         text not null,
+  token_hash   bytea not null unique,
+  prefix       text not null,                  -- the first characters, to recognise it by
+  scopes       text[] not null,
+  created_at   timestamptz not null default now(),
+  expires_at   timestamptz not null,
+  last_used_at timestamptz,
+  revoked_at   timestamptz
+);
+
+-- What a person may do in a workspace, as Bitbucket said; believed for at most five minutes.
+-- Tenantless: it answers "which workspaces has this person?".
+create table signedapproval_memberships (
+  person_id    uuid not null references signedapproval_people,
+  workspace_id uuid not null,
+  role         text not null check (role in ('NONE', 'MEMBER', 'ADMIN')),
+  fetched_at   timestamptz not null default now(),
+  primary key (person_id, workspace_id)
+);
+
+-- Notices belong to people.
+create table signedapproval_notices (
+  id              uuid primary key default gen_random_uuid(),
+  person_id       uuid not null references signedapproval_people,
+  workspace_id    uuid not null,
+  pull_request_id uuid,
+  request_id      uuid,
+  kind            text not null,
+  dedupe_key      text not null unique,
+  title           text not null,
+  sentence        text not null,
+  path            text not null,               -- where it leads, on our origin
+  created_at      timestamptz not null default now(),
+  read_at         timestamptz,
+  mailed_at       timestamptz
+);
+create index on signedapproval_notices (person_id, created_at desc, id);
+
+-- The webhook door finds the secret before it can know the workspace.
+create table signedapproval_hook_endpoints (
+  id            uuid primary key,
+  workspace_id  uuid not null,
+  repository_id uuid not null,
+  secret        bytea not null,                -- sealed
+  hook_uuid     text not null default '',      -- Bitbucket's id of the webhook, '' until made
+  created_at    timestamptz not null default now(),
+  unique (workspace_id, repository_id)
+);
+
+-- Deliveries of all workspaces are committed in one batch.
+create table signedapproval_deliveries (
+  request_uuid  uuid primary key,              -- X-Request-UUID: a repeat is a no-op
+  workspace_id  uuid not null,
+  repository_id uuid not null,
+  event_key     text not null,
+  attempt       integer not null,
+  outcome       text not null check (outcome in ('PARSED', 'UNKNOWN_EVENT', 'UNPARSABLE')),
+  body          bytea not null,                -- zstd of the raw bytes
+  received_at   timestamptz not null default now()
+);
+alter table signedapproval_deliveries alter column body set storage external;
+create index on signedapproval_deliveries (received_at);
+
+-- The ledger of jobs: one row for each thing to look at again. Enqueueing a row that exists moves
+-- its seq; finishing it compares seq, so nothing that came meanwhile is lost. fence and
+-- leased_until are the lease: whoever holds the newest fence may write.
+create table signedapproval_jobs (
+  id             bigint generated always as identity primary key,
+  kind           text not null,
+  key            text not null,
+  workspace_id   uuid,
+  payload        jsonb not null,               -- ids, never facts
+  state          text not null check (state in ('READY', 'DONE', 'DEAD')),
+  seq            bigint not null default 1,
+  run_at         timestamptz not null,
+  attempt        integer not null default 0,   -- failures since the last success
+  fence          bigint not null default 0,
+  holder         uuid,
+  leased_until   timestamptz,
+  dispatched_at  timestamptz,
+  dispatch_epoch bigint,
+  last_error     text not null default '',
+  created_at     timestamptz not null default now(),
+  updated_at     timestamptz not null default now(),
+  unique (kind, key)
+);
+create index on signedapproval_jobs (run_at) where state = 'READY';
+create index on signedapproval_jobs (updated_at) where state = 'DEAD';
+
+-- One row: which life of the Redis queue this is. A lost Redis gets a new number.
+create table signedapproval_queue_epoch (
+  only  boolean primary key default true check (only),
+  epoch bigint not null
+);
+insert into signedapproval_queue_epoch (epoch) values (1);
+
+-- Spent API calls per credential and hour, so that an empty Redis does not mean a full budget.
+create table signedapproval_api_budgets (
+  token_key text not null,
+  hour      timestamptz not null,
+  spent     bigint not null,
+  primary key (token_key, hour)
+);
+
+-- The log is one for all workspaces: that is what makes it a witness.
+create table signedapproval_log_head (
+  only boolean primary key default true check (only),
+  size bigint not null
+);
+insert into signedapproval_log_head (size) values (0);
+create table signedapproval_leaves (
+  index        bigint primary key,             -- 0, 1, 2, … without a gap
+  hash         bytea not null,                 -- RFC 6962 leaf hash of entry
+  entry        bytea not null check (octet_length(entry) <= 65535),
+  workspace_id uuid not null,
+  chain_id     text not null default '',
+  sequence     bigint not null default 0,
+  created_at   timestamptz not null default now()
+);
+create unique index on signedapproval_leaves (chain_id, sequence) where chain_id <> '';
+
+grant select, insert, update, delete on signedapproval_people, signedapproval_sessions, signedapproval_oauth_states,
+  signedapproval_pending_grants, signedapproval_credentials, signedapproval_challenges, signedapproval_api_tokens,
+  signedapproval_memberships, signedapproval_notices, signedapproval_hook_endpoints, signedapproval_deliveries,
+  signedapproval_jobs, signedapproval_api_budgets to signedapproval_app;
+grant select, update on signedapproval_queue_epoch, signedapproval_log_head to signedapproval_app;
+-- Append-only: the application can neither change nor remove a leaf.
+grant select, insert on signedapproval_leaves to signedapproval_app;
+
+-- ---------------------------------------------------------------------------------------------
+-- The one restricted function of the sweep: (workspace, pull request) pairs that owe something
+-- and have no job that would look at them. The ledger is written in the same transaction as its
+-- cause, so this finds nothing unless somebody deleted jobs by hand.
+create policy sweep on signedapproval_pull_requests for select to current_user using (true);
+create policy sweep on signedapproval_approval_requests for select to current_user using (true);
+create policy sweep on signedapproval_bitbucket_commit_statuses for select to current_user using (true);
+-- +goose StatementBegin
+create function signedapproval_unattended(most integer)
+returns table (workspace_id uuid, pull_request_id uuid)
+language sql stable security definer set search_path = pg_catalog, public as $$
+  select p.workspace_id, p.id
+  from signedapproval_pull_requests p
+  where (exists (select from signedapproval_approval_requests r
+                 where r.workspace_id = p.workspace_id and r.pull_request_id = p.id
+                   and r.state = 'PENDING' and r.expires_at < now() - interval '5 seconds')
+      or exists (select from signedapproval_bitbucket_commit_statuses s
+                 where s.workspace_id = p.workspace_id and s.pull_request_id = p.id
+                   and s.owed_version > s.paid_version
+                   and not exists (select from signedapproval_jobs j
+                                   where j.kind = 'status' and j.key = p.id || ':' || s.commit and j.state in ('READY', 'DEAD'))))
+    and not exists (select from signedapproval_jobs j
+                    where j.kind = 'evaluate' and j.key = p.repository_id || ':' || p.number
+                      and (j.state = 'DEAD' or j.state = 'READY' and j.run_at < now() + interval '5 seconds'))
+  limit most
+$$;
+-- +goose StatementEnd
+revoke all on function signedapproval_unattended(integer) from public;
+grant execute on function signedapproval_unattended(integer) to signedapproval_app;

@@ -1,0 +1,159 @@
+// Package store keeps the truth: it is the only package that speaks SQL.
+//
+// Queries on tenant tables are methods of [Tx], which exists only inside [Store.InWorkspace], so a
+// query that forgot its workspace does not compile. Queries on tenantless tables are methods of
+// [Shared], which Tx embeds. Row-level security stands behind both.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// ErrNotFound says that no such row exists, or that it belongs to another workspace: callers
+// cannot tell the two apart, and must not.
+var ErrNotFound = errors.New("store: not found")
+
+// statementTimeout bounds every transaction; a slow database is an error, never a hung caller.
+const statementTimeout = 15 * time.Second
+
+// Store is a pool of connections of the application role. It is safe for concurrent use.
+type Store struct {
+	pool *pgxpool.Pool
+	// Vault seals secrets before they reach a table.
+	Vault *Vault
+	// Ring is called after the commit of a transaction that enqueued jobs. It is best effort: the
+	// sweep finds what it loses. app sets it before the first transaction; nil rings nothing.
+	Ring func(ctx context.Context, rings []Ring)
+	// Changed is called after the commit of a transaction that changed what a screen may show, with
+	// the topics given to [Shared.Touch]. Best effort, set by app; nil tells nobody.
+	Changed func(ctx context.Context, topics []string)
+}
+
+// Open connects to url as the application's login and refuses a login that row-level security
+// would not bind.
+func Open(ctx context.Context, url string, vault *Vault) (*Store, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, errors.New("store: the database URL cannot be parsed") // pgx's error may quote the password
+	}
+	if config.MaxConns < 16 {
+		config.MaxConns = 16
+	}
+	config.ConnConfig.RuntimeParams["timezone"] = "UTC"
+	config.ConnConfig.RuntimeParams["application_name"] = "signedapproval"
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("store: open pool: %w", err)
+	}
+	s := &Store{pool: pool, Vault: vault}
+	if err := s.refuseMightyRole(ctx); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// refuseMightyRole makes a wrong connection string an error at start instead of a silent hole: a
+// superuser, a BYPASSRLS role and the tables' owner would all see every tenant.
+func (s *Store) refuseMightyRole(ctx context.Context) error {
+	var mighty bool
+	err := s.pool.QueryRow(ctx, `
+		select r.rolsuper or r.rolbypassrls or exists (
+			select from pg_class c where c.relname like 'signedapproval\_%' and c.relowner = r.oid)
+		from pg_roles r where r.rolname = current_user`).Scan(&mighty)
+	if err != nil {
+		return fmt.Errorf("store: read the login's rights: %w", err)
+	}
+	if mighty {
+		return errors.New("store: the server's database login must not be a superuser, bypass row-level security or own the tables; connect as a member of signedapproval_app")
+	}
+	return nil
+}
+
+// Close ends all connections.
+func (s *Store) Close() { s.pool.Close() }
+
+// Ping answers whether the database is reachable.
+func (s *Store) Ping(ctx context.Context) error { return s.pool.Ping(ctx) }
+
+// Shared is a transaction as far as tenantless tables are concerned.
+type Shared struct {
+	tx    pgx.Tx
+	vault *Vault
+	rings []Ring
+	touch []string
+}
+
+// Tx is a transaction inside one workspace.
+type Tx struct {
+	*Shared
+	// Workspace is the workspace's UUID, bare and in lower case.
+	Workspace string
+}
+
+// InWorkspace runs fn in a transaction that sees the rows of one workspace. It commits when fn
+// returns nil. fn must not call the network.
+func (s *Store) InWorkspace(ctx context.Context, workspace string, fn func(*Tx) error) error {
+	return s.begin(ctx, func(sh *Shared) error {
+		if _, err := sh.tx.Exec(ctx, `select set_config('app.workspace', $1, true)`, workspace); err != nil {
+			return fmt.Errorf("store: name the workspace: %w", err)
+		}
+		return fn(&Tx{Shared: sh, Workspace: workspace})
+	})
+}
+
+// Outside runs fn in a transaction that sees tenantless tables only.
+func (s *Store) Outside(ctx context.Context, fn func(*Shared) error) error {
+	return s.begin(ctx, fn)
+}
+
+func (s *Store) begin(ctx context.Context, fn func(*Shared) error) error {
+	bounded, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
+	sh := &Shared{vault: s.Vault}
+	err := pgx.BeginFunc(bounded, s.pool, func(tx pgx.Tx) error {
+		sh.tx = tx
+		return fn(sh)
+	})
+	if err != nil {
+		return err
+	}
+	if len(sh.rings) > 0 && s.Ring != nil {
+		s.Ring(context.WithoutCancel(ctx), sh.rings)
+	}
+	if len(sh.touch) > 0 && s.Changed != nil {
+		s.Changed(context.WithoutCancel(ctx), sh.touch)
+	}
+	return nil
+}
+
+// Touch names a topic whose screens should look again once this transaction is committed.
+func (sh *Shared) Touch(topic string) { sh.touch = append(sh.touch, topic) }
+
+// Now is the transaction's time by the database's clock: the only clock that decides anything.
+func (sh *Shared) Now(ctx context.Context) (time.Time, error) {
+	var now time.Time
+	err := sh.tx.QueryRow(ctx, `select now()`).Scan(&now)
+	return now.UTC(), err
+}
+
+// one turns "no rows" into ErrNotFound.
+func one(err error) error {
+	if errors.Is(err, pgx.ErrNoRows) {
+		return ErrNotFound
+	}
+	return err
+}
+
+// violates tells whether err is the violation of a unique constraint.
+func violates(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.Code == "23505"
+}
