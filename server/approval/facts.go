@@ -1,0 +1,80 @@
+package approval
+
+import "time"
+
+// Person is somebody who appears in a tally.
+type Person struct {
+	// ID is our id of the person; empty for an account that never signed in here.
+	ID string `json:"id,omitempty"`
+	// AccountID is the Bitbucket account id.
+	AccountID string `json:"accountId"`
+	// Name is the display name at the time; only shown, never compared.
+	Name string `json:"name,omitempty"`
+}
+
+// Facts is everything that a tally looks at.
+type Facts struct {
+	// Now is the time of the decision, read once by the caller.
+	Now time.Time `json:"now"`
+	// Request is what the approvals have to be about.
+	Request RequestFacts `json:"request"`
+	// Author is the account id of the pull request's author; empty when
+	// Bitbucket no longer knows the account.
+	Author string `json:"author,omitempty"`
+	// Writers are those with write permission on the repository. It is read
+	// only when the rule's [Needs] ask for it.
+	Writers []Person `json:"writers,omitempty"`
+	// People gives names to accounts, for the sentences only.
+	People []Person `json:"people,omitempty"`
+	// Decisions on the pull request in any order. Decisions on other commits
+	// may be among them and have no effect.
+	Decisions []Decision `json:"decisions,omitempty"`
+}
+
+// RequestFacts identifies one approval request: one pull request's head commit,
+// destination branch and rule.
+type RequestFacts struct {
+	// ID is our id of the request.
+	ID string `json:"id"`
+	// HeadCommit is the full hash of the source branch's commit, 40 hexadecimal digits.
+	HeadCommit string `json:"headCommit"`
+	// DestinationBranch is the branch to be merged into.
+	DestinationBranch string `json:"destinationBranch"`
+	// RuleDigest is [Rule.Digest] of the rule that applies.
+	RuleDigest Digest `json:"ruleDigest"`
+	// ExpiresAt is when the request ends without an answer.
+	ExpiresAt time.Time `json:"expiresAt"`
+}
+
+// Action is what a decision does.
+type Action string
+
+// The three actions.
+const (
+	Approve  Action = "APPROVE"
+	Reject   Action = "REJECT"
+	Withdraw Action = "WITHDRAW"
+)
+
+// Decision is one signed act of one person.
+type Decision struct {
+	// ID is our id of the decision.
+	ID string `json:"id"`
+	// RequestID is the request that the person was shown.
+	RequestID string `json:"requestId"`
+	// PersonID and AccountID both identify the person: whoever shares either
+	// is the same approver, however many keys they have.
+	PersonID  string `json:"personId"`
+	AccountID string `json:"accountId"`
+	// Name is the person's display name at the time.
+	Name string `json:"name,omitempty"`
+	// Action is APPROVE, REJECT or WITHDRAW.
+	Action Action `json:"action"`
+	// HeadCommit, DestinationBranch and RuleDigest are what was signed.
+	HeadCommit        string `json:"headCommit"`
+	DestinationBranch string `json:"destinationBranch"`
+	RuleDigest        Digest `json:"ruleDigest"`
+	// Sequence orders the decisions of a pull request: the position of the
+	// decision's leaf in the pull request's chain.
+	Sequence int64 `json:"sequence"`
+}

@@ -1,0 +1,245 @@
+package approval
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Tally decides. It never fails: facts that are missing or contradict each
+// other count against approval.
+//
+// The semantics, which an evidence verifier repeats:
+//
+//  1. Only decisions on the request's head commit are looked at.
+//  2. A rejection blocks, whichever request, rule version or destination it was
+//     signed under and whoever gave it, until the same person later withdraws,
+//     or approves this very request.
+//  3. An approval stands until somebody with the same person id or the same
+//     account id later rejects or withdraws. It counts for a requirement when it
+//     was signed for this request, destination branch and rule, its account is
+//     in the requirement's set, and it is not the author's unless the rule
+//     allows that.
+//  4. People who share a person id or an account id count once.
+//  5. The state is REJECTED if a rejection stands, else APPROVED if every
+//     requirement is met, else EXPIRED if the time is up, else PENDING.
+func Tally(rule Rule, f Facts) Verdict {
+	t := tally{rule: rule, facts: f, names: map[string]string{}}
+	t.readDecisions()
+	t.readNames()
+
+	v := Verdict{State: Pending, Requirements: []RequirementVerdict{}, Rejections: t.rejections()}
+	met := len(rule.Requirements) > 0
+	for _, q := range rule.Requirements {
+		r := t.requirement(q)
+		met = met && r.Met()
+		v.Requirements = append(v.Requirements, r)
+	}
+	switch {
+	case len(v.Rejections) > 0:
+		v.State = Rejected
+	case met:
+		v.State = Approved
+	case !f.Now.Before(f.Request.ExpiresAt):
+		v.State = Expired
+	}
+	v.Sentence = v.sentence()
+	return v
+}
+
+// tally is one run of [Tally].
+type tally struct {
+	rule      Rule
+	facts     Facts
+	decisions []Decision        // on the head commit, each once, in order
+	names     map[string]string // by account id
+}
+
+func (t *tally) readDecisions() {
+	for _, d := range t.facts.Decisions {
+		if d.HeadCommit == t.facts.Request.HeadCommit {
+			t.decisions = append(t.decisions, d)
+		}
+	}
+	slices.SortFunc(t.decisions, func(a, b Decision) int {
+		return cmp.Or(
+			cmp.Compare(a.Sequence, b.Sequence),
+			cmp.Compare(a.AccountID, b.AccountID), cmp.Compare(a.PersonID, b.PersonID),
+			cmp.Compare(a.Action, b.Action), cmp.Compare(a.ID, b.ID),
+			cmp.Compare(a.RequestID, b.RequestID), cmp.Compare(a.DestinationBranch, b.DestinationBranch),
+			cmp.Compare(a.RuleDigest, b.RuleDigest), cmp.Compare(a.Name, b.Name),
+		)
+	})
+	t.decisions = slices.Compact(t.decisions)
+}
+
+// readNames prefers the names that were asked for now over those of the time
+// of a decision, and takes the least of two names so that order has no say.
+func (t *tally) readNames() {
+	learn := func(account, name string) {
+		if name != "" && (t.names[account] == "" || name < t.names[account]) {
+			t.names[account] = name
+		}
+	}
+	for _, p := range t.facts.People {
+		learn(p.AccountID, p.Name)
+	}
+	settled := make(map[string]bool, len(t.names))
+	for account := range t.names {
+		settled[account] = true
+	}
+	for _, d := range t.decisions {
+		if !settled[d.AccountID] {
+			learn(d.AccountID, d.Name)
+		}
+	}
+	if t.rule.Needs().Writers {
+		for _, w := range t.facts.Writers {
+			if !settled[w.AccountID] {
+				learn(w.AccountID, w.Name)
+			}
+		}
+	}
+}
+
+func (t *tally) person(personID, account string) Person {
+	return Person{ID: personID, AccountID: account, Name: t.names[account]}
+}
+
+// rejections returns the people whose rejection stands.
+func (t *tally) rejections() []Person {
+	people := []Person{}
+	for _, d := range t.decisions {
+		if d.Action == Reject && !t.cleared(d) && !among(people, d.PersonID, d.AccountID) {
+			people = append(people, t.person(d.PersonID, d.AccountID))
+		}
+	}
+	return people
+}
+
+func (t *tally) cleared(rejection Decision) bool {
+	return slices.ContainsFunc(t.decisions, func(d Decision) bool {
+		return d.Sequence > rejection.Sequence &&
+			d.PersonID == rejection.PersonID && d.AccountID == rejection.AccountID &&
+			(d.Action == Withdraw || d.Action == Approve && t.unbound(d) == "")
+	})
+}
+
+// void reports whether an approval no longer stands.
+func (t *tally) void(approval Decision) bool {
+	return slices.ContainsFunc(t.decisions, func(d Decision) bool {
+		return d.Sequence >= approval.Sequence && d.Action != Approve &&
+			(d.PersonID == approval.PersonID || d.AccountID == approval.AccountID)
+	})
+}
+
+// unbound says why a decision is not about this request, or nothing.
+func (t *tally) unbound(d Decision) Reason {
+	request := t.facts.Request
+	switch {
+	case d.DestinationBranch != request.DestinationBranch:
+		return OtherDestination
+	case d.RuleDigest != request.RuleDigest:
+		return OtherRule
+	case d.RequestID != request.ID:
+		return OtherRequest
+	}
+	return ""
+}
+
+func (t *tally) requirement(q Requirement) RequirementVerdict {
+	v := RequirementVerdict{
+		Name: q.Name, Quorum: q.Quorum,
+		Counted: []Person{}, CanStillApprove: []Person{}, Ignored: []Ignored{},
+	}
+	set := t.set(q)
+	inSet := func(account string) bool {
+		return slices.ContainsFunc(set, func(p Person) bool { return p.AccountID == account })
+	}
+	isAuthor := func(account string) bool { return account == t.facts.Author && !t.rule.AuthorMayApprove }
+
+	var ignored []Ignored
+	for _, d := range t.decisions {
+		if d.Action != Approve || t.void(d) {
+			continue
+		}
+		reason := t.unbound(d)
+		switch {
+		case reason != "":
+		case isAuthor(d.AccountID):
+			reason = IsAuthor
+		case !inSet(d.AccountID):
+			reason = NotAnApprover
+		case among(v.Counted, d.PersonID, d.AccountID):
+			reason = SamePerson
+		default:
+			v.Counted = append(v.Counted, t.person(d.PersonID, d.AccountID))
+			continue
+		}
+		ignored = append(ignored, Ignored{Person: t.person(d.PersonID, d.AccountID), Reason: reason})
+	}
+	v.Ignored = explain(ignored, v.Counted)
+	v.Missing = max(q.Quorum-len(v.Counted), 0)
+
+	rejecting := t.rejections()
+	for _, p := range set {
+		if !isAuthor(p.AccountID) && !among(v.Counted, p.ID, p.AccountID) && !among(rejecting, p.ID, p.AccountID) {
+			v.CanStillApprove = append(v.CanStillApprove, p)
+		}
+	}
+	return v
+}
+
+// set returns the people of a requirement's set, each once, by name.
+func (t *tally) set(q Requirement) []Person {
+	byAccount := map[string]Person{}
+	add := func(id, account string) {
+		if known, ok := byAccount[account]; !ok || known.ID < id {
+			byAccount[account] = t.person(id, account)
+		}
+	}
+	if q.Approvers.Everyone {
+		for _, w := range t.facts.Writers {
+			add(w.ID, w.AccountID)
+		}
+	}
+	for _, account := range q.Approvers.Accounts {
+		add("", account)
+		for _, p := range t.facts.People {
+			if p.AccountID == account {
+				add(p.ID, account)
+			}
+		}
+	}
+	people := make([]Person, 0, len(byAccount))
+	for _, p := range byAccount {
+		people = append(people, p)
+	}
+	slices.SortFunc(people, func(a, b Person) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.AccountID, b.AccountID))
+	})
+	return people
+}
+
+// among reports whether one of the people shares the person id or the account id.
+func among(people []Person, personID, account string) bool {
+	return slices.ContainsFunc(people, func(p Person) bool {
+		return p.AccountID == account || p.ID == personID && personID != ""
+	})
+}
+
+// explain keeps, for each person who is not counted, the last approval that
+// was ignored, and says why. A counted person's older approvals are nobody's
+// concern, unless a second account tried to count again.
+func explain(ignored []Ignored, counted []Person) []Ignored {
+	kept := []Ignored{}
+	for i, g := range ignored {
+		later := slices.ContainsFunc(ignored[i+1:], func(h Ignored) bool { return h.Person.AccountID == g.Person.AccountID })
+		settled := slices.ContainsFunc(counted, func(p Person) bool { return p.AccountID == g.Person.AccountID })
+		if later || settled {
+			continue
+		}
+		g.Sentence = g.sentence()
+		kept = append(kept, g)
+	}
+	return kept
+}
