@@ -1,0 +1,7 @@
+export function Dashboard() {
+  return (
+    <main>
+      <h1>SignedApproval</h1>
+    </main>
+  );
+}
