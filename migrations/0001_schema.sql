@@ -91,7 +91,6 @@ create table signedapproval_pull_requests (
   source_branch        text not null,
   head_commit          text not null check (head_commit ~ '^[0-9a-f]{40}$'),
   destination_branch   text not null,
-  destination_commit   text not null check (destination_commit ~ '^[0-9a-f]{40}$'),
   status_key           text not null unique,   -- unguessable, stable, at most 40 characters
   chain_id             text not null,
   chain_sequence       bigint not null default 0, -- of the last leaf; 0 = no leaf yet

@@ -1,0 +1,114 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// CommitStatus is the build status that Bitbucket should show on one commit of a pull request.
+// It is owed while OwedVersion is above PaidVersion.
+type CommitStatus struct {
+	PullRequestID string
+	Commit        string
+	RepositoryID  string
+	RequestID     string
+	Key           string
+	RefName       string
+	State         string // INPROGRESS, SUCCESSFUL, FAILED, STOPPED
+	Description   string
+	URL           string
+	OwedVersion   int64
+	PaidVersion   int64
+	PaidAt        *time.Time
+	Problem       string
+}
+
+// Paid tells whether Bitbucket has confirmed exactly this status.
+func (s CommitStatus) Paid() bool { return s.PaidVersion >= s.OwedVersion }
+
+const statusColumns = `pull_request_id, commit, repository_id, request_id, key, refname, state, description, url,
+	owed_version, paid_version, paid_at, problem`
+
+// OweStatus sets what Bitbucket should show. It answers whether anything is owed now that was not
+// before; the caller then enqueues the job that pays. The caller holds the pull request's lock.
+func (tx *Tx) OweStatus(ctx context.Context, s CommitStatus) (bool, error) {
+	tag, err := tx.tx.Exec(ctx, `
+		insert into signedapproval_bitbucket_commit_statuses as old (workspace_id, pull_request_id, commit, repository_id,
+			request_id, key, refname, state, description, url)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+		on conflict (workspace_id, pull_request_id, commit) do update
+			set request_id = excluded.request_id, refname = excluded.refname, state = excluded.state,
+				description = excluded.description, url = excluded.url, owed_version = old.owed_version + 1
+			where (old.refname, old.state, old.description, old.url)
+				is distinct from (excluded.refname, excluded.state, excluded.description, excluded.url)`,
+		tx.Workspace, s.PullRequestID, s.Commit, s.RepositoryID, s.RequestID, s.Key, s.RefName, s.State, s.Description, s.URL)
+	if err != nil {
+		return false, fmt.Errorf("store: owe status: %w", err)
+	}
+	return tag.RowsAffected() > 0, nil
+}
+
+// OweStatusAgain makes a paid status owed once more: somebody else has overwritten it.
+func (tx *Tx) OweStatusAgain(ctx context.Context, pullRequestID, commit string) error {
+	_, err := tx.tx.Exec(ctx, `
+		update signedapproval_bitbucket_commit_statuses set owed_version = owed_version + 1
+		where workspace_id = $1 and pull_request_id = $2 and commit = $3 and paid_version = owed_version`,
+		tx.Workspace, pullRequestID, commit)
+	if err != nil {
+		return fmt.Errorf("store: owe status again: %w", err)
+	}
+	return nil
+}
+
+// Status reads the status of one commit of a pull request.
+func (tx *Tx) Status(ctx context.Context, pullRequestID, commit string) (CommitStatus, error) {
+	list, err := tx.statuses(ctx, `pull_request_id = $2 and commit = $3`, pullRequestID, commit)
+	if err == nil && len(list) == 0 {
+		return CommitStatus{}, ErrNotFound
+	}
+	if err != nil {
+		return CommitStatus{}, err
+	}
+	return list[0], nil
+}
+
+// UnpaidStatuses lists what is owed on the pull requests of a repository, "" for all of the workspace.
+func (tx *Tx) UnpaidStatuses(ctx context.Context, repositoryID string) ([]CommitStatus, error) {
+	return tx.statuses(ctx, `owed_version > paid_version and ($2 = '' or repository_id = nullif($2, '')::uuid)`, repositoryID)
+}
+
+// PayStatus records that Bitbucket confirmed version, and that nothing stands in the way. A later
+// version stays owed.
+func (tx *Tx) PayStatus(ctx context.Context, pullRequestID, commit string, version int64) error {
+	_, err := tx.tx.Exec(ctx, `
+		update signedapproval_bitbucket_commit_statuses set paid_version = $4, paid_at = now(), problem = ''
+		where workspace_id = $1 and pull_request_id = $2 and commit = $3 and paid_version < $4 and owed_version >= $4`,
+		tx.Workspace, pullRequestID, commit, version)
+	if err != nil {
+		return fmt.Errorf("store: pay status: %w", err)
+	}
+	return nil
+}
+
+// SetStatusProblem records why a status cannot be written.
+func (tx *Tx) SetStatusProblem(ctx context.Context, pullRequestID, commit, problem string) error {
+	_, err := tx.tx.Exec(ctx, `
+		update signedapproval_bitbucket_commit_statuses set problem = $4
+		where workspace_id = $1 and pull_request_id = $2 and commit = $3`, tx.Workspace, pullRequestID, commit, problem)
+	if err != nil {
+		return fmt.Errorf("store: record status problem: %w", err)
+	}
+	return nil
+}
+
+func (tx *Tx) statuses(ctx context.Context, where string, args ...any) ([]CommitStatus, error) {
+	rows, err := tx.tx.Query(ctx, `select `+statusColumns+` from signedapproval_bitbucket_commit_statuses
+		where workspace_id = $1 and `+where, append([]any{tx.Workspace}, args...)...)
+	if err != nil {
+		return nil, fmt.Errorf("store: read statuses: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[CommitStatus])
+}

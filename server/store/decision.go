@@ -1,0 +1,85 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Decision is one signed act of one person. The application can neither change nor delete one.
+type Decision struct {
+	ID                string
+	PullRequestID     string
+	RequestID         string
+	PersonID          string
+	AccountID         string
+	Name              string
+	Action            string // APPROVE, REJECT, WITHDRAW
+	HeadCommit        string
+	DestinationBranch string
+	RuleDigest        string
+	Sequence          int64  // of its leaf in the pull request's chain
+	Statement         []byte // the very bytes that were signed
+	Assertion         []byte // the whole assertion, JSON
+	Openings          []byte // what the statement's commitments hide, JSON
+	Comment           string
+	LeafHash          string // hex
+	DecidedAt         time.Time
+}
+
+const decisionColumns = `id, pull_request_id, request_id, person_id, account_id, name, action, head_commit,
+	destination_branch, rule_digest, sequence, statement, assertion, openings, comment, leaf_hash, decided_at`
+
+// InsertDecision stores a verified decision. The caller holds the pull request's lock.
+func (tx *Tx) InsertDecision(ctx context.Context, d Decision) (Decision, error) {
+	rows, err := tx.tx.Query(ctx, `
+		insert into signedapproval_decisions (workspace_id, id, pull_request_id, request_id, person_id, account_id, name,
+			action, head_commit, destination_branch, rule_digest, sequence, statement, assertion, openings, comment, leaf_hash)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+		returning `+decisionColumns,
+		tx.Workspace, d.ID, d.PullRequestID, d.RequestID, d.PersonID, d.AccountID, d.Name, d.Action, d.HeadCommit,
+		d.DestinationBranch, d.RuleDigest, d.Sequence, d.Statement, d.Assertion, d.Openings, d.Comment, d.LeafHash)
+	if err != nil {
+		return Decision{}, fmt.Errorf("store: insert decision: %w", err)
+	}
+	return pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[Decision])
+}
+
+// Decision reads a decision by its id.
+func (tx *Tx) Decision(ctx context.Context, id string) (Decision, error) {
+	list, err := tx.decisions(ctx, `id = $2`, id)
+	if err == nil && len(list) == 0 {
+		return Decision{}, ErrNotFound
+	}
+	if err != nil {
+		return Decision{}, err
+	}
+	return list[0], nil
+}
+
+// Decisions lists all decisions of a pull request in the order of its chain.
+func (tx *Tx) Decisions(ctx context.Context, pullRequestID string) ([]Decision, error) {
+	return tx.decisions(ctx, `pull_request_id = $2`, pullRequestID)
+}
+
+// DecisionsOn lists the decisions about one commit of a pull request, whatever request they were
+// given to, in the order of its chain: what a tally looks at.
+func (tx *Tx) DecisionsOn(ctx context.Context, pullRequestID, headCommit string) ([]Decision, error) {
+	return tx.decisions(ctx, `pull_request_id = $2 and head_commit = $3`, pullRequestID, headCommit)
+}
+
+// DecisionsOfRequests lists the decisions of several requests at once, in the order of their chains.
+func (tx *Tx) DecisionsOfRequests(ctx context.Context, requestIDs []string) ([]Decision, error) {
+	return tx.decisions(ctx, `request_id = any($2::uuid[])`, requestIDs)
+}
+
+func (tx *Tx) decisions(ctx context.Context, where string, args ...any) ([]Decision, error) {
+	rows, err := tx.tx.Query(ctx, `select `+decisionColumns+` from signedapproval_decisions
+		where workspace_id = $1 and `+where+` order by pull_request_id, sequence`, append([]any{tx.Workspace}, args...)...)
+	if err != nil {
+		return nil, fmt.Errorf("store: read decisions: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[Decision])
+}

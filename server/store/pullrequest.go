@@ -1,0 +1,146 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// PullRequest is a pull request of a gated repository, as it was last read from Bitbucket.
+type PullRequest struct {
+	ID                 string
+	RepositoryID       string
+	Number             int64
+	Title              string
+	State              string // OPEN, MERGED, DECLINED, SUPERSEDED, GONE
+	Draft              bool
+	AuthorAccountID    string // "" where Bitbucket names nobody
+	AuthorName         string
+	SourceRepositoryID *string // nil: the fork is gone
+	SourceBranch       string
+	HeadCommit         string // 40 hex digits
+	DestinationBranch  string
+	StatusKey          string
+	ChainID            string
+	ChainSequence      int64  // of the last leaf; 0 before the first
+	ChainLeaf          string // hex hash of the last leaf; "" before the first
+	Version            int64  // moves with every change a screen may show
+	SyncedAt           time.Time
+	CreatedAt          time.Time
+}
+
+// Cursor is the place of p in a list ordered by newest first.
+func (p PullRequest) Cursor() string { return cursor(p.CreatedAt, p.ID) }
+
+const pullRequestColumns = `id, repository_id, number, title, state, draft, author_account_id, author_name,
+	source_repository_id, source_branch, head_commit, destination_branch, status_key, chain_id, chain_sequence,
+	chain_leaf, version, synced_at, created_at`
+
+// LockPullRequest reads a pull request and keeps every other writer of it waiting until this
+// transaction ends. It is the first statement of whatever changes the request, the decisions, the
+// chain or the owed status of a pull request: that is what makes a verdict one moment's truth.
+func (tx *Tx) LockPullRequest(ctx context.Context, repositoryID string, number int64) (PullRequest, error) {
+	return tx.pullRequest(ctx, `repository_id = $2 and number = $3 for update`, repositoryID, number)
+}
+
+// LockPullRequestByID is LockPullRequest for a caller that knows our id.
+func (tx *Tx) LockPullRequestByID(ctx context.Context, id string) (PullRequest, error) {
+	return tx.pullRequest(ctx, `id = $2 for update`, id)
+}
+
+// PullRequest reads a pull request by our id.
+func (tx *Tx) PullRequest(ctx context.Context, id string) (PullRequest, error) {
+	return tx.pullRequest(ctx, `id = $2`, id)
+}
+
+// FindPullRequest reads a pull request by its repository and number.
+func (tx *Tx) FindPullRequest(ctx context.Context, repositoryID string, number int64) (PullRequest, error) {
+	return tx.pullRequest(ctx, `repository_id = $2 and number = $3`, repositoryID, number)
+}
+
+// PullRequestByStatusKey reads the pull request whose build status bears key.
+func (tx *Tx) PullRequestByStatusKey(ctx context.Context, key string) (PullRequest, error) {
+	return tx.pullRequest(ctx, `status_key = $2`, key)
+}
+
+func (tx *Tx) pullRequest(ctx context.Context, where string, args ...any) (PullRequest, error) {
+	rows, err := tx.tx.Query(ctx, `select `+pullRequestColumns+` from signedapproval_pull_requests where workspace_id = $1 and `+where,
+		append([]any{tx.Workspace}, args...)...)
+	if err != nil {
+		return PullRequest{}, fmt.Errorf("store: read pull request: %w", err)
+	}
+	p, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[PullRequest])
+	return p, one(err)
+}
+
+// InsertPullRequest stores a pull request that was not known. It answers ErrConflict where another
+// transaction was faster.
+func (tx *Tx) InsertPullRequest(ctx context.Context, p PullRequest) (PullRequest, error) {
+	rows, err := tx.tx.Query(ctx, `
+		insert into signedapproval_pull_requests (workspace_id, id, repository_id, number, title, state, draft,
+			author_account_id, author_name, source_repository_id, source_branch, head_commit, destination_branch,
+			status_key, chain_id)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+		on conflict (workspace_id, repository_id, number) do nothing
+		returning `+pullRequestColumns,
+		tx.Workspace, p.ID, p.RepositoryID, p.Number, p.Title, p.State, p.Draft, p.AuthorAccountID, p.AuthorName,
+		p.SourceRepositoryID, p.SourceBranch, p.HeadCommit, p.DestinationBranch, p.StatusKey, p.ChainID)
+	if err != nil {
+		return PullRequest{}, fmt.Errorf("store: insert pull request: %w", err)
+	}
+	stored, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[PullRequest])
+	if err = one(err); err == ErrNotFound {
+		return PullRequest{}, ErrConflict
+	}
+	return stored, err
+}
+
+// UpdatePullRequest writes what Bitbucket said and where the chain stands. The caller holds the lock.
+func (tx *Tx) UpdatePullRequest(ctx context.Context, p PullRequest) error {
+	_, err := tx.tx.Exec(ctx, `
+		update signedapproval_pull_requests set title = $3, state = $4, draft = $5, author_account_id = $6,
+			author_name = $7, source_repository_id = $8, source_branch = $9, head_commit = $10,
+			destination_branch = $11, chain_sequence = $12, chain_leaf = $13, version = $14, synced_at = now()
+		where workspace_id = $1 and id = $2`,
+		tx.Workspace, p.ID, p.Title, p.State, p.Draft, p.AuthorAccountID, p.AuthorName, p.SourceRepositoryID,
+		p.SourceBranch, p.HeadCommit, p.DestinationBranch, p.ChainSequence, p.ChainLeaf, p.Version)
+	if err != nil {
+		return fmt.Errorf("store: update pull request: %w", err)
+	}
+	return nil
+}
+
+// OpenPullRequests lists the numbers of all pull requests of a repository that we believe to be
+// open; branch narrows it to those that come from that branch.
+func (tx *Tx) OpenPullRequests(ctx context.Context, repositoryID, branch string) ([]PullRequest, error) {
+	rows, err := tx.tx.Query(ctx, `select `+pullRequestColumns+` from signedapproval_pull_requests
+		where workspace_id = $1 and ($2 = '' or repository_id = nullif($2, '')::uuid) and state = 'OPEN' and ($3 = '' or source_branch = $3)
+		order by repository_id, number`, tx.Workspace, repositoryID, branch)
+	if err != nil {
+		return nil, fmt.Errorf("store: list open pull requests: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[PullRequest])
+}
+
+// PullRequests lists the open pull requests of a repository, newest first.
+func (tx *Tx) PullRequests(ctx context.Context, repositoryID string, page Page) ([]PullRequest, bool, error) {
+	at, id, err := page.after()
+	if err != nil {
+		return nil, false, err
+	}
+	rows, err := tx.tx.Query(ctx, `select `+pullRequestColumns+` from signedapproval_pull_requests
+		where workspace_id = $1 and repository_id = $2 and state = 'OPEN'
+			and ($3::timestamptz is null or (created_at, id) < ($3, $4::uuid))
+		order by created_at desc, id desc limit $5`, tx.Workspace, repositoryID, at, id, page.limit()+1)
+	if err != nil {
+		return nil, false, fmt.Errorf("store: list pull requests: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[PullRequest])
+	if err != nil {
+		return nil, false, err
+	}
+	list, more := paged(list, page)
+	return list, more, nil
+}

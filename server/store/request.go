@@ -1,0 +1,181 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// States of an approval request. The first five are alive: at most one request of a pull request
+// is in one of them, which an index enforces.
+const (
+	RequestPending    = "PENDING"
+	RequestApproved   = "APPROVED"
+	RequestRejected   = "REJECTED"
+	RequestExpired    = "EXPIRED"
+	RequestOverridden = "OVERRIDDEN"
+	RequestSuperseded = "SUPERSEDED"
+	RequestCancelled  = "CANCELLED"
+)
+
+// ApprovalRequest asks whether one commit may go into one branch under one rule.
+type ApprovalRequest struct {
+	ID                string
+	PullRequestID     string
+	Round             int
+	HeadCommit        string
+	DestinationBranch string
+	PolicyVersionID   string
+	Rule              []byte // RFC 8785
+	RuleDigest        string
+	State             string
+	Sentence          string
+	Verdict           json.RawMessage // approval.Verdict as last tallied
+	Facts             json.RawMessage // approval.Facts that it was tallied from
+	RequestedAt       time.Time
+	ExpiresAt         time.Time
+	DecidedAt         *time.Time
+	ClosedAt          *time.Time
+}
+
+// Alive tells whether the request can still change its state.
+func (r ApprovalRequest) Alive() bool {
+	return r.State != RequestSuperseded && r.State != RequestCancelled
+}
+
+// Cursor is the place of r in a list ordered by time of asking.
+func (r ApprovalRequest) Cursor() string { return cursor(r.RequestedAt, r.ID) }
+
+const requestColumns = `id, pull_request_id, round, head_commit, destination_branch, policy_version_id, rule, rule_digest,
+	state, sentence, verdict, facts, requested_at, expires_at, decided_at, closed_at`
+
+const requestAlive = `state in ('PENDING', 'APPROVED', 'REJECTED', 'EXPIRED', 'OVERRIDDEN')`
+
+// Request reads a request by its id.
+func (tx *Tx) Request(ctx context.Context, id string) (ApprovalRequest, error) {
+	return tx.request(ctx, `id = $2`, id)
+}
+
+// LiveRequest reads the request of a pull request that is alive.
+func (tx *Tx) LiveRequest(ctx context.Context, pullRequestID string) (ApprovalRequest, error) {
+	return tx.request(ctx, `pull_request_id = $2 and `+requestAlive, pullRequestID)
+}
+
+// LastRequest reads the request of a pull request that was opened last, alive or not.
+func (tx *Tx) LastRequest(ctx context.Context, pullRequestID string) (ApprovalRequest, error) {
+	return tx.request(ctx, `pull_request_id = $2 order by round desc limit 1`, pullRequestID)
+}
+
+func (tx *Tx) request(ctx context.Context, where string, args ...any) (ApprovalRequest, error) {
+	rows, err := tx.tx.Query(ctx, `select `+requestColumns+` from signedapproval_approval_requests where workspace_id = $1 and `+where,
+		append([]any{tx.Workspace}, args...)...)
+	if err != nil {
+		return ApprovalRequest{}, fmt.Errorf("store: read approval request: %w", err)
+	}
+	r, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[ApprovalRequest])
+	return r, one(err)
+}
+
+// InsertRequest opens the next round of a pull request. The caller holds the pull request's lock
+// and has closed the round before.
+func (tx *Tx) InsertRequest(ctx context.Context, r ApprovalRequest) (ApprovalRequest, error) {
+	rows, err := tx.tx.Query(ctx, `
+		insert into signedapproval_approval_requests (workspace_id, id, pull_request_id, round, head_commit,
+			destination_branch, policy_version_id, rule, rule_digest, state, sentence, verdict, facts, requested_at, expires_at)
+		values ($1, $2, $3, (select coalesce(max(round), 0) + 1 from signedapproval_approval_requests
+			where workspace_id = $1 and pull_request_id = $3), $4, $5, $6, $7, $8, 'PENDING', $9, '{}', '{}', now(), $10)
+		returning `+requestColumns,
+		tx.Workspace, r.ID, r.PullRequestID, r.HeadCommit, r.DestinationBranch, r.PolicyVersionID, r.Rule, r.RuleDigest,
+		r.Sentence, r.ExpiresAt)
+	if err != nil {
+		return ApprovalRequest{}, fmt.Errorf("store: open approval request: %w", err)
+	}
+	return pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[ApprovalRequest])
+}
+
+// SaveVerdict stores what a tally said about a live request.
+func (tx *Tx) SaveVerdict(ctx context.Context, r ApprovalRequest) error {
+	tag, err := tx.tx.Exec(ctx, `
+		update signedapproval_approval_requests set state = $3, sentence = $4, verdict = $5, facts = $6, policy_version_id = $7,
+			decided_at = case when $3 in ('APPROVED', 'REJECTED') and state <> $3 then now()
+				when $3 in ('APPROVED', 'REJECTED') then decided_at end
+		where workspace_id = $1 and id = $2 and `+requestAlive,
+		tx.Workspace, r.ID, r.State, r.Sentence, r.Verdict, r.Facts, r.PolicyVersionID)
+	if err != nil {
+		return fmt.Errorf("store: save verdict: %w", err)
+	}
+	if tag.RowsAffected() == 0 {
+		return ErrNotFound
+	}
+	return nil
+}
+
+// CloseRequest ends a request for good: SUPERSEDED or CANCELLED. Closing a closed one changes nothing.
+func (tx *Tx) CloseRequest(ctx context.Context, id, state, sentence string) error {
+	_, err := tx.tx.Exec(ctx, `
+		update signedapproval_approval_requests set state = $3, sentence = $4, closed_at = now()
+		where workspace_id = $1 and id = $2 and `+requestAlive, tx.Workspace, id, state, sentence)
+	if err != nil {
+		return fmt.Errorf("store: close approval request: %w", err)
+	}
+	return nil
+}
+
+// RequestsOf lists the requests of a pull request, newest round first.
+func (tx *Tx) RequestsOf(ctx context.Context, pullRequestID string, page Page) ([]ApprovalRequest, bool, error) {
+	return tx.requests(ctx, page, `pull_request_id = $5`, pullRequestID)
+}
+
+// Requests lists the requests of the workspace, newest first; no states means all.
+func (tx *Tx) Requests(ctx context.Context, states []string, page Page) ([]ApprovalRequest, bool, error) {
+	return tx.requests(ctx, page, `(cardinality($5::text[]) = 0 or state = any($5))`, append([]string{}, states...))
+}
+
+func (tx *Tx) requests(ctx context.Context, page Page, where string, arg any) ([]ApprovalRequest, bool, error) {
+	at, id, err := page.after()
+	if err != nil {
+		return nil, false, err
+	}
+	rows, err := tx.tx.Query(ctx, `select `+requestColumns+` from signedapproval_approval_requests
+		where workspace_id = $1 and ($2::timestamptz is null or (requested_at, id) < ($2, $3::uuid)) and `+where+`
+		order by requested_at desc, id desc limit $4`, tx.Workspace, at, id, page.limit()+1, arg)
+	if err != nil {
+		return nil, false, fmt.Errorf("store: list approval requests: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[ApprovalRequest])
+	if err != nil {
+		return nil, false, err
+	}
+	list, more := paged(list, page)
+	return list, more, nil
+}
+
+// Waiting lists the pending requests of the workspace that accountID can still approve, oldest first.
+func (tx *Tx) Waiting(ctx context.Context, accountID string, page Page) ([]ApprovalRequest, bool, error) {
+	at, id, err := page.after()
+	if err != nil {
+		return nil, false, err
+	}
+	waitsFor, err := json.Marshal(map[string]any{"requirements": []any{map[string]any{
+		"canStillApprove": []any{map[string]any{"accountId": accountID}},
+	}}})
+	if err != nil {
+		return nil, false, err
+	}
+	rows, err := tx.tx.Query(ctx, `select `+requestColumns+` from signedapproval_approval_requests
+		where workspace_id = $1 and state = 'PENDING' and verdict @> $5::jsonb
+			and ($2::timestamptz is null or (requested_at, id) > ($2, $3::uuid))
+		order by requested_at, id limit $4`, tx.Workspace, at, id, page.limit()+1, waitsFor)
+	if err != nil {
+		return nil, false, fmt.Errorf("store: list waiting requests: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[ApprovalRequest])
+	if err != nil {
+		return nil, false, err
+	}
+	list, more := paged(list, page)
+	return list, more, nil
+}
