@@ -467,7 +467,9 @@ create policy sweep on signedapproval_bitbucket_commit_statuses for select to cu
 -- +goose StatementBegin
 create function signedapproval_unattended(most integer)
 returns table (workspace_id uuid, pull_request_id uuid)
-language sql stable security definer set search_path = pg_catalog, public as $$
+language sql stable security definer
+-- The nil workspace: an owner who is a member of signedapproval_app is bound by its policies, too.
+set search_path = pg_catalog, public set app.workspace = '00000000-0000-0000-0000-000000000000' as $$
   select p.workspace_id, p.id
   from signedapproval_pull_requests p
   where (exists (select from signedapproval_approval_requests r
@@ -486,3 +488,21 @@ $$;
 -- +goose StatementEnd
 revoke all on function signedapproval_unattended(integer) from public;
 grant execute on function signedapproval_unattended(integer) to signedapproval_app;
+
+-- The one restricted function of the keys' rotation: the workspaces that have tokens at rest.
+create policy reseal on signedapproval_bitbucket_connections for select to current_user using (true);
+-- +goose StatementBegin
+create function signedapproval_sealed_workspaces()
+returns setof uuid
+language sql stable security definer
+set search_path = pg_catalog, public set app.workspace = '00000000-0000-0000-0000-000000000000' as $$
+  select c.workspace_id from signedapproval_bitbucket_connections c
+  where c.access_token is not null or c.refresh_token is not null or c.previous_refresh_token is not null
+  order by c.workspace_id
+$$;
+-- +goose StatementEnd
+revoke all on function signedapproval_sealed_workspaces() from public;
+grant execute on function signedapproval_sealed_workspaces() to signedapproval_app;
+
+-- What the migrations have applied, for the server's readiness.
+grant select on signedapproval_schema_versions to signedapproval_app;

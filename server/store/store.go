@@ -20,6 +20,9 @@ import (
 // cannot tell the two apart, and must not.
 var ErrNotFound = errors.New("store: not found")
 
+// ErrConflict says that another transaction was there first: read again, and decide again.
+var ErrConflict = errors.New("store: another transaction was faster")
+
 // statementTimeout bounds every transaction; a slow database is an error, never a hung caller.
 const statementTimeout = 15 * time.Second
 
@@ -61,12 +64,12 @@ func Open(ctx context.Context, url string, vault *Vault) (*Store, error) {
 }
 
 // refuseMightyRole makes a wrong connection string an error at start instead of a silent hole: a
-// superuser, a BYPASSRLS role and the tables' owner would all see every tenant.
+// superuser, a BYPASSRLS role and whoever may act as the tables' owner could see every tenant.
 func (s *Store) refuseMightyRole(ctx context.Context) error {
 	var mighty bool
 	err := s.pool.QueryRow(ctx, `
 		select r.rolsuper or r.rolbypassrls or exists (
-			select from pg_class c where c.relname like 'signedapproval\_%' and c.relowner = r.oid)
+			select from pg_class c where c.relname like 'signedapproval\_%' and pg_has_role(r.oid, c.relowner, 'member'))
 		from pg_roles r where r.rolname = current_user`).Scan(&mighty)
 	if err != nil {
 		return fmt.Errorf("store: read the login's rights: %w", err)
@@ -83,12 +86,16 @@ func (s *Store) Close() { s.pool.Close() }
 // Ping answers whether the database is reachable.
 func (s *Store) Ping(ctx context.Context) error { return s.pool.Ping(ctx) }
 
-// Shared is a transaction as far as tenantless tables are concerned.
+// Shared is a transaction as far as tenantless tables are concerned. It belongs to one goroutine.
 type Shared struct {
 	tx    pgx.Tx
 	vault *Vault
-	rings []Ring
-	touch []string
+	// jobs and finished are written last, by settle: a transaction that holds a row of the ledger
+	// waits for nothing else, so two of them cannot wait for each other.
+	jobs     []ledgerEntry
+	finished []finish
+	rings    []Ring
+	touch    []string
 }
 
 // Tx is a transaction inside one workspace.
@@ -120,7 +127,10 @@ func (s *Store) begin(ctx context.Context, fn func(*Shared) error) error {
 	sh := &Shared{vault: s.Vault}
 	err := pgx.BeginFunc(bounded, s.pool, func(tx pgx.Tx) error {
 		sh.tx = tx
-		return fn(sh)
+		if err := fn(sh); err != nil {
+			return err
+		}
+		return sh.settle(bounded)
 	})
 	if err != nil {
 		return err
