@@ -1,0 +1,90 @@
+package evidence
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"unicode/utf8"
+
+	"github.com/gowebpki/jcs"
+
+	"github.com/signedapproval/bitbucket/server/approval"
+)
+
+// Digest is a SHA-256 hash as 64 lower-case hexadecimal digits.
+type Digest = approval.Digest
+
+// Bytes is binary data; in JSON it is base64url without padding, in the one
+// spelling that has no bits set beyond the data.
+type Bytes []byte
+
+var encoding = base64.RawURLEncoding.Strict()
+
+// String returns the base64url form.
+func (b Bytes) String() string { return encoding.EncodeToString(b) }
+
+// MarshalText returns the base64url form.
+func (b Bytes) MarshalText() ([]byte, error) { return []byte(b.String()), nil }
+
+// UnmarshalText accepts nothing but the base64url form.
+func (b *Bytes) UnmarshalText(text []byte) error {
+	if bytes.ContainsAny(text, "\r\n") { // which the decoder would skip
+		return errors.New("line break in base64url data")
+	}
+	data := make([]byte, encoding.DecodedLen(len(text)))
+	n, err := encoding.Decode(data, text)
+	if err != nil {
+		return errors.New("data is not unpadded base64url")
+	}
+	*b = data[:n]
+	return nil
+}
+
+// canonical returns the RFC 8785 form of v, at most limit bytes.
+func canonical(v any, limit int) ([]byte, error) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return nil, refuse(CodeInvalid, "cannot be written as JSON: %v", err)
+	}
+	if data, err = jcs.Transform(data); err != nil {
+		return nil, refuse(CodeInvalid, "cannot be written as canonical JSON: %v", err)
+	}
+	if len(data) > limit {
+		return nil, refuse(CodeTooLarge, "%d bytes are more than the limit of %d", len(data), limit)
+	}
+	return data, nil
+}
+
+// parse reads a document into v and makes sure that data is the one form of
+// what was read. That comparison is what refuses, besides white space and
+// order, the things that the standard decoder lets pass: names in another
+// case, nulls, numbers outside the safe range, unpaired surrogates.
+func parse(data []byte, v any, limit int) error {
+	if len(data) > limit {
+		return refuse(CodeTooLarge, "%d bytes are more than the limit of %d", len(data), limit)
+	}
+	if !utf8.Valid(data) {
+		return refuse(CodeMalformed, "not UTF-8")
+	}
+	form, err := jcs.Transform(data) // refuses duplicate keys
+	if err != nil {
+		return refuse(CodeMalformed, "not a JSON document: %v", err)
+	}
+	if !bytes.Equal(form, data) {
+		return refuse(CodeNotCanonical, "not in canonical form (RFC 8785)")
+	}
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(v); err != nil {
+		return refuse(CodeMalformed, "not a document of this kind: %v", err)
+	}
+	again, err := canonical(v, limit)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(again, data) {
+		return refuse(CodeNotCanonical, "not the document's one form")
+	}
+	return nil
+}

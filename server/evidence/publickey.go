@@ -1,0 +1,161 @@
+package evidence
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/sha256"
+	"math/big"
+
+	"filippo.io/edwards25519"
+	"github.com/fxamacker/cbor/v2"
+)
+
+// Algorithm is a COSE algorithm identifier.
+type Algorithm int64
+
+// The algorithms that are accepted; every other key is refused.
+const (
+	ES256 Algorithm = -7   // ECDSA on P-256 with SHA-256
+	EdDSA Algorithm = -8   // Ed25519
+	RS256 Algorithm = -257 // RSASSA-PKCS1-v1_5 with SHA-256, 2048 to 8192 bits
+)
+
+// Limits of a public key.
+const (
+	maxPublicKey = 2048 // bytes of COSE
+	minRSA       = 2048 // bits
+	maxRSA       = 8192 // bits, so that a check stays cheap
+)
+
+// strictCBOR refuses what two readers could read in two ways.
+var strictCBOR = func() cbor.DecMode {
+	mode, err := cbor.DecOptions{
+		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
+		IndefLength:       cbor.IndefLengthForbidden,
+		TagsMd:            cbor.TagsForbidden,
+		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
+		MaxNestedLevels:   8,
+		MaxMapPairs:       64,
+		MaxArrayElements:  64,
+	}.DecMode()
+	if err != nil {
+		panic("evidence: " + err.Error())
+	}
+	return mode
+}()
+
+// coseHead is what all COSE keys share, and coseEC2, coseOKP and coseRSA are
+// the three kinds, each with every parameter that WebAuthn allows it.
+type coseHead struct {
+	Kind      int64     `cbor:"1,keyasint"`
+	Algorithm Algorithm `cbor:"3,keyasint"`
+}
+
+type coseEC2 struct {
+	coseHead
+	Curve int64  `cbor:"-1,keyasint"`
+	X     []byte `cbor:"-2,keyasint"`
+	Y     []byte `cbor:"-3,keyasint"`
+}
+
+type coseOKP struct {
+	coseHead
+	Curve int64  `cbor:"-1,keyasint"`
+	X     []byte `cbor:"-2,keyasint"`
+}
+
+type coseRSA struct {
+	coseHead
+	N []byte `cbor:"-1,keyasint"`
+	E []byte `cbor:"-2,keyasint"`
+}
+
+// publicKey verifies signatures of one key.
+type publicKey struct {
+	algorithm Algorithm
+	verify    func(message, signature []byte) bool
+}
+
+// CheckPublicKey returns the algorithm of a COSE public key, or an [*Error]
+// with [CodeKey] for one that [VerifyAssertion] would not accept: another
+// algorithm, unknown or repeated parameters, trailing bytes, a point that is
+// not on its curve or generates a small group, a modulus outside 2048 to 8192
+// bits.
+func CheckPublicKey(cose []byte) (Algorithm, error) {
+	key, err := parsePublicKey(cose)
+	return key.algorithm, err
+}
+
+func parsePublicKey(cose []byte) (publicKey, error) {
+	none := publicKey{}
+	if len(cose) > maxPublicKey {
+		return none, refuse(CodeKey, "the public key is larger than %d bytes", maxPublicKey)
+	}
+	var any map[int64]cbor.RawMessage
+	if err := strictCBOR.Unmarshal(cose, &any); err != nil {
+		return none, refuse(CodeKey, "the public key is not a COSE key")
+	}
+	var algorithm Algorithm
+	if err := strictCBOR.Unmarshal(any[3], &algorithm); err != nil {
+		return none, refuse(CodeKey, "the public key does not name its algorithm")
+	}
+	key := publicKey{algorithm: algorithm}
+	switch algorithm {
+	case ES256:
+		var k coseEC2
+		if err := strictCBOR.Unmarshal(cose, &k); err != nil || len(any) != 5 || k.Kind != 2 || k.Curve != 1 || len(k.X) != 32 || len(k.Y) != 32 {
+			return none, refuse(CodeKey, "the public key is not a P-256 key for ES256")
+		}
+		pub, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), append(append([]byte{4}, k.X...), k.Y...))
+		if err != nil {
+			return none, refuse(CodeKey, "the public key is not a point on P-256")
+		}
+		key.verify = func(message, signature []byte) bool {
+			sum := sha256.Sum256(message)
+			return ecdsa.VerifyASN1(pub, sum[:], signature) // strict DER only
+		}
+	case EdDSA:
+		var k coseOKP
+		if err := strictCBOR.Unmarshal(cose, &k); err != nil || len(any) != 4 || k.Kind != 1 || k.Curve != 6 || len(k.X) != ed25519.PublicKeySize {
+			return none, refuse(CodeKey, "the public key is not an Ed25519 key for EdDSA")
+		}
+		if !largeOrder(k.X) {
+			return none, refuse(CodeKey, "the public key is not a point of large order on Ed25519")
+		}
+		key.verify = func(message, signature []byte) bool {
+			return len(signature) == ed25519.SignatureSize && largeOrder(signature[:32]) &&
+				ed25519.Verify(k.X, message, signature)
+		}
+	case RS256:
+		var k coseRSA
+		if err := strictCBOR.Unmarshal(cose, &k); err != nil || len(any) != 4 || k.Kind != 3 || len(k.N) == 0 || k.N[0] == 0 || len(k.E) == 0 || len(k.E) > 4 || k.E[0] == 0 {
+			return none, refuse(CodeKey, "the public key is not an RSA key for RS256")
+		}
+		pub := &rsa.PublicKey{N: new(big.Int).SetBytes(k.N), E: int(new(big.Int).SetBytes(k.E).Int64())}
+		if bits := pub.N.BitLen(); bits < minRSA || bits > maxRSA || pub.N.Bit(0) == 0 || pub.E < 3 || pub.E%2 == 0 || pub.E > 1<<31-1 {
+			return none, refuse(CodeKey, "an RSA key has %d to %d bits and an odd exponent from 3", minRSA, maxRSA)
+		}
+		key.verify = func(message, signature []byte) bool {
+			sum := sha256.Sum256(message)
+			return rsa.VerifyPKCS1v15(pub, crypto.SHA256, sum[:], signature) == nil
+		}
+	default:
+		return none, refuse(CodeKey, "the public key's algorithm %d is not ES256, EdDSA or RS256", int64(algorithm))
+	}
+	return key, nil
+}
+
+// largeOrder reports whether the encoding is the one of a point that is not of
+// small order. With a public key of small order one signature can fit many
+// messages; crypto/ed25519 leaves that to its caller.
+func largeOrder(encoding []byte) bool {
+	point, err := new(edwards25519.Point).SetBytes(encoding)
+	if err != nil || !bytes.Equal(point.Bytes(), encoding) {
+		return false
+	}
+	return new(edwards25519.Point).MultByCofactor(point).Equal(edwards25519.NewIdentityPoint()) == 0
+}
