@@ -62,7 +62,7 @@ func start(ctx context.Context, binaries installation, config Config) (_ *Server
 	if err != nil {
 		return nil, err
 	}
-	run, err := newRunDir(owner)
+	run, err := tether.Dir("sapg", len("/.s.PGSQL.5432"))
 	if err != nil {
 		return nil, err
 	}
@@ -71,6 +71,9 @@ func start(ctx context.Context, binaries installation, config Config) (_ *Server
 			err = errors.Join(err, os.RemoveAll(run))
 		}
 	}()
+	if err := own(run, owner); err != nil {
+		return nil, err
+	}
 	bin, err := binaries.prepare(filepath.Join(run, "pgsql"))
 	if err != nil {
 		return nil, fmt.Errorf("PostgreSQL of %s: %w", binaries.root, err)
@@ -214,36 +217,6 @@ func tail(out []byte) []byte {
 	const most = 2000
 	out = bytes.TrimSpace(out)
 	return out[max(0, len(out)-most):]
-}
-
-// runDirPrefix is followed by the number of the process that owns the folder.
-const runDirPrefix = "sapg-"
-
-// newRunDir makes a folder that owner alone may enter, with a name short enough for a socket in it. Before that it
-// removes the folders of processes that ended without stopping their server.
-func newRunDir(owner *syscall.Credential) (string, error) {
-	// A socket's path has at most 103 bytes on macOS and 107 on Linux.
-	const socket = "/" + runDirPrefix + "4194304-4294967295/.s.PGSQL.5432"
-	parent := os.TempDir()
-	if len(parent)+len(socket) > 103 {
-		parent = "/tmp"
-	}
-	leftovers, err := filepath.Glob(filepath.Join(parent, runDirPrefix+"*-*"))
-	if err != nil {
-		return "", err
-	}
-	for _, dir := range leftovers {
-		number, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), runDirPrefix), "-")
-		pid, err := strconv.Atoi(number)
-		if err == nil && pid > 0 && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
-			_ = os.RemoveAll(dir) // another account's folder stays, and is that account's to remove
-		}
-	}
-	dir, err := os.MkdirTemp(parent, fmt.Sprintf("%s%d-", runDirPrefix, os.Getpid()))
-	if err != nil {
-		return "", err
-	}
-	return dir, own(dir, owner)
 }
 
 // keptDir is dir, or its stand-in where owner cannot enter dir.
