@@ -35,11 +35,11 @@ func (p Page) limit() int {
 	return p.First
 }
 
-// after reads the keys out of the cursor into pointers, in the order in which cursor was given
+// keys reads the keys out of the cursor into pointers, in the order in which cursor was given
 // them. It is false, and touches nothing, at the start of the list. A length outside the limits and
 // what is not a cursor of such a list are the refusal BAD_INPUT. Every list calls it, or a function
 // that does, before limit.
-func (p Page) after(keys ...any) (bool, error) {
+func (p Page) keys(into ...any) (bool, error) {
 	if p.First < 0 || p.First > maxPage {
 		return false, refusal.New(refusal.BadInput, "A page has 1 to %d entries.", maxPage).At("first")
 	}
@@ -55,25 +55,25 @@ func (p Page) after(keys ...any) (bool, error) {
 		return false, bad.Because(err)
 	}
 	var parts []json.RawMessage
-	if err := json.Unmarshal(raw, &parts); err != nil || len(parts) != len(keys) {
+	if err := json.Unmarshal(raw, &parts); err != nil || len(parts) != len(into) {
 		return false, bad
 	}
-	for i := range keys {
-		if err := json.Unmarshal(parts[i], keys[i]); err != nil {
+	for i := range into {
+		if err := json.Unmarshal(parts[i], into[i]); err != nil {
 			return false, bad.Because(err)
 		}
 	}
 	return true, nil
 }
 
-// afterTime is after for the most common order: by a time and, where that is equal, by id. Both are
+// after is keys for the most common order: by a time and, where that is equal, by id. Both are
 // nil at the start of the list.
-func (p Page) afterTime() (at *time.Time, id *string, err error) {
+func (p Page) after() (at *time.Time, id *string, err error) {
 	var (
 		when time.Time
 		row  rowID
 	)
-	started, err := p.after(&when, &row)
+	started, err := p.keys(&when, &row)
 	if err != nil || !started {
 		return nil, nil, err
 	}
@@ -81,15 +81,18 @@ func (p Page) afterTime() (at *time.Time, id *string, err error) {
 	return &when, &text, nil
 }
 
-// afterName is after for lists by name and, where that is equal, by id.
+// afterName is keys for lists by name and, where that is equal, by id.
 func (p Page) afterName() (name, id *string, err error) {
 	var (
 		text string
 		row  rowID
 	)
-	started, err := p.after(&text, &row)
+	started, err := p.keys(&text, &row)
 	if err != nil || !started {
 		return nil, nil, err
+	}
+	if strings.ContainsRune(text, 0) { // Postgres has no such text
+		return nil, nil, refusal.New(refusal.BadInput, "The cursor is not one of this list.").At("after")
 	}
 	value := string(row)
 	return &text, &value, nil
@@ -104,8 +107,8 @@ func cursor(keys ...any) string {
 	return base64.RawURLEncoding.EncodeToString(raw)
 }
 
-// cut takes the row that was read beyond the limit away again: it only says that others follow.
-func cut[T any](rows []T, p Page) (page []T, hasNext bool) {
+// paged takes the row that was read beyond the limit away again: it only says that others follow.
+func paged[T any](rows []T, p Page) (page []T, hasNext bool) {
 	if len(rows) > p.limit() {
 		return rows[:p.limit()], true
 	}

@@ -1,0 +1,64 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Roles of a person in a workspace.
+const (
+	RoleNone   = "NONE"
+	RoleMember = "MEMBER"
+	RoleAdmin  = "ADMIN"
+)
+
+// Membership is what a person is in a workspace, as Bitbucket said at FetchedAt.
+type Membership struct {
+	PersonID    string
+	WorkspaceID string
+	Role        string
+	FetchedAt   time.Time
+}
+
+const membershipColumns = `person_id, workspace_id, role, fetched_at`
+
+// PutMemberships stores roles that were just read; their FetchedAt is now. Roles in workspaces that
+// are not among them stay as they are.
+func (sh *Shared) PutMemberships(ctx context.Context, personID string, roles map[string]string) error {
+	workspaces, names := make([]string, 0, len(roles)), make([]string, 0, len(roles))
+	for workspace, role := range roles {
+		workspaces, names = append(workspaces, workspace), append(names, role)
+	}
+	_, err := sh.tx.Exec(ctx, `
+		insert into signedapproval_memberships (person_id, workspace_id, role)
+		select $1, w, r from unnest($2::uuid[], $3::text[]) as given (w, r) order by w
+		on conflict (person_id, workspace_id) do update set role = excluded.role, fetched_at = now()`,
+		personID, workspaces, names)
+	if err != nil {
+		return fmt.Errorf("store: put memberships: %w", err)
+	}
+	return nil
+}
+
+// Membership reads a role that is not older than maxAge; ErrNotFound where it must be read anew.
+func (sh *Shared) Membership(ctx context.Context, personID, workspace string, maxAge time.Duration) (Membership, error) {
+	return single[Membership](ctx, sh.tx, `select `+membershipColumns+` from signedapproval_memberships
+		where person_id = $1 and workspace_id = $2 and fetched_at > now() - make_interval(secs => $3)`,
+		personID, workspace, maxAge.Seconds())
+}
+
+// Memberships lists the workspaces in which the person was MEMBER or ADMIN when we last read it,
+// however long ago.
+func (sh *Shared) Memberships(ctx context.Context, personID string) ([]Membership, error) {
+	return list[Membership](ctx, sh.tx, `select `+membershipColumns+` from signedapproval_memberships
+		where person_id = $1 and role <> 'NONE' order by workspace_id`, personID)
+}
+
+// DeleteMemberships forgets all roles in a workspace, so that the next look reads them anew.
+func (sh *Shared) DeleteMemberships(ctx context.Context, workspace string) error {
+	if _, err := sh.tx.Exec(ctx, `delete from signedapproval_memberships where workspace_id = $1`, workspace); err != nil {
+		return fmt.Errorf("store: delete memberships: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,129 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Permissions in a repository, as Bitbucket names them; each includes those before it.
+const (
+	PermissionNone  = "none"
+	PermissionRead  = "read"
+	PermissionWrite = "write"
+	PermissionAdmin = "admin"
+)
+
+// RepositoryPerson is a Bitbucket account's permission in a repository, as Bitbucket said at FetchedAt.
+type RepositoryPerson struct {
+	AccountID   string
+	AccountUUID *string
+	Name        string
+	Permission  string
+	FetchedAt   time.Time
+}
+
+const repositoryPersonColumns = `account_id, account_uuid, name, permission, fetched_at`
+
+// PutRepositoryPeople stores the whole list of a repository's people as it was just read: who is not
+// in it has no permission any more. Account ids in the list differ from each other.
+func (tx *Tx) PutRepositoryPeople(ctx context.Context, repositoryID string, people []RepositoryPerson) error {
+	var ids, names, permissions []string
+	var uuids []*string
+	for _, p := range people {
+		ids, uuids = append(ids, p.AccountID), append(uuids, p.AccountUUID)
+		names, permissions = append(names, p.Name), append(permissions, p.Permission)
+	}
+	batch := &pgx.Batch{}
+	// The list's row comes first: it makes two writers of one list wait for each other.
+	batch.Queue(`
+		insert into signedapproval_repository_people_lists (workspace_id, repository_id, fetched_at) values ($1, $2, now())
+		on conflict (workspace_id, repository_id) do update set fetched_at = now()`, tx.Workspace, repositoryID)
+	batch.Queue(`
+		delete from signedapproval_repository_people
+		where workspace_id = $1 and repository_id = $2 and account_id <> all($3::text[])`, tx.Workspace, repositoryID, append([]string{}, ids...))
+	batch.Queue(`
+		insert into signedapproval_repository_people (workspace_id, repository_id, account_id, account_uuid, name, permission)
+		select $1, $2, p.* from unnest($3::text[], $4::uuid[], $5::text[], $6::text[]) p
+		order by 3
+		on conflict (workspace_id, repository_id, account_id) do update set account_uuid = excluded.account_uuid,
+			name = excluded.name, permission = excluded.permission, fetched_at = now()`,
+		tx.Workspace, repositoryID, ids, uuids, names, permissions)
+	if err := tx.tx.SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("store: put repository people: %w", err)
+	}
+	return nil
+}
+
+// PutRepositoryPerson stores one account's permission as it was just read; PermissionNone is kept
+// too, so that a stranger is not asked about at every look.
+func (tx *Tx) PutRepositoryPerson(ctx context.Context, repositoryID string, p RepositoryPerson) error {
+	_, err := tx.tx.Exec(ctx, `
+		insert into signedapproval_repository_people (workspace_id, repository_id, account_id, account_uuid, name, permission)
+		values ($1, $2, $3, $4, $5, $6)
+		on conflict (workspace_id, repository_id, account_id) do update set account_uuid = excluded.account_uuid,
+			name = excluded.name, permission = excluded.permission, fetched_at = now()`,
+		tx.Workspace, repositoryID, p.AccountID, p.AccountUUID, p.Name, p.Permission)
+	if err != nil {
+		return fmt.Errorf("store: put repository person: %w", err)
+	}
+	return nil
+}
+
+// RepositoryPerson reads one account's permission that is not older than maxAge; ErrNotFound where
+// it must be read anew.
+func (tx *Tx) RepositoryPerson(ctx context.Context, repositoryID, accountID string, maxAge time.Duration) (RepositoryPerson, error) {
+	return single[RepositoryPerson](ctx, tx.tx, `select `+repositoryPersonColumns+` from signedapproval_repository_people
+		where workspace_id = $1 and repository_id = $2 and account_id = $3 and fetched_at > now() - make_interval(secs => $4)`,
+		tx.Workspace, repositoryID, accountID, maxAge.Seconds())
+}
+
+// PermissionsOf reads one account's permissions in several repositories, by repository; those older
+// than maxAge are left out and must be read anew.
+func (tx *Tx) PermissionsOf(ctx context.Context, accountID string, repositoryIDs []string, maxAge time.Duration) (map[string]string, error) {
+	rows, err := tx.tx.Query(ctx, `select repository_id::text, permission from signedapproval_repository_people
+		where workspace_id = $1 and account_id = $2 and repository_id = any($3) and fetched_at > now() - make_interval(secs => $4)`,
+		tx.Workspace, accountID, repositoryIDs, maxAge.Seconds())
+	if err != nil {
+		return nil, fmt.Errorf("store: read permissions: %w", err)
+	}
+	permissions := map[string]string{}
+	var repository, permission string
+	_, err = pgx.ForEachRow(rows, []any{&repository, &permission}, func() error {
+		permissions[repository] = permission
+		return nil
+	})
+	return permissions, err
+}
+
+// RepositoryPeople reads everybody with a permission in a repository, by account id, if the whole
+// list is not older than maxAge; ErrNotFound where it must be read anew.
+func (tx *Tx) RepositoryPeople(ctx context.Context, repositoryID string, maxAge time.Duration) ([]RepositoryPerson, error) {
+	var fresh bool
+	err := tx.tx.QueryRow(ctx, `select fetched_at > now() - make_interval(secs => $3) from signedapproval_repository_people_lists
+		where workspace_id = $1 and repository_id = $2`, tx.Workspace, repositoryID, maxAge.Seconds()).Scan(&fresh)
+	if errors.Is(err, pgx.ErrNoRows) || err == nil && !fresh {
+		return nil, ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("store: read age of repository people: %w", err)
+	}
+	return list[RepositoryPerson](ctx, tx.tx, `select `+repositoryPersonColumns+` from signedapproval_repository_people
+		where workspace_id = $1 and repository_id = $2 and permission <> 'none' order by account_id`, tx.Workspace, repositoryID)
+}
+
+// DeleteRepositoryPeople forgets everything about a repository's people; all repositories' of the
+// workspace where repositoryID is "".
+func (tx *Tx) DeleteRepositoryPeople(ctx context.Context, repositoryID string) error {
+	batch := &pgx.Batch{}
+	for _, table := range []string{"signedapproval_repository_people", "signedapproval_repository_people_lists"} {
+		batch.Queue(`delete from `+table+` where workspace_id = $1 and ($2 = '' or repository_id = nullif($2, '')::uuid)`, tx.Workspace, repositoryID)
+	}
+	if err := tx.tx.SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("store: forget repository people: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,109 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Session is a browser that holds our cookie, signed in or not.
+type Session struct {
+	TokenHash []byte  // SHA-256 of the cookie's value, which is stored nowhere
+	Person    *Person // nil: nobody has signed in yet
+	CreatedAt time.Time
+	SeenAt    time.Time // to the minute
+	ExpiresAt time.Time
+}
+
+// seenInterval is how exact SeenAt is: a session is not written for every request.
+const seenInterval = time.Minute
+
+// InsertSession stores a session that ends after lifetime, whatever happens. personID is nil before
+// sign-in.
+func (sh *Shared) InsertSession(ctx context.Context, tokenHash []byte, personID *string, lifetime time.Duration) error {
+	_, err := sh.tx.Exec(ctx, `
+		insert into signedapproval_sessions (token_hash, person_id, expires_at)
+		values ($1, $2, now() + make_interval(secs => $3))`,
+		tokenHash, personID, lifetime.Seconds())
+	if err != nil {
+		return fmt.Errorf("store: insert session: %w", err)
+	}
+	return nil
+}
+
+// Session reads a session that has neither expired nor been left alone for longer than idle, and
+// notes that it was seen. ErrNotFound for every other.
+func (sh *Shared) Session(ctx context.Context, tokenHash []byte, idle time.Duration) (Session, error) {
+	s := Session{TokenHash: tokenHash}
+	var (
+		person *string
+		late   bool
+		p      struct {
+			accountID, accountUUID, name, email *string
+			salt                                []byte
+			createdAt, signedInAt               *time.Time
+		}
+	)
+	err := sh.tx.QueryRow(ctx, `
+		select s.created_at, s.seen_at, s.expires_at, s.seen_at < now() - make_interval(secs => $3),
+			p.id, p.account_id, p.account_uuid, p.name, p.salt, p.email, p.created_at, p.signed_in_at
+		from signedapproval_sessions s left join signedapproval_people p on p.id = s.person_id
+		where s.token_hash = $1 and s.expires_at > now() and s.seen_at > now() - make_interval(secs => $2)`,
+		tokenHash, idle.Seconds(), seenInterval.Seconds()).
+		Scan(&s.CreatedAt, &s.SeenAt, &s.ExpiresAt, &late,
+			&person, &p.accountID, &p.accountUUID, &p.name, &p.salt, &p.email, &p.createdAt, &p.signedInAt)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Session{}, ErrNotFound
+	}
+	if err != nil {
+		return Session{}, fmt.Errorf("store: read session: %w", err)
+	}
+	if person != nil {
+		s.Person = &Person{
+			ID: *person, AccountID: *p.accountID, AccountUUID: *p.accountUUID, Name: *p.name, Salt: p.salt,
+			Email: *p.email, CreatedAt: *p.createdAt, SignedInAt: *p.signedInAt,
+		}
+	}
+	if late {
+		_, err = sh.tx.Exec(ctx, `update signedapproval_sessions set seen_at = now() where token_hash = $1`, tokenHash)
+		if err != nil {
+			return Session{}, fmt.Errorf("store: note session as seen: %w", err)
+		}
+	}
+	return s, nil
+}
+
+// DeleteSession ends one session; one that does not exist is a success.
+func (sh *Shared) DeleteSession(ctx context.Context, tokenHash []byte) error {
+	if _, err := sh.tx.Exec(ctx, `delete from signedapproval_sessions where token_hash = $1`, tokenHash); err != nil {
+		return fmt.Errorf("store: delete session: %w", err)
+	}
+	return nil
+}
+
+// DeleteSessions ends all sessions of a person.
+func (sh *Shared) DeleteSessions(ctx context.Context, personID string) error {
+	if _, err := sh.tx.Exec(ctx, `delete from signedapproval_sessions where person_id = $1`, personID); err != nil {
+		return fmt.Errorf("store: delete sessions: %w", err)
+	}
+	return nil
+}
+
+// DeleteExpired removes what nobody can use any more: sessions that ended or were left alone for
+// longer than idle, and OAuth states, pending grants and challenges past their time. Everything that
+// reads those rows looks at their time itself; this only keeps the tables small and forgets tokens
+// that were never used.
+func (sh *Shared) DeleteExpired(ctx context.Context, idle time.Duration) error {
+	batch := &pgx.Batch{}
+	batch.Queue(`delete from signedapproval_sessions where expires_at <= now() or seen_at <= now() - make_interval(secs => $1)`, idle.Seconds())
+	batch.Queue(`delete from signedapproval_oauth_states where expires_at <= now()`)
+	batch.Queue(`delete from signedapproval_pending_grants where expires_at <= now()`)
+	batch.Queue(`delete from signedapproval_challenges where expires_at <= now()`)
+	if err := sh.tx.SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("store: delete expired rows: %w", err)
+	}
+	return nil
+}
