@@ -1,8 +1,9 @@
 -- +goose Up
 
 -- Two roles stand behind the product. The owner (whoever runs this migration) owns the tables and
--- serves migrations only. signedapproval_app is what the server's login is a member of: it owns
--- nothing and cannot bypass row-level security.
+-- serves migrations only; it must not be a member of signedapproval_app, whose policies would bind
+-- the two restricted functions below. signedapproval_app is what the server's login is a member of:
+-- it owns nothing and cannot bypass row-level security.
 -- +goose StatementBegin
 do $$
 begin
@@ -419,8 +420,8 @@ create index on signedapproval_jobs (updated_at) where state = 'DEAD';
 
 -- One row: which life of the Redis queue this is. A lost Redis gets a new number.
 create table signedapproval_queue_epoch (
-  only  boolean primary key default true check (only),
-  epoch bigint not null
+  singleton boolean primary key default true check (singleton),
+  epoch     bigint not null
 );
 insert into signedapproval_queue_epoch (epoch) values (1);
 
@@ -434,8 +435,8 @@ create table signedapproval_api_budgets (
 
 -- The log is one for all workspaces: that is what makes it a witness.
 create table signedapproval_log_head (
-  only boolean primary key default true check (only),
-  size bigint not null
+  singleton boolean primary key default true check (singleton),
+  size      bigint not null
 );
 insert into signedapproval_log_head (size) values (0);
 create table signedapproval_leaves (
@@ -468,8 +469,7 @@ create policy sweep on signedapproval_bitbucket_commit_statuses for select to cu
 create function signedapproval_unattended(most integer)
 returns table (workspace_id uuid, pull_request_id uuid)
 language sql stable security definer
--- The nil workspace: an owner who is a member of signedapproval_app is bound by its policies, too.
-set search_path = pg_catalog, public set app.workspace = '00000000-0000-0000-0000-000000000000' as $$
+set search_path = pg_catalog, public as $$
   select p.workspace_id, p.id
   from signedapproval_pull_requests p
   where (exists (select from signedapproval_approval_requests r
@@ -495,7 +495,7 @@ create policy reseal on signedapproval_bitbucket_connections for select to curre
 create function signedapproval_sealed_workspaces()
 returns setof uuid
 language sql stable security definer
-set search_path = pg_catalog, public set app.workspace = '00000000-0000-0000-0000-000000000000' as $$
+set search_path = pg_catalog, public as $$
   select c.workspace_id from signedapproval_bitbucket_connections c
   where c.access_token is not null or c.refresh_token is not null or c.previous_refresh_token is not null
   order by c.workspace_id

@@ -1,0 +1,161 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/klauspost/compress/zstd"
+)
+
+// Outcomes of looking at a delivery.
+const (
+	DeliveryParsed       = "PARSED"
+	DeliveryUnknownEvent = "UNKNOWN_EVENT"
+	DeliveryUnparsable   = "UNPARSABLE"
+)
+
+// Delivery is one webhook whose sender is proven.
+type Delivery struct {
+	RequestUUID string // X-Request-UUID: a second delivery of it changes nothing
+	Workspace   string // UUID
+	Repository  string // UUID
+	EventKey    string // X-Event-Key
+	Attempt     int    // X-Attempt-Number
+	Outcome     string // PARSED, UNKNOWN_EVENT or UNPARSABLE
+	Body        []byte // the raw bytes, as they were signed
+	Jobs        []JobSpec
+}
+
+// packed is a delivery in the form in which it is written.
+type packed struct {
+	Delivery
+	body []byte // zstd
+	jobs []ledgerEntry
+}
+
+// The encoder and decoder are stateless in the way they are used here, and safe for concurrent use.
+var (
+	encoder = sync.OnceValue(func() *zstd.Encoder {
+		e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
+		if err != nil {
+			panic(err) // constant options
+		}
+		return e
+	})
+	decoder = sync.OnceValue(func() *zstd.Decoder {
+		d, err := zstd.NewReader(nil, zstd.WithDecoderMaxMemory(16<<20))
+		if err != nil {
+			panic(err) // constant options
+		}
+		return d
+	})
+)
+
+func pack(d Delivery) (packed, error) {
+	p := packed{Delivery: d, body: encoder().EncodeAll(d.Body, nil)}
+	for _, spec := range d.Jobs {
+		entry, err := spec.entry()
+		if err != nil {
+			return packed{}, err
+		}
+		p.jobs = append(p.jobs, entry)
+	}
+	return p, nil
+}
+
+// AcceptDeliveries commits deliveries in one statement, and with each that is new the jobs that it
+// asks for, which it rings. It returns after the commit, also of the first copy where a delivery is
+// a repeat. One bad delivery fails the whole batch; see [Intake].
+func (s *Store) AcceptDeliveries(ctx context.Context, deliveries []Delivery) error {
+	batch := make([]packed, len(deliveries))
+	for i, d := range deliveries {
+		var err error
+		if batch[i], err = pack(d); err != nil {
+			return err
+		}
+	}
+	return s.accept(ctx, batch)
+}
+
+// acceptDeliveries writes in the order of the keys, like every batch, so that batches cannot block
+// each other in a circle.
+const acceptDeliveries = `
+	with fresh as (
+		insert into signedapproval_deliveries (request_uuid, workspace_id, repository_id, event_key, attempt, outcome, body)
+		select request_uuid::uuid, workspace::uuid, repository::uuid, event_key, attempt, outcome, body
+		from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::bytea[])
+			as w (request_uuid, workspace, repository, event_key, attempt, outcome, body)
+		on conflict (request_uuid) do nothing
+		returning request_uuid)
+	insert into signedapproval_jobs as j (kind, key, workspace_id, payload, state, run_at)
+	select distinct on (kind, key) kind, key, nullif(workspace, '')::uuid, payload::jsonb, 'READY', coalesce(run_at, now())
+	from unnest($8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::timestamptz[])
+		as w (request_uuid, kind, key, workspace, payload, run_at)
+	where request_uuid::uuid in (select request_uuid from fresh)
+	order by kind, key, coalesce(run_at, now())` + onConflict
+
+func (s *Store) accept(ctx context.Context, batch []packed) error {
+	batch = slices.Clone(batch)
+	slices.SortFunc(batch, func(a, b packed) int { return strings.Compare(a.RequestUUID, b.RequestUUID) })
+	var requests, workspaces, repositories, events, outcomes, askedBy []string
+	var attempts []int
+	var bodies [][]byte
+	var entries []ledgerEntry
+	for _, d := range batch {
+		requests, workspaces, repositories = append(requests, d.RequestUUID), append(workspaces, d.Workspace), append(repositories, d.Repository)
+		events, attempts, outcomes = append(events, d.EventKey), append(attempts, d.Attempt), append(outcomes, d.Outcome)
+		bodies = append(bodies, d.body)
+		for _, entry := range d.jobs {
+			askedBy, entries = append(askedBy, d.RequestUUID), append(entries, entry)
+		}
+	}
+	kinds, keys, jobWorkspaces, payloads, runAts := columns(entries)
+	rows, err := s.pool.Query(ctx, acceptDeliveries, requests, workspaces, repositories, events, attempts, outcomes, bodies,
+		askedBy, kinds, keys, jobWorkspaces, payloads, runAts)
+	if err != nil {
+		return fmt.Errorf("store: accept deliveries: %w", err)
+	}
+	rings, err := dueRings(rows)
+	if err != nil {
+		return fmt.Errorf("store: accept deliveries: %w", err)
+	}
+	if len(rings) > 0 && s.Ring != nil {
+		s.Ring(context.WithoutCancel(ctx), rings)
+	}
+	return nil
+}
+
+// DeliveryBody returns the raw bytes of a stored delivery.
+func (s *Store) DeliveryBody(ctx context.Context, requestUUID string) ([]byte, error) {
+	var body []byte
+	err := s.pool.QueryRow(ctx, `select body from signedapproval_deliveries where request_uuid = $1`, requestUUID).Scan(&body)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("store: read delivery: %w", err)
+	}
+	raw, err := decoder().DecodeAll(body, nil)
+	if err != nil {
+		return nil, fmt.Errorf("store: delivery %s is damaged: %w", requestUUID, err)
+	}
+	return raw, nil
+}
+
+// DropDeliveries removes up to limit of the deliveries that are older than the given number of days,
+// and returns how many it removed.
+func (s *Store) DropDeliveries(ctx context.Context, days, limit int) (int64, error) {
+	tag, err := s.pool.Exec(ctx, `
+		delete from signedapproval_deliveries where request_uuid in (
+			select request_uuid from signedapproval_deliveries
+			where received_at < now() - make_interval(days => $1) order by received_at limit $2 for update skip locked)`, days, limit)
+	if err != nil {
+		return 0, fmt.Errorf("store: drop deliveries: %w", err)
+	}
+	return tag.RowsAffected(), nil
+}
