@@ -1,0 +1,209 @@
+package evidence
+
+import (
+	"bytes"
+	"encoding/json"
+	"time"
+
+	"github.com/gowebpki/jcs"
+
+	"github.com/signedapproval/bitbucket/server/approval"
+)
+
+// Formats of the documents around a proof.
+const (
+	BundleFormat  = "signedapproval.bundle/v1"
+	AnchorsFormat = "signedapproval.anchors/v1"
+)
+
+// MaxBundle is the limit of a bundle in bytes.
+const MaxBundle = 32 << 20
+
+// Bundle proves one verdict offline. It holds the whole history of one pull
+// request as this service presents it, not only what led to the verdict.
+type Bundle struct {
+	// Format is always [BundleFormat].
+	Format string `json:"format"`
+	// Policy is the policy document, as [approval.Policy.Canonical] writes it.
+	Policy json.RawMessage `json:"policy"`
+	// Requests are all approval requests of the pull request in the order in
+	// which they were opened.
+	Requests []Request `json:"requests"`
+	// Decisions are all decisions on the pull request in the order of the chain.
+	Decisions []SignedDecision `json:"decisions"`
+	// Keys are the enrolled keys as the operator asserts them.
+	Keys []Key `json:"keys"`
+	// Salt is the workspace's salt, under which the ids in the leaves are made.
+	Salt Bytes `json:"salt"`
+	// Chain is the pull request's chain: all its leaf entries, oldest first.
+	Chain []Bytes `json:"chain"`
+	// Facts is what the tally looked at.
+	Facts approval.Facts `json:"facts"`
+	// Verdict is what it came to.
+	Verdict approval.Verdict `json:"verdict"`
+}
+
+// Request is what an approval request is about. A request-opened leaf commits
+// to it.
+type Request struct {
+	// ID is our id of the request.
+	ID string `json:"id"`
+	// Workspace and Repository are UUIDs as Bitbucket writes them, in braces;
+	// the repository is the destination's.
+	Workspace  string `json:"workspace"`
+	Repository string `json:"repository"`
+	// PullRequest is the pull request's number.
+	PullRequest int64 `json:"pullRequest"`
+	// HeadCommit is the full hash, 40 lower-case hexadecimal digits.
+	HeadCommit string `json:"headCommit"`
+	// DestinationBranch is the branch to be merged into.
+	DestinationBranch string `json:"destinationBranch"`
+	// RuleDigest is the digest of the rule that applies.
+	RuleDigest Digest `json:"ruleDigest"`
+	// OpenedAt and ExpiresAt are in UTC.
+	OpenedAt  time.Time `json:"openedAt"`
+	ExpiresAt time.Time `json:"expiresAt"`
+}
+
+// Digest checks the request and returns the SHA-256 hash of its canonical form.
+func (r Request) Digest() (Digest, error) {
+	bad := func(field string) error { return refuse(CodeInvalid, "the request's %s is not valid", field) }
+	switch {
+	case !idForm.MatchString(r.ID):
+		return "", bad("id")
+	case !uuidForm.MatchString(r.Workspace):
+		return "", bad("workspace")
+	case !uuidForm.MatchString(r.Repository):
+		return "", bad("repository")
+	case r.PullRequest < 1 || r.PullRequest >= maxSafe:
+		return "", bad("pullRequest")
+	case !commitForm.MatchString(r.HeadCommit):
+		return "", bad("headCommit")
+	case !isBranch(r.DestinationBranch):
+		return "", bad("destinationBranch")
+	case !r.RuleDigest.Valid():
+		return "", bad("ruleDigest")
+	case !utc(r.OpenedAt):
+		return "", bad("openedAt")
+	case !utc(r.ExpiresAt):
+		return "", bad("expiresAt")
+	}
+	return digest(r)
+}
+
+// SignedDecision is a decision with everything that proves it.
+type SignedDecision struct {
+	// ID is our id of the decision.
+	ID string `json:"id"`
+	// Statement is the bytes that were signed.
+	Statement Bytes `json:"statement"`
+	// Assertion is the authenticator's answer.
+	Assertion Assertion `json:"assertion"`
+	// Approver and Author open the statement's commitments; absent when erased.
+	Approver *PersonOpening `json:"approver,omitempty"`
+	Author   *PersonOpening `json:"author,omitempty"`
+	// Comment opens the comment's commitment; absent without one and when erased.
+	Comment *CommentOpening `json:"comment,omitempty"`
+}
+
+// Digest returns the SHA-256 hash of the assertion's canonical form, which
+// covers every part of it.
+func (a Assertion) Digest() (Digest, error) { return digest(a) }
+
+// Digest returns the SHA-256 hash of the key's canonical form.
+func (k Key) Digest() (Digest, error) { return digest(k) }
+
+// OutcomeDigest returns what a verdict's leaf commits to: the SHA-256 hash of
+// the canonical form of the policy's digest, the facts and the verdict.
+func OutcomeDigest(policy Digest, facts approval.Facts, verdict approval.Verdict) (Digest, error) {
+	return digest(struct {
+		Policy  Digest           `json:"policy"`
+		Facts   approval.Facts   `json:"facts"`
+		Verdict approval.Verdict `json:"verdict"`
+	}{policy, facts, verdict})
+}
+
+func digest(v any) (Digest, error) {
+	data, err := canonical(v, MaxBundle)
+	if err != nil {
+		return "", err
+	}
+	return approval.DigestOf(data), nil
+}
+
+func utc(t time.Time) bool { return !t.IsZero() && t.Location() == time.UTC && t.Year() < 10000 }
+
+// Encode returns the bundle's bytes. It does not verify the bundle.
+func (b Bundle) Encode() ([]byte, error) {
+	b.Format = BundleFormat
+	b.Requests = append([]Request{}, b.Requests...)
+	b.Decisions = append([]SignedDecision{}, b.Decisions...)
+	b.Keys = append([]Key{}, b.Keys...)
+	b.Chain = append([]Bytes{}, b.Chain...)
+	return canonical(b, MaxBundle)
+}
+
+// ParseBundle reads a bundle's bytes. It does not verify the bundle.
+func ParseBundle(data []byte) (Bundle, error) {
+	var b Bundle
+	if err := parse(data, &b, MaxBundle); err != nil {
+		return Bundle{}, err
+	}
+	if b.Format != BundleFormat {
+		return Bundle{}, refuse(CodeInvalid, "format must be %s", BundleFormat)
+	}
+	return b, nil
+}
+
+// Anchors are what a verifier knows from somewhere else than the bundle. What
+// is empty is not anchored, and the report says so.
+type Anchors struct {
+	// RelyingParties are the pairs of relying party id and origin on which
+	// signatures are believed.
+	RelyingParties []RelyingParty `json:"relyingParties,omitempty"`
+	// Keys are the public keys that are known to belong to a person.
+	Keys []PinnedKey `json:"keys,omitempty"`
+	// Policy is the digest of the policy that is expected.
+	Policy Digest `json:"policy,omitempty"`
+}
+
+// PinnedKey ties a public key to a person.
+type PinnedKey struct {
+	// Person is the person's id in statements.
+	Person string `json:"person"`
+	// PublicKey is the COSE key.
+	PublicKey Bytes `json:"publicKey"`
+}
+
+// ParseAnchors reads an anchors document: the fields of [Anchors] and the
+// format [AnchorsFormat]. White space and order are free; duplicate and unknown
+// fields are refused.
+func ParseAnchors(data []byte) (Anchors, error) {
+	var doc struct {
+		Format string `json:"format"`
+		Anchors
+	}
+	if len(data) > MaxBundle {
+		return Anchors{}, refuse(CodeTooLarge, "%d bytes are more than the limit of %d", len(data), MaxBundle)
+	}
+	if _, err := jcs.Transform(data); err != nil {
+		return Anchors{}, refuse(CodeMalformed, "not a JSON document: %v", err)
+	}
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&doc); err != nil {
+		return Anchors{}, refuse(CodeMalformed, "not an anchors document: %v", err)
+	}
+	if doc.Format != AnchorsFormat {
+		return Anchors{}, refuse(CodeInvalid, "format must be %s", AnchorsFormat)
+	}
+	if doc.Policy != "" && !doc.Policy.Valid() {
+		return Anchors{}, refuse(CodeInvalid, "policy must be a digest")
+	}
+	for i, key := range doc.Keys {
+		if _, err := parsePublicKey(key.PublicKey); err != nil || !idForm.MatchString(key.Person) {
+			return Anchors{}, refuse(CodeInvalid, "keys[%d] must be a person's id and a public key", i)
+		}
+	}
+	return doc.Anchors, nil
+}

@@ -1,0 +1,587 @@
+package evidence
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/signedapproval/bitbucket/server/approval"
+)
+
+// Result is how a step of a verification ended.
+type Result string
+
+// The results of a step.
+const (
+	OK               Result = "ok"
+	Failed           Result = "failed"
+	OperatorAsserted Result = "operator-asserted"
+)
+
+// Step is one numbered step of a verification.
+type Step struct {
+	// Number counts the steps from 1; it and Name are stable.
+	Number int    `json:"number"`
+	Name   string `json:"name"`
+	Result Result `json:"result"`
+	// Code is the refusal's code when the step failed.
+	Code Code `json:"code,omitempty"`
+	// Detail says in a sentence what was found.
+	Detail string `json:"detail"`
+}
+
+// Label says on what a fact rests.
+type Label string
+
+// The labels of facts.
+const (
+	// Signed: an approver's authenticator signed it.
+	Signed Label = "signed"
+	// Recomputed: the verifier worked it out itself.
+	Recomputed Label = "recomputed"
+	// Asserted: only the operator says so.
+	Asserted Label = "operator-asserted"
+)
+
+// Fact is something that the bundle says, and on what it rests.
+type Fact struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+	Label Label  `json:"label"`
+}
+
+// Report is the outcome of a verification.
+type Report struct {
+	// Steps are those that were taken; the last one may have failed.
+	Steps []Step `json:"steps"`
+	// Facts are what a consistent bundle says.
+	Facts []Fact `json:"facts"`
+	// Missing are the anchors without which the word of the operator is needed.
+	Missing []string `json:"missing"`
+	// Verdict is the verdict that the verifier reached itself; nil when a step failed.
+	Verdict *approval.Verdict `json:"verdict,omitempty"`
+}
+
+// ExitCode returns 0 when the bundle is proved by anchors alone, 2 when it is
+// consistent but rests on the operator's word, and 1 when a step failed. An
+// exit code of 0 needs a checkpoint of the log, which this version of the
+// format does not carry yet.
+func (r Report) ExitCode() int {
+	switch {
+	case r.failed() != nil || r.Verdict == nil:
+		return 1
+	case len(r.Missing) > 0:
+		return 2
+	}
+	return 0
+}
+
+// Sentence sums the report up in one line.
+func (r Report) Sentence() string {
+	if step := r.failed(); step != nil {
+		return fmt.Sprintf("FAILED at step %d (%s): %s", step.Number, step.Name, step.Detail)
+	}
+	if r.Verdict == nil {
+		return "FAILED: nothing was verified"
+	}
+	outcome := fmt.Sprintf("%s: %s", r.Verdict.State, r.Verdict.Sentence)
+	if len(r.Missing) > 0 {
+		return outcome + " (UNWITNESSED; consistent, operator-asserted: " + strings.Join(r.Missing, ", ") + ")"
+	}
+	return outcome
+}
+
+func (r Report) failed() *Step {
+	for i := range r.Steps {
+		if r.Steps[i].Result == Failed {
+			return &r.Steps[i]
+		}
+	}
+	return nil
+}
+
+// Verify checks a bundle from its bytes. It stops at the first step that fails.
+// The steps and their numbers are those of FORMAT.md.
+func Verify(bundle []byte, anchors Anchors) Report {
+	v := verification{anchors: anchors}
+	for i, step := range []struct {
+		name string
+		run  func() (detail string, err error)
+	}{
+		{"bundle", func() (string, error) { return v.bundle(bundle) }},
+		{"policy", v.policy},
+		{"chain", v.chain},
+		{"requests", v.requests},
+		{"decisions", v.decisions},
+		{"statements", v.statements},
+		{"assertions", v.assertions},
+		{"openings", v.openings},
+		{"facts", v.facts},
+		{"tally", v.tally},
+		{"verdict", v.verdict},
+		{"anchors", v.anchored},
+	} {
+		detail, err := step.run()
+		taken := Step{Number: i + 1, Name: step.name, Result: OK, Detail: detail}
+		var assertion operatorAsserted
+		switch {
+		case errors.As(err, &assertion):
+			taken.Result, taken.Detail = OperatorAsserted, assertion.Error()
+		case err != nil:
+			taken.Result, taken.Code, taken.Detail = Failed, CodeOf(err), err.Error()
+		}
+		v.report.Steps = append(v.report.Steps, taken)
+		if taken.Result == Failed {
+			return v.report
+		}
+	}
+	v.report.Verdict = &v.b.Verdict
+	v.label()
+	return v.report
+}
+
+// operatorAsserted is what a step returns that found nothing wrong and yet
+// needs the operator's word.
+type operatorAsserted string
+
+func (a operatorAsserted) Error() string { return string(a) }
+
+// verification is one run of [Verify]. Each step reads what the steps before it
+// have checked and left here.
+type verification struct {
+	anchors Anchors
+	report  Report
+
+	b      Bundle
+	rule   approval.Rule
+	digest Digest // of the policy
+	leaves []Leaf
+	// request is the one that the verdict is about.
+	request Request
+	made    []decision
+	erased  int // openings that are absent
+}
+
+// decision is a decision of the bundle with what was read from it.
+type decision struct {
+	SignedDecision
+	statement Statement
+	sequence  int64 // of its leaf
+	result    AssertionResult
+}
+
+func (v *verification) bundle(data []byte) (string, error) {
+	var err error
+	v.b, err = ParseBundle(data)
+	return fmt.Sprintf("%d bytes in canonical form", len(data)), err
+}
+
+func (v *verification) policy() (string, error) {
+	policy, err := approval.ParsePolicy(v.b.Policy)
+	if err != nil {
+		return "", refuse(CodeInvalid, "the policy is refused: %v", err)
+	}
+	if !bytes.Equal(policy.Canonical(), v.b.Policy) {
+		return "", refuse(CodeNotCanonical, "the policy is not in its one form")
+	}
+	v.digest = policy.Digest()
+	branch := v.b.Facts.Request.DestinationBranch
+	rule, _, ok := policy.Match(branch)
+	if !ok {
+		return "", refuse(CodeInvalid, "no rule of the policy matches the destination branch %q", branch)
+	}
+	if rule.Digest() != v.b.Facts.Request.RuleDigest {
+		return "", refuse(CodeInvalid, "the rule that matches the destination branch is not the request's")
+	}
+	v.rule = rule
+	return fmt.Sprintf("rule %q applies to %s", rule.Name, branch), nil
+}
+
+func (v *verification) chain() (string, error) {
+	entries := make([][]byte, len(v.b.Chain))
+	for i, entry := range v.b.Chain {
+		entries[i] = entry
+	}
+	leaves, err := CheckChain(entries)
+	if err != nil {
+		return "", err
+	}
+	if len(leaves) == 0 || len(v.b.Requests) == 0 {
+		return "", refuse(CodeChain, "the bundle has no history")
+	}
+	if len(v.b.Salt) != SaltSize {
+		return "", refuse(CodeChain, "a salt has %d bytes", SaltSize)
+	}
+	first := v.b.Requests[0]
+	if leaves[0].Chain.ID != ChainID(v.b.Salt, first.Repository, first.PullRequest) {
+		return "", refuse(CodeChain, "the chain belongs to another pull request")
+	}
+	if leaves[0].Workspace != WorkspaceID(v.b.Salt, first.Workspace) {
+		return "", refuse(CodeChain, "the chain belongs to another workspace")
+	}
+	v.leaves = leaves
+	return fmt.Sprintf("%d leaves without a gap", len(leaves)), nil
+}
+
+func (v *verification) requests() (string, error) {
+	opened := map[string]bool{}
+	next := 0
+	for i, leaf := range v.leaves {
+		if body, ok := leaf.Body.(RequestOpened); ok {
+			if next == len(v.b.Requests) {
+				return "", refuse(CodeChain, "leaf %d opens a request that the bundle leaves out", i+1)
+			}
+			r := v.b.Requests[next]
+			document, err := r.Digest()
+			if err != nil {
+				return "", err
+			}
+			if body.Request != r.ID || body.Document != document {
+				return "", refuse(CodeChain, "request %d is not the one that leaf %d opens", next+1, i+1)
+			}
+			first := v.b.Requests[0]
+			if r.Workspace != first.Workspace || r.Repository != first.Repository || r.PullRequest != first.PullRequest {
+				return "", refuse(CodeChain, "request %d is about another pull request", next+1)
+			}
+			if opened[r.ID] {
+				return "", refuse(CodeChain, "leaf %d opens a request again", i+1)
+			}
+			opened[r.ID] = true
+			next++
+			continue
+		}
+		if id := requestOf(leaf.Body); id != "" && !opened[id] {
+			return "", refuse(CodeChain, "leaf %d is about a request that was not opened", i+1)
+		}
+	}
+	if next != len(v.b.Requests) {
+		return "", refuse(CodeChain, "request %d was never opened in the chain", next+1)
+	}
+	want := v.b.Facts.Request
+	i := slices.IndexFunc(v.b.Requests, func(r Request) bool { return r.ID == want.ID })
+	if i < 0 {
+		return "", refuse(CodeInvalid, "the facts are about a request that is not in the bundle")
+	}
+	v.request = v.b.Requests[i]
+	if want.HeadCommit != v.request.HeadCommit || want.DestinationBranch != v.request.DestinationBranch ||
+		want.RuleDigest != v.request.RuleDigest || !want.ExpiresAt.Equal(v.request.ExpiresAt) {
+		return "", refuse(CodeInvalid, "the facts describe the request otherwise than the chain does")
+	}
+	return fmt.Sprintf("%d in the chain, the verdict is about number %d", next, i+1), nil
+}
+
+// requestOf returns the request that a leaf is about.
+func requestOf(body Body) string {
+	switch body := body.(type) {
+	case RequestClosed:
+		return body.Request
+	case DecisionMade:
+		return body.Request
+	case VerdictReached:
+		return body.Request
+	case StatusPaid:
+		return body.Request
+	case Merged:
+		return body.Request
+	}
+	return ""
+}
+
+// decisions makes sure that chain and bundle hold the same decisions, so that
+// none can be hidden or added.
+func (v *verification) decisions() (string, error) {
+	for i, leaf := range v.leaves {
+		body, ok := leaf.Body.(DecisionMade)
+		if !ok {
+			continue
+		}
+		n := len(v.made)
+		if n == len(v.b.Decisions) {
+			return "", refuse(CodeChain, "leaf %d is a decision that the bundle leaves out", i+1)
+		}
+		d := v.b.Decisions[n]
+		assertion, err := d.Assertion.Digest()
+		if err != nil {
+			return "", err
+		}
+		if body.Statement != approval.DigestOf(d.Statement) || body.Assertion != assertion {
+			return "", refuse(CodeChain, "decision %d is not the one of leaf %d", n+1, i+1)
+		}
+		v.made = append(v.made, decision{SignedDecision: d, sequence: leaf.Chain.Sequence})
+	}
+	if len(v.made) != len(v.b.Decisions) {
+		return "", refuse(CodeChain, "decision %d is not in the chain", len(v.made)+1)
+	}
+	return fmt.Sprintf("%d, each in the chain and in the bundle", len(v.made)), nil
+}
+
+func (v *verification) statements() (string, error) {
+	for i := range v.made {
+		s, err := ParseStatement(v.made[i].Statement)
+		if err == nil {
+			err = v.statement(s, i)
+		}
+		if err != nil {
+			return "", refuse(CodeOf(err), "decision %d: %s", i+1, err.Error())
+		}
+		v.made[i].statement = s
+	}
+	return fmt.Sprintf("%d, each about its request and its place in the chain", len(v.made)), nil
+}
+
+// statement compares the statement of decision i with the bundle around it.
+func (v *verification) statement(s Statement, i int) error {
+	leaf := v.leaves[v.made[i].sequence-1]
+	bad := func(what string) error { return refuse(CodeInvalid, "the statement names another %s", what) }
+	n := slices.IndexFunc(v.b.Requests, func(r Request) bool { return r.ID == s.Request })
+	if n < 0 || leaf.Body.(DecisionMade).Request != s.Request {
+		return bad("request")
+	}
+	r := v.b.Requests[n]
+	switch {
+	case s.Workspace != r.Workspace:
+		return bad("workspace")
+	case s.Destination.Repository != r.Repository:
+		return bad("repository")
+	case s.PullRequest != r.PullRequest:
+		return bad("pull request")
+	case s.Source.Commit != r.HeadCommit:
+		return bad("head commit")
+	case s.Destination.Branch != r.DestinationBranch:
+		return bad("destination branch")
+	case s.Policy.RuleDigest != r.RuleDigest:
+		return bad("rule")
+	case s.Policy.RuleDigest == v.rule.Digest() && !slices.Equal(s.Requirements, RequirementsOf(v.rule)):
+		return bad("set of requirements than its rule has")
+	case s.LogOrigin != v.first(s).LogOrigin:
+		return bad("log than the decisions before it")
+	}
+	head := s.ChainHead
+	if head.Chain != leaf.Chain.ID || head.Sequence >= leaf.Chain.Sequence || head.Leaf != LeafDigest(v.b.Chain[head.Sequence-1]) {
+		return refuse(CodeChain, "the signer was shown a chain that is not this one")
+	}
+	if s.Purpose == Withdraw && !slices.ContainsFunc(v.made[:i], func(d decision) bool {
+		return approval.DigestOf(d.Statement) == s.Withdraws && d.statement.Purpose != Withdraw &&
+			d.statement.Approver.Person == s.Approver.Person && d.statement.Source.Commit == s.Source.Commit
+	}) {
+		return refuse(CodeChain, "it withdraws no earlier decision of the same person on this commit")
+	}
+	if slices.ContainsFunc(v.made[:i], func(d decision) bool { return bytes.Equal(d.statement.Nonce, s.Nonce) }) {
+		return refuse(CodeInvalid, "its nonce was used before")
+	}
+	return nil
+}
+
+// first returns the first statement of the bundle, which is s itself at the start.
+func (v *verification) first(s Statement) Statement {
+	if len(v.made) > 0 && v.made[0].statement.Request != "" {
+		return v.made[0].statement
+	}
+	return s
+}
+
+func (v *verification) assertions() (string, error) {
+	for i := range v.made {
+		d := &v.made[i]
+		result, err := VerifyAssertion(d.Statement, d.Assertion, v.b.Keys,
+			RelyingParty{ID: d.statement.RPID, Origin: d.statement.Origin})
+		if err != nil {
+			return "", refuse(CodeOf(err), "decision %d: %s", i+1, err.Error())
+		}
+		d.result = result
+	}
+	return fmt.Sprintf("%d, each by one listed key of its approver, user present and verified", len(v.made)), nil
+}
+
+func (v *verification) openings() (string, error) {
+	open := func(opening *PersonOpening, c Commitment) error {
+		if opening == nil {
+			v.erased++
+			return nil
+		}
+		return opening.Verify(c)
+	}
+	for i, d := range v.made {
+		err := errors.Join(open(d.Approver, d.statement.Approver.Commitment), open(d.Author, d.statement.Author.Commitment))
+		switch {
+		case err != nil:
+		case d.Comment != nil:
+			err = d.Comment.Verify(d.statement.Comment)
+		case d.statement.Comment != "":
+			v.erased++
+		}
+		if err != nil {
+			return "", refuse(CodeCommitment, "decision %d: an opening does not open its commitment", i+1)
+		}
+	}
+	if v.erased > 0 {
+		return "", operatorAsserted(fmt.Sprintf("%d openings were erased; those people are known by the operator's word", v.erased))
+	}
+	return "all commitments open", nil
+}
+
+// facts makes sure that the tally was given exactly the decisions on this
+// commit, as they were signed.
+func (v *verification) facts() (string, error) {
+	f := v.b.Facts
+	if !utc(f.Now) {
+		return "", refuse(CodeInvalid, "the time of the tally must be in UTC")
+	}
+	asserted := f.Decisions
+	for i, d := range v.made {
+		s := d.statement
+		if s.Source.Commit != v.request.HeadCommit {
+			continue
+		}
+		if len(asserted) == 0 {
+			return "", refuse(CodeInvalid, "decision %d was kept from the tally", i+1)
+		}
+		got := asserted[0]
+		asserted = asserted[1:]
+		want := approval.Decision{
+			ID: d.ID, RequestID: s.Request, PersonID: s.Approver.Person, AccountID: got.AccountID, Name: got.Name,
+			Action: s.Purpose.Action(), HeadCommit: s.Source.Commit, DestinationBranch: s.Destination.Branch,
+			RuleDigest: s.Policy.RuleDigest, Sequence: d.sequence,
+		}
+		if d.Approver != nil {
+			want.AccountID, want.Name = d.Approver.AccountID, d.Approver.Name
+		}
+		if got != want {
+			return "", refuse(CodeInvalid, "the tally was given decision %d otherwise than it was signed", i+1)
+		}
+		if d.Author != nil && d.Author.AccountID != f.Author {
+			return "", refuse(CodeInvalid, "decision %d names another author than the tally was given", i+1)
+		}
+	}
+	if len(asserted) > 0 {
+		return "", refuse(CodeInvalid, "the tally was given a decision that nobody signed")
+	}
+	return fmt.Sprintf("%d decisions on this commit, all given to the tally as signed", len(f.Decisions)), nil
+}
+
+func (v *verification) tally() (string, error) {
+	got := approval.Tally(v.rule, v.b.Facts)
+	want := v.b.Verdict
+	if got.State != want.State || got.Sentence != want.Sentence {
+		return "", refuse(CodeInvalid, "the tally comes to %s (%s), the bundle says %s (%s)", got.State, got.Sentence, want.State, want.Sentence)
+	}
+	a, err := digest(got)
+	if err != nil {
+		return "", err
+	}
+	if b, err := digest(want); err != nil || a != b {
+		return "", refuse(CodeInvalid, "the tally explains the verdict otherwise than the bundle does")
+	}
+	return fmt.Sprintf("%s: %s", got.State, got.Sentence), nil
+}
+
+// verdict makes sure that the chain's last word on the request is this verdict.
+func (v *verification) verdict() (string, error) {
+	outcome, err := OutcomeDigest(v.digest, v.b.Facts, v.b.Verdict)
+	if err != nil {
+		return "", err
+	}
+	last := slices.IndexFunc(reversed(v.leaves), func(l Leaf) bool {
+		body, ok := l.Body.(VerdictReached)
+		return ok && body.Request == v.request.ID
+	})
+	if last < 0 {
+		return "", refuse(CodeChain, "the chain has no verdict on this request")
+	}
+	at := len(v.leaves) - 1 - last
+	body := v.leaves[at].Body.(VerdictReached)
+	if body.State != string(v.b.Verdict.State) || body.Outcome != outcome {
+		return "", refuse(CodeChain, "the chain's last verdict on this request is another one")
+	}
+	for i, d := range v.made {
+		if d.statement.Source.Commit == v.request.HeadCommit && d.sequence > int64(at+1) {
+			return "", refuse(CodeChain, "decision %d was made after the verdict", i+1)
+		}
+	}
+	return fmt.Sprintf("leaf %d commits to it", at+1), nil
+}
+
+func reversed(leaves []Leaf) []Leaf {
+	leaves = slices.Clone(leaves)
+	slices.Reverse(leaves)
+	return leaves
+}
+
+// anchored compares the bundle with what the verifier knows, and lists what it
+// does not know.
+func (v *verification) anchored() (string, error) {
+	a := v.anchors
+	for i, d := range v.made {
+		rp := RelyingParty{ID: d.statement.RPID, Origin: d.statement.Origin}
+		if len(a.RelyingParties) > 0 && !slices.Contains(a.RelyingParties, rp) {
+			return "", refuse(CodeOrigin, "decision %d was signed on %s, which is not an anchor", i+1, rp.Origin)
+		}
+		if len(a.Keys) > 0 && !slices.ContainsFunc(a.Keys, func(k PinnedKey) bool {
+			return k.Person == d.result.Key.Person && bytes.Equal(k.PublicKey, d.result.Key.PublicKey)
+		}) {
+			return "", refuse(CodeKey, "decision %d was signed with a key that is not pinned", i+1)
+		}
+	}
+	if a.Policy != "" && a.Policy != v.digest {
+		return "", refuse(CodeInvalid, "the policy is not the expected one")
+	}
+	if len(a.RelyingParties) == 0 {
+		v.report.Missing = append(v.report.Missing, "relying party and origin")
+	}
+	if len(a.Keys) == 0 {
+		v.report.Missing = append(v.report.Missing, "keys of the approvers")
+	}
+	if a.Policy == "" {
+		v.report.Missing = append(v.report.Missing, "policy")
+	}
+	// This version of the format has no checkpoint to compare an anchor with.
+	v.report.Missing = append(v.report.Missing, "workspace genesis and roster", "log checkpoint and witnesses")
+	return "", operatorAsserted("not anchored: " + strings.Join(v.report.Missing, ", "))
+}
+
+// label lists what a consistent bundle says and on what it rests.
+func (v *verification) label() {
+	add := func(name, value string, label Label) {
+		v.report.Facts = append(v.report.Facts, Fact{name, value, label})
+	}
+	pick := func(yes bool, then, otherwise Label) Label {
+		if yes {
+			return then
+		}
+		return otherwise
+	}
+	signed := pick(slices.ContainsFunc(v.made, func(d decision) bool { return d.statement.Request == v.request.ID }), Signed, Asserted)
+	add("head commit", v.request.HeadCommit, signed)
+	add("destination branch", v.request.DestinationBranch, signed)
+	add("pull request", fmt.Sprintf("%s #%d", v.request.Repository, v.request.PullRequest), signed)
+	add("rule", fmt.Sprintf("%s (%s)", v.rule.Name, v.request.RuleDigest), signed)
+	for _, d := range v.made {
+		who := "person " + d.statement.Approver.Person
+		label := Signed
+		if d.Approver != nil {
+			who = fmt.Sprintf("%s (account %s, person %s)", d.Approver.Name, d.Approver.AccountID, d.statement.Approver.Person)
+		}
+		add("decision", fmt.Sprintf("%s: %s Diff shown: SHA-256 %s.", who, d.statement.Meaning, d.statement.Diff.SHA256), label)
+	}
+	add("history", fmt.Sprintf("%d leaves, %d decisions", len(v.leaves), len(v.made)), Recomputed)
+	for _, leaf := range v.leaves {
+		switch body := leaf.Body.(type) {
+		case RequestClosed:
+			if body.Request == v.request.ID {
+				add("request", body.Reason, Asserted)
+			}
+		case Merged:
+			add("merge", fmt.Sprintf("%s, commit %s", body.Kind, body.Commit), Asserted)
+		}
+	}
+	add("verdict", fmt.Sprintf("%s: %s", v.b.Verdict.State, v.b.Verdict.Sentence), Recomputed)
+	add("keys", "belong to the people named", pick(len(v.anchors.Keys) > 0, Recomputed, Asserted))
+	add("author", "account "+v.b.Facts.Author, Asserted)
+	if v.rule.Needs().Writers {
+		add("permissions", fmt.Sprintf("%d people with write permission", len(v.b.Facts.Writers)), Asserted)
+	}
+	add("time of the verdict", v.b.Facts.Now.Format(time.RFC3339), Asserted)
+}
