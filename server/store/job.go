@@ -416,8 +416,7 @@ func (s *Store) JobLag(ctx context.Context) (time.Duration, error) {
 
 // Unattended is a pull request that owes something although no job would look at it.
 type Unattended struct {
-	WorkspaceID   string
-	PullRequestID string
+	Workspace, PullRequest string
 }
 
 // Unattended lists up to most of them, of all workspaces. It finds nothing unless jobs were lost
@@ -427,7 +426,7 @@ func (s *Store) Unattended(ctx context.Context, most int) ([]Unattended, error) 
 	if err != nil {
 		return nil, fmt.Errorf("store: unattended: %w", err)
 	}
-	found, err := pgx.CollectRows(rows, pgx.RowToStructByName[Unattended])
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Unattended])
 	if err != nil {
 		return nil, fmt.Errorf("store: unattended: %w", err)
 	}
