@@ -43,6 +43,7 @@ func TestRefusals(t *testing.T) {
 		"429 without advice":         {429, nil, "Rate limit for this resource has been exceeded", want{bitbucket.Transient, "throttled", "Rate limit for this resource has been exceeded", time.Minute}},
 		"429 with Retry-After":       {429, map[string]string{"Retry-After": "17"}, "", want{bitbucket.Transient, "throttled", "", 17 * time.Second}},
 		"429 with a date":            {429, map[string]string{"Retry-After": noon.Add(90 * time.Second).Format(http.TimeFormat)}, "", want{bitbucket.Transient, "throttled", "", 90 * time.Second}},
+		"429 with a far date":        {429, map[string]string{"Retry-After": noon.Add(48 * time.Hour).Format(http.TimeFormat)}, "", want{bitbucket.Transient, "throttled", "", time.Hour}},
 		"429 with seconds left":      {429, map[string]string{"Retry-After": "5", "X-RateLimit-Reset": "40"}, "", want{bitbucket.Transient, "throttled", "", 40 * time.Second}},
 		"429 with nonsense":          {429, map[string]string{"Retry-After": "soon", "X-RateLimit-Reset": "NaN"}, "", want{bitbucket.Transient, "throttled", "", time.Minute}},
 		"429 without end":            {429, map[string]string{"Retry-After": "1e300"}, "", want{bitbucket.Transient, "throttled", "", time.Hour}},

@@ -236,6 +236,8 @@ func TestRecordedSingles(t *testing.T) {
 		if b.Head != "bf4f4ce8a3a8d5c7dbfe7d609973a81a6c6664cf" || len(b.MergeStrategies) != 3 || b.DefaultMergeStrategy != bitbucket.MergeCommit {
 			t.Errorf("got %+v", b)
 		}
+		_, err := replay(t, "drone__go-scm/branch.json").Branch(t.Context(), workspaceUUID, repoUUID, "main")
+		contains(t, asError(t, err).Error(), "another branch")
 	})
 	t.Run("repository", func(t *testing.T) {
 		t.Parallel()
