@@ -1,5 +1,6 @@
 import { fileURLToPath } from "node:url";
 import type { UserConfig } from "vite";
+import { registeredDocuments } from "./vite.documents.ts";
 
 /**
  * What every entry has in common. The server serves `dist/<app>/index.html` as a page that is never cached and every
@@ -12,6 +13,7 @@ export function entry(name: string): UserConfig {
   return {
     root: fileURLToPath(new URL(`apps/${name}/`, import.meta.url)),
     base: `/assets/${name}/`,
+    plugins: [registeredDocuments()],
     build: {
       outDir: fileURLToPath(new URL(`dist/${name}/`, import.meta.url)),
       emptyOutDir: true,

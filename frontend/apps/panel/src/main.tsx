@@ -1,12 +1,15 @@
-import "@signedapproval/ui/tokens.css";
-import { StrictMode } from "react";
-import { createRoot } from "react-dom/client";
+import { openGraph } from "@signedapproval/graph/client";
+import { GraphProvider } from "@signedapproval/graph/provider";
+import { webHost } from "@signedapproval/host/web";
+import { show } from "@signedapproval/ui/page";
 import { Panel } from "./Panel.tsx";
 
-const root = document.getElementById("root");
-if (!root) throw new Error("the page has no #root");
-createRoot(root).render(
-  <StrictMode>
-    <Panel />
-  </StrictMode>,
+const host = webHost();
+const mode = host.colorMode();
+if (mode) document.documentElement.dataset["colorMode"] = mode;
+
+show(
+  <GraphProvider graph={openGraph()}>
+    <Panel host={host} />
+  </GraphProvider>,
 );

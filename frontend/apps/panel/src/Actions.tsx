@@ -1,0 +1,116 @@
+import { failureOf } from "@signedapproval/graph/failure";
+import { type FragmentType, graphql, readFragment } from "@signedapproval/graph/generated";
+import type { Host } from "@signedapproval/host/host";
+import { Button } from "@signedapproval/ui/Button";
+import { ErrorNote } from "@signedapproval/ui/ErrorNote";
+import { ExternalLink } from "@signedapproval/ui/Link";
+import { Note } from "@signedapproval/ui/Note";
+import { useMutation } from "urql";
+
+const requestFragment = graphql(`
+  fragment Actions_request on ApprovalRequest {
+    id
+    state
+    signPath
+    viewerCan {
+      approve
+      reject
+      withdraw
+      renew
+      code
+      reason
+    }
+  }
+`);
+
+const RenewRequest = graphql(`
+  mutation PanelRenewRequest($input: RenewRequestInput!) {
+    renewRequest(input: $input) {
+      request {
+        id
+        ...Requirements_request
+        ...Actions_request
+      }
+      userErrors {
+        code
+        message
+        path
+      }
+    }
+  }
+`);
+
+export interface ActionsProps {
+  request: FragmentType<typeof requestFragment>;
+  draft: boolean;
+  host: Host;
+}
+
+/**
+ * What the viewer can do. Nothing is decided here: a browser lets no frame touch a passkey, so the buttons are links to
+ * the sign page, whose address is known before the click.
+ */
+export function Actions({ request: masked, draft, host }: ActionsProps) {
+  const request = readFragment(requestFragment, masked);
+  const can = request.viewerCan;
+  if (draft) return <p className="sa-subtle">Approvals are asked for when the pull request is ready for review.</p>;
+  if (can.approve || can.reject || can.withdraw) {
+    return (
+      <div className="sa-stack sa-stack--tight">
+        <SignLink path={request.signPath} host={host} look={can.approve ? "primary" : "outline"}>
+          {can.approve ? "Approve" : can.withdraw ? "Withdraw my decision" : "Reject"}
+        </SignLink>
+        {can.approve && (
+          <p className="sa-small sa-subtle">
+            Shows the change, then asks for your passkey. You can also reject{can.withdraw ? " or withdraw" : ""} there.
+          </p>
+        )}
+      </div>
+    );
+  }
+  if (can.renew) return <Renew id={request.id} />;
+  if (!can.reason) return null;
+  return <p className="sa-subtle sa-wrap">{can.reason}</p>;
+}
+
+function SignLink({
+  path,
+  host,
+  look,
+  children,
+}: {
+  path: string;
+  host: Host;
+  look: "primary" | "outline";
+  children: string;
+}) {
+  return (
+    <ExternalLink
+      className={`sa-button sa-button--${look} sa-button--wide`}
+      href={path}
+      // An address of ours must be whole where the panel stands on another origin.
+      onOpen={(address) => host.openExternal(new URL(address, window.location.href).href)}
+    >
+      {children}
+    </ExternalLink>
+  );
+}
+
+function Renew({ id }: { id: string }) {
+  const [{ fetching, data, error }, renew] = useMutation(RenewRequest);
+  const failure = failureOf(error);
+  const refusal = data?.renewRequest.userErrors[0];
+  return (
+    <div className="sa-stack sa-stack--tight">
+      <Button appearance="primary" wide busy={fetching} onClick={() => void renew({ input: { requestId: id } })}>
+        Ask again
+      </Button>
+      {failure && <ErrorNote failure={failure} doing="ask again" />}
+      {refusal && (
+        <Note tone="danger" urgent>
+          {refusal.message}
+        </Note>
+      )}
+    </div>
+  );
+}

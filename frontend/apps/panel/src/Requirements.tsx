@@ -1,0 +1,134 @@
+import { type FragmentType, graphql, readFragment } from "@signedapproval/graph/generated";
+import { People } from "@signedapproval/ui/Avatar";
+import { Icon } from "@signedapproval/ui/Icon";
+import { Visible } from "@signedapproval/ui/Visible";
+
+const requestFragment = graphql(`
+  fragment Requirements_request on ApprovalRequest {
+    id
+    state
+    rejectedBy {
+      accountId
+      name
+    }
+    requirements {
+      name
+      quorum
+      missing
+      approvedBy {
+        accountId
+        name
+      }
+      canStillApprove {
+        accountId
+        name
+      }
+      ignored {
+        code
+        sentence
+        account {
+          accountId
+        }
+      }
+    }
+  }
+`);
+
+/** People that are named one by one before the rest is folded. */
+const named = 5;
+
+/** How far each requirement has come: who approved, who rejected, who can still approve, and what does not count. */
+export function Requirements({ request: masked }: { request: FragmentType<typeof requestFragment> }) {
+  const request = readFragment(requestFragment, masked);
+  const open = request.state === "PENDING" || request.state === "REJECTED";
+  return (
+    <section className="sa-stack" aria-label="Requirements">
+      {request.rejectedBy.length > 0 && (
+        <div className="sa-stack sa-stack--tight">
+          <h2 className="panel__heading panel__heading--danger">
+            <Icon name="cross" /> Rejected by
+          </h2>
+          <People people={request.rejectedBy} label="Rejected by" />
+        </div>
+      )}
+      {request.requirements.map((requirement) => {
+        const given = requirement.quorum - requirement.missing;
+        return (
+          <div key={requirement.name} className="sa-stack sa-stack--tight">
+            <h2 className="panel__heading sa-row sa-row--apart">
+              <span className="sa-wrap">
+                <Visible text={requirement.name} />
+              </span>
+              <span className="panel__count">
+                {given} of {requirement.quorum}
+              </span>
+            </h2>
+            <progress
+              className={`panel__progress${requirement.missing === 0 ? " panel__progress--met" : ""}`}
+              max={requirement.quorum}
+              value={given}
+              aria-label={`${requirement.name}: ${given} of ${requirement.quorum} approvals`}
+            />
+            {requirement.approvedBy.length > 0 && (
+              <div className="panel__group">
+                <p className="panel__label">
+                  <Icon name="check" /> Approved
+                </p>
+                <People people={requirement.approvedBy} label={`Approved for ${requirement.name}`} />
+              </div>
+            )}
+            {open && requirement.missing > 0 && (
+              <CanStillApprove people={requirement.canStillApprove} requirement={requirement.name} />
+            )}
+            {requirement.ignored.length > 0 && (
+              <details className="sa-small">
+                <summary>
+                  {requirement.ignored.length === 1
+                    ? "1 decision does not count"
+                    : `${requirement.ignored.length} decisions do not count`}
+                </summary>
+                <ul className="panel__ignored">
+                  {requirement.ignored.map((decision) => (
+                    <li key={`${decision.account.accountId} ${decision.code}`}>
+                      <Visible text={decision.sentence} />
+                    </li>
+                  ))}
+                </ul>
+              </details>
+            )}
+          </div>
+        );
+      })}
+    </section>
+  );
+}
+
+function CanStillApprove({
+  people,
+  requirement,
+}: {
+  people: readonly { accountId: string; name: string }[];
+  requirement: string;
+}) {
+  const label = `Can still approve for ${requirement}`;
+  if (people.length === 0) return <p className="panel__label">Nobody is left who can approve.</p>;
+  if (people.length <= named) {
+    return (
+      <div className="panel__group">
+        <p className="panel__label">
+          <Icon name="clock" /> Can still approve
+        </p>
+        <People people={people} label={label} />
+      </div>
+    );
+  }
+  return (
+    <details>
+      <summary className="panel__label">
+        {/* The API names fifty at most. */}
+        {people.length >= 50 ? "50 or more people" : `${people.length} people`} can still approve
+      </summary>
+      <People people={people} label={label} />
+    </details>
+  );
+}

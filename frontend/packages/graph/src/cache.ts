@@ -1,0 +1,53 @@
+import type { Exchange } from "@urql/core";
+import { type Cache, cacheExchange, type KeyingConfig, type UpdateResolver } from "@urql/exchange-graphcache";
+import schema from "./generated/introspection.ts";
+
+/**
+ * How objects without an identifier are kept. Whatever is not named here and has no `id` is kept inside its parent. The
+ * viewer and the server are one each, and an account is the same wherever it is named.
+ */
+const singular: KeyingConfig = {
+  Viewer: () => "viewer",
+  Server: () => "server",
+  Account: (account) => account["accountId"] as string,
+};
+
+function keys(): KeyingConfig {
+  const inside: KeyingConfig = {};
+  for (const type of schema.__schema.types) {
+    if (type.kind !== "OBJECT" || type.fields.some((field) => field.name === "id")) continue;
+    inside[type.name] = () => null;
+  }
+  return { ...inside, ...singular };
+}
+
+/** Forgets what was answered below a field, whatever its arguments: screens that show it ask again. */
+function forget(cache: Cache, entity: string, ...names: string[]) {
+  for (const { fieldName, fieldKey } of cache.inspectFields(entity)) {
+    if (names.includes(fieldName)) cache.invalidate(entity, fieldKey);
+  }
+}
+
+/** A mutation that moves things in or out of lists of a workspace. */
+const movesInWorkspace: UpdateResolver = (_result, _input, cache) => {
+  forget(cache, "Query", "workspace");
+  forget(cache, "Viewer:viewer", "workspaces", "grants");
+};
+
+/** The normalised cache: an object that one answer brings is new on every part of the screen that shows it. */
+export function normalizedCache(): Exchange {
+  return cacheExchange({
+    schema,
+    keys: keys(),
+    updates: {
+      Mutation: {
+        connectWorkspace: movesInWorkspace,
+        disconnectWorkspace: movesInWorkspace,
+        saveRepository: movesInWorkspace,
+        removeRepository: movesInWorkspace,
+        createApiToken: movesInWorkspace,
+        finishPasskey: (_result, _input, cache) => forget(cache, "Viewer:viewer", "passkeys"),
+      },
+    },
+  });
+}

@@ -1,0 +1,44 @@
+import { Client, fetchExchange, subscriptionExchange } from "@urql/core";
+import { normalizedCache } from "./cache.ts";
+import { LiveUpdates } from "./live.ts";
+import { byHash } from "./persisted.ts";
+
+/** Where the API is, and how the browser reaches it. */
+export interface GraphOptions {
+  /** The endpoint; the operation's name is appended to it, so that logs can be read. */
+  url?: string;
+  /** For tests; the browser's own otherwise. */
+  fetch?: typeof fetch;
+}
+
+/** The API as a page sees it: a client with a normalised cache, and whether live updates are arriving. */
+export interface Graph {
+  client: Client;
+  live: LiveUpdates;
+}
+
+/**
+ * Opens the API. Queries and mutations travel as plain POST requests, subscriptions as one stream of server-sent events
+ * each; both name their document by its hash and nothing else. The session is in a cookie of the same origin.
+ */
+export function openGraph({
+  url = "/graphql",
+  fetch: fetchFn = (...call) => fetch(...call),
+}: GraphOptions = {}): Graph {
+  const live = new LiveUpdates(fetchFn);
+  const client = new Client({
+    url,
+    fetch: fetchFn,
+    // Screens stay right through subscriptions and mutations; opening one asks the server all the same.
+    requestPolicy: "cache-and-network",
+    // Also says that a query is not answered by a stream: the client's own list names event streams for queries too.
+    fetchOptions: { headers: { accept: "application/graphql-response+json, application/json" } },
+    exchanges: [
+      normalizedCache(),
+      byHash,
+      subscriptionExchange({ forwardSubscription: (body, operation) => live.forward(body, operation.context.url) }),
+      fetchExchange,
+    ],
+  });
+  return { client, live };
+}

@@ -1,0 +1,107 @@
+import type { SubscriptionOperation } from "@urql/core";
+import { createClient, type RequestParams } from "graphql-sse";
+
+/** Whether what a screen shows is kept up to date: before the first answer, while it is, and while it is not. */
+export type LiveState = "connecting" | "live" | "lost";
+
+interface Sink {
+  next: (value: never) => void;
+  error: (reason: unknown) => void;
+  complete: () => void;
+}
+
+/** How long to wait before the nth attempt to reconnect, in milliseconds: doubling, at most 30 s, half of it random. */
+export function pause(attempt: number, random: () => number = Math.random): number {
+  const most = Math.min(30_000, 500 * 2 ** attempt);
+  return most / 2 + (most / 2) * random();
+}
+
+/**
+ * The event streams of a page. A stream that breaks is opened again for as long as somebody listens: each one begins
+ * with the object as it is now, so whatever was missed meanwhile is made good.
+ */
+export class LiveUpdates {
+  #state: LiveState = "connecting";
+  readonly #listeners = new Set<() => void>();
+  readonly #fetch: typeof fetch;
+
+  constructor(fetchFn: typeof fetch) {
+    this.#fetch = fetchFn;
+  }
+
+  /** The state of the page's streams; changes are told to {@link subscribe}. */
+  get state(): LiveState {
+    return this.#state;
+  }
+
+  /** Calls the listener after each change of the state until the function that it returns is called. */
+  subscribe = (listener: () => void): (() => void) => {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  };
+
+  /** What the GraphQL client asks for: a stream of one registered subscription. */
+  forward(body: SubscriptionOperation, url: string) {
+    return {
+      subscribe: (sink: Sink) => {
+        let ended = false;
+        const streams = createClient({
+          url,
+          fetchFn: this.#fetch,
+          retryAttempts: Number.POSITIVE_INFINITY,
+          retry: async (attempt) => {
+            this.#become("lost");
+            await wakeUp(pause(attempt));
+          },
+        });
+        const listen = (attempt: number) => {
+          let answered = false;
+          streams.subscribe(body as unknown as RequestParams, {
+            next: (value) => {
+              answered = true;
+              this.#become("live");
+              sink.next(value as never);
+            },
+            error: (reason) => {
+              if (ended) return;
+              this.#become("lost");
+              sink.error(reason);
+            },
+            // The server ends a stream that has lived long enough: the next one goes on from there.
+            complete: () => {
+              if (ended) return;
+              const next = answered ? 0 : attempt + 1;
+              void wakeUp(pause(next)).then(() => !ended && listen(next));
+            },
+          });
+        };
+        listen(0);
+        return {
+          unsubscribe: () => {
+            ended = true;
+            streams.dispose();
+          },
+        };
+      },
+    };
+  }
+
+  #become(state: LiveState) {
+    if (this.#state === state) return;
+    this.#state = state;
+    for (const listener of this.#listeners) listener();
+  }
+}
+
+/** Resolves after the given time, or as soon as the browser says that it is online again. */
+function wakeUp(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      clearTimeout(timer);
+      globalThis.removeEventListener("online", done);
+      resolve();
+    };
+    const timer = setTimeout(done, milliseconds);
+    globalThis.addEventListener("online", done);
+  });
+}

@@ -1,0 +1,33 @@
+import type { ReactNode } from "react";
+import "./Table.css";
+
+export interface TableProps {
+  /** What the table holds; read aloud, not shown. */
+  caption: string;
+  /** The columns' headings, from left to right. An empty one is a column of actions. */
+  columns: readonly string[];
+  /** One or several `<tbody>`. */
+  children: ReactNode;
+}
+
+/** A table that scrolls sideways, with the keyboard too, where the screen is narrow. */
+export function Table({ caption, columns, children }: TableProps) {
+  return (
+    // biome-ignore lint/a11y/noNoninteractiveTabindex: a region that scrolls must be reachable with the keyboard
+    <section className="sa-table" aria-label={caption} tabIndex={0}>
+      <table>
+        <caption className="sa-hidden">{caption}</caption>
+        <thead>
+          <tr>
+            {columns.map((column) => (
+              <th key={column} scope="col">
+                {column || <span className="sa-hidden">Actions</span>}
+              </th>
+            ))}
+          </tr>
+        </thead>
+        {children}
+      </table>
+    </section>
+  );
+}
