@@ -1,0 +1,178 @@
+package graph
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/vektah/gqlparser/v2/ast"
+)
+
+const (
+	// deadline bounds one query, one mutation and one event of a subscription.
+	deadline = 20 * time.Second
+	// maxRunning bounds what one replica executes at a time; a page of fifty takes some hundred goroutines.
+	maxRunning = 64
+	// patience is how long a request waits for its turn.
+	patience = 5 * time.Second
+)
+
+// Handler answers POST /graphql. It is safe for concurrent use.
+type Handler struct {
+	engine         *engine
+	identify       func(*http.Request) (Caller, error)
+	registeredOnly bool
+	allow          func(ctx context.Context, caller string, points int) bool
+	topics         topics
+	log            *slog.Logger
+	pace           pace
+
+	meter   *meter
+	running chan struct{} // holds one token for each operation being executed
+
+	closing   chan struct{} // closed by Close; ends all streams
+	closeOnce sync.Once
+}
+
+// ServeHTTP answers one operation. GraphQL errors come with status 200; a request that was refused as
+// a whole comes with the status of its reason.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	defer h.recover(w, r)
+	w.Header().Set("Cache-Control", "no-store")
+	read, refusal := readRequest(w, r)
+	if refusal != nil {
+		h.refuse(w, refusal)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), deadline)
+	defer cancel()
+	caller, err := h.identify(r.WithContext(ctx))
+	if err != nil {
+		h.refuse(w, h.notIdentified(ctx, err))
+		return
+	}
+	key := caller.key(r)
+	if refusal := h.meter.spend(key, entryCost, w.Header()); refusal != nil {
+		h.refuse(w, refusal)
+		return
+	}
+	op, refusal := h.engine.admit(read, caller, h.registeredOnly && caller.Kind != Token)
+	if refusal == nil {
+		refusal = h.rightDoor(op, wantsStream(r))
+	}
+	if refusal == nil {
+		refusal = h.spend(ctx, key, op, w.Header())
+	}
+	if refusal != nil {
+		h.refuse(w, refusal)
+		return
+	}
+	if op.kind == ast.Subscription {
+		h.stream(w, r, op, caller, key)
+		return
+	}
+	ran, refusal := h.execute(ctx, op, caller)
+	if refusal != nil {
+		h.refuse(w, refusal)
+		return
+	}
+	h.write(w, http.StatusOK, ran)
+}
+
+// rightDoor keeps each kind of operation to its way of answering.
+func (h *Handler) rightDoor(op *admitted, streaming bool) *requestError {
+	switch {
+	case op.kind == ast.Subscription && !streaming:
+		return refused(codeOperationKind, "A subscription is a stream: ask with Accept: text/event-stream.")
+	case op.kind != ast.Subscription && streaming:
+		return refused(codeOperationKind, "A %s is answered with JSON: ask with Accept: application/json.", op.kind)
+	}
+	return nil
+}
+
+// spend charges the operation's cost, here and where all replicas count together.
+func (h *Handler) spend(ctx context.Context, key string, op *admitted, header http.Header) *requestError {
+	if refusal := h.meter.spend(key, max(0, op.cost-entryCost), header); refusal != nil {
+		return refusal
+	}
+	if h.allow != nil && !h.allow(ctx, key, max(entryCost, op.cost)) {
+		return refused(codeTooMany, "Too much was asked for in a short time. Try again later.")
+	}
+	return nil
+}
+
+// execute runs an operation, or one event of a subscription, when its turn comes.
+func (h *Handler) execute(ctx context.Context, op *admitted, caller Caller) (*answer, *requestError) {
+	turn := time.NewTimer(patience)
+	defer turn.Stop()
+	select {
+	case h.running <- struct{}{}:
+		defer func() { <-h.running }()
+	case <-turn.C:
+		return nil, refused(codeOverloaded, "The server is busy. Try again.")
+	case <-ctx.Done():
+		return nil, refused(codeTimeout, "The request was given up while it waited for its turn.")
+	}
+	ctx = withCaller(ctx, caller)
+	return mask(ctx, h.log, op, h.engine.run(ctx, op)), nil
+}
+
+// notIdentified answers a caller who could not be made out. A wrong token is told so; a fault is not.
+func (h *Handler) notIdentified(ctx context.Context, err error) *requestError {
+	if no := asRefusal(err); no != nil {
+		return refused(codeUnauthenticated, "%s", no.Message)
+	}
+	return h.fault(ctx, "identify the caller", err)
+}
+
+func (h *Handler) fault(ctx context.Context, what string, err error) *requestError {
+	trace := newTrace()
+	h.log.ErrorContext(ctx, "graphql request failed", "trace", trace, "step", what, "error", err)
+	refusal := refused(codeInternal, internalMessage)
+	refusal.trace = trace
+	return refusal
+}
+
+func (h *Handler) recover(w http.ResponseWriter, r *http.Request) {
+	value := recover()
+	if value == nil {
+		return
+	}
+	if value == http.ErrAbortHandler {
+		panic(value)
+	}
+	h.refuse(w, h.fault(r.Context(), "answer", &panicError{value: value, stack: debug.Stack()}))
+}
+
+func (h *Handler) refuse(w http.ResponseWriter, refusal *requestError) {
+	if refusal.httpStatus() == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+	}
+	h.write(w, refusal.httpStatus(), refusal.answer())
+}
+
+func (h *Handler) write(w http.ResponseWriter, status int, a *answer) {
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.WriteHeader(status)
+	// A client that has gone away is no fault of ours.
+	_, _ = w.Write(append(encode(a), '\n'))
+}
+
+// encode gives the answer in one line, as it is also needed in an event.
+func encode(a *answer) []byte {
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(a); err != nil { // the executor wrote its data as JSON
+		panic(err)
+	}
+	return bytes.TrimRight(out.Bytes(), "\n")
+}
+
+// Close ends all streams and refuses new ones, so that a server can shut down.
+func (h *Handler) Close() { h.closeOnce.Do(func() { close(h.closing) }) }
