@@ -271,7 +271,8 @@ func (s *Store) RetryJob(ctx context.Context, claim Claim, reason string, after 
 		err := sh.tx.QueryRow(ctx, `
 			update signedapproval_jobs set
 				state = case when seq = $2 and $6 and attempt + 1 >= $7 then 'DEAD' else 'READY' end,
-				attempt = case when seq <> $2 and $6 and attempt + 1 >= $7 then 0 when $6 then attempt + 1 else attempt end,
+				attempt = case when seq <> $2 and $6 and attempt + 1 >= $7 then 0
+					when $6 then greatest(attempt, least(attempt + 1, $7)) else attempt end,
 				run_at = case when seq <> $2 then least(run_at, now()) else now() + $5 end,
 				last_error = $4, holder = null, leased_until = null, dispatched_at = null, updated_at = now()
 			where id = $1 and fence = $3 and holder is not null and state = 'READY'

@@ -1,0 +1,46 @@
+package jobs
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// poolSize has room for the readers of the default number of partitions and for everything else.
+const poolSize = 64
+
+// Connect makes a client as this package needs it. url is redis://, rediss:// or unix:// for one
+// server; redis+cluster:// and redis+sentinel:// (rediss+… with TLS) in the form of go-redis'
+// ParseClusterURL and ParseFailoverURL. It does not connect yet, and its error does not quote the
+// password.
+func Connect(url string) (redis.UniversalClient, error) {
+	scheme, rest, _ := strings.Cut(url, "://")
+	base, kind, _ := strings.Cut(scheme, "+")
+	url = base + "://" + rest
+	bad := errors.New("jobs: the Redis URL cannot be parsed")
+	switch kind {
+	case "cluster":
+		o, err := redis.ParseClusterURL(url)
+		if err != nil {
+			return nil, bad
+		}
+		o.ContextTimeoutEnabled, o.PoolSize = true, max(o.PoolSize, poolSize)
+		return redis.NewClusterClient(o), nil
+	case "sentinel":
+		o, err := redis.ParseFailoverURL(url)
+		if err != nil {
+			return nil, bad
+		}
+		o.ContextTimeoutEnabled, o.PoolSize = true, max(o.PoolSize, poolSize)
+		return redis.NewFailoverClient(o), nil
+	case "":
+		o, err := redis.ParseURL(url)
+		if err != nil {
+			return nil, bad
+		}
+		o.ContextTimeoutEnabled, o.PoolSize = true, max(o.PoolSize, poolSize)
+		return redis.NewClient(o), nil
+	}
+	return nil, bad
+}

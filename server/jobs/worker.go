@@ -1,0 +1,157 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"time"
+)
+
+// work looks at one ring: it claims the job, runs its handler and sees to what becomes of it. entry
+// is nil where the ring did not come through Redis.
+func (q *Queue) work(ring Ring, entry *ack) {
+	h, known := q.handlers[ring.Kind]
+	if !known {
+		// Another version of this program knows it. The job stays due, and the sweep rings it again.
+		q.stats.unknown.Add(1)
+		q.Log.Warn("no handler for this kind of job", slog.String("kind", ring.Kind))
+		q.acknowledge(entry)
+		return
+	}
+	ctx, cancel := context.WithTimeout(q.alive, ledgerTimeout)
+	job, claimed, err := q.Ledger.Claim(ctx, ring.ID, q.Holder, h.Lease)
+	cancel()
+	if err != nil {
+		// The entry stays, and is read again once it has been idle.
+		q.stats.ledgerErrors.Add(1)
+		q.Log.Error("claim a job", slog.String("kind", ring.Kind), slog.Int64("job", ring.ID), slog.Any("error", err))
+		return
+	}
+	// From here on the ledger sees to the job, whatever becomes of this process.
+	q.acknowledge(entry)
+	if !claimed {
+		q.stats.duplicates.Add(1)
+		return
+	}
+	began := time.Now()
+	if job.Attempt >= h.MaxAttempts {
+		err = Permanent(errors.New("its workers died, or never finished it, time and again"))
+	} else {
+		err = q.run(h, job)
+	}
+	outcome := q.settle(h, job, err)
+	if q.Observe != nil {
+		q.Observe(job.Kind, outcome, time.Since(began))
+	}
+}
+
+func (q *Queue) acknowledge(entry *ack) {
+	if entry != nil {
+		q.done(*entry)
+	}
+}
+
+// run calls the handler while its lease is kept alive. When the lease is lost, or may be, the
+// handler's context ends.
+func (q *Queue) run(h handler, job Job) (err error) {
+	ctx, cancel := context.WithTimeout(q.alive, h.Timeout)
+	defer cancel()
+	ctx, lose := context.WithCancelCause(ctx)
+	defer lose(nil)
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		q.keep(ctx, h, job, lose)
+	}()
+	defer func() {
+		if p := recover(); p != nil {
+			q.stats.panics.Add(1)
+			q.Log.Error("a job panicked", slog.String("kind", job.Kind), slog.Int64("job", job.ID), slog.Any("panic", p),
+				slog.String("stack", string(debug.Stack())))
+			err = fmt.Errorf("panic: %v", p)
+		}
+		cause := context.Cause(ctx)
+		lose(nil)
+		<-kept
+		// The handler's own error tells less than why its context ended.
+		if err != nil && (errors.Is(cause, q.Ledger.LeaseLost) || errors.Is(cause, errStopping)) {
+			err = cause
+		}
+	}()
+	return h.run(ctx, job)
+}
+
+// keep extends the lease each third of its length until ctx ends.
+func (q *Queue) keep(ctx context.Context, h handler, job Job, lose context.CancelCauseFunc) {
+	ticker := time.NewTicker(h.Lease / 3)
+	defer ticker.Stop()
+	sure := time.Now().Add(h.Lease)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		asked := time.Now()
+		extend, cancel := context.WithTimeout(ctx, h.Lease/3)
+		err := q.Ledger.Extend(extend, job.Claim, h.Lease)
+		cancel()
+		switch {
+		case err == nil:
+			sure = asked.Add(h.Lease)
+		case errors.Is(err, q.Ledger.LeaseLost), time.Now().After(sure):
+			lose(q.Ledger.LeaseLost)
+			return
+		}
+	}
+}
+
+// settle tells the ledger what became of a job, and says so.
+func (q *Queue) settle(h handler, job Job, err error) (outcome string) {
+	if err == nil {
+		q.stats.done.Add(1)
+		return OutcomeDone
+	}
+	log := q.Log.With(slog.String("kind", job.Kind), slog.Int64("job", job.ID), slog.Int("attempt", job.Attempt), slog.Any("error", err))
+	if errors.Is(err, q.Ledger.LeaseLost) {
+		q.stats.leasesLost.Add(1)
+		log.Warn("a job was taken over")
+		return OutcomeLeaseLost
+	}
+	f := fateOf(err, job.Attempt, h.MaxAttempts, time.Now())
+	if errors.Is(err, errStopping) {
+		f = fate{maxAttempts: h.MaxAttempts, outcome: OutcomeHandedBack}
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(q.alive), ledgerTimeout)
+	defer cancel()
+	dead, retryErr := q.Ledger.Retry(ctx, job.Claim, err.Error(), f.after, f.burn, f.maxAttempts)
+	switch {
+	case errors.Is(retryErr, q.Ledger.LeaseLost):
+		q.stats.leasesLost.Add(1)
+		log.Warn("a job was taken over")
+		return OutcomeLeaseLost
+	case retryErr != nil:
+		// The lease ends by itself, and the job is due again.
+		q.stats.ledgerErrors.Add(1)
+		log.Error("a failed job could not be given back", slog.Any("cause", retryErr))
+		return f.outcome
+	case dead:
+		q.stats.dead.Add(1)
+		log.Error("a job is dead")
+		return OutcomeDead
+	}
+	switch f.outcome {
+	case OutcomeThrottled:
+		q.stats.throttled.Add(1)
+	case OutcomeHandedBack:
+		q.stats.handedBack.Add(1)
+	default:
+		// A permanent error of a job that was asked for again meanwhile is one more retry.
+		f.outcome = OutcomeRetried
+		q.stats.retried.Add(1)
+		log.Warn("a job failed and is tried again", slog.Duration("after", f.after))
+	}
+	return f.outcome
+}
