@@ -231,9 +231,21 @@ func (r Rule) Matches(branch string) bool {
 	return matched
 }
 
+// Canonical returns the RFC 8785 form of the rule, the bytes that its digest is
+// taken of.
+func (r Rule) Canonical() []byte { return canonical(r.whole()) }
+
 // Digest returns the SHA-256 hash of the rule's canonical form. It is what an
 // approval is bound to: editing another rule of the policy leaves it alone.
-func (r Rule) Digest() Digest { return DigestOf(canonical(r.whole())) }
+func (r Rule) Digest() Digest { return DigestOf(r.Canonical()) }
+
+// Expiry is how long a request under the rule stays open without an answer.
+func (r Rule) Expiry() time.Duration {
+	if r.ExpiresAfterSeconds <= 0 {
+		return DefaultExpiry
+	}
+	return time.Duration(r.ExpiresAfterSeconds) * time.Second
+}
 
 // Needs returns the facts that the rule reads.
 func (r Rule) Needs() Needs {

@@ -92,14 +92,18 @@ type Population struct {
 	Strategies []string
 }
 
-// Validate returns everything that is wrong with the policy, in document
-// order, and nothing when it can be saved.
+// Validate returns everything that is wrong with the policy, and nothing when
+// it can be saved: first the document's own problems, then what does not fit
+// the population.
 func (p Policy) Validate(pop Population) []Problem {
 	problems := p.check()
 	for i, rule := range p.Rules {
 		at := "rules[" + itoa(i) + "]"
 		for j, q := range rule.Requirements {
-			problems = append(problems, q.measure(pop, at+".requirements["+itoa(j)+"]")...)
+			path := at + ".requirements[" + itoa(j) + "]"
+			if len(q.check(path)) == 0 { // else there is nothing to measure yet
+				problems = append(problems, q.measure(pop, path)...)
+			}
 		}
 		if m := rule.AutoMerge; m != nil && m.Strategy != "" && !slices.Contains(pop.Strategies, m.Strategy) &&
 			slices.Contains(Strategies(), m.Strategy) {
@@ -121,9 +125,7 @@ func (q Requirement) measure(pop Population, at string) (problems []Problem) {
 		available = 0
 		for k, account := range q.Approvers.Accounts {
 			if slices.Contains(pop.Accounts, account) || slices.Contains(pop.Writers, account) {
-				if slices.Index(q.Approvers.Accounts, account) == k {
-					available++
-				}
+				available++
 				continue
 			}
 			problems = append(problems, Problem{
@@ -239,8 +241,6 @@ func (q Requirement) check(at string) (problems []Problem) {
 		}
 	}
 	if !q.Approvers.Everyone && q.Quorum > len(accounts) && len(accounts) > 0 && q.Quorum <= MaxQuorum {
-		// Validate says the same with the workspace in view; a document alone
-		// already shows it.
 		add(CodeUnreachable, ".quorum", "%s asks for %d approvals, but names only %d approvers.",
 			sentenceName(q.Name), q.Quorum, len(accounts))
 	}
