@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-func TestDirRemovesWhatDeadProcessesLeft(t *testing.T) { //nolint:paralleltest // sets TMPDIR
+func TestDirRemovesWhatDeadProcessesLeft(t *testing.T) { // not parallel: sets TMPDIR
 	parent, err := os.MkdirTemp("/tmp", "t")
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +50,7 @@ func TestDirRemovesWhatDeadProcessesLeft(t *testing.T) { //nolint:paralleltest /
 	}
 }
 
-func TestDirLeavesRoomForASocket(t *testing.T) { //nolint:paralleltest // sets TMPDIR
+func TestDirLeavesRoomForASocket(t *testing.T) { // not parallel: sets TMPDIR
 	t.Setenv("TMPDIR", "/tmp/"+strings.Repeat("long", 20))
 	dir, err := Dir("x", len("/.s.PGSQL.5432"))
 	if err != nil {

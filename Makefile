@@ -1,0 +1,115 @@
+# Everything works from a fresh clone with Go, Node, npm, make and a C compiler. As root on Debian the other programs are
+# installed; elsewhere they are named.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+BIN := .cache/bin
+LINT := $(BIN)/golangci-lint
+TESTSUM := $(BIN)/testsum
+
+# What "make generate" writes; "make check" compares these.
+GENERATED := frontend/packages/graph/src/generated frontend/packages/ui/src/tokens.css
+
+# The race detector is on: most of this product is about who comes first. GOTESTFLAGS= switches it off.
+GOTESTFLAGS ?= -race -timeout 15m
+GOPACKAGES ?= ./...
+VITEST := --config frontend/vitest.config.ts
+PLAYWRIGHT := --config frontend/e2e/playwright.config.ts
+
+NPM_INSTALLED := node_modules/.installed
+FRONTEND_BUILT := .cache/frontend-built
+FRONTEND_SOURCES := $(shell find frontend \( -name node_modules -o -path frontend/dist -o -path frontend/e2e \) -prune -o -type f ! -name '*.test.*' ! -name '*.go' -print)
+PACKAGE_FILES := package.json package-lock.json .npmrc $(wildcard frontend/apps/*/package.json frontend/packages/*/package.json frontend/e2e/package.json)
+
+.PHONY: help demo test check generate format e2e bench screenshots frontend clean
+.PHONY: tools check-packages check-modules check-generated check-frontend check-go check-darwin
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: tools $(FRONTEND_BUILT) ## Play the whole story against a simulated Bitbucket and stay up (DEMO=once: exit after it)
+	@go run ./demo
+
+test: ## Run the checks and every test, the browser ones included; ends with one line that sums them up
+	@scripts/system-deps.sh chromium fonts redis
+	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory $(FRONTEND_BUILT) $(TESTSUM)
+	@$(TESTSUM) -go "$(GOTESTFLAGS) $(GOPACKAGES)" -vitest "$(VITEST)" -playwright "$(PLAYWRIGHT) --project browser"
+
+check: tools check-packages check-modules check-generated check-frontend check-go check-darwin ## Check format, lint, types, generated files, modules and the macOS build
+
+generate: $(NPM_INSTALLED) ## Write the generated files again
+	@npm run --silent generate
+	@go generate ./...
+
+format: $(LINT) $(NPM_INSTALLED) ## Format Go and front end
+	@$(LINT) fmt
+	@npm run --silent format
+
+e2e: $(FRONTEND_BUILT) $(TESTSUM) ## Run the browser tests only
+	@scripts/system-deps.sh chromium fonts redis
+	@$(TESTSUM) -playwright "$(PLAYWRIGHT) --project browser"
+
+bench: ## Run the Go benchmarks (GOPACKAGES=./server/gate: of one package)
+	@go test -run '^$$' -bench . -benchmem $(GOPACKAGES)
+
+screenshots: $(FRONTEND_BUILT) ## Take the pictures of the README again
+	@scripts/system-deps.sh chromium fonts redis
+	@npm run --silent e2e -- --project screenshots
+
+frontend: $(FRONTEND_BUILT) ## Build the pages that the server embeds
+
+clean: ## Remove what was built or downloaded, and the data of the demo
+	@rm -rf .cache .demo node_modules frontend/*/*/node_modules test-results
+	@find frontend/dist -mindepth 1 ! -name .keep -delete
+
+tools:
+	@for tool in go node npm cc; do command -v $$tool >/dev/null || { echo "$$tool is missing: install it first" >&2; exit 1; }; done
+
+check-packages: $(NPM_INSTALLED)
+	@echo "check: npm packages are pinned, and the lock file is in step"
+	@node scripts/check-packages.mjs
+	@npm ci --dry-run --loglevel=error >/dev/null
+
+check-modules:
+	@echo "check: go.mod is tidy"
+	@go mod tidy -diff
+	@go -C tools/lint mod verify >/dev/null
+
+check-generated: $(NPM_INSTALLED)
+	@echo "check: generated files are in step"
+	@MAKE="$(MAKE)" scripts/check-generated.sh $(GENERATED)
+
+check-frontend: $(NPM_INSTALLED)
+	@echo "check: front end, format and lint (Biome), types (tsc)"
+	@npm run --silent check
+	@npm run --silent typecheck
+
+check-go: $(LINT)
+	@echo "check: Go, vet, format and lint (golangci-lint)"
+	@go vet ./...
+	@$(LINT) run
+
+check-darwin:
+	@echo "check: Go, build for macOS"
+	@GOOS=darwin GOARCH=arm64 CGO_ENABLED=0 go build ./...
+
+$(NPM_INSTALLED): $(PACKAGE_FILES)
+	@echo "installing the npm packages"
+	@npm ci --loglevel=error
+	@touch $@
+
+$(FRONTEND_BUILT): $(NPM_INSTALLED) $(FRONTEND_SOURCES)
+	@echo "building the front end"
+	@npm run --silent build
+	@mkdir -p $(@D) && touch $@
+
+# A module of its own keeps the linter's hundreds of dependencies out of ours.
+$(LINT): tools/lint/go.mod tools/lint/go.sum
+	@echo "building golangci-lint (about two minutes, the first time only)"
+	@go -C tools/lint build -o ../../$(LINT) github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+.PHONY: $(TESTSUM)
+$(TESTSUM):
+	@go build -o $@ ./tools/testsum
