@@ -32,6 +32,7 @@ func everyCall(ctx context.Context, c *bitbucket.Client) []namedCall {
 		{"Branches", func() error { _, err := collect(c.Branches(ctx, w, r, "rel")); return err }},
 		{"Branch", func() error { _, err := c.Branch(ctx, w, r, "release/1.0"); return err }},
 		{"PullRequest", func() error { _, err := c.PullRequest(ctx, w, r, 1); return err }},
+		{"PullRequestHead", func() error { _, err := c.PullRequestHead(ctx, w, r, 1); return err }},
 		{"OpenPullRequests", func() error { _, err := collect(c.OpenPullRequests(ctx, w, r)); return err }},
 		{"ResolveCommit", func() error { _, err := c.ResolveCommit(ctx, w, r, headHash[:12]); return err }},
 		{"Commit", func() error { _, err := c.Commit(ctx, w, r, headHash); return err }},

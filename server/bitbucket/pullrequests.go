@@ -102,6 +102,30 @@ func (c *Client) OpenPullRequests(ctx context.Context, workspace, repo string) i
 	return pages(ctx, c, "list pull requests", query, wirePullRequest.pullRequest, repository(workspace, repo, "pullrequests")...)
 }
 
+// PullRequestHead reads the full hash, 40 hex digits, of the newest commit of a
+// pull request, open or closed. It comes from the pull request's own list of
+// commits and never from expanding Endpoint.CommitPrefix: two commits whose hashes
+// begin with the same 12 digits can be made on purpose, and then the repository
+// would answer with whichever it finds. The error is transient where the list is
+// empty or does not begin with a commit, as while Bitbucket still works on a push.
+// Scope: pullrequest.
+func (c *Client) PullRequestHead(ctx context.Context, workspace, repo string, id int64) (string, error) {
+	const op = "read head of pull request"
+	if id <= 0 {
+		return "", invalid(op, "%d is not the number of a pull request", id)
+	}
+	page, err := get[wirePage[wireHash]](ctx, c, op, url.Values{"pagelen": {"1"}}, pullRequest(workspace, repo, id, "commits")...)
+	switch {
+	case err != nil:
+		return "", err
+	case len(page.Values) == 0:
+		return "", c.fail(op, errors.New("the pull request has no commits"))
+	case !isFullHash(page.Values[0].Hash):
+		return "", c.fail(op, errors.New("the newest commit has no full hash"))
+	}
+	return page.Values[0].Hash, nil
+}
+
 // pullRequest is the beginning of all paths of a pull request.
 func pullRequest(workspace, repo string, id int64, rest ...string) []string {
 	return repository(workspace, repo, append([]string{"pullrequests", strconv.FormatInt(id, 10)}, rest...)...)

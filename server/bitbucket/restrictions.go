@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 )
 
 // RestrictionKind is what a branch restriction restricts. Bitbucket has more
@@ -23,6 +24,15 @@ const (
 	EnforceMergeChecks     RestrictionKind = "enforce_merge_checks"
 	AllowAutoMerge         RestrictionKind = "allow_auto_merge_when_builds_pass"
 	ResetApprovalsOnChange RestrictionKind = "reset_pullrequest_approvals_on_change"
+
+	RequireApprovals                RestrictionKind = "require_approvals_to_merge"
+	RequireDefaultReviewerApprovals RestrictionKind = "require_default_reviewer_approvals_to_merge"
+	RequireReviewGroupApprovals     RestrictionKind = "require_review_group_approvals_to_merge"
+	RequireNoChangesRequested       RestrictionKind = "require_no_changes_requested"
+	RequireTasksCompleted           RestrictionKind = "require_tasks_to_be_completed"
+	RequireCommentsResolved         RestrictionKind = "require_all_comments_resolved"
+	RequireCommitsBehind            RestrictionKind = "require_commits_behind"
+	RequireDependenciesMerged       RestrictionKind = "require_all_dependencies_merged"
 )
 
 // The ways in which a restriction finds its branches.
@@ -48,6 +58,39 @@ type BranchRestriction struct {
 	// both empty means nobody. Users are identified by UUID, groups by slug.
 	Users  []User
 	Groups []Group
+}
+
+// AppliesTo says whether the restriction can be about a branch; it is meant for
+// callers that look for what stands in their way, so where it cannot be told the
+// answer is yes. That is so for MatchBranchingModel, whose branch types are known
+// only to those who read the repository's branching model, and for the wildcards
+// that Bitbucket's documentation does not explain: from the first of them on a
+// pattern counts as "anything". Letters are compared in their case.
+func (r BranchRestriction) AppliesTo(branch string) bool {
+	if r.MatchKind != MatchGlob {
+		return true
+	}
+	pattern := r.Pattern
+	if i := strings.IndexAny(pattern, `?[{\`); i >= 0 {
+		pattern = pattern[:i] + "*"
+	}
+	parts := strings.Split(pattern, "*")
+	if len(parts) == 1 {
+		return branch == pattern
+	}
+	first, last := parts[0], parts[len(parts)-1]
+	if len(branch) < len(first)+len(last) || !strings.HasPrefix(branch, first) || !strings.HasSuffix(branch, last) {
+		return false
+	}
+	rest := branch[len(first) : len(branch)-len(last)]
+	for _, part := range parts[1 : len(parts)-1] {
+		_, after, found := strings.Cut(rest, part)
+		if !found {
+			return false
+		}
+		rest = after
+	}
+	return true
 }
 
 // Group is a group of people in a workspace.
