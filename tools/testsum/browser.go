@@ -25,10 +25,10 @@ func readVitest(content []byte) (tally, error) {
 		}
 	}
 	if err := json.Unmarshal(content, &report); err != nil {
-		return tally{}, fmt.Errorf("vitest's report: %w", err)
+		return tally{}, fmt.Errorf("report of vitest: %w", err)
 	}
 	if report.Success == nil {
-		return tally{}, errors.New("vitest's report does not say how the run ended")
+		return tally{}, errors.New("report of vitest does not say how the run ended")
 	}
 	var counted tally
 	for _, file := range report.TestResults {
@@ -44,7 +44,7 @@ func readVitest(content []byte) (tally, error) {
 			case "pending", "skipped", "todo", "disabled":
 				counted.skipped++
 			default:
-				return counted, fmt.Errorf("vitest's report: test %q ended as %q", test.FullName, test.Status)
+				return counted, fmt.Errorf("report of vitest: test %q ended as %q", test.FullName, test.Status)
 			}
 		}
 	}
@@ -68,10 +68,10 @@ func readPlaywright(content []byte) (tally, error) {
 		Errors []struct{ Message string }
 	}
 	if err := json.Unmarshal(content, &report); err != nil {
-		return tally{}, fmt.Errorf("Playwright's report: %w", err)
+		return tally{}, fmt.Errorf("report of Playwright: %w", err)
 	}
 	if report.Stats == nil {
-		return tally{}, errors.New("Playwright's report has no stats")
+		return tally{}, errors.New("report of Playwright has no stats")
 	}
 	counted := tally{passed: report.Stats.Expected, failed: report.Stats.Unexpected + report.Stats.Flaky, skipped: report.Stats.Skipped}
 	var err error

@@ -109,7 +109,7 @@ func runAll(ctx context.Context, w io.Writer, suites []suite) tally {
 
 // command is a child that is asked to end, and given time to, when ctx ends: its servers must be stopped.
 func command(ctx context.Context, name string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, name, args...)
+	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // the programs and flags that the Makefile names
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 30 * time.Second
 	return cmd
