@@ -47,7 +47,7 @@ func (sh *Shared) AddNotice(ctx context.Context, n Notice) error {
 		return fmt.Errorf("store: add notice: %w", err)
 	}
 	sh.Touch("inbox:" + n.PersonID)
-	return sh.Enqueue(ctx, JobSpec{Kind: "notify", Key: id, Workspace: n.WorkspaceID, Payload: map[string]string{"notice": id}})
+	return sh.Enqueue(ctx, AskNotify(n.WorkspaceID, id))
 }
 
 // Notices lists a person's inbox, newest first.

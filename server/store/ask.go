@@ -1,0 +1,96 @@
+package store
+
+import "strconv"
+
+// The kinds of jobs that look at what is gated again. Webhooks, use cases and the jobs themselves
+// ask for them in the same words, the Ask functions below; nobody else builds their specs.
+const (
+	KindEvaluate   = "evaluate"    // look at one pull request again
+	KindFan        = "fan"         // ask for an evaluation of each open pull request of a branch
+	KindReconcile  = "reconcile"   // walk the open pull requests of a repository on Bitbucket
+	KindStatusSeen = "status-seen" // read one of our build statuses back
+	KindStatus     = "status"      // pay the status that is owed on a commit
+	KindMerge      = "merge"       // merge an approved head
+	KindNotify     = "notify"      // mail a notice
+	KindSweep      = "sweep"       // find what nothing attends to
+)
+
+// Place is the payload of these jobs: where to look. Each kind uses some of the fields.
+type Place struct {
+	Workspace   string `json:"workspace,omitempty"`
+	Repository  string `json:"repository,omitempty"`   // UUID
+	Number      int64  `json:"number,omitempty"`       // of a pull request in Repository
+	Branch      string `json:"branch,omitempty"`       // the source branch; "" for all
+	Key         string `json:"key,omitempty"`          // of a build status
+	PullRequest string `json:"pull_request,omitempty"` // our id
+	Commit      string `json:"commit,omitempty"`       // 40 hex digits
+	Notice      string `json:"notice,omitempty"`       // our id
+}
+
+// AskEvaluate asks to look at one pull request again. Workspace and repository are UUIDs, bare and
+// in lower case, here and below.
+func AskEvaluate(workspace, repository string, number int64) JobSpec {
+	return JobSpec{
+		Kind: KindEvaluate, Key: repository + ":" + strconv.FormatInt(number, 10), Workspace: workspace,
+		Payload: Place{Workspace: workspace, Repository: repository, Number: number},
+	}
+}
+
+// AskFan asks for an evaluation of every open pull request that comes from branch, of all of them
+// where branch is "". The branch is part of the key: the last payload of a key wins, and a push to
+// two branches concerns both.
+func AskFan(workspace, repository, branch string) JobSpec {
+	key := repository
+	if branch != "" {
+		key += ":" + branch
+	}
+	return JobSpec{
+		Kind: KindFan, Key: key, Workspace: workspace,
+		Payload: Place{Workspace: workspace, Repository: repository, Branch: branch},
+	}
+}
+
+// AskReconcile asks to walk the open pull requests of a repository on Bitbucket, now.
+func AskReconcile(workspace, repository string) JobSpec {
+	return JobSpec{
+		Kind: KindReconcile, Key: repository, Workspace: workspace,
+		Payload: Place{Workspace: workspace, Repository: repository},
+	}
+}
+
+// AskStatusSeen asks to read back the build status that bears key.
+func AskStatusSeen(workspace, repository, key string) JobSpec {
+	return JobSpec{
+		Kind: KindStatusSeen, Key: repository + ":" + key, Workspace: workspace,
+		Payload: Place{Workspace: workspace, Repository: repository, Key: key},
+	}
+}
+
+// AskStatus asks to make Bitbucket show what is owed on one commit of a pull request, given by our id.
+func AskStatus(workspace, pullRequestID, commit string) JobSpec {
+	return JobSpec{
+		Kind: KindStatus, Key: pullRequestID + ":" + commit, Workspace: workspace,
+		Payload: Place{Workspace: workspace, PullRequest: pullRequestID, Commit: commit},
+	}
+}
+
+// AskMerge asks to merge a pull request, given by our id, at the head that was approved.
+func AskMerge(workspace, pullRequestID, commit string) JobSpec {
+	return JobSpec{
+		Kind: KindMerge, Key: pullRequestID + ":" + commit, Workspace: workspace,
+		Payload: Place{Workspace: workspace, PullRequest: pullRequestID, Commit: commit},
+	}
+}
+
+// AskNotify asks to mail a notice.
+func AskNotify(workspace, noticeID string) JobSpec {
+	return JobSpec{
+		Kind: KindNotify, Key: noticeID, Workspace: workspace,
+		Payload: Place{Workspace: workspace, Notice: noticeID},
+	}
+}
+
+// AskSweep asks for the sweep, which keeps itself going and belongs to no workspace.
+func AskSweep() JobSpec {
+	return JobSpec{Kind: KindSweep, Key: "global"}
+}
