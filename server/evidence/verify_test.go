@@ -1,0 +1,573 @@
+package evidence_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/evidence"
+)
+
+func TestVerify(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.story()
+	data := w.encoded()
+
+	report := evidence.Verify(data, w.anchors())
+	for _, step := range report.Steps {
+		t.Logf("%2d %-10s %-17s %s", step.Number, step.Name, step.Result, step.Detail)
+	}
+	if got, want := report.Sentence(), "APPROVED: approved by Bob and Dave (UNWITNESSED; consistent, operator-asserted: "+
+		"workspace genesis and roster, log checkpoint and witnesses)"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if report.ExitCode() != 2 {
+		t.Errorf("exit code %d without a checkpoint", report.ExitCode())
+	}
+	var names []string
+	for i, step := range report.Steps {
+		names = append(names, step.Name)
+		if step.Number != i+1 {
+			t.Errorf("step %q has number %d", step.Name, step.Number)
+		}
+		if want := evidence.OK; step.Name != "anchors" && step.Result != want {
+			t.Errorf("step %s is %s: %s", step.Name, step.Result, step.Detail)
+		}
+	}
+	if diff := cmp.Diff([]string{
+		"bundle", "policy", "chain", "requests", "decisions", "statements", "assertions", "openings", "facts", "tally", "verdict", "anchors",
+	}, names); diff != "" {
+		t.Errorf("steps (-want +got):\n%s", diff)
+	}
+	labels := map[string]evidence.Label{}
+	for _, fact := range report.Facts {
+		labels[fact.Name] = fact.Label
+	}
+	if diff := cmp.Diff(map[string]evidence.Label{
+		"head commit": evidence.Signed, "destination branch": evidence.Signed, "pull request": evidence.Signed, "rule": evidence.Signed,
+		"decision": evidence.Signed, "history": evidence.Recomputed, "verdict": evidence.Recomputed, "keys": evidence.Recomputed,
+		"merge": evidence.Asserted, "author": evidence.Asserted, "permissions": evidence.Asserted, "time of the verdict": evidence.Asserted,
+	}, labels); diff != "" {
+		t.Errorf("labels (-want +got):\n%s", diff)
+	}
+
+	unanchored := evidence.Verify(data, evidence.Anchors{})
+	if unanchored.ExitCode() != 2 || len(unanchored.Missing) != 5 {
+		t.Errorf("without anchors: exit code %d, missing %q", unanchored.ExitCode(), unanchored.Missing)
+	}
+	for _, fact := range unanchored.Facts {
+		if fact.Name == "keys" && fact.Label != evidence.Asserted {
+			t.Error("unpinned keys are not called operator-asserted")
+		}
+	}
+}
+
+func TestVerifyOtherVerdicts(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name  string
+		story func(w *world)
+		want  string
+	}{
+		{"nobody decided", func(w *world) { w.open("old") }, "PENDING: 0 of 2 approvals; waiting for Bob, Carol or Dave"},
+		{"rejected", func(w *world) {
+			w.open("old")
+			w.decide("bob", evidence.Approve)
+			w.decide("carol", evidence.Reject)
+		}, "REJECTED: rejected by Carol"},
+		{"expired", func(w *world) {
+			w.open("old")
+			w.decide("bob", evidence.Approve)
+			w.now = w.now.Add(48 * time.Hour)
+			w.tally()
+		}, "EXPIRED: expired before 2 approvals were given (1 of 2)"},
+		{"superseded", func(w *world) {
+			w.open("old")
+			w.decide("bob", evidence.Approve)
+			w.open("new")
+		}, "PENDING: 0 of 2 approvals; waiting for Bob, Carol or Dave"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			test.story(w)
+			report := evidence.Verify(w.encoded(), w.anchors())
+			if got, _, _ := strings.Cut(report.Sentence(), " (UNWITNESSED"); got != test.want || report.ExitCode() != 2 {
+				t.Errorf("got %s, exit code %d", report.Sentence(), report.ExitCode())
+			}
+		})
+	}
+}
+
+func TestVerifyAfterErasure(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.story()
+	for i := range w.decisions {
+		w.decisions[i].Author, w.decisions[i].Comment = nil, nil
+	}
+	w.decisions[0].Approver = nil
+	report := evidence.Verify(w.encoded(), w.anchors())
+	if report.ExitCode() != 2 {
+		t.Fatalf("%s", report.Sentence())
+	}
+	if step := report.Steps[7]; step.Result != evidence.OperatorAsserted ||
+		step.Detail != "7 openings were erased; those people are known by the operator's word" {
+		t.Errorf("got %+v", step)
+	}
+}
+
+// forged is a lie of the operator, who can write every hash again but has no
+// key of an approver, and the step that finds it.
+type forged struct {
+	name string
+	make func(t *testing.T) (bundle []byte, anchors evidence.Anchors)
+	step string
+	code evidence.Code
+}
+
+// told plays the story with a lie in it.
+func told(lie func(w *world)) func(t *testing.T) ([]byte, evidence.Anchors) {
+	return func(t *testing.T) ([]byte, evidence.Anchors) {
+		t.Helper()
+		w := newWorld(t)
+		lie(w)
+		if len(w.entries) == 0 {
+			w.story()
+		}
+		return w.encoded(), w.anchors()
+	}
+}
+
+// altered plays the story and then changes the bundle.
+func altered(change func(b *evidence.Bundle)) func(t *testing.T) ([]byte, evidence.Anchors) {
+	return func(t *testing.T) ([]byte, evidence.Anchors) {
+		t.Helper()
+		w := newWorld(t)
+		w.story()
+		b := w.bundle()
+		change(&b)
+		data, err := b.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data, w.anchors()
+	}
+}
+
+// pinned plays the story and changes what the verifier knows.
+func pinned(change func(w *world, a *evidence.Anchors)) func(t *testing.T) ([]byte, evidence.Anchors) {
+	return func(t *testing.T) ([]byte, evidence.Anchors) {
+		t.Helper()
+		w := newWorld(t)
+		w.story()
+		a := w.anchors()
+		change(w, &a)
+		return w.encoded(), a
+	}
+}
+
+// rejection is the story of one approval and one rejection.
+func rejection(w *world) {
+	w.open("old")
+	w.decide("bob", evidence.Approve)
+	w.decide("carol", evidence.Reject)
+}
+
+func forgeries() []forged {
+	return []forged{
+		{"white space", func(t *testing.T) ([]byte, evidence.Anchors) {
+			w := newWorld(t)
+			w.story()
+			return append(w.encoded(), '\n'), w.anchors()
+		}, "bundle", evidence.CodeNotCanonical},
+		{"another format", func(t *testing.T) ([]byte, evidence.Anchors) {
+			w := newWorld(t)
+			w.story()
+			return bytes.Replace(w.encoded(), []byte("bundle/v1"), []byte("bundle/v2"), 1), w.anchors()
+		}, "bundle", evidence.CodeInvalid},
+		{"a duplicate key", func(t *testing.T) ([]byte, evidence.Anchors) {
+			w := newWorld(t)
+			w.story()
+			return bytes.Replace(w.encoded(), []byte(`"format":`), []byte(`"format":"x","format":`), 1), w.anchors()
+		}, "bundle", evidence.CodeMalformed},
+
+		{"a weaker rule", altered(func(b *evidence.Bundle) {
+			b.Policy = bytes.Replace(b.Policy, []byte(`"quorum":2`), []byte(`"quorum":1`), 1)
+		}), "policy", evidence.CodeInvalid},
+		{"no rule for the branch", altered(func(b *evidence.Bundle) { b.Facts.Request.DestinationBranch = "" }), "policy", evidence.CodeInvalid},
+		{"an order of fields that is not canonical", altered(func(b *evidence.Bundle) {
+			b.Policy = bytes.Replace(b.Policy, []byte(`"expiresAfterSeconds":604800,`), nil, 1)
+		}), "policy", evidence.CodeNotCanonical},
+
+		{"a leaf left out", altered(func(b *evidence.Bundle) { b.Chain = append(b.Chain[:2:2], b.Chain[3:]...) }), "chain", evidence.CodeChain},
+		{"the beginning left out", altered(func(b *evidence.Bundle) { b.Chain = b.Chain[1:] }), "chain", evidence.CodeChain},
+		{"a leaf twice", altered(func(b *evidence.Bundle) { b.Chain = append(b.Chain[:2:2], b.Chain[1:]...) }), "chain", evidence.CodeChain},
+		{"no chain", altered(func(b *evidence.Bundle) { b.Chain = nil }), "chain", evidence.CodeChain},
+		{"another salt", altered(func(b *evidence.Bundle) { b.Salt = seed("another salt") }), "chain", evidence.CodeChain},
+		{"another pull request's chain", altered(func(b *evidence.Bundle) { b.Requests[0].PullRequest++ }), "chain", evidence.CodeChain},
+		{"another workspace's chain", altered(func(b *evidence.Bundle) { b.Requests[0].Workspace = repositoryUUID }), "chain", evidence.CodeChain},
+		{"a leaf of another workspace", told(func(w *world) {
+			w.tamperLeaf = func(l *evidence.Leaf) {
+				if l.Chain.Sequence == 3 {
+					l.Workspace = evidence.WorkspaceID(w.salt, repositoryUUID)
+				}
+			}
+		}), "chain", evidence.CodeChain},
+		{"a leaf of another chain", told(func(w *world) {
+			w.tamperLeaf = func(l *evidence.Leaf) {
+				if l.Chain.Sequence == 3 {
+					l.Chain.ID = evidence.ChainID(w.salt, repositoryUUID, 8)
+				}
+			}
+		}), "chain", evidence.CodeChain},
+
+		{"a request left out", altered(func(b *evidence.Bundle) { b.Requests = b.Requests[:1] }), "requests", evidence.CodeChain},
+		{"a request added", altered(func(b *evidence.Bundle) { b.Requests = append(b.Requests, b.Requests[0]) }), "requests", evidence.CodeChain},
+		{"a request with another head", altered(func(b *evidence.Bundle) { b.Requests[1].HeadCommit = commits["base"] }), "requests", evidence.CodeChain},
+		{"a request without end", altered(func(b *evidence.Bundle) { b.Facts.Request.ExpiresAt = b.Facts.Request.ExpiresAt.Add(time.Hour) }), "requests", evidence.CodeInvalid},
+		{"facts about another head", altered(func(b *evidence.Bundle) { b.Facts.Request.HeadCommit = commits["base"] }), "requests", evidence.CodeInvalid},
+		{"facts about no request", altered(func(b *evidence.Bundle) { b.Facts.Request.ID = "req-9" }), "requests", evidence.CodeInvalid},
+		{"a leaf about a request never opened", told(func(w *world) {
+			w.story()
+			w.append(evidence.StatusPaid{Request: "req-9", State: "SUCCESSFUL"})
+		}), "requests", evidence.CodeChain},
+
+		{"a hidden rejection", told(func(w *world) {
+			rejection(w)
+			w.decisions = w.decisions[:1]
+		}), "decisions", evidence.CodeChain},
+		{"a decision added", altered(func(b *evidence.Bundle) { b.Decisions = append(b.Decisions, b.Decisions[0]) }), "decisions", evidence.CodeChain},
+		{"decisions in another order", altered(func(b *evidence.Bundle) {
+			b.Decisions[1], b.Decisions[2] = b.Decisions[2], b.Decisions[1]
+		}), "decisions", evidence.CodeChain},
+		{"another assertion", altered(func(b *evidence.Bundle) { b.Decisions[1].Assertion = b.Decisions[0].Assertion }), "decisions", evidence.CodeChain},
+		{"another user handle", altered(func(b *evidence.Bundle) { b.Decisions[1].Assertion.UserHandle = []byte("x") }), "decisions", evidence.CodeChain},
+
+		{"a statement about another head", told(func(w *world) {
+			w.tamperStatement = func(s *evidence.Statement) { s.Source.Commit = commits["base"] }
+		}), "statements", evidence.CodeInvalid},
+		{"a statement about another branch", told(func(w *world) {
+			w.tamperStatement = func(s *evidence.Statement) { s.Destination.Branch = "main" }
+		}), "statements", evidence.CodeInvalid},
+		{"a statement about another repository", told(func(w *world) {
+			w.tamperStatement = func(s *evidence.Statement) { s.Destination.Repository = workspaceUUID }
+		}), "statements", evidence.CodeInvalid},
+		{"a statement about another workspace", told(func(w *world) {
+			w.tamperStatement = func(s *evidence.Statement) { s.Workspace = repositoryUUID }
+		}), "statements", evidence.CodeInvalid},
+		{"a statement about another pull request", told(func(w *world) {
+			w.tamperStatement = func(s *evidence.Statement) { s.PullRequest++ }
+		}), "statements", evidence.CodeInvalid},
+		{"a statement about another rule", told(func(w *world) {
+			w.tamperStatement = func(s *evidence.Statement) { s.Policy.RuleDigest = w.policy.Rules[1].Digest() }
+		}), "statements", evidence.CodeInvalid},
+		{"a statement with a smaller quorum", told(func(w *world) {
+			w.tamperStatement = func(s *evidence.Statement) { s.Requirements[0].Quorum = 1 }
+		}), "statements", evidence.CodeInvalid},
+		{"a statement about another request", told(func(w *world) {
+			w.tamperStatement = func(s *evidence.Statement) {
+				if len(w.requests) == 2 {
+					s.Request = "req-1"
+				}
+			}
+		}), "statements", evidence.CodeInvalid},
+		{"a statement for another log", told(func(w *world) {
+			w.tamperStatement = func(s *evidence.Statement) {
+				if len(w.decisions) == 2 {
+					s.LogOrigin = "other.example"
+				}
+			}
+		}), "statements", evidence.CodeInvalid},
+		{"a signer who was shown another history", told(func(w *world) {
+			w.tamperStatement = func(s *evidence.Statement) { s.ChainHead.Leaf = approval.DigestOf(nil) }
+		}), "statements", evidence.CodeChain},
+		{"a signer who was shown the future", told(func(w *world) {
+			w.tamperStatement = func(s *evidence.Statement) { s.ChainHead.Sequence = 100 }
+		}), "statements", evidence.CodeChain},
+		{"a signer who was shown another chain", told(func(w *world) {
+			w.tamperStatement = func(s *evidence.Statement) { s.ChainHead.Chain = approval.DigestOf(nil) }
+		}), "statements", evidence.CodeChain},
+		{"a withdrawal of nothing", told(func(w *world) {
+			w.tamperStatement = func(s *evidence.Statement) {
+				if s.Purpose == evidence.Withdraw {
+					s.Withdraws = approval.DigestOf(nil)
+				}
+			}
+		}), "statements", evidence.CodeChain},
+		{"a withdrawal of somebody else's decision", told(func(w *world) {
+			w.tamperStatement = func(s *evidence.Statement) {
+				if s.Purpose == evidence.Withdraw {
+					s.Withdraws = approval.DigestOf(w.decisions[1].Statement)
+				}
+			}
+		}), "statements", evidence.CodeChain},
+		{"a nonce twice", told(func(w *world) {
+			w.tamperStatement = func(s *evidence.Statement) { s.Nonce = make([]byte, 16) }
+		}), "statements", evidence.CodeInvalid},
+
+		{"a replayed assertion", told(func(w *world) {
+			w.tamperAssertion = func(a *evidence.Assertion) {
+				if len(w.decisions) > 0 {
+					*a = w.decisions[0].Assertion
+				}
+			}
+		}), "assertions", evidence.CodeChallenge},
+		{"a signature by somebody else", told(func(w *world) {
+			w.signedBy = func(string) token { return w.tokens["bob"] }
+		}), "assertions", evidence.CodePerson},
+		{"a signature by a stranger", told(func(w *world) {
+			w.signedBy = func(string) token { return es256(w.t, "stranger") }
+		}), "assertions", evidence.CodeSignature},
+		{"a key given to somebody else", altered(func(b *evidence.Bundle) { b.Keys[0].Person = "per-carol" }), "assertions", evidence.CodePerson},
+		{"a key of two people", altered(func(b *evidence.Bundle) {
+			twin := b.Keys[0]
+			twin.Person = "per-erin"
+			b.Keys = append(b.Keys, twin)
+		}), "assertions", evidence.CodeAmbiguous},
+		{"a key that has become synced", altered(func(b *evidence.Bundle) { b.Keys[0].BackupEligible = true }), "assertions", evidence.CodeBackup},
+		{"no keys", altered(func(b *evidence.Bundle) { b.Keys = nil }), "assertions", evidence.CodeSignature},
+
+		{"another name", altered(func(b *evidence.Bundle) {
+			opening := *b.Decisions[0].Approver
+			opening.Name = "Mallory"
+			b.Decisions[0].Approver = &opening
+		}), "openings", evidence.CodeCommitment},
+		{"another account", altered(func(b *evidence.Bundle) {
+			opening := *b.Decisions[0].Approver
+			opening.AccountID = "acc-mallory"
+			b.Decisions[0].Approver = &opening
+		}), "openings", evidence.CodeCommitment},
+		{"another comment", altered(func(b *evidence.Bundle) {
+			opening := *b.Decisions[2].Comment
+			opening.Text = "Fine."
+			b.Decisions[2].Comment = &opening
+		}), "openings", evidence.CodeCommitment},
+		{"a comment that was not made", altered(func(b *evidence.Bundle) {
+			b.Decisions[0].Comment = &evidence.CommentOpening{Salt: seed("x"), Text: "Fine."}
+		}), "openings", evidence.CodeCommitment},
+
+		{"a rejection kept from the tally", told(func(w *world) {
+			w.tamperFacts = func(f *approval.Facts) {
+				if len(f.Decisions) == 2 {
+					f.Decisions = f.Decisions[:1]
+				}
+			}
+			rejection(w)
+		}), "facts", evidence.CodeInvalid},
+		{"a rejection counted as an approval", told(func(w *world) {
+			w.tamperFacts = func(f *approval.Facts) {
+				if len(f.Decisions) == 2 {
+					f.Decisions[1].Action = approval.Approve
+				}
+			}
+			rejection(w)
+		}), "facts", evidence.CodeInvalid},
+		{"an approval that nobody signed", told(func(w *world) {
+			w.tamperFacts = func(f *approval.Facts) {
+				if n := len(f.Decisions); n > 0 {
+					f.Decisions = append(f.Decisions, f.Decisions[0])
+					f.Decisions[n].PersonID, f.Decisions[n].AccountID = "per-dave", "acc-dave"
+				}
+			}
+			w.open("old")
+			w.decide("bob", evidence.Approve)
+		}), "facts", evidence.CodeInvalid},
+		{"an approval under another account", told(func(w *world) {
+			w.tamperFacts = func(f *approval.Facts) {
+				for i := range f.Decisions {
+					f.Decisions[i].AccountID = "acc-dave"
+				}
+			}
+		}), "facts", evidence.CodeInvalid},
+		{"another author", told(func(w *world) {
+			w.tamperFacts = func(f *approval.Facts) { f.Author = "acc-erin" }
+		}), "facts", evidence.CodeInvalid},
+		{"a local time", told(func(w *world) {
+			w.tamperFacts = func(f *approval.Facts) { f.Now = f.Now.In(time.FixedZone("", 3600)) }
+		}), "facts", evidence.CodeInvalid},
+
+		{"an invented verdict", told(func(w *world) {
+			w.tamperVerdict = func(v *approval.Verdict) { v.State, v.Sentence = approval.Approved, "approved by Bob and Carol" }
+			rejection(w)
+		}), "tally", evidence.CodeInvalid},
+		{"an invented sentence", told(func(w *world) {
+			w.tamperVerdict = func(v *approval.Verdict) { v.Sentence = "approved by everyone" }
+		}), "tally", evidence.CodeInvalid},
+		{"an invented explanation", told(func(w *world) {
+			w.tamperVerdict = func(v *approval.Verdict) { v.Requirements[0].Quorum = 1 }
+		}), "tally", evidence.CodeInvalid},
+
+		{"facts that are not those of the chain", altered(func(b *evidence.Bundle) {
+			b.Facts.Now = b.Facts.Now.Add(time.Second)
+		}), "verdict", evidence.CodeChain},
+		{"an earlier verdict", told(func(w *world) {
+			w.open("old")
+			w.decide("bob", evidence.Approve)
+			facts, verdict := w.facts, w.verdict
+			w.tally()
+			w.facts, w.verdict = facts, verdict
+		}), "verdict", evidence.CodeChain},
+		{"a verdict that knew the future", told(func(w *world) {
+			w.open("old")
+			w.decide("bob", evidence.Approve)
+			made := w.entries[len(w.entries)-2]
+			leaf, err := evidence.ParseLeaf(made)
+			w.must(err)
+			w.entries = w.entries[:len(w.entries)-2]
+			w.tallied[0].Sequence++
+			w.tally()
+			w.append(leaf.Body)
+		}), "verdict", evidence.CodeChain},
+		{"a verdict that is not in the chain", told(func(w *world) {
+			w.open("old")
+			w.entries = w.entries[:1]
+		}), "verdict", evidence.CodeChain},
+
+		{"another origin", pinned(func(_ *world, a *evidence.Anchors) {
+			a.RelyingParties[0].Origin = "https://evil.example"
+		}), "anchors", evidence.CodeOrigin},
+		{"a key that is not pinned", pinned(func(_ *world, a *evidence.Anchors) { a.Keys = a.Keys[:2] }), "anchors", evidence.CodeKey},
+		{"a key pinned for somebody else", pinned(func(_ *world, a *evidence.Anchors) { a.Keys[0].Person = "per-carol" }), "anchors", evidence.CodeKey},
+		{"another policy", pinned(func(_ *world, a *evidence.Anchors) { a.Policy = approval.DigestOf(nil) }), "anchors", evidence.CodeInvalid},
+	}
+}
+
+func TestVerifyFindsForgeries(t *testing.T) {
+	t.Parallel()
+	for _, test := range forgeries() {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			data, anchors := test.make(t)
+			report := evidence.Verify(data, anchors)
+			if report.ExitCode() != 1 || report.Verdict != nil {
+				t.Fatalf("accepted: %s", report.Sentence())
+			}
+			last := report.Steps[len(report.Steps)-1]
+			if last.Name != test.step || last.Code != test.code || last.Result != evidence.Failed {
+				t.Errorf("found by step %s with %s (%s), want %s with %s", last.Name, last.Code, last.Detail, test.step, test.code)
+			}
+			if !strings.HasPrefix(report.Sentence(), "FAILED at step ") {
+				t.Errorf("said %q", report.Sentence())
+			}
+		})
+	}
+}
+
+func TestVerifyDecisionAfterVerdict(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.open("old")
+	w.decide("bob", evidence.Approve)
+	facts, verdict := w.facts, w.verdict
+	w.decide("carol", evidence.Reject)
+	w.entries = w.entries[:len(w.entries)-1] // the rejection was not tallied
+	w.facts, w.verdict = facts, verdict
+	report := evidence.Verify(w.encoded(), w.anchors())
+	if last := report.Steps[len(report.Steps)-1]; report.ExitCode() != 1 || last.Name != "facts" {
+		t.Errorf("got %s", report.Sentence())
+	}
+}
+
+// TestVerifyNoticesEveryByte changes each byte of a bundle. Only
+// what FORMAT.md calls open may change unnoticed: the time of the last leaf,
+// which nothing after it commits to.
+func TestVerifyNoticesEveryByte(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.open("old")
+	w.decide("bob", evidence.Approve)
+	data, anchors := w.encoded(), w.anchors()
+	anchors.Keys = anchors.Keys[:1]
+	b := w.bundle()
+	b.Keys = b.Keys[:1] // a key that signed nothing is only listed
+	data, err := b.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report := evidence.Verify(data, anchors); report.ExitCode() != 2 {
+		t.Fatal(report.Sentence())
+	}
+	lastLeaf := []byte(evidence.Bytes(b.Chain[len(b.Chain)-1]).String())
+	from := bytes.Index(data, lastLeaf)
+	if from < 0 {
+		t.Fatal("the last leaf is not in the bundle")
+	}
+	to := from + len(lastLeaf)
+	open := 0
+	changed := make([]byte, len(data))
+	for i := range data {
+		copy(changed, data)
+		changed[i] ^= 1 << (i % 7)
+		if evidence.Verify(changed, anchors).ExitCode() == 1 {
+			continue
+		}
+		if i < from || i >= to {
+			t.Fatalf("byte %d (%q in %q) can be changed", i, data[i], data[max(0, i-30):min(len(data), i+30)])
+		}
+		var got evidence.Bundle
+		if err := json.Unmarshal(changed, &got); err != nil {
+			t.Fatal(err)
+		}
+		leaf, err := evidence.ParseLeaf(got.Chain[len(got.Chain)-1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		honest, err := evidence.ParseLeaf(b.Chain[len(b.Chain)-1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaf.Time = honest.Time
+		if diff := cmp.Diff(honest, leaf); diff != "" {
+			t.Fatalf("more than the time of the last leaf can be changed:\n%s", diff)
+		}
+		open++
+	}
+	for n := 0; n < len(data); n += 97 {
+		if evidence.Verify(data[:n], anchors).ExitCode() != 1 {
+			t.Fatalf("accepted when cut after %d bytes", n)
+		}
+	}
+	t.Logf("%d bytes, %d changes of the last leaf's time", len(data), open)
+}
+
+func TestParseAnchors(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	want := w.anchors()
+	data, err := json.MarshalIndent(struct {
+		Format string `json:"format"`
+		evidence.Anchors
+	}{evidence.AnchorsFormat, want}, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := evidence.ParseAnchors(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for _, test := range []struct {
+		name, doc string
+		code      evidence.Code
+	}{
+		{"nothing", ``, evidence.CodeMalformed},
+		{"no format", `{}`, evidence.CodeInvalid},
+		{"an unknown field", `{"format":"signedapproval.anchors/v1","witnesses":[]}`, evidence.CodeMalformed},
+		{"a duplicate key", `{"format":"signedapproval.anchors/v1","format":"signedapproval.anchors/v1"}`, evidence.CodeMalformed},
+		{"a bad digest", `{"format":"signedapproval.anchors/v1","policy":"abc"}`, evidence.CodeInvalid},
+		{"a bad key", `{"format":"signedapproval.anchors/v1","keys":[{"person":"p","publicKey":"AA"}]}`, evidence.CodeInvalid},
+	} {
+		if _, err := evidence.ParseAnchors([]byte(test.doc)); evidence.CodeOf(err) != test.code {
+			t.Errorf("%s: %v", test.name, err)
+		}
+	}
+}
