@@ -248,15 +248,26 @@ func (s *Sim) renderCommit(r *repository, c *commit) object {
 	}
 }
 
+// renderPushedCommit is a commit as push events show it.
+func (s *Sim) renderPushedCommit(r *repository, c *commit) object {
+	o := s.renderCommit(r, c)
+	delete(o, "repository")
+	o["committer"], o["rendered"], o["properties"] = object{}, object{}, object{}
+	return o
+}
+
 func (s *Sim) renderBranch(r *repository, name, tip string) object {
 	escapedName := strings.ReplaceAll(url.PathEscape(name), "%2F", "/")
 	api := s.repositoryAPI(r)
+	target := s.renderCommit(r, r.objects.commits[tip])
+	delete(target, "summary")
+	delete(target, "rendered")
 	strategies := []any{}
 	for _, x := range r.strategies {
 		strategies = append(strategies, x)
 	}
 	return object{
-		"type": "branch", "name": name, "target": s.renderCommit(r, r.objects.commits[tip]),
+		"type": "branch", "name": name, "target": target,
 		"merge_strategies": strategies, "default_merge_strategy": r.strategies[0],
 		"sync_strategies": []any{"merge_commit", "rebase"},
 		"links": object{
@@ -274,7 +285,11 @@ func (s *Sim) renderPushChange(r *repository, branch, old, tip string) object {
 		if hash == "" {
 			return nil
 		}
-		return s.renderBranch(r, branch, hash)
+		o := s.renderBranch(r, branch, hash)
+		o["target"] = s.renderPushedCommit(r, r.objects.commits[hash])
+		links, _ := o["links"].(object)
+		links["pullrequest_create"] = link(s.page("/%s/pull-requests/new?source=%s&t=1", r.fullName(), url.QueryEscape(branch)))
+		return o
 	}
 	o := object{
 		"old": side(old), "new": side(tip), "created": old == "", "closed": tip == "", "truncated": false,
@@ -298,7 +313,7 @@ func (s *Sim) renderPushChange(r *repository, branch, old, tip string) object {
 			o["truncated"] = true
 			break
 		}
-		commits = append(commits, s.renderCommit(r, c))
+		commits = append(commits, s.renderPushedCommit(r, c))
 	}
 	o["commits"] = commits
 	api := s.repositoryAPI(r)
@@ -330,8 +345,10 @@ func (s *Sim) renderPullRequest(pr *pullRequest, how shape) object {
 	for _, x := range r.strategies {
 		strategies = append(strategies, x)
 	}
-	destination := object{"name": pr.destBranch}
-	if how != shapeWebhook {
+	sourceBranch, destination := object{"name": pr.sourceBranch}, object{"name": pr.destBranch}
+	if how == shapeWebhook {
+		sourceBranch["links"], sourceBranch["sync_strategies"] = object{}, []any{"merge_commit", "rebase"}
+	} else {
 		destination["merge_strategies"], destination["default_merge_strategy"] = strategies, r.strategies[0]
 	}
 	comments := 0
@@ -348,7 +365,7 @@ func (s *Sim) renderPullRequest(pr *pullRequest, how shape) object {
 		"summary":      rendered(pr.description),
 		"merge_commit": s.renderCommitName(r, pr.mergeCommit, min(len(pr.mergeCommit), shortHash)),
 		"source": object{
-			"branch": object{"name": pr.sourceBranch, "links": object{}, "sync_strategies": []any{"merge_commit", "rebase"}},
+			"branch": sourceBranch,
 			"commit": s.renderCommitName(pr.source, pr.head, shortHash), "repository": s.renderRepository(pr.source, shapeEmbedded),
 		},
 		"destination": object{
@@ -412,6 +429,10 @@ func (s *Sim) renderComment(pr *pullRequest, c *comment) object {
 	}
 	if c.inline != nil {
 		o["inline"] = c.inline
+		links, _ := o["links"].(object)
+		path, _ := c.inline["path"].(string)
+		links["code"] = link(fmt.Sprintf("%s/diff/%s:%s..%s?path=%s", s.repositoryAPI(pr.repository),
+			pr.source.fullName(), pr.head[:shortHash], pr.destinationHead()[:shortHash], url.QueryEscape(path)))
 	}
 	if c.parent != nil {
 		o["parent"] = object{"id": c.parent.id, "type": "pullrequest_comment", "links": object{

@@ -2,6 +2,7 @@ package bitbucketsim
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -82,11 +83,43 @@ func (s *Sim) createComment(c *call) (*answer, error) {
 		who.at = x.created
 	}
 	pr.updated = x.created
-	s.emitPullRequest(pr, "pullrequest:comment_created", c.person, object{"comment": s.renderComment(pr, x)})
+	s.emitComment(pr, "pullrequest:comment_created", c.person, x)
 	return &answer{
 		status: http.StatusCreated, body: s.renderComment(pr, x),
 		location: fmt.Sprintf("%s/pullrequests/%d/comments/%d", s.repositoryAPI(pr.repository), pr.id, x.id),
 	}, nil
+}
+
+// emitComment sends an event about a comment. Events tell more than the API about where an inline comment is.
+func (s *Sim) emitComment(pr *pullRequest, event string, actor *person, x *comment) {
+	body := s.renderComment(pr, x)
+	if x.inline != nil {
+		inline := maps.Clone(x.inline)
+		path, _ := inline["path"].(string)
+		inline["context_lines"], inline["outdated"] = s.contextLines(pr, path), false
+		for _, side := range []string{"from", "to"} {
+			if _, ok := inline[side]; !ok {
+				inline[side] = nil
+			}
+		}
+		body["inline"] = inline
+	}
+	s.emitPullRequest(pr, event, actor, object{"comment": body})
+}
+
+// contextLines is the part of the diff that an inline comment stands in.
+func (s *Sim) contextLines(pr *pullRequest, path string) string {
+	base := pr.base()
+	if base == nil {
+		return ""
+	}
+	changes := (&comparison{pr.repository, base, pr.repository.objects.commits[pr.head]}).changes([]string{path})
+	var out strings.Builder
+	pr.repository.objects.writeDiff(&out, changes, 3)
+	if _, hunks, ok := strings.Cut(out.String(), "\n--- "); ok {
+		return "--- " + hunks
+	}
+	return ""
 }
 
 func (s *Sim) getComment(c *call) (*answer, error) {
@@ -113,7 +146,7 @@ func (s *Sim) updateComment(c *call) (*answer, error) {
 		return nil, err
 	}
 	x.updated = s.now()
-	s.emitPullRequest(pr, "pullrequest:comment_updated", c.person, object{"comment": s.renderComment(pr, x)})
+	s.emitComment(pr, "pullrequest:comment_updated", c.person, x)
 	return &answer{body: s.renderComment(pr, x)}, nil
 }
 
@@ -127,7 +160,7 @@ func (s *Sim) deleteComment(c *call) (*answer, error) {
 	}
 	if !x.deleted {
 		x.deleted, x.raw, x.updated = true, "", s.now()
-		s.emitPullRequest(pr, "pullrequest:comment_deleted", c.person, object{"comment": s.renderComment(pr, x)})
+		s.emitComment(pr, "pullrequest:comment_deleted", c.person, x)
 	}
 	return &answer{status: http.StatusNoContent}, nil
 }
@@ -141,7 +174,7 @@ func (s *Sim) resolveComment(c *call) (*answer, error) {
 		return nil, &apiError{status: http.StatusConflict, message: "The comment thread is resolved already."}
 	}
 	x.resolvedBy, x.resolved = c.person, s.now()
-	s.emitPullRequest(pr, "pullrequest:comment_resolved", c.person, object{"comment": s.renderComment(pr, x)})
+	s.emitComment(pr, "pullrequest:comment_resolved", c.person, x)
 	return &answer{body: s.renderResolution(x)}, nil
 }
 
@@ -154,6 +187,6 @@ func (s *Sim) reopenComment(c *call) (*answer, error) {
 		return nil, notFound("The comment thread is not resolved.")
 	}
 	x.resolvedBy = nil
-	s.emitPullRequest(pr, "pullrequest:comment_reopened", c.person, object{"comment": s.renderComment(pr, x)})
+	s.emitComment(pr, "pullrequest:comment_reopened", c.person, x)
 	return &answer{status: http.StatusNoContent}, nil
 }

@@ -230,7 +230,7 @@ func (s *Sim) listPullRequestCommits(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.list(c, listing{pagelen: 10, most: 100, opaque: true}, s.commitItems(pr.source, pr.commits()))
+	return s.list(c, standardListing, s.commitItems(pr.source, pr.commits()))
 }
 
 func (s *Sim) postApproval(c *call) (*answer, error) {

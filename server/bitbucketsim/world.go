@@ -417,7 +417,9 @@ type Rename struct {
 	Repository string `json:"repository"` // full name
 	Person     string `json:"person"`     // who does it
 	Slug       string `json:"slug"`
-	Workspace  string `json:"workspace"` // the new owner, for a transfer
+	// Description replaces the description where it is not empty.
+	Description string `json:"description"`
+	Workspace   string `json:"workspace"` // the new owner, for a transfer
 }
 
 // RenameRepository renames or transfers a repository and sends repo:updated or repo:transfer.
@@ -432,7 +434,7 @@ func (s *Sim) RenameRepository(spec Rename) (Rename, error) {
 	if err != nil {
 		return spec, err
 	}
-	oldName, oldFull, oldOwner := r.name, r.fullName(), r.workspace
+	oldName, oldFull, oldOwner, oldDescription := r.name, r.fullName(), r.workspace, r.description
 	oldLinks := s.repositoryLinks(r)
 	to := r.workspace
 	if spec.Workspace != "" {
@@ -453,6 +455,9 @@ func (s *Sim) RenameRepository(spec Rename) (Rename, error) {
 	if slug != r.slug {
 		r.slug, r.name = slug, slug
 	}
+	if spec.Description != "" {
+		r.description = spec.Description
+	}
 	r.updated = s.now()
 	if to != oldOwner {
 		oldOwner.repositories = slices.DeleteFunc(oldOwner.repositories, func(x *repository) bool { return x == r })
@@ -461,11 +466,16 @@ func (s *Sim) RenameRepository(spec Rename) (Rename, error) {
 		s.emit(r, "repo:transfer", p, object{"previous_owner": s.renderWorkspaceAccount(oldOwner)})
 		return spec, nil
 	}
-	s.emit(r, "repo:updated", p, object{"changes": object{
-		"name":      object{"old": oldName, "new": r.name},
-		"full_name": object{"old": oldFull, "new": r.fullName()},
-		"links":     object{"old": oldLinks, "new": s.repositoryLinks(r)},
-	}})
+	changes := object{}
+	if r.name != oldName {
+		changes["name"] = object{"old": oldName, "new": r.name}
+		changes["full_name"] = object{"old": oldFull, "new": r.fullName()}
+		changes["links"] = object{"old": oldLinks, "new": s.repositoryLinks(r)}
+	}
+	if r.description != oldDescription {
+		changes["description"] = object{"old": oldDescription, "new": r.description}
+	}
+	s.emit(r, "repo:updated", p, object{"changes": changes})
 	return spec, nil
 }
 
