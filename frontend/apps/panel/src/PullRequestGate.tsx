@@ -7,11 +7,12 @@ import { Icon } from "@signedapproval/ui/Icon";
 import { ExternalLink } from "@signedapproval/ui/Link";
 import { Lozenge } from "@signedapproval/ui/Lozenge";
 import { Note } from "@signedapproval/ui/Note";
+import { sentenceCase } from "@signedapproval/ui/sentence.ts";
 import { Visible } from "@signedapproval/ui/Visible";
 import { useEffect, useRef } from "react";
 import { Actions } from "./Actions.tsx";
 import { Requirements } from "./Requirements.tsx";
-import { badgeOf, sentenceCase } from "./words.ts";
+import { badgeOf } from "./words.ts";
 
 const pullRequestFragment = graphql(`
   fragment PullRequestGate_pullRequest on PullRequest {

@@ -35,9 +35,3 @@ export function badgeOf(pullRequest: {
   if (!pullRequest.request) return { label: "No rule asks", tone: "neutral" };
   return requestBadges[pullRequest.request.state];
 }
-
-/** The server's sentences begin in lower case, as build statuses do. */
-export function sentenceCase(sentence: string): string {
-  const [first = "", ...rest] = sentence;
-  return first.toLocaleUpperCase() + rest.join("");
-}

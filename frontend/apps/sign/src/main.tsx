@@ -1,12 +1,10 @@
-import "@signedapproval/ui/tokens.css";
-import { StrictMode } from "react";
-import { createRoot } from "react-dom/client";
+import { openGraph } from "@signedapproval/graph/client";
+import { GraphProvider } from "@signedapproval/graph/provider";
+import { show } from "@signedapproval/ui/page";
 import { SignPage } from "./SignPage.tsx";
 
-const root = document.getElementById("root");
-if (!root) throw new Error("the page has no #root");
-createRoot(root).render(
-  <StrictMode>
+show(
+  <GraphProvider graph={openGraph()}>
     <SignPage />
-  </StrictMode>,
+  </GraphProvider>,
 );

@@ -13,12 +13,12 @@ export function ShortCommit({ hash }: { hash: string }) {
 
 /** The whole hash, in groups that an eye can compare. The gaps are drawn, not written: copying gives the hash alone. */
 export function FullCommit({ hash }: { hash: string }) {
-  const groups = hash.match(/.{1,8}/gu) ?? [];
+  const groups = Array.from(hash.matchAll(/.{1,8}/gu));
   return (
     <code className="sa-commit sa-commit--full">
-      {groups.map((group, index) => (
-        <span key={`${index}:${group}`} className="sa-commit__group">
-          {group}
+      {groups.map((group) => (
+        <span key={group.index} className="sa-commit__group">
+          {group[0]}
         </span>
       ))}
     </code>
