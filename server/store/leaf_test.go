@@ -1,0 +1,85 @@
+package store_test
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/signedapproval/bitbucket/server/store"
+)
+
+// TestLeavesHaveNoGap lets eight writers append, a third of them in transactions that fail.
+func TestLeavesHaveNoGap(t *testing.T) {
+	t.Parallel()
+	h := open(t)
+	ctx := t.Context()
+	const writers, each = 8, 15
+	var all sync.WaitGroup
+	for w := range writers {
+		all.Go(func() {
+			for n := range each {
+				entry := fmt.Appendf(nil, "%d %d", w, n)
+				failing := errors.New("rolled back")
+				fails := (w+n)%3 == 0
+				err := h.InWorkspace(ctx, acme, func(tx *store.Tx) error {
+					if _, err := tx.AppendLeaf(ctx, acme, sha256.Sum256(entry), entry, fmt.Sprint("chain ", w), int64(n+1)); err != nil {
+						return err
+					}
+					if fails {
+						return failing
+					}
+					return nil
+				})
+				if fails && !errors.Is(err, failing) || !fails && err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	rows, err := connect(t, h.AppURL).Query(ctx, `select index, hash, entry from signedapproval_leaves order by index`)
+	must(t, err)
+	var index, next int64
+	var hash, entry []byte
+	_, err = pgx.ForEachRow(rows, []any{&index, &hash, &entry}, func() error {
+		same(t, "index", index, next)
+		same(t, "hash", [32]byte(hash), sha256.Sum256(entry))
+		next++
+		return nil
+	})
+	must(t, err)
+	var size int64
+	h.read(t, &size, `select size from signedapproval_log_head`)
+	same(t, "size of the log", size, next)
+	same(t, "leaves", next, writers*each*2/3)
+}
+
+func TestAppendLeafToAChain(t *testing.T) {
+	t.Parallel()
+	h := open(t)
+	ctx := t.Context()
+	add := func(chain string, sequence int64) (index int64, err error) {
+		err = h.Outside(ctx, func(sh *store.Shared) error {
+			index, err = sh.AppendLeaf(ctx, acme, [32]byte{}, []byte("entry"), chain, sequence)
+			return err
+		})
+		return index, err
+	}
+	for want, place := range []struct {
+		chain    string
+		sequence int64
+	}{{"a", 1}, {"a", 2}, {"b", 1}, {"", 0}, {"", 0}} {
+		index, err := add(place.chain, place.sequence)
+		must(t, err)
+		same(t, "index", index, int64(want))
+	}
+	_, err := add("a", 2)
+	wantError(t, "a place that is taken", err, store.ErrConflict)
+	index, err := add("a", 3)
+	must(t, err)
+	same(t, "index after a conflict", index, 5)
+}
