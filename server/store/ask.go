@@ -15,6 +15,9 @@ const (
 	KindSweep      = "sweep"       // find what nothing attends to
 )
 
+// StatusKeyPrefix begins the key of every build status of ours, so that the others are told at a look.
+const StatusKeyPrefix = "signedapproval-"
+
 // Place is the payload of these jobs: where to look. Each kind uses some of the fields.
 type Place struct {
 	Workspace   string `json:"workspace,omitempty"`
