@@ -68,8 +68,19 @@ func TestVerifyAssertion(t *testing.T) {
 	}
 }
 
-func TestVerifyAssertionRefuses(t *testing.T) {
-	t.Parallel()
+// refusal is an assertion that does not count.
+type refusal struct {
+	name      string
+	statement []byte
+	assertion evidence.Assertion
+	keys      []evidence.Key
+	rp        evidence.RelyingParty
+	code      evidence.Code
+}
+
+// refusals changes one thing at a time in an assertion that would count.
+func refusals(t testing.TB) (list []refusal) {
+	t.Helper()
 	data := canonical(t, statement(t, evidence.Approve))
 	other := canonical(t, statement(t, evidence.Reject))
 	bob, carol := es256(t, "bob"), es256(t, "carol")
@@ -84,23 +95,17 @@ func TestVerifyAssertionRefuses(t *testing.T) {
 			return strings.Replace(s, old, new, 1)
 		})
 	}
-	type run struct {
-		statement []byte
-		assertion evidence.Assertion
-		keys      []evidence.Key
-		rp        evidence.RelyingParty
-	}
 	challenge := evidence.Bytes(evidence.Challenge(data)).String()
 	for _, test := range []struct {
 		name     string
 		ceremony func(*ceremony)
-		edit     func(*run)
+		edit     func(*refusal)
 		code     evidence.Code
 	}{
-		{"a statement that is not canonical", nil, func(r *run) { r.statement = append(bytes.Clone(data), ' ') }, evidence.CodeNotCanonical},
-		{"another statement", nil, func(r *run) { r.statement = other }, evidence.CodeChallenge},
-		{"a statement for another relying party", nil, func(r *run) { r.rp.ID = "example.org" }, evidence.CodeRelyingParty},
-		{"a statement for another origin", nil, func(r *run) { r.rp.Origin = "https://www.approve.example" }, evidence.CodeRelyingParty},
+		{"a statement that is not canonical", nil, func(r *refusal) { r.statement = append(bytes.Clone(data), ' ') }, evidence.CodeNotCanonical},
+		{"another statement", nil, func(r *refusal) { r.statement = other }, evidence.CodeChallenge},
+		{"a statement for another relying party", nil, func(r *refusal) { r.rp.ID = "example.org" }, evidence.CodeRelyingParty},
+		{"a statement for another origin", nil, func(r *refusal) { r.rp.Origin = "https://www.approve.example" }, evidence.CodeRelyingParty},
 
 		{"no client data", clientData(func(string) string { return "" }), nil, evidence.CodeClientData},
 		{"client data that is a list", clientData(func(string) string { return "[]" }), nil, evidence.CodeClientData},
@@ -149,32 +154,40 @@ func TestVerifyAssertionRefuses(t *testing.T) {
 		{"no verification", func(c *ceremony) { c.flags = flagUP }, nil, evidence.CodeUserVerification},
 		{"a backup of a key that has none", func(c *ceremony) { c.flags |= flagBS }, nil, evidence.CodeBackup},
 		{"a key that has become synced", func(c *ceremony) { c.flags |= flagBE }, nil, evidence.CodeBackup},
-		{"a key that was synced", nil, func(r *run) { r.keys[0].BackupEligible = true }, evidence.CodeBackup},
+		{"a key that was synced", nil, func(r *refusal) { r.keys[0].BackupEligible = true }, evidence.CodeBackup},
 
-		{"no keys", nil, func(r *run) { r.keys = nil }, evidence.CodeSignature},
-		{"somebody else's keys", nil, func(r *run) { r.keys = r.keys[1:] }, evidence.CodeSignature},
-		{"a key of somebody else", nil, func(r *run) { r.keys[0].Person = "per-carol" }, evidence.CodePerson},
-		{"a key of nobody", nil, func(r *run) { r.keys[0].Person = "" }, evidence.CodePerson},
-		{"a key twice in the roster", nil, func(r *run) { r.keys = append(r.keys, r.keys[0]) }, evidence.CodeAmbiguous},
-		{"another credential id", nil, func(r *run) { r.assertion.CredentialID = carol.key.CredentialID }, evidence.CodeCredential},
-		{"no credential id", nil, func(r *run) { r.assertion.CredentialID = nil }, evidence.CodeCredential},
-		{"a long credential id", nil, func(r *run) { r.assertion.CredentialID = make([]byte, 1024) }, evidence.CodeCredential},
-		{"a broken key in the roster", nil, func(r *run) { r.keys[1].PublicKey = []byte{0xa0} }, evidence.CodeKey},
-		{"no signature", nil, func(r *run) { r.assertion.Signature = nil }, evidence.CodeSignature},
-		{"a long signature", nil, func(r *run) { r.assertion.Signature = make([]byte, 4096) }, evidence.CodeSignature},
-		{"a long user handle", nil, func(r *run) { r.assertion.UserHandle = make([]byte, 65) }, evidence.CodeAuthenticatorData},
+		{"no keys", nil, func(r *refusal) { r.keys = nil }, evidence.CodeSignature},
+		{"somebody else's keys", nil, func(r *refusal) { r.keys = r.keys[1:] }, evidence.CodeSignature},
+		{"a key of somebody else", nil, func(r *refusal) { r.keys[0].Person = "per-carol" }, evidence.CodePerson},
+		{"a key of nobody", nil, func(r *refusal) { r.keys[0].Person = "" }, evidence.CodePerson},
+		{"a key twice in the roster", nil, func(r *refusal) { r.keys = append(r.keys, r.keys[0]) }, evidence.CodeAmbiguous},
+		{"another credential id", nil, func(r *refusal) { r.assertion.CredentialID = carol.key.CredentialID }, evidence.CodeCredential},
+		{"no credential id", nil, func(r *refusal) { r.assertion.CredentialID = nil }, evidence.CodeCredential},
+		{"a long credential id", nil, func(r *refusal) { r.assertion.CredentialID = make([]byte, 1024) }, evidence.CodeCredential},
+		{"a broken key in the roster", nil, func(r *refusal) { r.keys[1].PublicKey = []byte{0xa0} }, evidence.CodeKey},
+		{"no signature", nil, func(r *refusal) { r.assertion.Signature = nil }, evidence.CodeSignature},
+		{"a long signature", nil, func(r *refusal) { r.assertion.Signature = make([]byte, 4096) }, evidence.CodeSignature},
+		{"a long user handle", nil, func(r *refusal) { r.assertion.UserHandle = make([]byte, 65) }, evidence.CodeAuthenticatorData},
 	} {
+		c := ordinary(data)
+		if test.ceremony != nil {
+			test.ceremony(&c)
+		}
+		r := refusal{test.name, data, bob.assert(c), []evidence.Key{bob.key, carol.key}, rp, test.code}
+		if test.edit != nil {
+			test.edit(&r)
+		}
+		list = append(list, r)
+	}
+	return list
+}
+
+func TestVerifyAssertionRefuses(t *testing.T) {
+	t.Parallel()
+	for _, test := range refusals(t) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			c := ordinary(data)
-			if test.ceremony != nil {
-				test.ceremony(&c)
-			}
-			r := run{data, bob.assert(c), []evidence.Key{bob.key, carol.key}, rp}
-			if test.edit != nil {
-				test.edit(&r)
-			}
-			result, err := evidence.VerifyAssertion(r.statement, r.assertion, r.keys, r.rp)
+			result, err := evidence.VerifyAssertion(test.statement, test.assertion, test.keys, test.rp)
 			if evidence.CodeOf(err) != test.code || err.Error() == "" {
 				t.Errorf("got %q: %v", evidence.CodeOf(err), err)
 			}

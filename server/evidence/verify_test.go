@@ -202,7 +202,7 @@ func forgeries() []forged {
 			b.Policy = bytes.Replace(b.Policy, []byte(`"quorum":2`), []byte(`"quorum":1`), 1)
 		}), "policy", evidence.CodeInvalid},
 		{"no rule for the branch", altered(func(b *evidence.Bundle) { b.Facts.Request.DestinationBranch = "" }), "policy", evidence.CodeInvalid},
-		{"an order of fields that is not canonical", altered(func(b *evidence.Bundle) {
+		{"a policy that is not in its one form", altered(func(b *evidence.Bundle) {
 			b.Policy = bytes.Replace(b.Policy, []byte(`"expiresAfterSeconds":604800,`), nil, 1)
 		}), "policy", evidence.CodeNotCanonical},
 

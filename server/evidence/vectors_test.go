@@ -1,0 +1,153 @@
+package evidence_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/signedapproval/bitbucket/server/evidence"
+)
+
+// The vectors are for those who write another verifier. They are made from the
+// stories and forgeries of these tests, whose keys, salts and signatures are the
+// same in every run, so a vector that no longer fits the code is noticed.
+var update = flag.Bool("update", false, "write testdata/vectors anew")
+
+// bundleVector is a file under testdata/vectors/bundles.
+type bundleVector struct {
+	Name     string           `json:"name"`
+	ExitCode int              `json:"exitCode"`
+	Step     string           `json:"step,omitempty"` // that fails
+	Code     evidence.Code    `json:"code,omitempty"` // of the failure
+	Sentence string           `json:"sentence"`
+	Anchors  evidence.Anchors `json:"anchors"`
+	// Bundle is the text of the bundle, whose bytes matter.
+	Bundle string `json:"bundle"`
+}
+
+// assertionVector is an entry of testdata/vectors/assertions.json.
+type assertionVector struct {
+	Name         string                `json:"name"`
+	Code         evidence.Code         `json:"code"` // empty when the assertion counts
+	Statement    evidence.Bytes        `json:"statement"`
+	Assertion    evidence.Assertion    `json:"assertion"`
+	Keys         []evidence.Key        `json:"keys"`
+	RelyingParty evidence.RelyingParty `json:"relyingParty"`
+}
+
+func bundleVectors(t *testing.T) (list []bundleVector) {
+	t.Helper()
+	for name, story := range map[string]func(w *world){
+		"good approved": (*world).story,
+		"good rejected": rejection,
+		"good pending":  func(w *world) { w.open("old") },
+		"good erased": func(w *world) {
+			w.story()
+			w.decisions[0].Approver, w.decisions[0].Author = nil, nil
+		},
+	} {
+		w := newWorld(t)
+		story(w)
+		list = append(list, bundleVector{Name: name, Anchors: w.anchors(), Bundle: string(w.encoded())})
+	}
+	type kind struct {
+		step string
+		code evidence.Code
+	}
+	covered := map[kind]bool{}
+	for _, f := range forgeries() {
+		// One of each kind is enough to publish.
+		if k := (kind{f.step, f.code}); !covered[k] {
+			covered[k] = true
+			data, anchors := f.make(t)
+			list = append(list, bundleVector{Name: "bad " + f.name, Anchors: anchors, Bundle: string(data)})
+		}
+	}
+	for i := range list {
+		v := &list[i]
+		report := evidence.Verify([]byte(v.Bundle), v.Anchors)
+		v.ExitCode, v.Sentence = report.ExitCode(), report.Sentence()
+		if last := report.Steps[len(report.Steps)-1]; last.Result == evidence.Failed {
+			v.Step, v.Code = last.Name, last.Code
+		}
+		if strings.HasPrefix(v.Name, "good") != (v.ExitCode == 2) {
+			t.Errorf("%s: %s", v.Name, v.Sentence)
+		}
+	}
+	return list
+}
+
+func assertionVectors(t *testing.T) (list []assertionVector) {
+	t.Helper()
+	data := canonical(t, statement(t, evidence.Approve))
+	for name, bob := range map[string]token{"good ES256": es256(t, "bob"), "good EdDSA": eddsa(t, "bob")} {
+		list = append(list, assertionVector{name, "", data, bob.assert(ordinary(data)), []evidence.Key{bob.key}, rp})
+	}
+	if list[0].Name > list[1].Name {
+		list[0], list[1] = list[1], list[0]
+	}
+	for _, r := range refusals(t) {
+		list = append(list, assertionVector{"bad " + r.name, r.code, r.statement, r.assertion, r.keys, r.rp})
+	}
+	return list
+}
+
+func TestVectors(t *testing.T) {
+	t.Parallel()
+	folder := filepath.Join("testdata", "vectors")
+	files := map[string]any{filepath.Join(folder, "assertions.json"): assertionVectors(t)}
+	for _, v := range bundleVectors(t) {
+		files[filepath.Join(folder, "bundles", strings.ReplaceAll(v.Name, " ", "-")+".json")] = v
+	}
+	for path, v := range files {
+		var made bytes.Buffer
+		encoder := json.NewEncoder(&made)
+		encoder.SetEscapeHTML(false)
+		encoder.SetIndent("", " ")
+		if err := encoder.Encode(v); err != nil {
+			t.Fatal(err)
+		}
+		if *update {
+			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, made.Bytes(), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !bytes.Equal(read(t, path), made.Bytes()) {
+			t.Errorf("%s is not what the tests make; run go test -run TestVectors -update and say in FORMAT.md what changed", path)
+		}
+	}
+	stored, err := filepath.Glob(filepath.Join(folder, "bundles", "*.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(stored) != len(files)-1 {
+		t.Errorf("%d files, %d vectors", len(stored), len(files)-1)
+	}
+	// What is published is checked from the files, as a stranger would.
+	for _, path := range stored {
+		var v bundleVector
+		if err := json.Unmarshal(read(t, path), &v); err != nil {
+			t.Fatal(err)
+		}
+		report := evidence.Verify([]byte(v.Bundle), v.Anchors)
+		if report.ExitCode() != v.ExitCode || report.Sentence() != v.Sentence {
+			t.Errorf("%s: %d, %s", path, report.ExitCode(), report.Sentence())
+		}
+	}
+	var assertions []assertionVector
+	if err := json.Unmarshal(read(t, filepath.Join(folder, "assertions.json")), &assertions); err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range assertions {
+		if _, err := evidence.VerifyAssertion(v.Statement, v.Assertion, v.Keys, v.RelyingParty); evidence.CodeOf(err) != v.Code || (v.Code == "") != (err == nil) {
+			t.Errorf("%s: %v", v.Name, err)
+		}
+	}
+}
