@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -140,6 +141,27 @@ type Client struct {
 	token    string
 	tokenKey string
 	class    Class
+	// renew is asked for another token when Bitbucket refuses the present one; may be nil.
+	renew func(ctx context.Context, refused string) (token string, err error)
+	// renewed is this client with the token that renew gave last; nil before.
+	renewed atomic.Pointer[Client]
+}
+
+// Renewing returns a client like c which, when Bitbucket answers a call with 401,
+// asks renew for another token, once per call, and repeats the call with it: a call
+// that was refused had no effect. Later calls use that token at once. renew is given
+// the refused token and must be safe for concurrent use; if it fails, the call fails
+// with a 401 that wraps its error, unless that is an *Error itself.
+func (c *Client) Renewing(renew func(ctx context.Context, refused string) (token string, err error)) *Client {
+	return &Client{api: c.api, token: c.token, tokenKey: c.tokenKey, class: c.class, renew: renew}
+}
+
+// tokens are the secrets that an answer to this client could echo.
+func (c *Client) tokens() []string {
+	if renewed := c.renewed.Load(); renewed != nil {
+		return []string{c.token, renewed.token}
+	}
+	return []string{c.token}
 }
 
 // request is one call, before any redirect.
@@ -187,8 +209,35 @@ func repository(workspace, repo string, rest ...string) []string {
 	return append([]string{"repositories", BracedUUID(workspace), BracedUUID(repo)}, rest...)
 }
 
-// do performs a call: budget, exchange, redirects within the origin.
+// do performs a call, with another token where the first is refused and there is a way to get one.
 func (c *Client) do(ctx context.Context, r request) (*answer, error) {
+	present := c
+	if renewed := c.renewed.Load(); renewed != nil {
+		present = renewed
+	}
+	got, err := present.attempt(ctx, r)
+	if c.renew == nil {
+		return got, err
+	}
+	refusal, ok := errors.AsType[*Error](err)
+	if !ok || !refusal.Unauthorized() {
+		return got, err
+	}
+	token, failure := c.renew(ctx, present.token)
+	if failure != nil {
+		if mine, ok := errors.AsType[*Error](failure); ok {
+			return nil, mine
+		}
+		refusal.cause = failure
+		return nil, refusal
+	}
+	present = c.api.As(token, c.tokenKey, c.class)
+	c.renewed.Store(present)
+	return present.attempt(ctx, r)
+}
+
+// attempt performs a call with one token: budget, exchange, redirects within the origin.
+func (c *Client) attempt(ctx context.Context, r request) (*answer, error) {
 	secrets := append([]string{c.token}, r.secrets...)
 	for hop := 0; ; hop++ {
 		got, err := c.exchange(ctx, r)
@@ -334,7 +383,7 @@ func reserveError(op string, err error) *Error {
 
 // fail makes what is wrong with a decoded answer an *Error of the call.
 func (c *Client) fail(op string, err error) error {
-	return badAnswer(op, "%v", err).clean(c.token)
+	return badAnswer(op, "%v", err).clean(c.tokens()...)
 }
 
 // call performs a call and decodes its JSON answer.
@@ -345,7 +394,7 @@ func call[T any](ctx context.Context, c *Client, r request) (T, error) {
 		return value, err
 	}
 	if err := json.Unmarshal(got.body, &value); err != nil {
-		return value, badAnswer(r.op, "not the JSON that was expected: %v", err).clean(append(r.secrets, c.token)...)
+		return value, badAnswer(r.op, "not the JSON that was expected: %v", err).clean(append(c.tokens(), r.secrets...)...)
 	}
 	return value, nil
 }

@@ -81,8 +81,8 @@ type Error struct {
 	// always set for 429, otherwise only when the answer named a time.
 	RetryAt time.Time
 
-	// cause is one of the sentinels of this package or of context, never an error
-	// that may carry text from outside.
+	// cause is one of the sentinels of this package or of context, or why a refused
+	// token could not be renewed; never an error that may carry text from outside.
 	cause error
 }
 

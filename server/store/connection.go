@@ -13,6 +13,10 @@ const (
 	ConnectionDisconnected      = "DISCONNECTED"
 )
 
+// AlarmConnectionRights is the kind of the alarm that the account of a connection has lost the right
+// to administer the workspace.
+const AlarmConnectionRights = "CONNECTION_LACKS_RIGHTS"
+
 // Connection is the OAuth grant of a workspace: one person's consent.
 type Connection struct {
 	WorkspaceID string

@@ -6,18 +6,21 @@ import (
 	"time"
 )
 
-// Roles of a person in a workspace.
+// Role is what a person is in a workspace.
+type Role string
+
+// The roles. Nobody but members and administrators knows that the workspace is here.
 const (
-	RoleNone   = "NONE"
-	RoleMember = "MEMBER"
-	RoleAdmin  = "ADMIN"
+	RoleNone   Role = "NONE"
+	RoleMember Role = "MEMBER"
+	RoleAdmin  Role = "ADMIN"
 )
 
 // Membership is what a person is in a workspace, as Bitbucket said at FetchedAt.
 type Membership struct {
 	PersonID    string
 	WorkspaceID string
-	Role        string
+	Role        Role
 	FetchedAt   time.Time
 }
 
@@ -25,10 +28,10 @@ const membershipColumns = `person_id, workspace_id, role, fetched_at`
 
 // PutMemberships stores roles that were just read; their FetchedAt is now. Roles in workspaces that
 // are not among them stay as they are.
-func (sh *Shared) PutMemberships(ctx context.Context, personID string, roles map[string]string) error {
+func (sh *Shared) PutMemberships(ctx context.Context, personID string, roles map[string]Role) error {
 	workspaces, names := make([]string, 0, len(roles)), make([]string, 0, len(roles))
 	for workspace, role := range roles {
-		workspaces, names = append(workspaces, workspace), append(names, role)
+		workspaces, names = append(workspaces, workspace), append(names, string(role))
 	}
 	_, err := sh.tx.Exec(ctx, `
 		insert into signedapproval_memberships (person_id, workspace_id, role)

@@ -3,7 +3,10 @@ package store
 import (
 	"context"
 	"fmt"
+	"net/url"
+	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Purposes of an OAuth round trip: each has a consumer and a callback of its own.
@@ -38,4 +41,21 @@ func (sh *Shared) TakeOAuthState(ctx context.Context, stateHash []byte) (OAuthSt
 	return single[OAuthState](ctx, sh.tx, `
 		delete from signedapproval_oauth_states where state_hash = $1
 		returning session_hash, purpose, return_to, expires_at > now() as alive`, stateHash)
+}
+
+// maxReturnTo is the longest path that is remembered, in bytes.
+const maxReturnTo = 2000
+
+// LocalPath tells whether s is a path on our own origin and nothing else, so that a browser which is
+// sent there cannot end up elsewhere: it begins with exactly one slash, holds no backslash and no
+// control character, which browsers read as slashes or skip, and parses as a URL without a host.
+func LocalPath(s string) bool {
+	if len(s) > maxReturnTo || !utf8.ValidString(s) || !strings.HasPrefix(s, "/") || strings.HasPrefix(s, "//") {
+		return false
+	}
+	if strings.ContainsFunc(s, func(r rune) bool { return r == '\\' || r <= ' ' || r >= 0x7f && r <= 0x9f }) {
+		return false
+	}
+	u, err := url.Parse(s)
+	return err == nil && u.Scheme == "" && u.Host == "" && u.User == nil && strings.HasPrefix(u.Path, "/") && !strings.HasPrefix(u.Path, "//")
 }

@@ -105,8 +105,8 @@ func (tx *Tx) RenameRepository(ctx context.Context, repositoryID, slug, fullName
 	return tx.updateRepository(ctx, "rename repository", `slug = $3, full_name = $4, name = $5`, repositoryID, slug, fullName, name)
 }
 
-// MarkReconciled notes that the reconciler walked a repository now, and the interval that it keeps.
-func (tx *Tx) MarkReconciled(ctx context.Context, repositoryID string, interval time.Duration) error {
+// SetReconciled notes that the reconciler walked a repository now, and the interval that it keeps.
+func (tx *Tx) SetReconciled(ctx context.Context, repositoryID string, interval time.Duration) error {
 	return tx.updateRepository(ctx, "mark repository reconciled", `reconciled_at = now(), reconcile_seconds = $3`,
 		repositoryID, int(interval.Seconds()))
 }
@@ -128,4 +128,11 @@ func (tx *Tx) updateRepository(ctx context.Context, what, set string, repository
 func (tx *Tx) DeleteRepositoryConfig(ctx context.Context, repositoryID string) (RepositoryConfig, error) {
 	return single[RepositoryConfig](ctx, tx.tx, `delete from signedapproval_bitbucket_repo_configs
 		where workspace_id = $1 and repository_id = $2 returning `+repositoryConfigColumns, tx.Workspace, repositoryID)
+}
+
+// CountRepositoryConfigs counts the gated repositories of the workspace.
+func (tx *Tx) CountRepositoryConfigs(ctx context.Context) (int, error) {
+	var n int
+	err := tx.tx.QueryRow(ctx, `select count(*) from signedapproval_bitbucket_repo_configs where workspace_id = $1`, tx.Workspace).Scan(&n)
+	return n, err
 }

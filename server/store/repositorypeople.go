@@ -73,19 +73,28 @@ func (tx *Tx) PutRepositoryPerson(ctx context.Context, repositoryID string, p Re
 	return nil
 }
 
-// RepositoryPerson reads one account's permission that is not older than maxAge; ErrNotFound where
-// it must be read anew.
+// RepositoryPerson reads one account's permission that is not older than maxAge; who is missing in a
+// list that young has none. ErrNotFound where it must be read anew.
 func (tx *Tx) RepositoryPerson(ctx context.Context, repositoryID, accountID string, maxAge time.Duration) (RepositoryPerson, error) {
 	return single[RepositoryPerson](ctx, tx.tx, `select `+repositoryPersonColumns+` from signedapproval_repository_people
-		where workspace_id = $1 and repository_id = $2 and account_id = $3 and fetched_at > now() - make_interval(secs => $4)`,
+		where workspace_id = $1 and repository_id = $2 and account_id = $3 and fetched_at > now() - make_interval(secs => $4)
+		union all
+		select $3, null, '', 'none', fetched_at from signedapproval_repository_people_lists
+		where workspace_id = $1 and repository_id = $2 and fetched_at > now() - make_interval(secs => $4)
+		limit 1`,
 		tx.Workspace, repositoryID, accountID, maxAge.Seconds())
 }
 
-// PermissionsOf reads one account's permissions in several repositories, by repository; those older
-// than maxAge are left out and must be read anew.
+// PermissionsOf reads one account's permissions in several repositories, by repository, like
+// RepositoryPerson; those that must be read anew are left out.
 func (tx *Tx) PermissionsOf(ctx context.Context, accountID string, repositoryIDs []string, maxAge time.Duration) (map[string]string, error) {
-	rows, err := tx.tx.Query(ctx, `select repository_id::text, permission from signedapproval_repository_people
-		where workspace_id = $1 and account_id = $2 and repository_id = any($3) and fetched_at > now() - make_interval(secs => $4)`,
+	rows, err := tx.tx.Query(ctx, `
+		select r.id::text, coalesce(p.permission, 'none')
+		from unnest($3::uuid[]) as r (id)
+		left join signedapproval_repository_people p on p.workspace_id = $1 and p.repository_id = r.id
+			and p.account_id = $2 and p.fetched_at > now() - make_interval(secs => $4)
+		where p.permission is not null or exists (select from signedapproval_repository_people_lists l
+			where l.workspace_id = $1 and l.repository_id = r.id and l.fetched_at > now() - make_interval(secs => $4))`,
 		tx.Workspace, accountID, repositoryIDs, maxAge.Seconds())
 	if err != nil {
 		return nil, fmt.Errorf("store: read permissions: %w", err)

@@ -18,6 +18,9 @@ type Session struct {
 	ExpiresAt time.Time
 }
 
+// SessionIdle is how long a session may be left alone before it is as good as ended.
+const SessionIdle = 12 * time.Hour
+
 // seenInterval is how exact SeenAt is: a session is not written for every request.
 const seenInterval = time.Minute
 
@@ -34,9 +37,9 @@ func (sh *Shared) InsertSession(ctx context.Context, tokenHash []byte, personID 
 	return nil
 }
 
-// Session reads a session that has neither expired nor been left alone for longer than idle, and
-// notes that it was seen. ErrNotFound for every other.
-func (sh *Shared) Session(ctx context.Context, tokenHash []byte, idle time.Duration) (Session, error) {
+// Session reads a session that has neither expired nor been left alone for longer than SessionIdle,
+// and notes that it was seen. ErrNotFound for every other.
+func (sh *Shared) Session(ctx context.Context, tokenHash []byte) (Session, error) {
 	s := Session{TokenHash: tokenHash}
 	var (
 		person *string
@@ -52,7 +55,7 @@ func (sh *Shared) Session(ctx context.Context, tokenHash []byte, idle time.Durat
 			p.id, p.account_id, p.account_uuid, p.name, p.salt, p.email, p.created_at, p.signed_in_at
 		from signedapproval_sessions s left join signedapproval_people p on p.id = s.person_id
 		where s.token_hash = $1 and s.expires_at > now() and s.seen_at > now() - make_interval(secs => $2)`,
-		tokenHash, idle.Seconds(), seenInterval.Seconds()).
+		tokenHash, SessionIdle.Seconds(), seenInterval.Seconds()).
 		Scan(&s.CreatedAt, &s.SeenAt, &s.ExpiresAt, &late,
 			&person, &p.accountID, &p.accountUUID, &p.name, &p.salt, &p.email, &p.createdAt, &p.signedInAt)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -88,22 +91,6 @@ func (sh *Shared) DeleteSession(ctx context.Context, tokenHash []byte) error {
 func (sh *Shared) DeleteSessions(ctx context.Context, personID string) error {
 	if _, err := sh.tx.Exec(ctx, `delete from signedapproval_sessions where person_id = $1`, personID); err != nil {
 		return fmt.Errorf("store: delete sessions: %w", err)
-	}
-	return nil
-}
-
-// DeleteExpired removes what nobody can use any more: sessions that ended or were left alone for
-// longer than idle, and OAuth states, pending grants and challenges past their time. Everything that
-// reads those rows looks at their time itself; this only keeps the tables small and forgets tokens
-// that were never used.
-func (sh *Shared) DeleteExpired(ctx context.Context, idle time.Duration) error {
-	batch := &pgx.Batch{}
-	batch.Queue(`delete from signedapproval_sessions where expires_at <= now() or seen_at <= now() - make_interval(secs => $1)`, idle.Seconds())
-	batch.Queue(`delete from signedapproval_oauth_states where expires_at <= now()`)
-	batch.Queue(`delete from signedapproval_pending_grants where expires_at <= now()`)
-	batch.Queue(`delete from signedapproval_challenges where expires_at <= now()`)
-	if err := sh.tx.SendBatch(ctx, batch).Close(); err != nil {
-		return fmt.Errorf("store: delete expired rows: %w", err)
 	}
 	return nil
 }

@@ -1,0 +1,124 @@
+package people
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"log/slog"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/signedapproval/bitbucket/server/bitbucket"
+	"github.com/signedapproval/bitbucket/server/passkey"
+	"github.com/signedapproval/bitbucket/server/refusal"
+	"github.com/signedapproval/bitbucket/server/store"
+)
+
+// Codes of refusals that only this package gives.
+const (
+	// CodeState: the OAuth round trip was not begun by this browser session, was finished before, or
+	// took longer than ten minutes.
+	CodeState = "OAUTH_STATE_INVALID"
+	// CodeConsentDenied: the person said no on Bitbucket's consent page.
+	CodeConsentDenied = "CONSENT_DENIED"
+	// CodeSignInRefused: Bitbucket did not tell us who signs in.
+	CodeSignInRefused = "SIGN_IN_REFUSED"
+	// CodeScopeMissing: the sign-in consumer lacks a permission; the message names it.
+	CodeScopeMissing = "SCOPE_MISSING"
+	// CodeTokenInvalid: the API token is unknown, expired or revoked, or its person has no rights in
+	// its workspace any more.
+	CodeTokenInvalid = "TOKEN_INVALID"
+	// CodeLimit: there are as many of these as there may be.
+	CodeLimit = "LIMIT_REACHED"
+	// CodePasskeyRefused: the authenticator's answer cannot be accepted; the message says why.
+	CodePasskeyRefused = "PASSKEY_REFUSED"
+	// CodePasskeyKnown: this key is enrolled already.
+	CodePasskeyKnown = "PASSKEY_ENROLLED_ALREADY"
+	// CodeChallenge: the enrolment was not begun by this session, was finished before, or took longer
+	// than five minutes.
+	CodeChallenge = "CHALLENGE_EXPIRED"
+)
+
+// Options is what People is built from. All fields but Log are needed.
+type Options struct {
+	Store *store.Store
+	API   *bitbucket.API
+	// SignIn is the OAuth consumer that people sign in with.
+	SignIn   bitbucket.Consumer
+	Passkeys *passkey.Ceremonies
+	// Origin is the scheme, host and port of this server, without a slash at the end.
+	Origin string
+	// Log is where changes are written down for the operator; nil is slog's default.
+	Log *slog.Logger
+}
+
+// People holds the use cases. It is safe for concurrent use once Role is set, which app does before
+// the first call.
+type People struct {
+	store    *store.Store
+	api      *bitbucket.API
+	signIn   bitbucket.Consumer
+	passkeys *passkey.Ceremonies
+	origin   string
+	log      *slog.Logger
+
+	// Role is what a person is in a connected workspace, at most five minutes old, or read anew.
+	Role func(ctx context.Context, person store.Person, workspace string, fresh bool) (store.Role, error)
+}
+
+// New makes People.
+func New(options Options) *People {
+	if options.Log == nil {
+		options.Log = slog.Default()
+	}
+	return &People{
+		store: options.Store, api: options.API, signIn: options.SignIn, passkeys: options.Passkeys,
+		origin: strings.TrimRight(options.Origin, "/"), log: options.Log,
+	}
+}
+
+// Person reads a person by our id, for names beside what they did. Who may see that, may see the name.
+func (p *People) Person(ctx context.Context, id string) (store.Person, error) {
+	if !store.ValidID(id) {
+		return store.Person{}, notFound("person")
+	}
+	var person store.Person
+	err := p.store.Outside(ctx, func(sh *store.Shared) (err error) {
+		person, err = sh.Person(ctx, id)
+		return err
+	})
+	return person, found(err, "person")
+}
+
+// notFound is the answer for what does not exist and for what the caller may not see.
+func notFound(what string) *refusal.Error {
+	return refusal.New(refusal.NotFound, "There is no such %s, or you may not see it.", what)
+}
+
+// found turns the store's ErrNotFound into a refusal.
+func found(err error, what string) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return notFound(what)
+	}
+	return err
+}
+
+// hash is what is stored of a secret that has 256 random bits: it needs no salt and no slowness.
+func hash(secret string) []byte {
+	sum := sha256.Sum256([]byte(secret))
+	return sum[:]
+}
+
+// maxName is the longest name of a key or a token, in characters.
+const maxName = 64
+
+// checkName trims a name and refuses one that cannot be shown.
+func checkName(name, field string) (string, error) {
+	name = strings.TrimSpace(name)
+	if name == "" || !utf8.ValidString(name) || utf8.RuneCountInString(name) > maxName ||
+		strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return "", refusal.New(refusal.BadInput, "A name has 1 to %d visible characters.", maxName).At(field)
+	}
+	return name, nil
+}

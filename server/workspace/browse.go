@@ -1,0 +1,185 @@
+package workspace
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"github.com/signedapproval/bitbucket/server/bitbucket"
+	"github.com/signedapproval/bitbucket/server/refusal"
+	"github.com/signedapproval/bitbucket/server/store"
+)
+
+// BitbucketRepository is a repository as Bitbucket lists it.
+type BitbucketRepository struct {
+	UUID, Slug, FullName, Name string
+	// Config is ours; nil where the repository is not gated.
+	Config *store.RepositoryConfig
+
+	cursor string
+}
+
+// Cursor is the place of r in its list.
+func (r BitbucketRepository) Cursor() string { return r.cursor }
+
+// place is where a list that Bitbucket pages goes on: the page, and how many of its entries are
+// behind us.
+type place struct {
+	Page string `json:"p"`
+	Skip int    `json:"s"`
+}
+
+func (p place) encode() string {
+	raw, err := json.Marshal(p)
+	if err != nil {
+		panic("workspace: a cursor that JSON cannot hold: " + err.Error())
+	}
+	return base64.RawURLEncoding.EncodeToString(raw)
+}
+
+func placeOf(cursor string) (p place, err error) {
+	if cursor == "" {
+		return p, nil
+	}
+	bad := refusal.New(refusal.BadInput, "The cursor is not one of this list.").At("after")
+	if len(cursor) > maxParameter {
+		return p, bad
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(cursor)
+	if err != nil {
+		return p, bad.Because(err)
+	}
+	if err := json.Unmarshal(raw, &p); err != nil || p.Skip < 0 {
+		return p, bad
+	}
+	return p, nil
+}
+
+// pageSize is store.Page's rule for lists that do not come from the store.
+func pageSize(page store.Page) (int, error) {
+	switch {
+	case page.First == 0:
+		return 20, nil
+	case page.First < 0 || page.First > 100:
+		return 0, refusal.New(refusal.BadInput, "A page has 1 to 100 entries.").At("first")
+	}
+	return page.First, nil
+}
+
+// BitbucketRepositories lists the repositories that Bitbucket has in a workspace, gated or not, by
+// name, for its administrators; search looks into names.
+func (w *Workspaces) BitbucketRepositories(ctx context.Context, person store.Person, workspace, search string, page store.Page) ([]BitbucketRepository, bool, error) {
+	first, err := pageSize(page)
+	if err != nil {
+		return nil, false, err
+	}
+	at, err := placeOf(page.After)
+	if err != nil {
+		return nil, false, err
+	}
+	role, err := w.Role(ctx, person, workspace, false)
+	switch {
+	case err != nil:
+		return nil, false, err
+	case role == store.RoleNone:
+		return nil, false, notFound("workspace")
+	case role != store.RoleAdmin:
+		return nil, false, refusal.New(refusal.Forbidden, "Only an administrator of the workspace may list all of its repositories.")
+	}
+	client, err := w.Client(ctx, workspace, bitbucket.Foreground)
+	if err != nil {
+		return nil, false, err
+	}
+	repositories, more, err := walk(ctx, client, workspace, clip(search), at, first)
+	if err != nil {
+		return nil, false, asked(err)
+	}
+	ids := make([]string, len(repositories))
+	for i, r := range repositories {
+		ids[i] = r.UUID
+	}
+	err = w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
+		configs, _, err := tx.RepositoryConfigs(ctx, ids, store.Page{First: 100})
+		for _, config := range configs {
+			repositories[slices.Index(ids, config.RepositoryID)].Config = &config
+		}
+		return err
+	})
+	return repositories, more, err
+}
+
+// walk reads on from a place until there are first repositories.
+func walk(ctx context.Context, client *bitbucket.Client, workspace, search string, at place, first int) ([]BitbucketRepository, bool, error) {
+	var list []BitbucketRepository
+	for {
+		page, err := client.Repositories(ctx, workspace, search, at.Page)
+		if err != nil {
+			return nil, false, err
+		}
+		for i := at.Skip; i < len(page.Repositories); i++ {
+			r := page.Repositories[i]
+			list = append(list, BitbucketRepository{
+				UUID: r.UUID, Slug: r.Slug, FullName: r.FullName, Name: r.Name, cursor: place{at.Page, i + 1}.encode(),
+			})
+			if len(list) == first {
+				return list, i+1 < len(page.Repositories) || page.Next != "", nil
+			}
+		}
+		if page.Next == "" {
+			return list, false, nil
+		}
+		at = place{Page: page.Next}
+	}
+}
+
+// Account is a Bitbucket account that need not have signed in here.
+type Account struct {
+	AccountID, Name string
+}
+
+// Cursor is the place of a in its list.
+func (a Account) Cursor() string {
+	return place{Page: a.key()}.encode()
+}
+
+// key orders accounts by name, then by id.
+func (a Account) key() string { return strings.ToLower(a.Name) + "\x00" + a.AccountID }
+
+// Members lists the members of a workspace, by name, for its members: Bitbucket shows them to each
+// other as well. search looks into names.
+func (w *Workspaces) Members(ctx context.Context, person store.Person, workspace, search string, page store.Page) ([]Account, bool, error) {
+	first, err := pageSize(page)
+	if err != nil {
+		return nil, false, err
+	}
+	at, err := placeOf(page.After)
+	if err != nil {
+		return nil, false, err
+	}
+	if err := w.mustBelong(ctx, person, workspace); err != nil {
+		return nil, false, err
+	}
+	client, err := w.Client(ctx, workspace, bitbucket.Foreground)
+	if err != nil {
+		return nil, false, err
+	}
+	wanted := strings.ToLower(clip(search))
+	var accounts []Account
+	for member, err := range client.Members(ctx, workspace) {
+		if err != nil {
+			return nil, false, asked(err)
+		}
+		account := Account{member.AccountID, member.DisplayName}
+		if account.AccountID == "" || account.key() <= at.Page || !strings.Contains(strings.ToLower(account.Name), wanted) {
+			continue
+		}
+		accounts = append(accounts, account)
+	}
+	slices.SortFunc(accounts, func(a, b Account) int { return strings.Compare(a.key(), b.key()) })
+	if len(accounts) > first {
+		return accounts[:first], true, nil
+	}
+	return accounts, false, nil
+}

@@ -1,0 +1,203 @@
+package workspace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/signedapproval/bitbucket/server/bitbucket"
+	"github.com/signedapproval/bitbucket/server/store"
+)
+
+// hookEvents are what a webhook is told of, sorted.
+var hookEvents = []string{
+	"pullrequest:approved",
+	"pullrequest:changes_request_created",
+	"pullrequest:changes_request_removed",
+	"pullrequest:comment_created",
+	"pullrequest:comment_deleted",
+	"pullrequest:comment_reopened",
+	"pullrequest:comment_resolved",
+	"pullrequest:comment_updated",
+	"pullrequest:created",
+	"pullrequest:fulfilled",
+	"pullrequest:push",
+	"pullrequest:rejected",
+	"pullrequest:unapproved",
+	"pullrequest:updated",
+	"repo:commit_status_created",
+	"repo:commit_status_updated",
+	"repo:deleted",
+	"repo:push",
+	"repo:transfer",
+	"repo:updated",
+}
+
+const hookDescription = "SignedApproval"
+
+// hookPrefix is what the URLs of all our webhooks begin with.
+func (w *Workspaces) hookPrefix() string { return w.origin + "/hooks/" }
+
+// EnsureHook makes the webhook of a gated repository, or repairs it: whatever somebody did to it at
+// Bitbucket, afterwards there is exactly one of ours, with our address, events and secret. It then
+// takes the repository out of ATTENTION. Where Bitbucket refuses, the repository goes into ATTENTION
+// and an alarm is raised. For a repository that is not gated it does nothing.
+func (w *Workspaces) EnsureHook(ctx context.Context, workspace, repositoryID string) error {
+	client, err := w.Client(ctx, workspace, bitbucket.Background)
+	if err != nil {
+		return err
+	}
+	return w.ensureHook(ctx, client, workspace, repositoryID)
+}
+
+func (w *Workspaces) ensureHook(ctx context.Context, client *bitbucket.Client, workspace, repositoryID string) error {
+	var endpoint store.HookEndpoint
+	err := w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
+		if _, err := tx.RepositoryConfig(ctx, repositoryID); err != nil {
+			return err
+		}
+		var err error
+		endpoint, err = tx.HookEndpointOf(ctx, repositoryID)
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	hook, err := w.repairHook(ctx, client, endpoint)
+	if err != nil {
+		return w.hookFailed(ctx, endpoint, err)
+	}
+	err = w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
+		if err := tx.SetHookUUID(ctx, endpoint.ID, hook.UUID); err != nil {
+			return err
+		}
+		if err := tx.SetRepositoryState(ctx, repositoryID, store.RepositoryActive, ""); err != nil {
+			return err
+		}
+		return tx.CloseAlarm(ctx, store.AlarmHookMissing, repositoryID)
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		// The repository was removed meanwhile: nobody else knows of this webhook.
+		return client.DeleteHook(ctx, workspace, repositoryID, hook.UUID)
+	}
+	return err
+}
+
+// errHookGone marks a failure after which it is known that no good webhook is there.
+var errHookGone = errors.New("the webhook is missing or wrong")
+
+// repairHook compares the webhooks at Bitbucket with what should be there. It looks first, since
+// making one is not idempotent and an answer may have been lost.
+func (w *Workspaces) repairHook(ctx context.Context, client *bitbucket.Client, endpoint store.HookEndpoint) (bitbucket.Hook, error) {
+	options := bitbucket.HookOptions{
+		Description: hookDescription, URL: w.hookPrefix() + endpoint.ID, Active: true,
+		Events: hookEvents, Secret: string(endpoint.Secret),
+	}
+	ours, err := w.ourHooks(ctx, client, endpoint.WorkspaceID, endpoint.RepositoryID)
+	if err != nil {
+		return bitbucket.Hook{}, err
+	}
+	// The one that we know is the best to keep, then any with the right address.
+	i := slices.IndexFunc(ours, func(h bitbucket.Hook) bool { return h.UUID == endpoint.HookUUID && h.URL == options.URL })
+	if i < 0 {
+		i = slices.IndexFunc(ours, func(h bitbucket.Hook) bool { return h.URL == options.URL })
+	}
+	var kept bitbucket.Hook
+	switch {
+	case i < 0:
+		kept, err = client.CreateHook(ctx, endpoint.WorkspaceID, endpoint.RepositoryID, options)
+	case ours[i].UUID == endpoint.HookUUID && confirmed(ours[i]):
+		kept = ours[i]
+	default:
+		// Its secret cannot be read back, so it is set along with the rest.
+		kept, err = client.UpdateHook(ctx, endpoint.WorkspaceID, endpoint.RepositoryID, ours[i].UUID, options)
+	}
+	if err != nil {
+		return bitbucket.Hook{}, errors.Join(errHookGone, err)
+	}
+	if endpoint.HookUUID != "" && kept.UUID != endpoint.HookUUID {
+		w.log.WarnContext(ctx, "webhook was gone and was made again", "workspace", endpoint.WorkspaceID, "repository", endpoint.RepositoryID)
+	}
+	for _, other := range ours {
+		if other.UUID == kept.UUID {
+			continue
+		}
+		if err := client.DeleteHook(ctx, endpoint.WorkspaceID, endpoint.RepositoryID, other.UUID); err != nil {
+			return bitbucket.Hook{}, err
+		}
+	}
+	return kept, nil
+}
+
+// confirmed tells whether a webhook with our address is as we would make it.
+func confirmed(h bitbucket.Hook) bool {
+	events := slices.Sorted(slices.Values(h.Events))
+	return h.Active && h.SecretSet && slices.Equal(events, hookEvents)
+}
+
+// ourHooks lists the webhooks of a repository that lead to this server, also those of endpoints that
+// were forgotten.
+func (w *Workspaces) ourHooks(ctx context.Context, client *bitbucket.Client, workspace, repositoryID string) ([]bitbucket.Hook, error) {
+	var ours []bitbucket.Hook
+	for hook, err := range client.Hooks(ctx, workspace, repositoryID) {
+		if err != nil {
+			return nil, err
+		}
+		if strings.HasPrefix(hook.URL, w.hookPrefix()) {
+			ours = append(ours, hook)
+		}
+	}
+	return ours, nil
+}
+
+// deleteHooks deletes every webhook of a repository that leads to this server.
+func (w *Workspaces) deleteHooks(ctx context.Context, client *bitbucket.Client, workspace, repositoryID string) error {
+	ours, err := w.ourHooks(ctx, client, workspace, repositoryID)
+	if gone, ok := errors.AsType[*bitbucket.Error](err); ok && gone.NotFound() {
+		return nil // with the repository
+	}
+	if err != nil {
+		return err
+	}
+	for _, hook := range ours {
+		if err := client.DeleteHook(ctx, workspace, repositoryID, hook.UUID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hookFailed says so where the gate does not work: when the webhook is known to be missing, and when
+// Bitbucket will not even let us look. A look that failed for the moment changes nothing.
+func (w *Workspaces) hookFailed(ctx context.Context, endpoint store.HookEndpoint, cause error) error {
+	remote, ok := errors.AsType[*bitbucket.Error](cause)
+	if !ok || !errors.Is(cause, errHookGone) && remote.Class() == bitbucket.Transient || remote.Unauthorized() {
+		return cause
+	}
+	reason := "could not be asked"
+	if remote.Status != 0 {
+		reason = fmt.Sprintf("answered %d", remote.Status)
+	}
+	if remote.Message != "" {
+		reason += ": " + remote.Message
+	}
+	sentence := "The webhook could not be set up (Bitbucket " + reason + "). Changes to pull requests are noticed late until it works; it is tried again by itself."
+	err := w.store.InWorkspace(ctx, endpoint.WorkspaceID, func(tx *store.Tx) error {
+		if err := tx.SetRepositoryState(ctx, endpoint.RepositoryID, store.RepositoryAttention, sentence); err != nil {
+			return err
+		}
+		_, err := tx.RaiseAlarm(ctx, store.Alarm{
+			Kind: store.AlarmHookMissing, RepositoryID: &endpoint.RepositoryID, Subject: endpoint.RepositoryID, Sentence: sentence,
+		})
+		return err
+	})
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return errors.Join(cause, err)
+	}
+	return cause
+}

@@ -1,0 +1,240 @@
+package workspace
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/signedapproval/bitbucket/server/bitbucket"
+	"github.com/signedapproval/bitbucket/server/refusal"
+	"github.com/signedapproval/bitbucket/server/store"
+)
+
+// rememberedRole is how long a role that was once read lets its person go on seeing that the
+// workspace is here and needs reconnecting, while its dead connection keeps us from asking. It never
+// allows a change, and nothing of a repository is shown on the strength of it.
+const rememberedRole = 7 * 24 * time.Hour
+
+// Role is what a person is in a connected workspace, by Bitbucket's word of the last five minutes;
+// fresh reads it anew, which every change must ask for. A workspace that is not connected has no
+// roles. Where Bitbucket cannot be asked the answer is a refusal, never a guess.
+func (w *Workspaces) Role(ctx context.Context, person store.Person, workspace string, fresh bool) (store.Role, error) {
+	if !store.ValidID(workspace) {
+		return store.RoleNone, nil
+	}
+	role := unknownRole
+	err := w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
+		connection, err := tx.Connection(ctx)
+		if errors.Is(err, store.ErrNotFound) || err == nil && connection.State == store.ConnectionDisconnected {
+			role = store.RoleNone
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		dead := connection.State == store.ConnectionNeedsReconnecting
+		if fresh && !dead {
+			return nil
+		}
+		age := cacheAge
+		if dead {
+			age = rememberedRole
+		}
+		membership, err := tx.Membership(ctx, person.ID, workspace, age)
+		switch {
+		case errors.Is(err, store.ErrNotFound) && dead:
+			role = store.RoleNone // nobody can say any more that they are a member
+		case errors.Is(err, store.ErrNotFound):
+		case err != nil:
+			return err
+		case dead && fresh && membership.Role != store.RoleNone:
+			return needsReconnecting()
+		default:
+			role = membership.Role
+		}
+		return nil
+	})
+	if err != nil || role != unknownRole {
+		return role, err
+	}
+	return w.readRole(ctx, person, workspace)
+}
+
+// unknownRole is what must be asked for.
+const unknownRole store.Role = ""
+
+func (w *Workspaces) readRole(ctx context.Context, person store.Person, workspace string) (store.Role, error) {
+	client, err := w.Client(ctx, workspace, bitbucket.Foreground)
+	if err != nil {
+		return store.RoleNone, err
+	}
+	permission, err := client.WorkspacePermission(ctx, workspace, person.AccountUUID)
+	if err != nil {
+		return store.RoleNone, asked(err)
+	}
+	role := store.RoleNone
+	switch permission {
+	case bitbucket.WorkspaceOwner:
+		role = store.RoleAdmin
+	case bitbucket.WorkspaceMember:
+		role = store.RoleMember
+	}
+	err = w.store.Outside(ctx, func(sh *store.Shared) error {
+		return sh.PutMemberships(ctx, person.ID, map[string]store.Role{workspace: role})
+	})
+	return role, err
+}
+
+// Permission is a person's own right in a repository, by Bitbucket's word of the last five minutes;
+// fresh reads it anew. It is PermissionNone also for a repository that does not exist. Where Bitbucket
+// cannot be asked the answer is a refusal, never a guess.
+func (w *Workspaces) Permission(ctx context.Context, person store.Person, workspace, repositoryID string, fresh bool) (bitbucket.Permission, error) {
+	if !store.ValidID(workspace) || !store.ValidID(repositoryID) {
+		return bitbucket.PermissionNone, nil
+	}
+	if !fresh {
+		var known store.RepositoryPerson
+		err := w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) (err error) {
+			known, err = tx.RepositoryPerson(ctx, repositoryID, person.AccountID, cacheAge)
+			return err
+		})
+		if err == nil {
+			return bitbucket.Permission(known.Permission), nil
+		}
+		if !errors.Is(err, store.ErrNotFound) {
+			return bitbucket.PermissionNone, err
+		}
+	}
+	client, err := w.Client(ctx, workspace, bitbucket.Foreground)
+	if refusal.Code(err) == refusal.NotFound {
+		return bitbucket.PermissionNone, nil
+	}
+	if err != nil {
+		return bitbucket.PermissionNone, err
+	}
+	permission, err := client.RepositoryPermission(ctx, workspace, repositoryID, person.AccountUUID)
+	if gone, ok := errors.AsType[*bitbucket.Error](err); ok && gone.NotFound() {
+		return bitbucket.PermissionNone, nil
+	}
+	if err != nil {
+		return bitbucket.PermissionNone, asked(err)
+	}
+	err = w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
+		return tx.PutRepositoryPerson(ctx, repositoryID, store.RepositoryPerson{
+			AccountID: person.AccountID, AccountUUID: &person.AccountUUID, Name: person.Name, Permission: string(permission),
+		})
+	})
+	return permission, err
+}
+
+// People lists everybody with a permission in a repository, by account id, as Bitbucket said within
+// the last five minutes. The list is always read as a whole.
+func (w *Workspaces) People(ctx context.Context, workspace, repositoryID string) ([]store.RepositoryPerson, error) {
+	var people []store.RepositoryPerson
+	err := w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) (err error) {
+		people, err = tx.RepositoryPeople(ctx, repositoryID, cacheAge)
+		return err
+	})
+	if !errors.Is(err, store.ErrNotFound) {
+		return people, err
+	}
+	return w.readPeople(ctx, workspace, repositoryID)
+}
+
+// readPeople reads the list anew. Callers who want it at the same time share one reading.
+func (w *Workspaces) readPeople(ctx context.Context, workspace, repositoryID string) ([]store.RepositoryPerson, error) {
+	result := w.people.DoChan(workspace+"/"+repositoryID, func() (any, error) {
+		// One caller's hang-up is not the others'.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		defer cancel()
+		return w.fetchPeople(ctx, workspace, repositoryID)
+	})
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case r := <-result:
+		if r.Err != nil {
+			return nil, r.Err
+		}
+		return r.Val.([]store.RepositoryPerson), nil
+	}
+}
+
+func (w *Workspaces) fetchPeople(ctx context.Context, workspace, repositoryID string) ([]store.RepositoryPerson, error) {
+	client, err := w.Client(ctx, workspace, bitbucket.Foreground)
+	if err != nil {
+		return nil, err
+	}
+	var people []store.RepositoryPerson
+	seen := map[string]bool{}
+	for one, err := range client.RepositoryPermissions(ctx, workspace, repositoryID) {
+		if err != nil {
+			return nil, asked(err)
+		}
+		// An account without an id is no person: a team of old, which nobody can sign in as.
+		if one.User.AccountID == "" || one.Permission == bitbucket.PermissionNone || seen[one.User.AccountID] {
+			continue
+		}
+		seen[one.User.AccountID] = true
+		person := store.RepositoryPerson{AccountID: one.User.AccountID, Name: one.User.DisplayName, Permission: string(one.Permission)}
+		if one.User.UUID != "" {
+			person.AccountUUID = &one.User.UUID
+		}
+		people = append(people, person)
+	}
+	err = w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
+		if err := tx.PutRepositoryPeople(ctx, repositoryID, people); err != nil {
+			return err
+		}
+		people, err = tx.RepositoryPeople(ctx, repositoryID, cacheAge)
+		return err
+	})
+	return people, err
+}
+
+// mayConfigure reads anew whether the person administers the repository, itself or as an
+// administrator of the workspace. To whom Bitbucket shows neither, neither exists.
+func (w *Workspaces) mayConfigure(ctx context.Context, person store.Person, workspace, repositoryID string) error {
+	permission, err := w.Permission(ctx, person, workspace, repositoryID, true)
+	if err != nil {
+		return err
+	}
+	if permission.Allows(bitbucket.PermissionAdmin) {
+		return nil
+	}
+	role, err := w.Role(ctx, person, workspace, true)
+	switch {
+	case err != nil:
+		return err
+	case role == store.RoleAdmin:
+		return nil
+	case permission.Allows(bitbucket.PermissionRead):
+		return refusal.New(refusal.Forbidden, "Only an administrator of the repository may change its rules.")
+	}
+	return notFound("repository")
+}
+
+// CanConfigure tells whether the person may change the rules of a repository, by Bitbucket's word of
+// the last five minutes, for screens: changing reads it anew.
+func (w *Workspaces) CanConfigure(ctx context.Context, person store.Person, workspace, repositoryID string) (bool, error) {
+	role, err := w.Role(ctx, person, workspace, false)
+	if err != nil || role == store.RoleAdmin {
+		return role == store.RoleAdmin, err
+	}
+	permission, err := w.Permission(ctx, person, workspace, repositoryID, false)
+	return permission.Allows(bitbucket.PermissionAdmin), err
+}
+
+// mustAdminister reads anew whether the person administers the workspace.
+func (w *Workspaces) mustAdminister(ctx context.Context, person store.Person, workspace string) error {
+	role, err := w.Role(ctx, person, workspace, true)
+	switch {
+	case err != nil:
+		return err
+	case role == store.RoleAdmin:
+		return nil
+	case role == store.RoleMember:
+		return refusal.New(refusal.Forbidden, "Only an administrator of the workspace may do that.")
+	}
+	return notFound("workspace")
+}

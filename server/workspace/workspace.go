@@ -1,0 +1,134 @@
+package workspace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"github.com/signedapproval/bitbucket/server/bitbucket"
+	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/refusal"
+	"github.com/signedapproval/bitbucket/server/store"
+)
+
+// Codes of refusals that only this package gives.
+const (
+	// CodeState: the OAuth round trip was not begun by this browser session, was finished before, or
+	// took longer than ten minutes.
+	CodeState = "OAUTH_STATE_INVALID"
+	// CodeConsentDenied: the person said no on Bitbucket's consent page.
+	CodeConsentDenied = "CONSENT_DENIED"
+	// CodeGrantRefused: Bitbucket did not turn the code of the round trip into tokens.
+	CodeGrantRefused = "GRANT_REFUSED"
+	// CodeScopeMissing: the consumer at Bitbucket lacks a permission; the message names it.
+	CodeScopeMissing = "SCOPE_MISSING"
+	// CodeOtherAccount: another Bitbucket account consented than the one that is signed in here.
+	CodeOtherAccount = "OTHER_ACCOUNT"
+	// CodeNotAdministrator: the account does not administer the workspace.
+	CodeNotAdministrator = "NOT_ADMINISTRATOR"
+	// CodeConnectionRights: the account whose grant the connection is may no longer do what is needed.
+	CodeConnectionRights = "CONNECTION_LACKS_RIGHTS"
+	// CodeConsumer: Bitbucket does not accept this server's OAuth consumer; its operator has to look.
+	CodeConsumer = "OAUTH_CONSUMER_REFUSED"
+)
+
+// cacheAge is how long Bitbucket's word about rights is believed.
+const cacheAge = 5 * time.Minute
+
+// Options is what Workspaces is built from. All fields but Log are needed.
+type Options struct {
+	Store *store.Store
+	API   *bitbucket.API
+	// Connect is the OAuth consumer to which an administrator consents.
+	Connect bitbucket.Consumer
+	// Origin is the scheme, host and port under which Bitbucket and browsers reach this server,
+	// without a slash at the end.
+	Origin string
+	// Log is where changes are written down for the operator; nil is slog's default.
+	Log *slog.Logger
+}
+
+// Workspaces holds the use cases. It is safe for concurrent use once its func fields are set, which
+// app does before the first call.
+type Workspaces struct {
+	store   *store.Store
+	api     *bitbucket.API
+	connect bitbucket.Consumer
+	origin  string
+	log     *slog.Logger
+
+	// people lets callers who want the same list at the same time share one reading of it.
+	people singleflight.Group
+
+	// Cancel cancels all open requests of a repository, of the whole workspace where repositoryID is
+	// "", owes STOPPED for them and tries for some seconds to pay it. What could not be paid comes
+	// back, a sentence each.
+	Cancel func(ctx context.Context, workspace, repositoryID, why string) (leftToDo []string, err error)
+	// ReconcileJob is the job that walks the open pull requests of a repository on Bitbucket.
+	ReconcileJob func(workspace, repositoryID string) store.JobSpec
+	// EvaluateJob is the job that evaluates the pull requests of a repository that we know of.
+	EvaluateJob func(workspace, repositoryID string) store.JobSpec
+}
+
+// New makes Workspaces.
+func New(options Options) *Workspaces {
+	if options.Log == nil {
+		options.Log = slog.Default()
+	}
+	return &Workspaces{
+		store: options.Store, api: options.API, connect: options.Connect,
+		origin: strings.TrimRight(options.Origin, "/"), log: options.Log,
+	}
+}
+
+// notFound is the answer for what does not exist and for what the caller may not see.
+func notFound(what string) *refusal.Error {
+	return refusal.New(refusal.NotFound, "There is no such %s, or you may not see it.", what)
+}
+
+// found turns the store's ErrNotFound into a refusal.
+func found(err error, what string) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return notFound(what)
+	}
+	return err
+}
+
+// asked turns what went wrong while Bitbucket was asked in the name of a connection into what the
+// caller is told. Nothing was changed where it is returned.
+func asked(err error) error {
+	if err == nil || refusal.Code(err) != "" {
+		return err
+	}
+	remote, ok := errors.AsType[*bitbucket.Error](err)
+	switch {
+	case !ok:
+		return err
+	case remote.Unauthorized():
+		return refusal.New(refusal.NeedsReconnecting, "Bitbucket no longer accepts this workspace's connection; an administrator has to connect it again.").Because(err)
+	case remote.Forbidden(), remote.NotFound():
+		return refusal.New(CodeConnectionRights, "Bitbucket does not let this workspace's connection see that; the account that connected it may have lost its rights.").Because(err)
+	case remote.Class() == bitbucket.Transient:
+		return refusal.New(refusal.BitbucketUnavailable, "Bitbucket could not be asked just now; nothing was changed. Please try again.").Because(err)
+	}
+	return err
+}
+
+// appendLeaf writes an event of a workspace into the log: the last thing that a transaction does.
+func appendLeaf(ctx context.Context, tx *store.Tx, w store.Workspace, body evidence.Body) error {
+	now, err := tx.Now(ctx)
+	if err != nil {
+		return err
+	}
+	entry, err := evidence.Leaf{Time: now, Workspace: evidence.WorkspaceID(w.GenesisSalt, w.ID), Body: body}.Entry()
+	if err != nil {
+		return fmt.Errorf("leaf %s: %w", body.Type(), err)
+	}
+	_, err = tx.AppendLeaf(ctx, w.ID, evidence.LeafHash(entry), entry, "", 0)
+	return err
+}
