@@ -167,10 +167,13 @@ type Anchors struct {
 	Policy Digest `json:"policy,omitempty"`
 }
 
-// PinnedKey ties a public key to a person.
+// PinnedKey ties a public key to a person and, if it is known, an account.
 type PinnedKey struct {
 	// Person is the person's id in statements.
 	Person string `json:"person"`
+	// AccountID is the person's Bitbucket account id; empty leaves it to the
+	// operator whose account it is.
+	AccountID string `json:"accountId,omitempty"`
 	// PublicKey is the COSE key.
 	PublicKey Bytes `json:"publicKey"`
 }

@@ -169,7 +169,8 @@ type verification struct {
 type decision struct {
 	SignedDecision
 	statement Statement
-	sequence  int64 // of its leaf
+	sequence  int64  // of its leaf
+	account   string // of the approver; empty if erased and of no concern to the tally
 	result    AssertionResult
 }
 
@@ -406,6 +407,9 @@ func (v *verification) openings() (string, error) {
 	}
 	for i, d := range v.made {
 		err := errors.Join(open(d.Approver, d.statement.Approver.Commitment), open(d.Author, d.statement.Author.Commitment))
+		if d.Approver != nil {
+			v.made[i].account = d.Approver.AccountID
+		}
 		switch {
 		case err != nil:
 		case d.Comment != nil:
@@ -452,6 +456,7 @@ func (v *verification) facts() (string, error) {
 		if got != want {
 			return "", refuse(CodeInvalid, "the tally was given decision %d otherwise than it was signed", i+1)
 		}
+		v.made[i].account = want.AccountID
 		if d.Author != nil && d.Author.AccountID != f.Author {
 			return "", refuse(CodeInvalid, "decision %d names another author than the tally was given", i+1)
 		}
@@ -514,16 +519,26 @@ func reversed(leaves []Leaf) []Leaf {
 // does not know.
 func (v *verification) anchored() (string, error) {
 	a := v.anchors
+	accounts := len(a.Keys) > 0
 	for i, d := range v.made {
 		rp := RelyingParty{ID: d.statement.RPID, Origin: d.statement.Origin}
 		if len(a.RelyingParties) > 0 && !slices.Contains(a.RelyingParties, rp) {
 			return "", refuse(CodeOrigin, "decision %d was signed on %s, which is not an anchor", i+1, rp.Origin)
 		}
-		if len(a.Keys) > 0 && !slices.ContainsFunc(a.Keys, func(k PinnedKey) bool {
+		if len(a.Keys) == 0 {
+			continue
+		}
+		k := slices.IndexFunc(a.Keys, func(k PinnedKey) bool {
 			return k.Person == d.result.Key.Person && bytes.Equal(k.PublicKey, d.result.Key.PublicKey)
-		}) {
+		})
+		if k < 0 {
 			return "", refuse(CodeKey, "decision %d was signed with a key that is not pinned", i+1)
 		}
+		account := a.Keys[k].AccountID
+		if account != "" && d.account != "" && account != d.account {
+			return "", refuse(CodePerson, "decision %d is given to an account that is not the signer's", i+1)
+		}
+		accounts = accounts && account != ""
 	}
 	if a.Policy != "" && a.Policy != v.digest {
 		return "", refuse(CodeInvalid, "the policy is not the expected one")
@@ -533,6 +548,9 @@ func (v *verification) anchored() (string, error) {
 	}
 	if len(a.Keys) == 0 {
 		v.report.Missing = append(v.report.Missing, "keys of the approvers")
+	}
+	if !accounts {
+		v.report.Missing = append(v.report.Missing, "accounts of the approvers")
 	}
 	if a.Policy == "" {
 		v.report.Missing = append(v.report.Missing, "policy")

@@ -57,8 +57,13 @@ func TestVerify(t *testing.T) {
 		t.Errorf("labels (-want +got):\n%s", diff)
 	}
 
+	keysOnly := w.anchors()
+	keysOnly.Keys[0].AccountID = ""
+	if got := evidence.Verify(data, keysOnly); got.ExitCode() != 2 || got.Missing[0] != "accounts of the approvers" {
+		t.Errorf("without an account: exit code %d, missing %q", got.ExitCode(), got.Missing)
+	}
 	unanchored := evidence.Verify(data, evidence.Anchors{})
-	if unanchored.ExitCode() != 2 || len(unanchored.Missing) != 5 {
+	if unanchored.ExitCode() != 2 || len(unanchored.Missing) != 6 {
 		t.Errorf("without anchors: exit code %d, missing %q", unanchored.ExitCode(), unanchored.Missing)
 	}
 	for _, fact := range unanchored.Facts {
@@ -435,6 +440,7 @@ func forgeries() []forged {
 		}), "anchors", evidence.CodeOrigin},
 		{"a key that is not pinned", pinned(func(_ *world, a *evidence.Anchors) { a.Keys = a.Keys[:2] }), "anchors", evidence.CodeKey},
 		{"a key pinned for somebody else", pinned(func(_ *world, a *evidence.Anchors) { a.Keys[0].Person = "per-carol" }), "anchors", evidence.CodeKey},
+		{"an account pinned for somebody else", pinned(func(_ *world, a *evidence.Anchors) { a.Keys[0].AccountID = "acc-carol" }), "anchors", evidence.CodePerson},
 		{"another policy", pinned(func(_ *world, a *evidence.Anchors) { a.Policy = approval.DigestOf(nil) }), "anchors", evidence.CodeInvalid},
 	}
 }

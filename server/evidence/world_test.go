@@ -393,7 +393,7 @@ func (w *world) anchors() evidence.Anchors {
 	a := evidence.Anchors{RelyingParties: []evidence.RelyingParty{rp}, Policy: w.policy.Digest()}
 	for _, name := range []string{"bob", "carol", "dave"} {
 		key := w.tokens[name].key
-		a.Keys = append(a.Keys, evidence.PinnedKey{Person: key.Person, PublicKey: key.PublicKey})
+		a.Keys = append(a.Keys, evidence.PinnedKey{Person: key.Person, AccountID: "acc-" + name, PublicKey: key.PublicKey})
 	}
 	return a
 }
