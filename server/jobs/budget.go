@@ -173,17 +173,20 @@ func (b *Budget) ask(ctx context.Context, tokenKey, what string, args ...any) ([
 }
 
 // Pause leaves a credential alone until then, in all replicas: Bitbucket has refused a call. It also
-// halves the rate.
-func (b *Budget) Pause(ctx context.Context, tokenKey string, until time.Time) {
+// halves the rate. An error means that the other replicas are not told; this one pauses all the same.
+func (b *Budget) Pause(ctx context.Context, tokenKey string, until time.Time) error {
 	b.guard.Lock()
 	if until.After(b.paused[tokenKey]) {
 		b.paused[tokenKey] = until
 	}
 	b.guard.Unlock()
 	// The length, not the moment: the clock of Redis is another.
-	if length := time.Until(until); length > 0 {
-		_, _ = b.ask(ctx, tokenKey, "pause", length.Microseconds())
+	length := time.Until(until)
+	if length <= 0 {
+		return nil
 	}
+	_, err := b.ask(ctx, tokenKey, "pause", length.Microseconds())
+	return err
 }
 
 // takeLocally is take for one replica that cannot ask.
