@@ -73,15 +73,6 @@ type reply struct {
 	json   any
 }
 
-func (r reply) object(t *testing.T) map[string]any {
-	t.Helper()
-	o, ok := r.json.(map[string]any)
-	if !ok {
-		t.Fatalf("the answer (%d) is no object: %s", r.status, r.raw)
-	}
-	return o
-}
-
 // at follows a dotted path; a number is an index of a list.
 func (r reply) at(path string) any {
 	var v = r.json
@@ -149,22 +140,7 @@ func (c *client) try(method, path string, body any) (reply, error) {
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)
 	}
-	resp, err := noRedirect.Do(req)
-	if err != nil {
-		return reply{}, err
-	}
-	defer resp.Body.Close()
-	raw, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return reply{}, err
-	}
-	out := reply{status: resp.StatusCode, header: resp.Header, raw: raw}
-	if strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") {
-		if err := json.Unmarshal(raw, &out.json); err != nil {
-			return reply{}, err
-		}
-	}
-	return out, nil
+	return send(noRedirect, req)
 }
 
 // do makes a call that must be answered with the status.
