@@ -62,3 +62,12 @@ func Code(err error) string {
 	}
 	return ""
 }
+
+// Of gives the refusal in err's chain, nil where there is none.
+func Of(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return nil
+}

@@ -80,6 +80,11 @@ func (tx *Tx) UnpaidStatuses(ctx context.Context, repositoryID string) ([]Commit
 	return tx.statuses(ctx, `owed_version > paid_version and ($2 = '' or repository_id = nullif($2, '')::uuid)`, repositoryID)
 }
 
+// UnpaidStatusesOf lists what is owed on the commits of one pull request.
+func (tx *Tx) UnpaidStatusesOf(ctx context.Context, pullRequestID string) ([]CommitStatus, error) {
+	return tx.statuses(ctx, `owed_version > paid_version and pull_request_id = $2`, pullRequestID)
+}
+
 // PayStatus records that Bitbucket confirmed version, and that nothing stands in the way. A later
 // version stays owed.
 func (tx *Tx) PayStatus(ctx context.Context, pullRequestID, commit string, version int64) error {

@@ -134,6 +134,12 @@ func (tx *Tx) Requests(ctx context.Context, states []string, page Page) ([]Appro
 	return tx.requests(ctx, page, `(cardinality($5::text[]) = 0 or state = any($5))`, append([]string{}, states...))
 }
 
+// AllRequestsOf lists all requests of a pull request in the order in which they were opened.
+func (tx *Tx) AllRequestsOf(ctx context.Context, pullRequestID string) ([]ApprovalRequest, error) {
+	return list[ApprovalRequest](ctx, tx.tx, `select `+requestColumns+` from signedapproval_approval_requests
+		where workspace_id = $1 and pull_request_id = $2 order by round`, tx.Workspace, pullRequestID)
+}
+
 func (tx *Tx) requests(ctx context.Context, page Page, where string, arg any) ([]ApprovalRequest, bool, error) {
 	at, id, err := page.after()
 	if err != nil {

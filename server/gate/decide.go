@@ -1,0 +1,497 @@
+package gate
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/bitbucket"
+	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/passkey"
+	"github.com/signedapproval/bitbucket/server/refusal"
+	"github.com/signedapproval/bitbucket/server/store"
+)
+
+// The protocol of a decision.
+//
+//  1. Prepare: the page names the commit and the digest of the diff that it shows. Bitbucket is
+//     read again; where it shows anything else, the decision is refused. The statement is made and
+//     kept with its hash, which is the challenge.
+//  2. The authenticator signs the challenge. The server holds no key that could.
+//  3. Decide: one transaction consumes the challenge, verifies the assertion over the kept bytes,
+//     makes sure that the request still asks exactly this, stores the decision with its leaf, and
+//     asks for an evaluation. A challenge that was consumed is gone, whatever came of it.
+
+const (
+	decisionLifetime = 5 * time.Minute
+	maxComment       = 2000 // characters
+	// MaxDiff is the largest diff that can be shown and signed, in bytes.
+	MaxDiff = 8 << 20
+)
+
+// Shown is what an approver looks at.
+type Shown struct {
+	HeadCommit        string
+	DestinationCommit string
+	MergeBases        []string
+	Diff              []byte // as Bitbucket renders it, byte for byte
+}
+
+// Diff reads what the approvers of a request look at. The request must still ask for the pull
+// request's head.
+func (g *Gate) Diff(ctx context.Context, person store.Person, workspace, requestID string) (Shown, error) {
+	v, err := g.ViewRequest(ctx, person, workspace, requestID)
+	if err != nil {
+		return Shown{}, err
+	}
+	return g.show(ctx, v)
+}
+
+func (g *Gate) show(ctx context.Context, v View) (Shown, error) {
+	workspace, pr := v.Workspace.ID, v.PullRequest
+	client, err := g.Client(ctx, workspace, bitbucket.Foreground)
+	if err != nil {
+		return Shown{}, err
+	}
+	remote, err := client.PullRequest(ctx, workspace, pr.RepositoryID, pr.Number)
+	if err != nil {
+		return Shown{}, unavailable(err)
+	}
+	head, err := client.PullRequestHead(ctx, workspace, pr.RepositoryID, pr.Number)
+	if err != nil {
+		return Shown{}, unavailable(err)
+	}
+	if remote.State != bitbucket.Open || head != v.Request.HeadCommit || remote.Destination.Branch != v.Request.DestinationBranch {
+		g.ring(ctx, workspace, pr)
+		return Shown{}, refusal.New(CodeHeadChanged, "The pull request has changed since this page was loaded. Reload the page to see what it asks for now.")
+	}
+	branch, err := client.Branch(ctx, workspace, pr.RepositoryID, remote.Destination.Branch)
+	if err != nil {
+		return Shown{}, unavailable(err)
+	}
+	base, err := client.MergeBase(ctx, workspace, pr.RepositoryID, head, branch.Head)
+	if err != nil {
+		return Shown{}, unavailable(err)
+	}
+	diff, err := client.Diff(ctx, workspace, pr.RepositoryID, bitbucket.Between(head, branch.Head), MaxDiff)
+	if errors.Is(err, bitbucket.ErrTooLarge) {
+		return Shown{}, refusal.New(CodeDiffTooLarge, "The change is larger than %d MiB. Nobody can read that; split the pull request.", MaxDiff>>20).Because(err)
+	}
+	if err != nil {
+		return Shown{}, unavailable(err)
+	}
+	return Shown{HeadCommit: head, DestinationCommit: branch.Head, MergeBases: []string{base}, Diff: diff}, nil
+}
+
+// unavailable tells the caller that Bitbucket could not be asked.
+func unavailable(err error) error {
+	if refusal.Code(err) != "" {
+		return err
+	}
+	return refusal.New(refusal.BitbucketUnavailable, "Bitbucket did not answer. Nothing was changed; try again.").Because(err)
+}
+
+// ring asks for an evaluation, best effort: the reconciler would find it too.
+func (g *Gate) ring(ctx context.Context, workspace string, pr store.PullRequest) {
+	err := g.Store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
+		return tx.Enqueue(ctx, store.AskEvaluate(workspace, pr.RepositoryID, pr.Number))
+	})
+	if err != nil {
+		g.Log.WarnContext(ctx, "an evaluation could not be asked for", "pull_request", pr.ID, "error", err)
+	}
+}
+
+// Draft is a decision to be prepared.
+type Draft struct {
+	Workspace  string
+	RequestID  string
+	Action     approval.Action
+	Comment    string // up to 2000 characters
+	HeadCommit string // that the page shows
+	DiffSHA256 string // of the bytes that the page renders, lower-case hex
+}
+
+// Prepared is what the authenticator is asked to sign.
+type Prepared struct {
+	Statement []byte // the very bytes; their SHA-256 is the challenge
+	Options   []byte // PublicKeyCredentialRequestOptions, JSON; nil where the person has no passkey yet
+	ExpiresAt time.Time
+}
+
+// kept is what a DECIDE challenge keeps until the assertion comes.
+type kept struct {
+	Statement []byte   `json:"statement"`
+	Openings  openings `json:"openings"`
+}
+
+// openings open the commitments of a statement. They are stored beside the decision and travel in
+// the bundle; erasing a person means deleting them.
+type openings struct {
+	Approver *evidence.PersonOpening  `json:"approver,omitempty"`
+	Author   *evidence.PersonOpening  `json:"author,omitempty"`
+	Comment  *evidence.CommentOpening `json:"comment,omitempty"`
+}
+
+// Prepare makes the statement that a decision will sign. sessionHash ties it to the browser that
+// asked.
+func (g *Gate) Prepare(ctx context.Context, person store.Person, sessionHash []byte, d Draft) (Prepared, error) {
+	if utf8.RuneCountInString(d.Comment) > maxComment || !utf8.ValidString(d.Comment) {
+		return Prepared{}, refusal.New(CodeCommentTooLong, "A comment has at most %d characters.", maxComment).At("comment")
+	}
+	v, err := g.ViewRequest(ctx, person, d.Workspace, d.RequestID)
+	if err != nil {
+		return Prepared{}, err
+	}
+	if err := g.see(ctx, person, d.Workspace, v.PullRequest.RepositoryID, true); err != nil {
+		return Prepared{}, err
+	}
+	if err := allowed(v.Can, d.Action); err != nil {
+		return Prepared{}, err
+	}
+	if d.HeadCommit != v.Request.HeadCommit {
+		return Prepared{}, refusal.New(CodeHeadChanged, "The page shows another commit than the one that is asked for. Reload the page.").At("headCommit")
+	}
+	credentials, err := g.credentials(ctx, person)
+	if err != nil {
+		return Prepared{}, err
+	}
+	if len(credentials) == 0 {
+		return Prepared{}, nil
+	}
+	shown, err := g.show(ctx, v)
+	if err != nil {
+		return Prepared{}, err
+	}
+	digest := approval.DigestOf(shown.Diff)
+	if string(digest) != d.DiffSHA256 {
+		return Prepared{}, refusal.New(CodeDiffChanged, "The page shows another diff than Bitbucket has now. Reload the page.").At("diffSha256")
+	}
+	return g.prepare(ctx, person, sessionHash, d, v, shown, digest, credentials)
+}
+
+func allowed(can Can, action approval.Action) error {
+	switch {
+	case action == approval.Approve && can.Approve, action == approval.Reject && can.Reject, action == approval.Withdraw && can.Withdraw:
+		return nil
+	case action == approval.Withdraw:
+		return refusal.New(CodeNothingToTake, "You have no decision here that could be withdrawn.").At("action")
+	case can.Code == "":
+		return refusal.New(refusal.BadInput, "There is no such decision.").At("action")
+	}
+	return refusal.New(can.Code, "%s", can.Reason).At("action")
+}
+
+// credentials are the person's keys that can decide.
+func (g *Gate) credentials(ctx context.Context, person store.Person) (usable []store.Credential, err error) {
+	err = g.Store.Outside(ctx, func(sh *store.Shared) error {
+		all, err := sh.Credentials(ctx, person.ID)
+		for _, c := range all {
+			if c.RevokedAt == nil {
+				usable = append(usable, c)
+			}
+		}
+		return err
+	})
+	return usable, err
+}
+
+func (g *Gate) prepare(ctx context.Context, person store.Person, sessionHash []byte, d Draft, v View, shown Shown, digest approval.Digest, credentials []store.Credential) (p Prepared, err error) {
+	err = g.Store.InWorkspace(ctx, d.Workspace, func(tx *store.Tx) error {
+		now, err := tx.Now(ctx)
+		if err != nil {
+			return err
+		}
+		version, err := tx.PolicyVersion(ctx, v.Request.PolicyVersionID)
+		if err != nil {
+			return err
+		}
+		// The chain may have moved since the view was read; the statement names where it is now.
+		pr, err := tx.PullRequest(ctx, v.PullRequest.ID)
+		if err != nil {
+			return err
+		}
+		var keep kept
+		if keep.Statement, keep.Openings, err = g.statement(person, d, v, pr, shown, digest, version, now); err != nil {
+			return err
+		}
+		data, err := json.Marshal(keep)
+		if err != nil {
+			return err
+		}
+		challenge := evidence.Challenge(keep.Statement)
+		p.ExpiresAt, err = tx.InsertChallenge(ctx, store.Challenge{
+			Challenge: challenge, Kind: store.ChallengeDecide, PersonID: person.ID, SessionHash: sessionHash,
+			WorkspaceID: &d.Workspace, RequestID: &d.RequestID, Data: data,
+		}, decisionLifetime)
+		if err != nil {
+			return err
+		}
+		p.Statement = keep.Statement
+		allow := make([]passkey.Credential, len(credentials))
+		for i, c := range credentials {
+			allow[i] = passkey.Credential{ID: c.ID, Transports: c.Transports}
+		}
+		p.Options, err = g.Passkeys.AssertionOptions(challenge, allow, decisionLifetime)
+		return err
+	})
+	return p, err
+}
+
+// statement makes the bytes to be signed and what opens their commitments.
+func (g *Gate) statement(person store.Person, d Draft, v View, pr store.PullRequest, shown Shown, digest approval.Digest, version store.PolicyVersion, now time.Time) ([]byte, openings, error) {
+	open := openings{
+		Approver: &evidence.PersonOpening{Salt: random(evidence.SaltSize), AccountID: person.AccountID, Name: person.Name},
+		Author:   &evidence.PersonOpening{Salt: random(evidence.SaltSize), AccountID: pr.AuthorAccountID, Name: pr.AuthorName},
+	}
+	approver, err := open.Approver.Commitment()
+	if err != nil {
+		return nil, open, err
+	}
+	author, err := open.Author.Commitment()
+	if err != nil {
+		return nil, open, err
+	}
+	source := pr.RepositoryID // a fork that is gone is named by where its commit is read from
+	if pr.SourceRepositoryID != nil {
+		source = *pr.SourceRepositoryID
+	}
+	now = now.UTC().Truncate(time.Second)
+	s := evidence.Statement{
+		Purpose: evidence.Purpose(strings.ToLower(string(d.Action))), RPID: g.RPID, Origin: g.Origin, LogOrigin: g.LogOrigin,
+		Workspace: bitbucket.BracedUUID(d.Workspace), Request: v.Request.ID, PullRequest: pr.Number,
+		Author: evidence.Party{Commitment: author}, Approver: evidence.Party{Person: person.ID, Commitment: approver},
+		Source:      evidence.Ref{Repository: bitbucket.BracedUUID(source), Branch: pr.SourceBranch, Commit: shown.HeadCommit},
+		Destination: evidence.Ref{Repository: bitbucket.BracedUUID(pr.RepositoryID), Branch: v.Request.DestinationBranch, Commit: shown.DestinationCommit},
+		MergeBases:  shown.MergeBases, Diff: evidence.Diff{SHA256: digest, Size: int64(len(shown.Diff))},
+		Policy:       evidence.PolicyRef{Digest: approval.Digest(version.Digest), RuleDigest: approval.Digest(v.Request.RuleDigest)},
+		Requirements: evidence.RequirementsOf(v.Rule),
+		ChainHead:    evidence.ChainHead{Chain: evidence.Digest(pr.ChainID), Sequence: pr.ChainSequence, Leaf: evidence.Digest(pr.ChainLeaf)},
+		Nonce:        random(16), IssuedAt: now, ExpiresAt: now.Add(decisionLifetime),
+	}
+	if d.Action == approval.Withdraw {
+		s.Withdraws = approval.DigestOf(standing(person.ID, v.Decisions).Statement)
+	}
+	if d.Comment != "" {
+		open.Comment = &evidence.CommentOpening{Salt: random(evidence.SaltSize), Text: d.Comment}
+		if s.Comment, err = open.Comment.Commitment(); err != nil {
+			return nil, open, err
+		}
+	}
+	s.Meaning = evidence.Meaning(s)
+	statement, err := s.Canonical()
+	if err != nil {
+		return nil, open, fmt.Errorf("statement: %w", err)
+	}
+	return statement, open, nil
+}
+
+func random(n int) []byte {
+	b := make([]byte, n)
+	rand.Read(b) // never fails
+	return b
+}
+
+// Decide takes a decision with the authenticator's answer to a prepared statement.
+func (g *Gate) Decide(ctx context.Context, person store.Person, sessionHash []byte, workspace, requestID string, response []byte) (store.Decision, error) {
+	assertion, err := passkey.ParseAssertion(response)
+	if err != nil {
+		return store.Decision{}, refusal.New(CodeAssertion, "The authenticator's answer cannot be read.").Because(err).At("response")
+	}
+	challenge, err := challengeOf(assertion)
+	if err != nil {
+		return store.Decision{}, refusal.New(CodeAssertion, "The authenticator's answer cannot be read.").Because(err).At("response")
+	}
+	v, err := g.ViewRequest(ctx, person, workspace, requestID)
+	if err != nil {
+		return store.Decision{}, err
+	}
+	var made store.Decision
+	var refused error // commits: a consumed challenge stays consumed
+	err = g.Store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
+		d := decider{Gate: g, tx: tx, person: person, assertion: assertion}
+		var err error
+		made, err = d.decide(ctx, v.PullRequest, challenge, sessionHash, requestID)
+		if refusal.Code(err) != "" {
+			refused = err
+			return nil
+		}
+		return err
+	})
+	return made, errors.Join(err, refused)
+}
+
+// challengeOf reads the challenge out of the client data, only to find the ceremony by. Whether it
+// was signed is for the verifier.
+func challengeOf(a evidence.Assertion) ([]byte, error) {
+	var data struct {
+		Challenge evidence.Bytes `json:"challenge"`
+	}
+	if err := json.Unmarshal(a.ClientDataJSON, &data); err != nil {
+		return nil, err
+	}
+	return data.Challenge, nil
+}
+
+// decider is the transaction of a decision.
+type decider struct {
+	*Gate
+	tx        *store.Tx
+	person    store.Person
+	assertion evidence.Assertion
+}
+
+func (d *decider) decide(ctx context.Context, pr store.PullRequest, challenge, sessionHash []byte, requestID string) (made store.Decision, err error) {
+	spent := refusal.New(CodeChallenge, "This signature was asked for somewhere else, too long ago, or was used already. Start again.").At("response")
+	ceremony, err := d.tx.TakeChallenge(ctx, challenge, store.ChallengeDecide, d.person.ID, sessionHash)
+	if errors.Is(err, store.ErrNotFound) {
+		return made, spent
+	}
+	if err != nil {
+		return made, err
+	}
+	if ceremony.WorkspaceID == nil || *ceremony.WorkspaceID != d.tx.Workspace || ceremony.RequestID == nil || *ceremony.RequestID != requestID {
+		return made, spent
+	}
+	var keep kept
+	if err := json.Unmarshal(ceremony.Data, &keep); err != nil {
+		return made, fmt.Errorf("kept statement: %w", err)
+	}
+	if err := d.verify(ctx, keep.Statement); err != nil {
+		return made, err
+	}
+	statement, err := evidence.ParseStatement(keep.Statement)
+	if err != nil {
+		return made, fmt.Errorf("kept statement: %w", err)
+	}
+	// From here on nobody else changes the pull request.
+	pr, err = d.tx.LockPullRequestByID(ctx, pr.ID)
+	if err != nil {
+		return made, err
+	}
+	live, err := d.tx.LiveRequest(ctx, pr.ID)
+	if optional(err) != nil {
+		return made, err
+	}
+	if err != nil || live.ID != statement.Request || live.HeadCommit != statement.Source.Commit || pr.HeadCommit != live.HeadCommit {
+		return made, refusal.New(CodeHeadChanged, "The pull request has changed since you were asked to sign: nothing was decided. Reload the page to see what it asks for now.")
+	}
+	return d.store(ctx, pr, live, statement, keep)
+}
+
+// verify checks the assertion over the kept bytes against all keys that could have made it.
+func (d *decider) verify(ctx context.Context, statement []byte) error {
+	credential, err := d.tx.Credential(ctx, d.assertion.CredentialID)
+	if errors.Is(err, store.ErrNotFound) {
+		return refusal.New(CodeAssertion, "This key is not enrolled here.").At("response")
+	}
+	if err != nil {
+		return err
+	}
+	if credential.RevokedAt != nil {
+		return refusal.New(CodeRevokedKey, "This key was revoked; use another one.").At("response")
+	}
+	roster, err := d.tx.Credentials(ctx, d.person.ID)
+	if err != nil {
+		return err
+	}
+	keys := []evidence.Key{keyOf(credential)}
+	for _, c := range roster {
+		if !bytes.Equal(c.ID, credential.ID) {
+			keys = append(keys, keyOf(c))
+		}
+	}
+	result, err := d.Passkeys.Verify(statement, d.assertion, keys)
+	if err != nil {
+		return refusal.New(CodeAssertion, "The signature does not hold: %s.", err).Because(err).At("response")
+	}
+	if before := credential.SignCount; (before > 0 || result.SignCount > 0) && int64(result.SignCount) <= before {
+		return refusal.New(CodeCounter, "The authenticator's counter went back: it may have been copied. Use another key and revoke this one.").At("response")
+	}
+	return d.tx.UseCredential(ctx, credential.ID, int64(result.SignCount), result.BackupState)
+}
+
+// keyOf is a credential as the roster names it.
+func keyOf(c store.Credential) evidence.Key {
+	return evidence.Key{Person: c.PersonID, CredentialID: c.ID, PublicKey: c.PublicKey, BackupEligible: c.BackupEligible}
+}
+
+// store writes the verified decision, its leaf, and asks for the evaluation.
+func (d *decider) store(ctx context.Context, pr store.PullRequest, live store.ApprovalRequest, s evidence.Statement, keep kept) (store.Decision, error) {
+	decisions, err := d.tx.DecisionsOn(ctx, pr.ID, live.HeadCommit)
+	if err != nil {
+		return store.Decision{}, err
+	}
+	view := View{PullRequest: pr, Decisions: decisions}
+	if err := view.setRequest(live); err != nil {
+		return store.Decision{}, err
+	}
+	action := s.Purpose.Action()
+	if err := allowed(can(d.person, view), action); err != nil {
+		return store.Decision{}, err
+	}
+	if mine := standing(d.person.ID, decisions); action == approval.Withdraw && approval.DigestOf(mine.Statement) != s.Withdraws {
+		return store.Decision{}, refusal.New(CodeNothingToTake, "The decision that you meant to withdraw no longer stands.")
+	}
+	workspace, err := d.tx.ReadWorkspace(ctx)
+	if err != nil {
+		return store.Decision{}, err
+	}
+	now, err := d.tx.Now(ctx)
+	if err != nil {
+		return store.Decision{}, err
+	}
+	assertionDigest, err := d.assertion.Digest()
+	if err != nil {
+		return store.Decision{}, err
+	}
+	chain := newChain(workspace, &pr, now)
+	leaf, err := chain.add(evidence.DecisionMade{Request: live.ID, Statement: approval.DigestOf(keep.Statement), Assertion: assertionDigest})
+	if err != nil {
+		return store.Decision{}, err
+	}
+	assertion, err := json.Marshal(d.assertion)
+	if err != nil {
+		return store.Decision{}, err
+	}
+	opened, err := json.Marshal(keep.Openings)
+	if err != nil {
+		return store.Decision{}, err
+	}
+	row := store.Decision{
+		ID: uuid.NewString(), PullRequestID: pr.ID, RequestID: live.ID, PersonID: d.person.ID, AccountID: d.person.AccountID,
+		Name: d.person.Name, Action: string(action), HeadCommit: live.HeadCommit, DestinationBranch: live.DestinationBranch,
+		RuleDigest: live.RuleDigest, Sequence: pr.ChainSequence, Statement: keep.Statement, Assertion: assertion,
+		Openings: opened, LeafHash: leaf,
+	}
+	if keep.Openings.Comment != nil {
+		row.Comment = keep.Openings.Comment.Text
+	}
+	if row, err = d.tx.InsertDecision(ctx, row); err != nil {
+		return store.Decision{}, err
+	}
+	pr.Version++
+	d.tx.Touch("pr:" + pr.ID)
+	d.tx.Touch("inbox:" + d.person.ID)
+	if err := d.tx.UpdatePullRequest(ctx, pr); err != nil {
+		return store.Decision{}, err
+	}
+	if err := d.tx.Enqueue(ctx, store.AskEvaluate(d.tx.Workspace, pr.RepositoryID, pr.Number)); err != nil {
+		return store.Decision{}, err
+	}
+	return row, chain.write(ctx, d.tx)
+}
+
+// StatementSHA256 is the digest of the statement that a decision signed, in hex: its challenge.
+func StatementSHA256(d store.Decision) string {
+	return hex.EncodeToString(evidence.Challenge(d.Statement))
+}

@@ -1,0 +1,67 @@
+// Package gate is the gate: it decides what a pull request needs, takes decisions, and makes
+// Bitbucket show the verdict.
+//
+// There is one road to a commit status. Whatever happens to a pull request, an event, a decision, a
+// change of rules, the passing of time, only asks for an evaluation; [Gate.Evaluate] reads the
+// facts again, tallies, and owes Bitbucket a status in one transaction; [Gate.PutStatus] pays what
+// is owed. Nothing else writes a status, and no error leads to SUCCESSFUL.
+package gate
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/signedapproval/bitbucket/server/bitbucket"
+	"github.com/signedapproval/bitbucket/server/jobs"
+	"github.com/signedapproval/bitbucket/server/notify"
+	"github.com/signedapproval/bitbucket/server/passkey"
+	"github.com/signedapproval/bitbucket/server/refusal"
+	"github.com/signedapproval/bitbucket/server/store"
+)
+
+// Gate holds what the use cases need. It has no state of its own: any number of replicas may run.
+type Gate struct {
+	Store    *store.Store
+	Passkeys *passkey.Ceremonies
+	Mail     *notify.Mail // nil: notices stay in the inbox
+	Log      *slog.Logger
+
+	// Origin is ours, such as https://approvals.example: what every decision must be made on.
+	Origin string
+	// RPID is the relying party id of every passkey.
+	RPID string
+	// LogOrigin names the log in statements.
+	LogOrigin string
+
+	// Client gives Bitbucket's API in the name of a workspace's connection.
+	Client func(ctx context.Context, workspace string, class bitbucket.Class) (*bitbucket.Client, error)
+	// Permission is a person's own right on a repository, at most five minutes old, or read anew.
+	Permission func(ctx context.Context, person store.Person, workspace, repositoryID string, fresh bool) (bitbucket.Permission, error)
+	// People lists everybody with a right on a repository, at most five minutes old.
+	People func(ctx context.Context, workspace, repositoryID string) ([]store.RepositoryPerson, error)
+	// EnsureHook makes or repairs the webhook of a repository.
+	EnsureHook func(ctx context.Context, workspace, repositoryID string) error
+}
+
+// reconnectPause is how long a job waits while its workspace's connection is dead. Reconnecting
+// rings everything at once, so this is only the pace of looking.
+const reconnectPause = 5 * time.Minute
+
+// fate tells the queue what an error means for a job: wait without blame, give up, or try again.
+func (g *Gate) fate(err error) error {
+	if err == nil {
+		return nil
+	}
+	var remote *bitbucket.Error
+	switch {
+	case refusal.Code(err) == refusal.NeedsReconnecting:
+		return jobs.Later(err, time.Now().Add(reconnectPause))
+	case errors.As(err, &remote) && remote.Throttled():
+		return jobs.Later(err, remote.RetryAt)
+	case errors.As(err, &remote) && remote.Class() == bitbucket.Permanent && !remote.Unauthorized() && !remote.Forbidden():
+		return jobs.Permanent(err)
+	}
+	return err
+}

@@ -1,0 +1,327 @@
+package gate
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/bitbucket"
+	"github.com/signedapproval/bitbucket/server/jobs"
+	"github.com/signedapproval/bitbucket/server/store"
+)
+
+// The protocol of a merge.
+//
+// There is one intent per pull request and head. It is moved to CALLING, and that is committed,
+// before Bitbucket is asked; so whoever finds CALLING knows that a call may have been made and
+// reads the pull request before anything else. Bitbucket's merge takes no expected head: the pull
+// request is read again right before the call, and what landed is verified right after.
+
+// mergePoll is the pace of asking after a merge that Bitbucket is still at.
+const mergePoll = time.Second
+
+// attempt is everything that one turn of a merge knows.
+type attempt struct {
+	pr     store.PullRequest
+	intent store.MergeIntent
+	live   *store.ApprovalRequest
+	client *bitbucket.Client
+}
+
+// Merge is the job that merges an approved head, or finds out what became of an earlier attempt.
+func (g *Gate) Merge(ctx context.Context, job store.Job) error {
+	var at store.Place
+	if err := json.Unmarshal(job.Payload, &at); err != nil {
+		return fmt.Errorf("payload: %w", err)
+	}
+	a, err := g.readMerge(ctx, at)
+	if err != nil {
+		return err
+	}
+	if a.intent.State == store.MergeMerged || a.intent.State == store.MergeRefused {
+		return g.Store.Outside(ctx, func(sh *store.Shared) error { return sh.FinishJob(ctx, job.Claim, time.Time{}) })
+	}
+	if a.client, err = g.Client(ctx, at.Workspace, bitbucket.Foreground); err != nil {
+		return g.fate(err)
+	}
+	if a.intent.TaskID != "" {
+		return g.pollMerge(ctx, job, at, a)
+	}
+	remote, err := a.client.PullRequest(ctx, at.Workspace, a.pr.RepositoryID, a.pr.Number)
+	if err != nil {
+		return g.fate(err)
+	}
+	if remote.State == bitbucket.Merged {
+		return g.landed(ctx, job, at, a, remote)
+	}
+	if refusal, err := g.mayMerge(ctx, at, a, remote); err != nil {
+		return g.fate(err)
+	} else if refusal != "" {
+		return g.endMerge(ctx, job, at, a, store.MergeRefused, refusal, "")
+	}
+	return g.callMerge(ctx, job, at, a, remote)
+}
+
+func (g *Gate) readMerge(ctx context.Context, at store.Place) (a attempt, err error) {
+	err = g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
+		if a.pr, err = tx.PullRequest(ctx, at.PullRequest); err != nil {
+			return err
+		}
+		if a.intent, err = tx.Merge(ctx, at.PullRequest, at.Commit); err != nil {
+			return err
+		}
+		live, err := tx.LiveRequest(ctx, at.PullRequest)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
+		a.live = &live
+		return err
+	})
+	return a, err
+}
+
+// mayMerge answers why the head must not be merged now, "" where it may: head and destination are
+// exactly those approved, and no check of Bitbucket's own would be overridden.
+func (g *Gate) mayMerge(ctx context.Context, at store.Place, a attempt, remote bitbucket.PullRequest) (string, error) {
+	switch {
+	case a.live == nil || a.live.ID != a.intent.RequestID || a.live.State != store.RequestApproved:
+		return "not merged: the approval no longer stands", nil
+	case remote.State != bitbucket.Open:
+		return "not merged: the pull request was closed", nil
+	case remote.Draft:
+		return "not merged: the pull request is a draft", nil
+	case remote.Destination.Branch != a.live.DestinationBranch:
+		return "not merged: the destination branch changed", nil
+	}
+	head, err := a.client.PullRequestHead(ctx, at.Workspace, a.pr.RepositoryID, a.pr.Number)
+	if err != nil {
+		return "", err
+	}
+	if head != at.Commit || head != a.live.HeadCommit {
+		return "not merged: there is a newer commit than the one that was approved", nil
+	}
+	return g.checksInTheWay(ctx, at, a, remote)
+}
+
+// checksInTheWay looks for checks of Bitbucket's own that are not met. Without Premium Bitbucket
+// would only warn, and a merge by us would override them.
+func (g *Gate) checksInTheWay(ctx context.Context, at store.Place, a attempt, remote bitbucket.PullRequest) (string, error) {
+	for restriction, err := range a.client.BranchRestrictions(ctx, at.Workspace, a.pr.RepositoryID) {
+		if err != nil {
+			return "", err
+		}
+		if !restriction.AppliesTo(remote.Destination.Branch) {
+			continue
+		}
+		wanted := 0
+		if restriction.Value != nil {
+			wanted = *restriction.Value
+		}
+		switch restriction.Kind {
+		case bitbucket.RequirePassingBuilds:
+			passed, stopped, err := builds(ctx, a.client, at, a.pr)
+			if err != nil {
+				return "", err
+			}
+			if stopped || passed < wanted {
+				return fmt.Sprintf("not merged: Bitbucket asks for %d passing builds and none failed or running", wanted), nil
+			}
+		case "require_approvals_to_merge", "require_default_reviewer_approvals_to_merge":
+			if approvals(remote) < wanted {
+				return fmt.Sprintf("not merged: Bitbucket asks for %d of its own approvals", wanted), nil
+			}
+		case "require_no_changes_requested":
+			if changesRequested(remote) {
+				return "not merged: a reviewer requested changes on Bitbucket", nil
+			}
+		case "require_tasks_to_be_completed", "require_all_comments_resolved", "require_commits_behind",
+			"require_review_group_approvals_to_merge", "require_all_dependencies_merged":
+			return fmt.Sprintf("not merged: whether Bitbucket's check %q is met cannot be told from here; merge by hand", restriction.Kind), nil
+		}
+	}
+	return "", nil
+}
+
+// builds counts the passing builds of a head, and tells whether one failed or is running.
+func builds(ctx context.Context, client *bitbucket.Client, at store.Place, pr store.PullRequest) (passed int, stopped bool, err error) {
+	for status, err := range client.Statuses(ctx, at.Workspace, pr.RepositoryID, at.Commit) {
+		if err != nil {
+			return 0, false, err
+		}
+		if status.RefName != "" && status.RefName != pr.SourceBranch {
+			continue
+		}
+		switch status.State {
+		case bitbucket.StatusSuccessful:
+			passed++
+		case bitbucket.StatusFailed, bitbucket.StatusInProgress:
+			stopped = true
+		}
+	}
+	return passed, stopped, nil
+}
+
+func approvals(remote bitbucket.PullRequest) (n int) {
+	for _, p := range remote.Participants {
+		if p.Approved {
+			n++
+		}
+	}
+	return n
+}
+
+func changesRequested(remote bitbucket.PullRequest) bool {
+	return slices.ContainsFunc(remote.Participants, func(p bitbucket.Participant) bool { return p.State == "changes_requested" })
+}
+
+// callMerge asks Bitbucket. CALLING is committed first.
+func (g *Gate) callMerge(ctx context.Context, job store.Job, at store.Place, a attempt, remote bitbucket.PullRequest) error {
+	message, closeBranch, err := mergeText(a, remote)
+	if err != nil {
+		return err
+	}
+	err = g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
+		// The approval may have been withdrawn since it was read: the last look is under the lock.
+		if _, err := tx.LockPullRequestByID(ctx, at.PullRequest); err != nil {
+			return err
+		}
+		live, err := tx.LiveRequest(ctx, at.PullRequest)
+		if err != nil {
+			return err
+		}
+		if live.ID != a.intent.RequestID || live.State != store.RequestApproved {
+			return store.ErrConflict
+		}
+		calling := a.intent
+		calling.State = store.MergeCalling
+		return tx.MoveMerge(ctx, calling, store.MergePlanned, store.MergeCalling)
+	})
+	if err != nil {
+		return err
+	}
+	outcome, err := a.client.Merge(ctx, at.Workspace, a.pr.RepositoryID, a.pr.Number, bitbucket.MergeOptions{
+		Message: message, Strategy: bitbucket.MergeStrategy(a.intent.Strategy), CloseSourceBranch: closeBranch, Async: true,
+	})
+	var failure *bitbucket.Error
+	switch {
+	case err == nil && outcome.Merged != nil:
+		return g.landed(ctx, job, at, a, *outcome.Merged)
+	case err == nil:
+		a.intent.TaskID = outcome.Task
+		return g.waitForMerge(ctx, job, at, a)
+	case errors.As(err, &failure) && failure.Conflict():
+		return err // a branch moved: read everything again
+	case errors.As(err, &failure) && failure.Class() == bitbucket.Permanent && !failure.Unauthorized():
+		return g.endMerge(ctx, job, at, a, store.MergeRefused, "not merged: Bitbucket says: "+clip(failure.Message, 200), "")
+	}
+	return g.fate(err)
+}
+
+func mergeText(a attempt, remote bitbucket.PullRequest) (message string, closeBranch bool, err error) {
+	rule, err := ruleOf(*a.live)
+	if err != nil {
+		return "", false, err
+	}
+	verdict, err := verdictOf(*a.live)
+	if err != nil {
+		return "", false, err
+	}
+	if rule.AutoMerge == nil {
+		return "", false, jobs.Permanent(errors.New("a merge was planned under a rule without auto-merge"))
+	}
+	var names []string
+	for _, requirement := range verdict.Requirements {
+		for _, p := range requirement.Counted {
+			if !slices.Contains(names, p.Name) {
+				names = append(names, p.Name)
+			}
+		}
+	}
+	message, err = rule.AutoMerge.Message(approval.MergeMessage{
+		Title: remote.Title, Number: remote.ID, Author: remote.Author.DisplayName, Source: remote.Source.Branch,
+		Destination: remote.Destination.Branch, Head: a.live.HeadCommit, Approvers: names, URL: remote.HTMLURL,
+	})
+	return message, rule.AutoMerge.CloseSourceBranch, err
+}
+
+// waitForMerge keeps Bitbucket's task and comes back.
+func (g *Gate) waitForMerge(ctx context.Context, job store.Job, at store.Place, a attempt) error {
+	return g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
+		now, err := tx.Now(ctx)
+		if err != nil {
+			return err
+		}
+		a.intent.State = store.MergeCalling
+		if err := tx.MoveMerge(ctx, a.intent, store.MergeCalling); err != nil {
+			return err
+		}
+		return tx.FinishJob(ctx, job.Claim, now.Add(mergePoll))
+	})
+}
+
+func (g *Gate) pollMerge(ctx context.Context, job store.Job, at store.Place, a attempt) error {
+	outcome, err := a.client.MergeTask(ctx, at.Workspace, a.pr.RepositoryID, a.pr.Number, a.intent.TaskID)
+	var failure *bitbucket.Error
+	switch {
+	case err == nil && outcome.Merged != nil:
+		return g.landed(ctx, job, at, a, *outcome.Merged)
+	case err == nil:
+		return g.waitForMerge(ctx, job, at, a)
+	case errors.As(err, &failure) && (failure.Conflict() || failure.NotFound()):
+		a.intent.TaskID = "" // the task ended without a merge: start again from reading
+		return g.waitForMerge(ctx, job, at, a)
+	case errors.As(err, &failure) && failure.Class() == bitbucket.Permanent && !failure.Unauthorized():
+		return g.endMerge(ctx, job, at, a, store.MergeRefused, "not merged: Bitbucket says: "+clip(failure.Message, 200), "")
+	}
+	return g.fate(err)
+}
+
+// landed verifies what was merged, as far as can be told without a clone.
+func (g *Gate) landed(ctx context.Context, job store.Job, at store.Place, a attempt, remote bitbucket.PullRequest) error {
+	if remote.MergeCommit == nil || *remote.MergeCommit == "" {
+		return errors.New("bitbucket names no merge commit yet")
+	}
+	commit, err := a.client.ResolveCommit(ctx, at.Workspace, a.pr.RepositoryID, *remote.MergeCommit)
+	if err != nil {
+		return g.fate(err)
+	}
+	sentence := "merged " + at.Commit[:12]
+	switch {
+	case commit.Hash == at.Commit || slices.Contains(commit.Parents, at.Commit):
+		sentence += "; what landed contains the approved commit"
+	case strings.Contains(a.intent.Strategy, "squash") || strings.Contains(a.intent.Strategy, "rebase"):
+		sentence += " as new commits; only a clone can tell that their content is what was approved"
+	default:
+		sentence = "merged, but what landed does not contain the approved commit"
+		if err := g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
+			_, err := tx.RaiseAlarm(ctx, store.Alarm{
+				Kind: store.AlarmMergedUnapproved, RepositoryID: &a.pr.RepositoryID, PullRequestID: &a.pr.ID, Subject: a.pr.ID,
+				Sentence: fmt.Sprintf("Pull request %d: what landed does not contain the approved commit.", a.pr.Number),
+			})
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	return g.endMerge(ctx, job, at, a, store.MergeMerged, sentence, commit.Hash)
+}
+
+// endMerge records the outcome and has the pull request evaluated.
+func (g *Gate) endMerge(ctx context.Context, job store.Job, at store.Place, a attempt, state, sentence, landed string) error {
+	return g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
+		a.intent.State, a.intent.Sentence, a.intent.MergeCommit, a.intent.TaskID = state, sentence, landed, ""
+		if err := tx.MoveMerge(ctx, a.intent, store.MergePlanned, store.MergeCalling); err != nil {
+			return err
+		}
+		tx.Touch("pr:" + a.pr.ID)
+		if err := tx.Enqueue(ctx, store.AskEvaluate(at.Workspace, a.pr.RepositoryID, a.pr.Number)); err != nil {
+			return err
+		}
+		return tx.FinishJob(ctx, job.Claim, time.Time{})
+	})
+}

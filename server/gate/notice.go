@@ -1,0 +1,97 @@
+package gate
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/notify"
+	"github.com/signedapproval/bitbucket/server/store"
+)
+
+// maxNotified bounds how many people one request tells.
+const maxNotified = 100
+
+// notify tells the configured approvers that a request waits for them: those who have signed in
+// here. Others see it on the pull request.
+func (t *settlement) notify(ctx context.Context, r store.ApprovalRequest, rule approval.Rule) error {
+	var accounts []string
+	for _, requirement := range rule.Requirements {
+		accounts = append(accounts, requirement.Approvers.Accounts...)
+		if requirement.Approvers.Everyone {
+			for _, p := range t.seen.writers {
+				accounts = append(accounts, p.AccountID)
+			}
+		}
+	}
+	people, err := t.tx.PeopleByAccounts(ctx, accounts)
+	if err != nil {
+		return err
+	}
+	for i, p := range people {
+		if i == maxNotified {
+			break
+		}
+		if p.AccountID == t.pr.AuthorAccountID && !rule.AuthorMayApprove {
+			continue
+		}
+		err := t.tx.AddNotice(ctx, store.Notice{
+			PersonID: p.ID, WorkspaceID: t.tx.Workspace, PullRequestID: &t.pr.ID, RequestID: &r.ID, Kind: "APPROVAL_WANTED",
+			DedupeKey: "wanted:" + r.ID + ":" + p.ID, Title: "Your approval is wanted",
+			Sentence: fmt.Sprintf("Pull request #%d “%s” into %s waits for approval.", t.pr.Number, clip(t.pr.Title, 120), t.pr.DestinationBranch),
+			Path:     SignPath(t.tx.Workspace, t.pr.RepositoryID, t.pr.Number),
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// SendNotice is the job that mails a notice to the confirmed sign-in address of its person, where
+// mail is configured and there is one.
+func (g *Gate) SendNotice(ctx context.Context, job store.Job) error {
+	var at store.Place
+	if err := json.Unmarshal(job.Payload, &at); err != nil {
+		return fmt.Errorf("payload: %w", err)
+	}
+	var n store.Notice
+	var person store.Person
+	err := g.Store.Outside(ctx, func(sh *store.Shared) (err error) {
+		if n, err = sh.Notice(ctx, at.Notice); err != nil {
+			return err
+		}
+		person, err = sh.Person(ctx, n.PersonID)
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return g.done(ctx, job)
+	}
+	if err != nil {
+		return err
+	}
+	if g.Mail == nil || person.Email == "" || n.MailedAt != nil || n.ReadAt != nil {
+		return g.done(ctx, job)
+	}
+	err = g.Mail.Send(ctx, notify.Message{
+		To: person.Email, Subject: n.Title,
+		Text: n.Sentence + "\n\n" + g.Origin + n.Path + "\n\nSignedApproval never asks for a password or a code by mail.\n",
+	})
+	if err != nil {
+		return err
+	}
+	return g.Store.Outside(ctx, func(sh *store.Shared) error {
+		if err := sh.MailedNotice(ctx, n.ID); err != nil {
+			return err
+		}
+		return sh.FinishJob(ctx, job.Claim, time.Time{})
+	})
+}
+
+// done finishes a job that has nothing to do.
+func (g *Gate) done(ctx context.Context, job store.Job) error {
+	return g.Store.Outside(ctx, func(sh *store.Shared) error { return sh.FinishJob(ctx, job.Claim, time.Time{}) })
+}

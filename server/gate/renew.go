@@ -1,0 +1,83 @@
+package gate
+
+import (
+	"context"
+	"errors"
+
+	"github.com/signedapproval/bitbucket/server/bitbucket"
+	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/refusal"
+	"github.com/signedapproval/bitbucket/server/store"
+)
+
+// Renew asks again for an approval that expired: the expired request ends, and the evaluation that
+// follows opens the next one. Whoever may read the pull request may ask.
+func (g *Gate) Renew(ctx context.Context, person store.Person, workspace, requestID string) (View, error) {
+	v, err := g.ViewRequest(ctx, person, workspace, requestID)
+	if err != nil {
+		return View{}, err
+	}
+	notExpired := refusal.New(refusal.BadInput, "Only an expired request can be asked for again.").At("requestId")
+	if !v.Can.Renew {
+		return View{}, notExpired
+	}
+	err = g.Store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
+		pr, err := tx.LockPullRequestByID(ctx, v.PullRequest.ID)
+		if err != nil {
+			return err
+		}
+		live, err := tx.LiveRequest(ctx, pr.ID)
+		if errors.Is(err, store.ErrNotFound) || err == nil && (live.ID != requestID || live.State != store.RequestExpired) {
+			return notExpired
+		}
+		if err != nil {
+			return err
+		}
+		own, err := tx.ReadWorkspace(ctx)
+		if err != nil {
+			return err
+		}
+		now, err := tx.Now(ctx)
+		if err != nil {
+			return err
+		}
+		if err := tx.CloseRequest(ctx, live.ID, store.RequestSuperseded, "superseded: it was asked for again"); err != nil {
+			return err
+		}
+		chain := newChain(own, &pr, now)
+		if _, err := chain.add(evidence.RequestClosed{Request: live.ID, Reason: "superseded"}); err != nil {
+			return err
+		}
+		pr.Version++
+		tx.Touch("pr:" + pr.ID)
+		if err := tx.UpdatePullRequest(ctx, pr); err != nil {
+			return err
+		}
+		if err := tx.Enqueue(ctx, store.AskEvaluate(workspace, pr.RepositoryID, pr.Number)); err != nil {
+			return err
+		}
+		return chain.write(ctx, tx)
+	})
+	if err != nil {
+		return View{}, hide(err)
+	}
+	return g.ViewRequest(ctx, person, workspace, requestID)
+}
+
+// Ring asks for an evaluation of a pull request now. Whoever may write to the repository may ask.
+func (g *Gate) Ring(ctx context.Context, person store.Person, workspace, pullRequestID string) (View, error) {
+	v, err := g.ViewPullRequest(ctx, person, workspace, pullRequestID)
+	if err != nil {
+		return View{}, err
+	}
+	permission, err := g.Permission(ctx, person, workspace, v.PullRequest.RepositoryID, false)
+	if err != nil {
+		return View{}, err
+	}
+	if !permission.Allows(bitbucket.PermissionWrite) {
+		return View{}, refusal.New(refusal.Forbidden, "Only people who may write to the repository can ask for that.")
+	}
+	return v, g.Store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
+		return tx.Enqueue(ctx, store.AskEvaluate(workspace, v.PullRequest.RepositoryID, v.PullRequest.Number))
+	})
+}

@@ -1,0 +1,326 @@
+package gate
+
+import (
+	"context"
+	"errors"
+
+	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/bitbucket"
+	"github.com/signedapproval/bitbucket/server/refusal"
+	"github.com/signedapproval/bitbucket/server/store"
+)
+
+// View is a pull request with everything that a screen shows of it, read in one moment.
+type View struct {
+	Workspace   store.Workspace
+	Repository  store.RepositoryConfig // the zero one where the repository is no longer gated
+	PullRequest store.PullRequest
+	Request     *store.ApprovalRequest // the one that was asked for, else the live one, else the last one
+	Verdict     approval.Verdict       // of Request
+	Rule        approval.Rule          // of Request
+	Decisions   []store.Decision       // given to Request, oldest first
+	Status      *store.CommitStatus    // on the head
+	Merge       *store.MergeIntent     // of the head
+	Can         Can
+}
+
+// Can is what the viewer can do about the view's request.
+type Can struct {
+	Approve, Reject, Withdraw, Renew bool
+	Code                             string // why nothing can be done; "" where something can
+	Reason                           string // the same as a sentence
+}
+
+// Codes of why a decision cannot be taken.
+const (
+	CodeNotOpen        = "NOT_OPEN"         // the pull request is closed, or nothing is asked for
+	CodeSuperseded     = "SUPERSEDED"       // a newer request took this one's place
+	CodeExpired        = "EXPIRED"          // nobody decided in time
+	CodeAuthor         = "AUTHOR"           // authors do not approve their own pull request here
+	CodeNotApprover    = "NOT_APPROVER"     // the rule does not ask this person
+	CodeAlreadyDecided = "ALREADY_DECIDED"  // the person's decision stands
+	CodeNothingToTake  = "NOTHING_TO_UNDO"  // no decision of the person stands
+	CodeHeadChanged    = "HEAD_CHANGED"     // the page shows another commit than the pull request has
+	CodeDiffChanged    = "DIFF_CHANGED"     // the page shows another diff than the pull request has
+	CodeDiffTooLarge   = "DIFF_TOO_LARGE"   // nobody could read it
+	CodeChallenge      = "CHALLENGE"        // used, expired, or of another person, page or session
+	CodeAssertion      = "ASSERTION"        // the authenticator's answer does not verify
+	CodeCounter        = "COUNTER"          // the authenticator's counter went back: it may have been copied
+	CodeRevokedKey     = "REVOKED_KEY"      // the key was revoked
+	CodeCommentTooLong = "COMMENT_TOO_LONG" // over 2000 characters
+)
+
+// Find gives the view of a pull request by its place on Bitbucket.
+func (g *Gate) Find(ctx context.Context, person store.Person, workspace, repositoryID string, number int64) (View, error) {
+	return g.view(ctx, person, workspace, "", func(tx *store.Tx) (store.PullRequest, error) {
+		return tx.FindPullRequest(ctx, repositoryID, number)
+	})
+}
+
+// ViewPullRequest gives the view of a pull request by our id.
+func (g *Gate) ViewPullRequest(ctx context.Context, person store.Person, workspace, id string) (View, error) {
+	return g.view(ctx, person, workspace, "", func(tx *store.Tx) (store.PullRequest, error) { return tx.PullRequest(ctx, id) })
+}
+
+// ViewRequest gives the view of the pull request of a request, with that request in it.
+func (g *Gate) ViewRequest(ctx context.Context, person store.Person, workspace, requestID string) (View, error) {
+	return g.view(ctx, person, workspace, requestID, func(tx *store.Tx) (store.PullRequest, error) {
+		r, err := tx.Request(ctx, requestID)
+		if err != nil {
+			return store.PullRequest{}, err
+		}
+		return tx.PullRequest(ctx, r.PullRequestID)
+	})
+}
+
+// notFound is the answer for what does not exist and for what may not be seen.
+func notFound() error {
+	return refusal.New(refusal.NotFound, "There is no such pull request, or you may not see it.")
+}
+
+// hide turns "no such row" into the refusal that says no more than that.
+func hide(err error) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return notFound()
+	}
+	return err
+}
+
+// see refuses, as if it did not exist, what the person may not read on Bitbucket.
+func (g *Gate) see(ctx context.Context, person store.Person, workspace, repositoryID string, fresh bool) error {
+	permission, err := g.Permission(ctx, person, workspace, repositoryID, fresh)
+	if err != nil {
+		return err
+	}
+	if !permission.Allows(bitbucket.PermissionRead) {
+		return notFound()
+	}
+	return nil
+}
+
+func (g *Gate) view(ctx context.Context, person store.Person, workspace, requestID string, find func(*store.Tx) (store.PullRequest, error)) (View, error) {
+	if !store.ValidID(workspace) {
+		return View{}, notFound()
+	}
+	var v View
+	err := g.Store.InWorkspace(ctx, workspace, func(tx *store.Tx) (err error) {
+		v, err = readView(ctx, tx, requestID, find)
+		return err
+	})
+	if err != nil {
+		return View{}, hide(err)
+	}
+	if err := g.see(ctx, person, workspace, v.PullRequest.RepositoryID, false); err != nil {
+		return View{}, err
+	}
+	v.Can = can(person, v)
+	return v, nil
+}
+
+func readView(ctx context.Context, tx *store.Tx, requestID string, find func(*store.Tx) (store.PullRequest, error)) (v View, err error) {
+	if v.PullRequest, err = find(tx); err != nil {
+		return v, err
+	}
+	if v.Workspace, err = tx.ReadWorkspace(ctx); err != nil {
+		return v, err
+	}
+	if v.Repository, err = tx.RepositoryConfig(ctx, v.PullRequest.RepositoryID); optional(err) != nil {
+		return v, err
+	}
+	var r store.ApprovalRequest
+	if requestID != "" {
+		r, err = tx.Request(ctx, requestID)
+	} else {
+		r, err = tx.LastRequest(ctx, v.PullRequest.ID)
+	}
+	if optional(err) != nil {
+		return v, err
+	}
+	if err == nil {
+		if err := v.setRequest(r); err != nil {
+			return v, err
+		}
+		if v.Decisions, err = tx.DecisionsOn(ctx, v.PullRequest.ID, r.HeadCommit); err != nil {
+			return v, err
+		}
+	}
+	status, err := tx.Status(ctx, v.PullRequest.ID, v.PullRequest.HeadCommit)
+	if optional(err) != nil {
+		return v, err
+	}
+	if err == nil {
+		v.Status = &status
+	}
+	merge, err := tx.Merge(ctx, v.PullRequest.ID, v.PullRequest.HeadCommit)
+	if optional(err) != nil {
+		return v, err
+	}
+	if err == nil {
+		v.Merge = &merge
+	}
+	return v, nil
+}
+
+func (v *View) setRequest(r store.ApprovalRequest) (err error) {
+	v.Request = &r
+	if v.Verdict, err = verdictOf(r); err != nil {
+		return err
+	}
+	v.Rule, err = ruleOf(r)
+	return err
+}
+
+func optional(err error) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// standing is a person's decision on the request's commit that no later one has taken back; nil if
+// none. decisions are those on that commit, oldest first.
+func standing(personID string, decisions []store.Decision) *store.Decision {
+	for i := len(decisions) - 1; i >= 0; i-- {
+		if decisions[i].PersonID != personID {
+			continue
+		}
+		if decisions[i].Action == string(approval.Withdraw) {
+			return nil
+		}
+		return &decisions[i]
+	}
+	return nil
+}
+
+// can tells what a person can do, by what is stored: preparing a decision asks Bitbucket again.
+func can(person store.Person, v View) Can {
+	r := v.Request
+	switch {
+	case r == nil || v.PullRequest.State != "OPEN":
+		return Can{Code: CodeNotOpen, Reason: "Nothing is asked for: the pull request is closed, a draft, or no rule applies."}
+	case !r.Alive():
+		return Can{Code: CodeSuperseded, Reason: "This request has ended: " + r.Sentence + "."}
+	}
+	mine := standing(person.ID, v.Decisions)
+	c := Can{Withdraw: mine != nil, Renew: r.State == store.RequestExpired}
+	if r.State == store.RequestExpired {
+		return c.because(CodeExpired, "The request has expired; it can be asked for again.")
+	}
+	if mine != nil && (mine.Action == string(approval.Reject) || mine.RequestID == r.ID) {
+		return c.because(CodeAlreadyDecided, "You have decided already; withdraw it to decide anew.")
+	}
+	asked, author := false, person.AccountID == v.PullRequest.AuthorAccountID
+	for _, requirement := range v.Verdict.Requirements {
+		for _, p := range requirement.CanStillApprove {
+			if p.AccountID == person.AccountID {
+				c.Approve = true
+			}
+		}
+	}
+	for _, requirement := range v.Rule.Requirements {
+		asked = asked || requirement.Approvers.Everyone
+		for _, account := range requirement.Approvers.Accounts {
+			asked = asked || account == person.AccountID
+		}
+	}
+	// Whoever can approve can reject; so can an author who is among those asked.
+	c.Reject = c.Approve || asked && author
+	switch {
+	case c.Approve:
+		return c
+	case author:
+		return c.because(CodeAuthor, "You opened this pull request: its rule does not count your own approval.")
+	}
+	return c.because(CodeNotApprover, "This rule does not ask for your approval.")
+}
+
+// because gives the reason why the viewer cannot approve. It stands beside what can be done.
+func (c Can) because(code, reason string) Can {
+	c.Code, c.Reason = code, reason
+	return c
+}
+
+// Requests lists the requests of a pull request, newest first. The caller has seen the pull
+// request in a view.
+func (g *Gate) Requests(ctx context.Context, v View, page store.Page) (list []store.ApprovalRequest, more bool, err error) {
+	err = g.Store.InWorkspace(ctx, v.Workspace.ID, func(tx *store.Tx) (err error) {
+		list, more, err = tx.RequestsOf(ctx, v.PullRequest.ID, page)
+		return err
+	})
+	return list, more, err
+}
+
+// WorkspaceRequests lists the requests of a workspace that the person may see, newest first, each
+// in the view of its pull request.
+func (g *Gate) WorkspaceRequests(ctx context.Context, person store.Person, workspace string, states []string, page store.Page) ([]View, bool, error) {
+	return g.views(ctx, person, workspace, func(tx *store.Tx) ([]store.ApprovalRequest, bool, error) {
+		return tx.Requests(ctx, states, page)
+	})
+}
+
+// Waiting lists the open requests of a workspace that the person can still approve, oldest first,
+// each in the view of its pull request.
+func (g *Gate) Waiting(ctx context.Context, person store.Person, workspace string, page store.Page) ([]View, bool, error) {
+	return g.views(ctx, person, workspace, func(tx *store.Tx) ([]store.ApprovalRequest, bool, error) {
+		return tx.Waiting(ctx, person.AccountID, page)
+	})
+}
+
+// PullRequests lists the open pull requests of a repository, newest first.
+func (g *Gate) PullRequests(ctx context.Context, person store.Person, workspace, repositoryID string, page store.Page) ([]View, bool, error) {
+	if err := g.see(ctx, person, workspace, repositoryID, false); err != nil {
+		return nil, false, err
+	}
+	var views []View
+	var more bool
+	err := g.Store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
+		list, next, err := tx.PullRequests(ctx, repositoryID, page)
+		if err != nil {
+			return err
+		}
+		more = next
+		views, err = viewsOfPullRequests(ctx, tx, list)
+		return err
+	})
+	return finish(person, views), more, err
+}
+
+func (g *Gate) views(ctx context.Context, person store.Person, workspace string, query func(*store.Tx) ([]store.ApprovalRequest, bool, error)) ([]View, bool, error) {
+	var views []View
+	var more bool
+	err := g.Store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
+		list, next, err := query(tx)
+		if err != nil {
+			return err
+		}
+		more = next
+		views, err = viewsOfRequests(ctx, tx, list)
+		return err
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	allowed := map[string]bool{}
+	visible := views[:0]
+	for _, v := range views {
+		id := v.PullRequest.RepositoryID
+		if _, asked := allowed[id]; !asked {
+			err := g.see(ctx, person, workspace, id, false)
+			if err != nil && refusal.Code(err) != refusal.NotFound {
+				return nil, false, err
+			}
+			allowed[id] = err == nil
+		}
+		if allowed[id] {
+			visible = append(visible, v)
+		}
+	}
+	return finish(person, visible), more, nil
+}
+
+func finish(person store.Person, views []View) []View {
+	for i := range views {
+		views[i].Can = can(person, views[i])
+	}
+	return views
+}

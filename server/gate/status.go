@@ -1,0 +1,250 @@
+package gate
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/bitbucket"
+	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/store"
+)
+
+// statusName is the build's name on Bitbucket.
+const statusName = "SignedApproval"
+
+// doubtPause is when a status whose writing ended in doubt is read again: a call that we gave up
+// on can still land, later than the call that followed it.
+const doubtPause = 30 * time.Second
+
+// PutStatus is the job that makes Bitbucket show what is owed on one commit of a pull request. It
+// is the only place that writes a status. The job's row lets one worker at a time write for this
+// commit; a worker that outlived its lease can have a call in flight still, so after an attempt
+// that ended in doubt the status is read once more, and owed again if it is not what it should be.
+func (g *Gate) PutStatus(ctx context.Context, job store.Job) error {
+	var at store.Place
+	if err := json.Unmarshal(job.Payload, &at); err != nil {
+		return fmt.Errorf("payload: %w", err)
+	}
+	status, err := g.owed(ctx, at)
+	if err != nil {
+		return err
+	}
+	if status.Paid() {
+		return g.checkPaid(ctx, job, at, status)
+	}
+	client, err := g.Client(ctx, at.Workspace, bitbucket.Foreground)
+	if err != nil {
+		return g.fate(err)
+	}
+	stored, err := client.PutStatus(ctx, at.Workspace, status.RepositoryID, status.Commit, bitbucket.Status{
+		Key: status.Key, State: bitbucket.StatusState(status.State), URL: status.URL, Name: statusName,
+		Description: status.Description, RefName: status.RefName,
+	})
+	if err != nil {
+		return g.statusRefused(ctx, at, status, err)
+	}
+	if stored.Key != status.Key || string(stored.State) != status.State {
+		return fmt.Errorf("bitbucket stored status %q as %s, not %s", stored.Key, stored.State, status.State)
+	}
+	return g.pay(ctx, job, at, status)
+}
+
+func (g *Gate) owed(ctx context.Context, at store.Place) (status store.CommitStatus, err error) {
+	err = g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
+		status, err = tx.Status(ctx, at.PullRequest, at.Commit)
+		return err
+	})
+	return status, err
+}
+
+// pay records that Bitbucket shows version status.OwedVersion, and asks for the merge where one is
+// intended and nothing has changed meanwhile.
+func (g *Gate) pay(ctx context.Context, job store.Job, at store.Place, status store.CommitStatus) error {
+	return g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
+		workspace, err := tx.ReadWorkspace(ctx)
+		if err != nil {
+			return err
+		}
+		now, err := tx.Now(ctx)
+		if err != nil {
+			return err
+		}
+		pr, err := tx.LockPullRequestByID(ctx, at.PullRequest)
+		if err != nil {
+			return err
+		}
+		if err := tx.PayStatus(ctx, at.PullRequest, at.Commit, status.OwedVersion); err != nil {
+			return err
+		}
+		if err := tx.CloseAlarm(ctx, store.AlarmStatusRefused, at.PullRequest); err != nil {
+			return err
+		}
+		if status.State == string(bitbucket.StatusSuccessful) {
+			if err := g.askForMerge(ctx, tx, pr, status.Commit); err != nil {
+				return err
+			}
+		}
+		var next time.Time
+		if job.Attempt > 0 {
+			next = now.Add(doubtPause)
+		}
+		if err := tx.FinishJob(ctx, job.Claim, next); err != nil {
+			return err
+		}
+		chain := newChain(workspace, &pr, now)
+		if _, err := chain.add(evidence.StatusPaid{Request: status.RequestID, State: status.State}); err != nil {
+			return err
+		}
+		pr.Version++
+		tx.Touch("pr:" + pr.ID)
+		if err := tx.UpdatePullRequest(ctx, pr); err != nil {
+			return err
+		}
+		return chain.write(ctx, tx)
+	})
+}
+
+// askForMerge rings the merge of a head if it is planned and still approved.
+func (g *Gate) askForMerge(ctx context.Context, tx *store.Tx, pr store.PullRequest, commit string) error {
+	intent, err := tx.Merge(ctx, pr.ID, commit)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if intent.State != store.MergePlanned || pr.HeadCommit != commit || pr.State != "OPEN" {
+		return nil
+	}
+	return tx.Enqueue(ctx, store.AskMerge(tx.Workspace, pr.ID, commit))
+}
+
+// statusRefused turns a failed write into what the administrator sees and what the queue does.
+func (g *Gate) statusRefused(ctx context.Context, at store.Place, status store.CommitStatus, cause error) error {
+	var failure *bitbucket.Error
+	if !errors.As(cause, &failure) || failure.Class() != bitbucket.Permanent {
+		return g.fate(cause)
+	}
+	problem := "Bitbucket refused the build status."
+	switch {
+	case failure.Forbidden():
+		problem = "Bitbucket does not let the connected account write this build status: it lost its access, or somebody else wrote under this key first."
+	case failure.NotFound():
+		problem = "Bitbucket no longer has this commit or repository."
+	}
+	err := g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
+		if err := tx.SetStatusProblem(ctx, at.PullRequest, at.Commit, problem); err != nil {
+			return err
+		}
+		tx.Touch("pr:" + at.PullRequest)
+		_, err := tx.RaiseAlarm(ctx, store.Alarm{
+			Kind: store.AlarmStatusRefused, RepositoryID: &status.RepositoryID, PullRequestID: &at.PullRequest,
+			Subject: at.PullRequest, Sentence: problem,
+		})
+		return err
+	})
+	return g.fate(errors.Join(cause, err))
+}
+
+// StatusSeen is the job that follows a build-status event under one of our keys: it reads the
+// status back. Our own writes cause it too, and then it finds what it expects.
+func (g *Gate) StatusSeen(ctx context.Context, job store.Job) error {
+	var at store.Place
+	if err := json.Unmarshal(job.Payload, &at); err != nil {
+		return fmt.Errorf("payload: %w", err)
+	}
+	var status store.CommitStatus
+	err := g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
+		pr, err := tx.PullRequestByStatusKey(ctx, at.Key)
+		if err != nil {
+			return err
+		}
+		at.PullRequest, at.Commit = pr.ID, pr.HeadCommit
+		status, err = tx.Status(ctx, pr.ID, pr.HeadCommit)
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		// A key that looks like ours and is not, or nothing owed on this head.
+		return g.Store.Outside(ctx, func(sh *store.Shared) error { return sh.FinishJob(ctx, job.Claim, time.Time{}) })
+	}
+	if err != nil {
+		return err
+	}
+	if !status.Paid() {
+		// The job that pays will overwrite whatever is there.
+		return g.Store.Outside(ctx, func(sh *store.Shared) error { return sh.FinishJob(ctx, job.Claim, time.Time{}) })
+	}
+	return g.checkPaid(ctx, job, at, status)
+}
+
+// checkPaid reads a paid status back from Bitbucket. Where it says something else, somebody has
+// written under our key: it is owed again, and the administrator is alarmed.
+func (g *Gate) checkPaid(ctx context.Context, job store.Job, at store.Place, status store.CommitStatus) error {
+	client, err := g.Client(ctx, at.Workspace, bitbucket.Foreground)
+	if err != nil {
+		return g.fate(err)
+	}
+	shown, found, err := findStatus(ctx, client, at.Workspace, status)
+	if err != nil {
+		return g.fate(err)
+	}
+	same := found && string(shown.State) == status.State && shown.URL == status.URL
+	return g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
+		if same {
+			return tx.FinishJob(ctx, job.Claim, time.Time{})
+		}
+		now, err := tx.Status(ctx, at.PullRequest, at.Commit)
+		if err != nil {
+			return err
+		}
+		if now.OwedVersion == status.OwedVersion {
+			if err := g.foreignStatus(ctx, tx, at, status, shown); err != nil {
+				return err
+			}
+		}
+		return tx.FinishJob(ctx, job.Claim, time.Time{})
+	})
+}
+
+func (g *Gate) foreignStatus(ctx context.Context, tx *store.Tx, at store.Place, status store.CommitStatus, shown bitbucket.StoredStatus) error {
+	sentence := fmt.Sprintf("The build status on %s was missing on Bitbucket; it was written again.", status.Commit[:12])
+	if shown.State != "" {
+		sentence = fmt.Sprintf("Somebody wrote %s over our build status %s on %s; it was written again.", shown.State, status.State, status.Commit[:12])
+	}
+	if _, err := tx.RaiseAlarm(ctx, store.Alarm{
+		Kind: store.AlarmForeignStatus, RepositoryID: &status.RepositoryID, PullRequestID: &at.PullRequest,
+		Subject: at.PullRequest, Sentence: sentence,
+	}); err != nil {
+		return err
+	}
+	if err := tx.OweStatusAgain(ctx, at.PullRequest, at.Commit); err != nil {
+		return err
+	}
+	tx.Touch("pr:" + at.PullRequest)
+	return tx.Enqueue(ctx, store.AskStatus(at.Workspace, at.PullRequest, at.Commit))
+}
+
+// findStatus reads the status of our key and branch on a commit.
+func findStatus(ctx context.Context, client *bitbucket.Client, workspace string, status store.CommitStatus) (bitbucket.StoredStatus, bool, error) {
+	for shown, err := range client.Statuses(ctx, workspace, status.RepositoryID, status.Commit) {
+		if err != nil {
+			return bitbucket.StoredStatus{}, false, err
+		}
+		if shown.Key == status.Key && shown.RefName == status.RefName {
+			return shown, true, nil
+		}
+	}
+	return bitbucket.StoredStatus{}, false, nil
+}
+
+// ruleOf reads the rule that a request was asked under.
+func ruleOf(r store.ApprovalRequest) (rule approval.Rule, err error) {
+	if err := json.Unmarshal(r.Rule, &rule); err != nil {
+		return rule, fmt.Errorf("stored rule of request %s: %w", r.ID, err)
+	}
+	return rule, nil
+}

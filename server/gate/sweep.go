@@ -1,0 +1,171 @@
+package gate
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/signedapproval/bitbucket/server/bitbucket"
+	"github.com/signedapproval/bitbucket/server/store"
+)
+
+// SweepInterval is how soon what nothing attends to is found.
+const SweepInterval = 5 * time.Second
+
+// sweepBatch bounds one turn of the sweep.
+const sweepBatch = 500
+
+// Fan is the job that follows an event of a branch: it asks for an evaluation of every open pull
+// request that comes from it.
+func (g *Gate) Fan(ctx context.Context, job store.Job) error {
+	var at store.Place
+	if err := json.Unmarshal(job.Payload, &at); err != nil {
+		return fmt.Errorf("payload: %w", err)
+	}
+	return g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
+		open, err := tx.OpenPullRequests(ctx, at.Repository, at.Branch)
+		if err != nil {
+			return err
+		}
+		for _, pr := range open {
+			if err := tx.Enqueue(ctx, store.AskEvaluate(at.Workspace, at.Repository, pr.Number)); err != nil {
+				return err
+			}
+		}
+		return tx.FinishJob(ctx, job.Claim, time.Time{})
+	})
+}
+
+// The reconciler may spend a fifth of what one credential may ask in an hour, over all repositories
+// of its workspace.
+const (
+	hourlyBudget  = 1000
+	reconcileHalf = hourlyBudget / 5
+	// reconcileSoonest keeps a workspace of one quiet repository from being walked all the time.
+	reconcileSoonest = 2 * time.Minute
+	reconcileLatest  = 6 * time.Hour
+)
+
+// reconcileInterval is the pace at which walks of this cost stay inside the reconciler's share.
+func reconcileInterval(calls, repositories int) time.Duration {
+	interval := time.Duration(calls*repositories) * time.Hour / reconcileHalf
+	return min(max(interval, reconcileSoonest), reconcileLatest)
+}
+
+// Reconcile is the job that walks the open pull requests of a repository on Bitbucket, finds what
+// lost webhooks hid, and repairs the webhook. It runs again by itself.
+func (g *Gate) Reconcile(ctx context.Context, job store.Job) error {
+	var at store.Place
+	if err := json.Unmarshal(job.Payload, &at); err != nil {
+		return fmt.Errorf("payload: %w", err)
+	}
+	var known []store.PullRequest
+	repositories := 0
+	err := g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
+		if _, err := tx.RepositoryConfig(ctx, at.Repository); err != nil {
+			return err
+		}
+		var err error
+		if repositories, err = tx.CountRepositoryConfigs(ctx); err != nil {
+			return err
+		}
+		known, err = tx.OpenPullRequests(ctx, at.Repository, "")
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return g.Store.Outside(ctx, func(sh *store.Shared) error { return sh.FinishJob(ctx, job.Claim, time.Time{}) })
+	}
+	if err != nil {
+		return err
+	}
+	numbers := map[int64]bool{}
+	for _, pr := range known {
+		numbers[pr.Number] = true // those that are closed on Bitbucket must be looked at as well
+	}
+	client, err := g.Client(ctx, at.Workspace, bitbucket.Background)
+	if err != nil {
+		return g.fate(err)
+	}
+	for remote, err := range client.OpenPullRequests(ctx, at.Workspace, at.Repository) {
+		if err != nil {
+			return g.fate(err)
+		}
+		numbers[remote.ID] = true
+	}
+	if err := g.EnsureHook(ctx, at.Workspace, at.Repository); err != nil {
+		return g.fate(err)
+	}
+	// A walk costs its pages, the look at the webhook, and per pull request an evaluation (pull
+	// request and head) and the status read back.
+	interval := reconcileInterval(2+len(numbers)/50+3*len(numbers), repositories)
+	return g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
+		now, err := tx.Now(ctx)
+		if err != nil {
+			return err
+		}
+		for number := range numbers {
+			if err := tx.Enqueue(ctx, store.AskEvaluate(at.Workspace, at.Repository, number)); err != nil {
+				return err
+			}
+		}
+		for _, pr := range known {
+			if err := tx.Enqueue(ctx, store.AskStatusSeen(at.Workspace, at.Repository, pr.StatusKey)); err != nil {
+				return err
+			}
+		}
+		if err := tx.SetReconciled(ctx, at.Repository, interval); err != nil {
+			return err
+		}
+		return tx.FinishJob(ctx, job.Claim, now.Add(interval))
+	})
+}
+
+// Sweep is the job that asks for an evaluation of every pull request that owes something while no
+// job attends to it. The ledger is written with its cause, so it finds nothing unless jobs were
+// removed by hand. It runs again by itself.
+func (g *Gate) Sweep(ctx context.Context, job store.Job) error {
+	unattended, err := g.Store.Unattended(ctx, sweepBatch)
+	if err != nil {
+		return err
+	}
+	for _, u := range unattended {
+		err := g.Store.InWorkspace(ctx, u.Workspace, func(tx *store.Tx) error {
+			pr, err := tx.PullRequest(ctx, u.PullRequest)
+			if err != nil {
+				return err
+			}
+			unpaid, err := tx.UnpaidStatusesOf(ctx, pr.ID)
+			if err != nil {
+				return err
+			}
+			for _, status := range unpaid {
+				if err := tx.Enqueue(ctx, store.AskStatus(u.Workspace, pr.ID, status.Commit)); err != nil {
+					return err
+				}
+			}
+			return tx.Enqueue(ctx, store.AskEvaluate(u.Workspace, pr.RepositoryID, pr.Number))
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return g.Store.Outside(ctx, func(sh *store.Shared) error {
+		now, err := sh.Now(ctx)
+		if err != nil {
+			return err
+		}
+		if err := sh.ForgetExpired(ctx); err != nil {
+			return err
+		}
+		return sh.FinishJob(ctx, job.Claim, now.Add(SweepInterval))
+	})
+}
+
+// StartSweeping asks for the first sweep; it keeps itself going.
+func (g *Gate) StartSweeping(ctx context.Context) error {
+	return g.Store.Outside(ctx, func(sh *store.Shared) error {
+		return sh.Enqueue(ctx, store.AskSweep())
+	})
+}

@@ -1,0 +1,115 @@
+package gate
+
+import (
+	"context"
+
+	"github.com/signedapproval/bitbucket/server/store"
+)
+
+// viewsOfRequests reads the views of many requests with a handful of statements, however many
+// they are. The order stays.
+func viewsOfRequests(ctx context.Context, tx *store.Tx, requests []store.ApprovalRequest) ([]View, error) {
+	ids := make([]string, len(requests))
+	for i, r := range requests {
+		ids[i] = r.PullRequestID
+	}
+	pullRequests, err := tx.PullRequestsByID(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	byID := map[string]store.PullRequest{}
+	for _, pr := range pullRequests {
+		byID[pr.ID] = pr
+	}
+	views := make([]View, len(requests))
+	for i, r := range requests {
+		views[i].PullRequest = byID[r.PullRequestID]
+		if err := views[i].setRequest(r); err != nil {
+			return nil, err
+		}
+	}
+	return views, fill(ctx, tx, views)
+}
+
+// viewsOfPullRequests reads the views of many pull requests, each with its last request.
+func viewsOfPullRequests(ctx context.Context, tx *store.Tx, pullRequests []store.PullRequest) ([]View, error) {
+	ids := make([]string, len(pullRequests))
+	for i, pr := range pullRequests {
+		ids[i] = pr.ID
+	}
+	requests, err := tx.LastRequests(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	last := map[string]store.ApprovalRequest{}
+	for _, r := range requests {
+		last[r.PullRequestID] = r
+	}
+	views := make([]View, len(pullRequests))
+	for i, pr := range pullRequests {
+		views[i].PullRequest = pr
+		if r, ok := last[pr.ID]; ok {
+			if err := views[i].setRequest(r); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return views, fill(ctx, tx, views)
+}
+
+// fill reads what all views need besides: their workspace, repositories, decisions, statuses and
+// merges.
+func fill(ctx context.Context, tx *store.Tx, views []View) error {
+	if len(views) == 0 {
+		return nil
+	}
+	ids := make([]string, len(views))
+	for i, v := range views {
+		ids[i] = v.PullRequest.ID
+	}
+	workspace, err := tx.ReadWorkspace(ctx)
+	if err != nil {
+		return err
+	}
+	configs, err := tx.AllRepositoryConfigs(ctx)
+	if err != nil {
+		return err
+	}
+	decisions, err := tx.DecisionsOfPullRequests(ctx, ids)
+	if err != nil {
+		return err
+	}
+	statuses, err := tx.StatusesOnHeads(ctx, ids)
+	if err != nil {
+		return err
+	}
+	merges, err := tx.MergesOfHeads(ctx, ids)
+	if err != nil {
+		return err
+	}
+	for i := range views {
+		v := &views[i]
+		v.Workspace = workspace
+		for _, c := range configs {
+			if c.RepositoryID == v.PullRequest.RepositoryID {
+				v.Repository = c
+			}
+		}
+		for _, d := range decisions {
+			if v.Request != nil && d.PullRequestID == v.PullRequest.ID && d.HeadCommit == v.Request.HeadCommit {
+				v.Decisions = append(v.Decisions, d)
+			}
+		}
+		for _, s := range statuses {
+			if s.PullRequestID == v.PullRequest.ID {
+				v.Status = &s
+			}
+		}
+		for _, m := range merges {
+			if m.PullRequestID == v.PullRequest.ID {
+				v.Merge = &m
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,514 @@
+package gate_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/signedapproval/bitbucket/internal/dbtest"
+	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/bitbucket"
+	"github.com/signedapproval/bitbucket/server/bitbucketsim"
+	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/gate"
+	"github.com/signedapproval/bitbucket/server/passkey"
+	"github.com/signedapproval/bitbucket/server/passkey/passkeytest"
+	"github.com/signedapproval/bitbucket/server/store"
+)
+
+const (
+	origin  = "https://approvals.example"
+	rpID    = "approvals.example"
+	rocket  = "acme/rocket"
+	release = "release/1.0"
+	feature = "feature/nozzle"
+)
+
+// world is a gate on a real database before a simulated Bitbucket, without Redis: drain does the
+// due jobs in order, so that a test decides what happens between two of them.
+type world struct {
+	t          *testing.T
+	gate       *gate.Gate
+	store      *store.Store
+	db         dbtest.Database
+	sim        *bitbucketsim.Sim
+	client     *bitbucket.Client // as the connected account
+	workspace  string
+	repository string
+	people     map[string]*person
+	ceremonies *passkey.Ceremonies
+}
+
+type person struct {
+	store.Person
+	key     *passkeytest.Authenticator
+	session []byte
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	t.Parallel()
+	ctx := t.Context()
+	w := &world{t: t, db: dbtest.New(t), people: map[string]*person{}}
+	vault, err := store.OpenVault(store.NewKeyset())
+	w.must(err)
+	w.store, err = store.Open(ctx, w.db.AppURL, vault)
+	w.must(err)
+	t.Cleanup(w.store.Close)
+	w.sim = bitbucketsim.New(bitbucketsim.Options{RepositoryCallsPerHour: -1, AsyncMergeDelay: time.Millisecond})
+	w.must(w.sim.Start("127.0.0.1:0"))
+	t.Cleanup(func() { _ = w.sim.Close() })
+	w.must(w.sim.AddExample())
+	token, err := w.sim.IssueToken(bitbucketsim.TokenRequest{Person: "alice"})
+	w.must(err)
+	api := bitbucket.New(bitbucket.Config{BaseURL: w.sim.URL(), Timeout: 2 * time.Second})
+	w.client = api.As(token.AccessToken, "test", bitbucket.Foreground)
+	w.ceremonies, err = passkey.New(rpID, "SignedApproval", origin)
+	w.must(err)
+	w.gate = &gate.Gate{
+		Store: w.store, Passkeys: w.ceremonies, Log: slog.New(slog.DiscardHandler), Origin: origin, RPID: rpID, LogOrigin: rpID + "/log",
+		Client: func(context.Context, string, bitbucket.Class) (*bitbucket.Client, error) { return w.client, nil },
+		Permission: func(ctx context.Context, p store.Person, workspace, repository string, _ bool) (bitbucket.Permission, error) {
+			return w.client.RepositoryPermission(ctx, workspace, repository, p.AccountUUID)
+		},
+		People: func(ctx context.Context, workspace, repository string) (list []store.RepositoryPerson, err error) {
+			for p, err := range w.client.RepositoryPermissions(ctx, workspace, repository) {
+				if err != nil {
+					return nil, err
+				}
+				list = append(list, store.RepositoryPerson{AccountID: p.User.AccountID, Name: p.User.DisplayName, Permission: string(p.Permission)})
+			}
+			return list, nil
+		},
+		EnsureHook: func(context.Context, string, string) error { return nil },
+	}
+	repository, err := w.client.Repository(ctx, "acme", "rocket")
+	w.must(err)
+	w.repository = repository.UUID
+	for ws, err := range w.client.Workspaces(ctx) {
+		w.must(err)
+		w.workspace = ws.UUID
+	}
+	w.enter()
+	return w
+}
+
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) in(fn func(*store.Tx) error) {
+	w.t.Helper()
+	w.must(w.store.InWorkspace(w.t.Context(), w.workspace, fn))
+}
+
+// enter makes the people known here, and their keys.
+func (w *world) enter() {
+	w.t.Helper()
+	ctx := w.t.Context()
+	w.in(func(tx *store.Tx) error {
+		_, _, err := tx.PutWorkspace(ctx, "acme", "Acme")
+		return err
+	})
+	for user, err := range w.client.Members(ctx, "acme") {
+		w.must(err)
+		p := &person{key: passkeytest.New(origin)}
+		w.must(w.store.Outside(ctx, func(sh *store.Shared) (err error) {
+			p.Person, err = sh.PutPerson(ctx, store.Person{AccountID: user.AccountID, AccountUUID: user.UUID, Name: user.DisplayName})
+			return err
+		}))
+		session := sha256.Sum256([]byte(p.ID))
+		p.session = session[:]
+		w.people[strings.ToLower(user.Nickname)] = p
+		w.enrol(p)
+	}
+}
+
+func (w *world) enrol(p *person) {
+	w.t.Helper()
+	options, session, err := w.ceremonies.BeginRegistration(passkey.User{ID: []byte(p.ID), Name: p.Name, DisplayName: p.Name}, nil)
+	w.must(err)
+	answer, err := p.key.Create(options)
+	w.must(err)
+	made, err := w.ceremonies.FinishRegistration(session, answer)
+	w.must(err)
+	w.must(w.store.Outside(w.t.Context(), func(sh *store.Shared) error {
+		_, err := sh.InsertCredential(w.t.Context(), store.Credential{
+			ID: made.CredentialID, PersonID: p.ID, Name: "key", PublicKey: made.PublicKey, SignCount: int64(made.SignCount),
+			BackupEligible: made.BackupEligible, BackupState: made.BackupState, AttestationObject: made.AttestationObject, ClientData: made.ClientDataJSON,
+		})
+		return err
+	}))
+}
+
+// rule is the policy that most tests start from.
+func (w *world) rule(quorum int, names ...string) approval.Rule {
+	r := approval.Rule{
+		Name: "Releases", Branches: []string{"release/*"}, ExpiresAfterSeconds: int64(approval.DefaultExpiry.Seconds()),
+		Requirements: []approval.Requirement{{Name: "Approval", Quorum: quorum}},
+	}
+	for _, name := range names {
+		r.Requirements[0].Approvers.Accounts = append(r.Requirements[0].Approvers.Accounts, w.people[name].AccountID)
+	}
+	r.Requirements[0].Approvers.Everyone = len(names) == 0
+	return r
+}
+
+// save gates the repository, or changes its rules, as the administrator's use case does.
+func (w *world) save(rules ...approval.Rule) {
+	w.t.Helper()
+	ctx := w.t.Context()
+	policy := approval.Policy{Format: approval.Format, Rules: rules}
+	w.in(func(tx *store.Tx) error {
+		version, _, err := tx.PutPolicyVersion(ctx, store.PolicyVersion{
+			RepositoryID: w.repository, Document: policy.Canonical(), Digest: string(policy.Digest()), CreatedBy: w.people["alice"].ID, CreatedVia: "session",
+		})
+		if err != nil {
+			return err
+		}
+		_, err = tx.PutRepositoryConfig(ctx, store.RepositoryConfig{
+			RepositoryID: w.repository, Slug: "rocket", FullName: rocket, Name: "Rocket", PolicyVersionID: version.ID, HookID: uuid.NewString(),
+		})
+		if err != nil {
+			return err
+		}
+		return tx.Enqueue(ctx, store.AskReconcile(w.workspace, w.repository))
+	})
+}
+
+// open opens a pull request on Bitbucket and tells the gate, as its webhook would.
+func (w *world) open() int64 {
+	w.t.Helper()
+	opened, err := w.sim.OpenPullRequest(bitbucketsim.PullRequest{Repository: rocket, Author: "alice", Title: "Add the nozzle", Source: feature, Destination: release})
+	w.must(err)
+	w.event(int64(opened.ID))
+	return int64(opened.ID)
+}
+
+func (w *world) event(number int64) {
+	w.t.Helper()
+	w.in(func(tx *store.Tx) error {
+		return tx.Enqueue(w.t.Context(), store.AskEvaluate(w.workspace, w.repository, number))
+	})
+}
+
+func (w *world) push(file, content string) string {
+	w.t.Helper()
+	commit, err := w.sim.Push(bitbucketsim.Push{Repository: rocket, Branch: feature, Person: "alice", Files: map[string]string{file: content}})
+	w.must(err)
+	return commit.Hash
+}
+
+// do claims one job and runs it. A failed job goes back as the queue would send it, due at once.
+func (w *world) do(ring store.Ring) error {
+	w.t.Helper()
+	ctx := w.t.Context()
+	job, ok, err := w.store.ClaimJob(ctx, ring.ID, uuid.NewString(), time.Minute)
+	w.must(err)
+	if !ok {
+		return nil
+	}
+	handler := map[string]func(context.Context, store.Job) error{
+		store.KindEvaluate: w.gate.Evaluate, store.KindStatus: w.gate.PutStatus, store.KindStatusSeen: w.gate.StatusSeen,
+		store.KindMerge: w.gate.Merge, store.KindFan: w.gate.Fan, store.KindReconcile: w.gate.Reconcile,
+		store.KindNotify: w.gate.SendNotice, store.KindSweep: w.gate.Sweep,
+	}[job.Kind]
+	if handler == nil {
+		w.t.Fatalf("a job of unknown kind %q", job.Kind)
+	}
+	if err := handler(ctx, job); err != nil {
+		_, retryErr := w.store.RetryJob(ctx, job.Claim, err.Error(), 0, true, 50)
+		if retryErr != nil && !errors.Is(retryErr, store.ErrLeaseLost) {
+			w.must(retryErr)
+		}
+		return fmt.Errorf("%s %s: %w", job.Kind, job.Key, err)
+	}
+	return nil
+}
+
+// due lists the jobs that are due now and that nobody holds, the longest due first.
+func (w *world) due() []store.Ring {
+	w.t.Helper()
+	conn, err := pgx.Connect(w.t.Context(), w.db.SuperURL)
+	w.must(err)
+	defer func() { _ = conn.Close(context.WithoutCancel(w.t.Context())) }()
+	rows, err := conn.Query(w.t.Context(), `select id, kind, key from signedapproval_jobs
+		where state = 'READY' and run_at <= now() and (leased_until is null or leased_until <= now()) order by run_at, id`)
+	w.must(err)
+	rings, err := pgx.CollectRows(rows, pgx.RowToStructByPos[store.Ring])
+	w.must(err)
+	return rings
+}
+
+// drain does due jobs until none is left. Errors are handed to the test, which may expect them.
+func (w *world) drain() (failed []error) {
+	w.t.Helper()
+	for range 200 {
+		rings := w.due()
+		if len(rings) == 0 {
+			w.check(true)
+			return failed
+		}
+		for _, ring := range rings {
+			if err := w.do(ring); err != nil {
+				failed = append(failed, err)
+			}
+			w.check(false)
+		}
+	}
+	w.t.Fatalf("the jobs do not come to rest; the last errors: %v", failed[max(0, len(failed)-3):])
+	return nil
+}
+
+// settle drains and allows no error.
+func (w *world) settle() {
+	w.t.Helper()
+	if failed := w.drain(); len(failed) > 0 {
+		w.t.Fatalf("jobs failed: %v", errors.Join(failed...))
+	}
+}
+
+// view is the pull request as alice, who may see everything, sees it.
+func (w *world) view(number int64) gate.View {
+	w.t.Helper()
+	v, err := w.gate.Find(w.t.Context(), w.people["alice"].Person, w.workspace, w.repository, number)
+	w.must(err)
+	return v
+}
+
+// draft is what a sign page would ask for now.
+func (w *world) draft(number int64, who string, action approval.Action) (gate.Draft, error) {
+	w.t.Helper()
+	v := w.view(number)
+	if v.Request == nil {
+		return gate.Draft{}, errors.New("nothing is asked for")
+	}
+	shown, err := w.gate.Diff(w.t.Context(), w.people[who].Person, w.workspace, v.Request.ID)
+	if err != nil {
+		return gate.Draft{}, err
+	}
+	digest := sha256.Sum256(shown.Diff)
+	return gate.Draft{
+		Workspace: w.workspace, RequestID: v.Request.ID, Action: action, HeadCommit: shown.HeadCommit, DiffSHA256: hex.EncodeToString(digest[:]),
+	}, nil
+}
+
+// decide does what a person does on the sign page.
+func (w *world) decide(number int64, who string, action approval.Action) (store.Decision, error) {
+	w.t.Helper()
+	draft, err := w.draft(number, who, action)
+	if err != nil {
+		return store.Decision{}, err
+	}
+	return w.submit(who, draft)
+}
+
+func (w *world) submit(who string, draft gate.Draft) (store.Decision, error) {
+	w.t.Helper()
+	p := w.people[who]
+	prepared, err := w.gate.Prepare(w.t.Context(), p.Person, p.session, draft)
+	if err != nil {
+		return store.Decision{}, err
+	}
+	answer, err := p.key.Get(prepared.Options)
+	w.must(err)
+	return w.gate.Decide(w.t.Context(), p.Person, p.session, w.workspace, draft.RequestID, answer)
+}
+
+func (w *world) decides(number int64, who string, action approval.Action) {
+	w.t.Helper()
+	if _, err := w.decide(number, who, action); err != nil {
+		w.t.Fatalf("%s %s: %v", who, action, err)
+	}
+}
+
+// shown is the state and sentence that Bitbucket shows under our key on a commit; "" if none.
+func (w *world) shown(number int64, commit string) (state, description string) {
+	w.t.Helper()
+	key := w.view(number).PullRequest.StatusKey
+	for s, err := range w.client.Statuses(w.t.Context(), "acme", "rocket", commit) {
+		w.must(err)
+		if s.Key == key {
+			return string(s.State), s.Description
+		}
+	}
+	return "", ""
+}
+
+func (w *world) expect(number int64, commit, state, sentence string) {
+	w.t.Helper()
+	gotState, gotSentence := w.shown(number, commit)
+	if gotState != state || gotSentence != sentence {
+		w.t.Fatalf("Bitbucket shows %s %q, want %s %q", gotState, gotSentence, state, sentence)
+	}
+}
+
+// sql runs a statement as the superuser: for tests that move time.
+func (w *world) sql(statement string, args ...any) {
+	w.t.Helper()
+	conn, err := pgx.Connect(w.t.Context(), w.db.SuperURL)
+	w.must(err)
+	defer func() { _ = conn.Close(context.WithoutCancel(w.t.Context())) }()
+	_, err = conn.Exec(w.t.Context(), statement, args...)
+	w.must(err)
+}
+
+// check is the one invariant checker. Whatever happened, it holds:
+//
+//   - no commit shows SUCCESSFUL under our key unless a quorum of different people, none of them
+//     ruled out, has signed exactly that commit under a rule that was in force, by assertions that
+//     the verifier accepts. At rest, when no job is due, it must be the rule in force, those people
+//     must stand by it, and no rejection of that commit may stand: before that, a status may be
+//     stale;
+//   - every chain is gap-free, and each leaf is in the log once;
+//   - at most one request of a pull request is alive;
+//   - nothing was merged but heads that were approved when their merge was asked for, and no pull
+//     request twice.
+func (w *world) check(atRest bool) {
+	w.t.Helper()
+	ctx := w.t.Context()
+	conn, err := pgx.Connect(ctx, w.db.SuperURL)
+	w.must(err)
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	type row struct {
+		ID, StatusKey, ChainID, ChainLeaf string
+		Number, ChainSequence             int64
+	}
+	rows, err := conn.Query(ctx, `select id, status_key, chain_id, chain_leaf, number, chain_sequence from signedapproval_pull_requests`)
+	w.must(err)
+	pullRequests, err := pgx.CollectRows(rows, pgx.RowToStructByName[row])
+	w.must(err)
+	for _, pr := range pullRequests {
+		rows, err := conn.Query(ctx, `select entry from signedapproval_leaves where chain_id = $1 order by sequence`, pr.ChainID)
+		w.must(err)
+		entries, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
+		w.must(err)
+		if len(entries) > 0 {
+			if _, err := evidence.CheckChain(entries); err != nil {
+				w.t.Fatalf("chain of pull request %d: %v", pr.Number, err)
+			}
+			if string(evidence.LeafDigest(entries[len(entries)-1])) != pr.ChainLeaf || int64(len(entries)) != pr.ChainSequence {
+				w.t.Fatalf("pull request %d names another end of its chain than the log has", pr.Number)
+			}
+		}
+		w.checkStatuses(ctx, conn, pr.ID, pr.StatusKey, pr.Number, atRest)
+	}
+	var size, leaves int64
+	w.must(conn.QueryRow(ctx, `select size, (select count(*) from signedapproval_leaves) from signedapproval_log_head`).Scan(&size, &leaves))
+	if size != leaves {
+		w.t.Fatalf("the log says %d leaves and has %d", size, leaves)
+	}
+}
+
+func (w *world) checkStatuses(ctx context.Context, conn *pgx.Conn, id, key string, number int64, atRest bool) {
+	w.t.Helper()
+	rows, err := conn.Query(ctx, `select distinct head_commit from signedapproval_approval_requests where pull_request_id = $1`, id)
+	w.must(err)
+	commits, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	w.must(err)
+	for _, commit := range commits {
+		for s, err := range w.client.Statuses(ctx, "acme", "rocket", commit) {
+			if err != nil {
+				return // a fault that the test put in place; the next check looks again
+			}
+			if s.Key == key && s.State == bitbucket.StatusSuccessful {
+				w.checkQuorum(ctx, conn, id, commit, number, atRest)
+			}
+		}
+	}
+}
+
+// checkQuorum counts the approvals of a commit by itself, from what is stored and signed.
+func (w *world) checkQuorum(ctx context.Context, conn *pgx.Conn, id, commit string, number int64, atRest bool) {
+	w.t.Helper()
+	var keys []evidence.Key
+	rows, err := conn.Query(ctx, `select person_id::text, id, public_key, backup_eligible from signedapproval_credentials`)
+	w.must(err)
+	for rows.Next() {
+		var k evidence.Key
+		w.must(rows.Scan(&k.Person, (*[]byte)(&k.CredentialID), (*[]byte)(&k.PublicKey), &k.BackupEligible))
+		keys = append(keys, k)
+	}
+	w.must(rows.Err())
+	stance := map[string]evidence.Statement{} // the last word of each person on this commit
+	approved := map[string]bool{}             // person and rule digest: who ever approved it
+	rows, err = conn.Query(ctx, `select statement, assertion from signedapproval_decisions where pull_request_id = $1 order by sequence`, id)
+	w.must(err)
+	for rows.Next() {
+		var statement, raw []byte
+		w.must(rows.Scan(&statement, &raw))
+		var assertion evidence.Assertion
+		w.must(json.Unmarshal(raw, &assertion))
+		if _, err := evidence.VerifyAssertion(statement, assertion, keys, evidence.RelyingParty{ID: rpID, Origin: origin}); err != nil {
+			w.t.Fatalf("a stored decision does not verify: %v", err)
+		}
+		s, err := evidence.ParseStatement(statement)
+		w.must(err)
+		if s.Source.Commit == commit {
+			stance[s.Approver.Person] = s
+			if s.Purpose == evidence.Approve {
+				approved[s.Approver.Person+string(s.Policy.RuleDigest)] = true
+			}
+		}
+	}
+	w.must(rows.Err())
+	rows, err = conn.Query(ctx, `select r.rule, p.author_account_id from signedapproval_approval_requests r
+		join signedapproval_pull_requests p on p.id = r.pull_request_id
+		where r.pull_request_id = $1 and r.head_commit = $2 order by round desc`, id, commit)
+	w.must(err)
+	defer rows.Close()
+	reached := false
+	for rows.Next() && !reached {
+		var document []byte
+		var author string
+		w.must(rows.Scan(&document, &author))
+		var rule approval.Rule
+		w.must(json.Unmarshal(document, &rule))
+		reached = w.reached(rule, author, func(p *person) bool {
+			s := stance[p.ID]
+			return approved[p.ID+string(rule.Digest())] && (!atRest || s.Purpose == evidence.Approve)
+		})
+		if atRest {
+			break // the newest request alone counts
+		}
+	}
+	if !reached {
+		w.t.Fatalf("pull request %d: %s is SUCCESSFUL without its approvals", number, commit[:12])
+	}
+	for _, s := range stance {
+		if atRest && s.Purpose == evidence.Reject {
+			w.t.Fatalf("pull request %d: %s is SUCCESSFUL although a rejection stands", number, commit[:12])
+		}
+	}
+}
+
+// reached counts the approvals of a rule by itself.
+func (w *world) reached(rule approval.Rule, author string, approves func(*person) bool) bool {
+	for _, requirement := range rule.Requirements {
+		n := 0
+		for _, p := range w.people {
+			named := requirement.Approvers.Everyone || slices.Contains(requirement.Approvers.Accounts, p.AccountID)
+			if named && approves(p) && (p.AccountID != author || rule.AuthorMayApprove) {
+				n++
+			}
+		}
+		if n < requirement.Quorum {
+			return false
+		}
+	}
+	return len(rule.Requirements) > 0
+}

@@ -1,0 +1,50 @@
+package store
+
+import "context"
+
+// The queries of this file answer for many pull requests at once, so that a list costs the same
+// number of statements however long it is.
+
+// PullRequestsByID reads pull requests by our ids, in any order.
+func (tx *Tx) PullRequestsByID(ctx context.Context, ids []string) ([]PullRequest, error) {
+	return list[PullRequest](ctx, tx.tx, `select `+pullRequestColumns+` from signedapproval_pull_requests
+		where workspace_id = $1 and id = any($2)`, tx.Workspace, ids)
+}
+
+// LastRequests reads the request of each pull request that was opened last.
+func (tx *Tx) LastRequests(ctx context.Context, pullRequestIDs []string) ([]ApprovalRequest, error) {
+	return list[ApprovalRequest](ctx, tx.tx, `select distinct on (pull_request_id) `+requestColumns+` from signedapproval_approval_requests
+		where workspace_id = $1 and pull_request_id = any($2) order by pull_request_id, round desc`, tx.Workspace, pullRequestIDs)
+}
+
+// DecisionsOfPullRequests reads all decisions on the pull requests, in the order of their chains.
+func (tx *Tx) DecisionsOfPullRequests(ctx context.Context, pullRequestIDs []string) ([]Decision, error) {
+	return tx.decisions(ctx, `pull_request_id = any($2)`, pullRequestIDs)
+}
+
+// StatusesOnHeads reads the status on the head commit of each pull request.
+func (tx *Tx) StatusesOnHeads(ctx context.Context, pullRequestIDs []string) ([]CommitStatus, error) {
+	return tx.statuses(ctx, `(pull_request_id, commit) in (select id, head_commit from signedapproval_pull_requests
+		where workspace_id = $1 and id = any($2))`, pullRequestIDs)
+}
+
+// MergesOfHeads reads the merge intent for the head commit of each pull request.
+func (tx *Tx) MergesOfHeads(ctx context.Context, pullRequestIDs []string) ([]MergeIntent, error) {
+	return list[MergeIntent](ctx, tx.tx, `select `+mergeColumns+` from signedapproval_merge_intents
+		where workspace_id = $1 and (pull_request_id, head_commit) in (select id, head_commit from signedapproval_pull_requests
+			where workspace_id = $1 and id = any($2))`, tx.Workspace, pullRequestIDs)
+}
+
+// LeafRow is one leaf of a chain.
+type LeafRow struct {
+	Index    int64
+	Sequence int64
+	Hash     []byte
+	Entry    []byte
+}
+
+// Chain reads the leaves of a chain after a sequence number, oldest first, up to limit.
+func (sh *Shared) Chain(ctx context.Context, chainID string, after int64, limit int) ([]LeafRow, error) {
+	return list[LeafRow](ctx, sh.tx, `select index, sequence, hash, entry from signedapproval_leaves
+		where chain_id = $1 and sequence > $2 order by sequence limit $3`, chainID, after, limit)
+}
