@@ -1,0 +1,4 @@
+package notify
+
+// ByAddress is what TLSByAddress stands for.
+var ByAddress = byAddress
