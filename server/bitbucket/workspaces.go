@@ -36,6 +36,21 @@ func (c *Client) Workspaces(ctx context.Context) iter.Seq2[Workspace, error] {
 	return pages(ctx, c, "list workspaces", url.Values{"pagelen": {pageLen}}, wireWorkspaceAccess.workspace, "user", "workspaces")
 }
 
+// Workspace returns one workspace by UUID or slug. Its Administrator is false: this
+// answer does not say. Scope: account.
+func (c *Client) Workspace(ctx context.Context, workspace string) (Workspace, error) {
+	const op = "read workspace"
+	wire, err := get[wireWorkspace](ctx, c, op, nil, "workspaces", BracedUUID(workspace))
+	if err != nil {
+		return Workspace{}, err
+	}
+	value, err := wireWorkspaceAccess{Workspace: wire}.workspace()
+	if err != nil {
+		return Workspace{}, c.fail(op, err)
+	}
+	return value, nil
+}
+
 // WorkspacePermission returns the role of a user in a workspace; WorkspaceNone
 // if the user is not in it, or only in a way that this package does not know.
 // userUUID is bare or in braces. Scope: account; the caller must be a member.

@@ -67,13 +67,17 @@ func (w *Workspaces) check(ctx context.Context, workspace string) (bitbucket.Wor
 
 // accountIn asks what the account of a connection is in its workspace.
 func (w *Workspaces) accountIn(ctx context.Context, c store.Connection) (bitbucket.Workspace, error) {
-	for one, err := range w.clientOf(c, bitbucket.Background).Workspaces(ctx) {
+	client := w.clientOf(c, bitbucket.Background)
+	for one, err := range client.Workspaces(ctx) {
 		if err != nil {
 			return bitbucket.Workspace{}, err
 		}
-		if one.UUID == c.WorkspaceID {
-			return one, nil
+		if one.UUID != c.WorkspaceID {
+			continue
 		}
+		workspace, err := client.Workspace(ctx, c.WorkspaceID) // the list has no names
+		workspace.Administrator = one.Administrator
+		return workspace, err
 	}
 	return bitbucket.Workspace{}, nil
 }

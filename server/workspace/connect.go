@@ -278,9 +278,14 @@ func (w *Workspaces) Connect(ctx context.Context, person store.Person, grantID, 
 	if err != nil {
 		return store.Workspace{}, asked(err)
 	}
-	i := slices.IndexFunc(administered, func(a bitbucket.Workspace) bool { return a.UUID == workspace })
-	if i < 0 {
+	if !slices.ContainsFunc(administered, func(a bitbucket.Workspace) bool { return a.UUID == workspace }) {
 		return store.Workspace{}, refusal.New(CodeNotAdministrator, "Bitbucket does not list %s as an administrator of that workspace.", grant.AccountName).At("workspaceUuid")
+	}
+
+	// The list of workspaces has no names.
+	remote, err := w.api.As(string(grant.AccessToken), "person:"+person.ID, bitbucket.Foreground).Workspace(ctx, workspace)
+	if err != nil {
+		return store.Workspace{}, asked(err)
 	}
 
 	var connected store.Workspace
@@ -293,7 +298,7 @@ func (w *Workspaces) Connect(ctx context.Context, person store.Person, grantID, 
 		if err != nil {
 			return err
 		}
-		connected, err = w.storeConnection(ctx, tx, person, grant, administered[i])
+		connected, err = w.storeConnection(ctx, tx, person, grant, remote)
 		return err
 	})
 	if err != nil {
