@@ -36,21 +36,21 @@ type admitted struct {
 // whose variable was omitted are gone. So the executor never sees the caller's text, a default, an
 // omitted variable or a literal, and cannot differ with this package on what they mean.
 func (c *contract) admit(document *ast.QueryDocument, name string, given map[string]any, caller Caller) (*admitted, *requestError) {
-	op, refusal := operation(document, name)
-	if refusal != nil {
-		return nil, refusal
+	op, no := operation(document, name)
+	if no != nil {
+		return nil, no
 	}
-	if refusal := rootForm(op); refusal != nil {
-		return nil, refusal
+	if no := rootForm(op); no != nil {
+		return nil, no
 	}
-	bound, refusal := bindVariables(c.Schema, op.VariableDefinitions, given)
-	if refusal != nil {
-		return nil, refusal
+	bound, no := bindVariables(c.Schema, op.VariableDefinitions, given)
+	if no != nil {
+		return nil, no
 	}
 	w := &writer{contract: c, fragments: document.Fragments, caller: caller, bound: bound, byValue: make(map[string]string)}
 	w.out.WriteByte('{')
-	if refusal := w.selections(op.SelectionSet, place{repeat: 1}); refusal != nil {
-		return nil, refusal
+	if no := w.selections(op.SelectionSet, place{repeat: 1}); no != nil {
+		return nil, no
 	}
 	w.out.WriteByte('}')
 	return &admitted{
@@ -139,18 +139,18 @@ func (w *writer) selections(set ast.SelectionSet, at place) *requestError {
 		if w.out.Len() > 0 {
 			w.out.WriteByte(' ')
 		}
-		var refusal *requestError
+		var no *requestError
 		switch selection := selection.(type) {
 		case *ast.Field:
-			refusal = w.field(selection, at)
+			no = w.field(selection, at)
 		case *ast.InlineFragment:
-			refusal = w.fragment(selection.TypeCondition, selection.Directives, selection.SelectionSet, at)
+			no = w.fragment(selection.TypeCondition, selection.Directives, selection.SelectionSet, at)
 		case *ast.FragmentSpread:
 			definition := w.fragments.ForName(selection.Name)
-			refusal = w.fragment(definition.TypeCondition, selection.Directives, definition.SelectionSet, at)
+			no = w.fragment(definition.TypeCondition, selection.Directives, definition.SelectionSet, at)
 		}
-		if refusal != nil {
-			return refusal
+		if no != nil {
+			return no
 		}
 	}
 	return nil
@@ -161,12 +161,12 @@ func (w *writer) fragment(on string, directives ast.DirectiveList, set ast.Selec
 	if on != "" {
 		w.out.WriteString(" on " + on)
 	}
-	if refusal := w.directives(directives); refusal != nil {
-		return refusal
+	if no := w.directives(directives); no != nil {
+		return no
 	}
 	w.out.WriteByte('{')
-	if refusal := w.selections(set, at); refusal != nil {
-		return refusal
+	if no := w.selections(set, at); no != nil {
+		return no
 	}
 	w.out.WriteByte('}')
 	return nil
@@ -180,8 +180,8 @@ func (w *writer) field(field *ast.Field, at place) *requestError {
 		rule = fieldRule{callers: []CallerKind{Session, Token}, weight: introspectionCost}
 		at.introspection = true
 	}
-	if refusal := rule.refuse(w.caller, coordinate); refusal != nil {
-		return refusal
+	if no := rule.refuse(w.caller, coordinate); no != nil {
+		return no
 	}
 	if limit := depthLimit(at); at.depth > limit {
 		return refused(codeTooComplex, "The operation nests more than %d fields.", limit)
@@ -191,33 +191,33 @@ func (w *writer) field(field *ast.Field, at place) *requestError {
 		w.out.WriteString(field.Alias + ":")
 	}
 	w.out.WriteString(field.Name)
-	values, refusal := w.arguments(field)
-	if refusal != nil {
-		return refusal
+	values, no := w.arguments(field)
+	if no != nil {
+		return no
 	}
 	if at.depth == 1 && w.root == "" && field.Name != "__typename" {
 		w.root, w.rootArguments = field.Name, values
 	}
-	if refusal := w.directives(field.Directives); refusal != nil {
-		return refusal
+	if no := w.directives(field.Directives); no != nil {
+		return no
 	}
-	if refusal := w.spend(rule.weight, at); refusal != nil {
-		return refusal
+	if no := w.spend(rule.weight, at); no != nil {
+		return no
 	}
-	if at, refusal = inside(field, rule, values, at); refusal != nil {
-		return refusal
+	if at, no = inside(field, rule, values, at); no != nil {
+		return no
 	}
 	if rule.ofObjects && field.Definition.Type.Elem != nil {
-		if refusal := w.spend(1, at); refusal != nil {
-			return refusal
+		if no := w.spend(1, at); no != nil {
+			return no
 		}
 	}
 	if len(field.SelectionSet) == 0 {
 		return nil
 	}
 	w.out.WriteByte('{')
-	if refusal := w.selections(field.SelectionSet, at); refusal != nil {
-		return refusal
+	if no := w.selections(field.SelectionSet, at); no != nil {
+		return no
 	}
 	w.out.WriteByte('}')
 	return nil
@@ -279,9 +279,9 @@ func (w *writer) arguments(field *ast.Field) (map[string]any, *requestError) {
 	open := "("
 	for _, argument := range field.Arguments {
 		definition := field.Definition.Arguments.ForName(argument.Name)
-		value, ok, refusal := w.bound.of(argument, definition)
-		if refusal != nil {
-			return nil, refusal
+		value, ok, no := w.bound.of(argument, definition)
+		if no != nil {
+			return nil, no
 		}
 		if !ok {
 			continue
@@ -315,9 +315,9 @@ func (w *writer) directives(list ast.DirectiveList) *requestError {
 			return refused(codeValidationFailed, "@%s is not supported.", directive.Name)
 		}
 		argument := directive.Arguments.ForName("if")
-		value, _, refusal := w.bound.of(argument, directive.Definition.Arguments.ForName("if"))
-		if refusal != nil {
-			return refusal
+		value, _, no := w.bound.of(argument, directive.Definition.Arguments.ForName("if"))
+		if no != nil {
+			return no
 		}
 		fmt.Fprintf(&w.out, " @%s(if:%t)", directive.Name, value)
 	}

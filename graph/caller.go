@@ -2,10 +2,12 @@ package graph
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"slices"
 
+	"github.com/signedapproval/bitbucket/server/people"
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
@@ -36,7 +38,18 @@ type Caller struct {
 	// SessionHash is the SHA-256 of the browser's cookie; nil for tokens and where there is none.
 	SessionHash []byte
 	// Token is nil for all but tokens.
-	Token *store.APIToken
+	Token *people.Token
+}
+
+// sound tells whether the fields fit the kind: nothing below looks again.
+func (c Caller) sound() error {
+	switch {
+	case c.Kind == Anonymous && c.Person == nil && c.Token == nil,
+		c.Kind == Session && c.Person != nil && c.Token == nil,
+		c.Kind == Token && c.Person != nil && c.Token != nil:
+		return nil
+	}
+	return errors.New("graph: a caller of kind " + string(c.Kind) + " with fields of another")
 }
 
 type callerKey struct{}
@@ -51,6 +64,17 @@ func callerOf(ctx context.Context) Caller {
 		return caller
 	}
 	return Caller{Kind: Anonymous}
+}
+
+// viewerOf gives the person of a call; @auth lets nobody else ask.
+func viewerOf(ctx context.Context) store.Person { return *callerOf(ctx).Person }
+
+// via is how a change came, for the record.
+func (c Caller) via() string {
+	if c.Token != nil {
+		return "token:" + c.Token.ID
+	}
+	return "session"
 }
 
 // key names the caller for what is counted by caller.
@@ -68,13 +92,13 @@ func (c Caller) key(r *http.Request) string {
 	return "address:" + host
 }
 
-// may tells whether a token has the scope. Whoever may configure may read.
-func (c Caller) may(scope TokenScope) bool {
-	if c.Token == nil {
-		return false
+// Enters tells whether the caller may ask for anything in a workspace at all: a token speaks in its own
+// only. To others it says NOT_FOUND; what a person may see inside is for the use cases to decide.
+func (c Caller) Enters(workspace string) error {
+	if c.Token != nil && workspace != c.Token.Workspace {
+		return nothing()
 	}
-	return slices.Contains(c.Token.Scopes, string(scope)) ||
-		scope == ScopeRead && slices.Contains(c.Token.Scopes, string(ScopeConfigure))
+	return nil
 }
 
 // refuse tells why the caller may not ask for a field under the rule; nil if they may.
@@ -85,7 +109,7 @@ func (r fieldRule) refuse(caller Caller, coordinate string) *requestError {
 		}
 		return refused(codeForbidden, "%s cannot be asked for with %s.", coordinate, caller.Kind.article())
 	}
-	if caller.Kind != Token || r.scope == "" || caller.may(r.scope) {
+	if caller.Kind != Token || r.scope == "" || caller.Token.Allows(string(r.scope)) {
 		return nil
 	}
 	return refused(codeForbidden, "%s needs an API token with the scope %s.", coordinate, r.scope)

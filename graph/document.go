@@ -57,9 +57,9 @@ func newLibrary(schema *ast.Schema, registered []byte) (*library, error) {
 		if sum := sha256.Sum256([]byte(text)); hex.EncodeToString(sum[:]) != hash {
 			return nil, fmt.Errorf("graph: registered operation %s: its text has another SHA-256", hash)
 		}
-		document, refusal := l.parse(text)
-		if refusal != nil {
-			return nil, fmt.Errorf("graph: registered operation %s: %s", hash, refusal.message)
+		document, no := l.parse(text)
+		if no != nil {
+			return nil, fmt.Errorf("graph: registered operation %s: %s", hash, no.message)
 		}
 		l.registered[hash] = document
 	}
@@ -90,9 +90,9 @@ func (l *library) find(text, hash string, registeredOnly bool) (*ast.QueryDocume
 	if document, ok := l.cached.Get(sum); ok {
 		return document, nil
 	}
-	document, refusal := l.parse(text)
-	if refusal != nil {
-		return nil, refusal
+	document, no := l.parse(text)
+	if no != nil {
+		return nil, no
 	}
 	l.cached.Add(sum, document)
 	return document, nil
@@ -164,16 +164,16 @@ func located(code string, faults gqlerror.List) *requestError {
 	if len(faults) > maxReported {
 		faults = faults[:maxReported]
 	}
-	refusal := &requestError{code: code}
+	no := &requestError{code: code}
 	messages := make([]string, 0, len(faults))
 	for _, fault := range faults {
 		messages = append(messages, fault.Message)
 		for _, at := range fault.Locations {
-			refusal.locations = append(refusal.locations, location{Line: at.Line, Column: at.Column})
+			no.locations = append(no.locations, location{Line: at.Line, Column: at.Column})
 		}
 	}
-	refusal.message = strings.Join(messages, " ")
-	return refusal
+	no.message = strings.Join(messages, " ")
+	return no
 }
 
 // operation picks the operation to run.

@@ -53,9 +53,9 @@ func newEngine(sdl []*ast.Source, resolvers any, registered []byte) (*engine, er
 
 // admit finds the document and decides whether it may run.
 func (e *engine) admit(r *request, caller Caller, registeredOnly bool) (*admitted, *requestError) {
-	document, refusal := e.library.find(r.Query, r.hash(), registeredOnly)
-	if refusal != nil {
-		return nil, refusal
+	document, no := e.library.find(r.Query, r.hash(), registeredOnly)
+	if no != nil {
+		return nil, no
 	}
 	return e.contract.admit(document, r.OperationName, r.Variables, caller)
 }

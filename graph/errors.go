@@ -120,7 +120,7 @@ func mask(ctx context.Context, log *slog.Logger, op *admitted, response *graphql
 }
 
 func maskOne(ctx context.Context, log *slog.Logger, op *admitted, failure *gqlerrors.QueryError) answerError {
-	if no := asRefusal(failure.ResolverError); no != nil {
+	if no := refusal.Of(failure.ResolverError); no != nil {
 		return answerError{Message: no.Message, Path: failure.Path, Extensions: map[string]any{"code": no.Code}}
 	}
 	if failure.Rule == "OverlapValidationLimitExceeded" {
@@ -142,13 +142,4 @@ func newTrace() string {
 	var id [8]byte
 	rand.Read(id[:]) // never fails
 	return hex.EncodeToString(id[:])
-}
-
-// asRefusal gives the refusal in err's chain; nil if there is none.
-func asRefusal(err error) *refusal.Error {
-	var no *refusal.Error
-	if errors.As(err, &no) {
-		return no
-	}
-	return nil
 }

@@ -17,6 +17,7 @@ import (
 	graphql "github.com/graph-gophers/graphql-go"
 	"github.com/vektah/gqlparser/v2/ast"
 
+	"github.com/signedapproval/bitbucket/server/people"
 	"github.com/signedapproval/bitbucket/server/refusal"
 	"github.com/signedapproval/bitbucket/server/store"
 )
@@ -225,7 +226,7 @@ var (
 )
 
 func script(scopes ...string) Caller {
-	return Caller{Kind: Token, Person: &store.Person{ID: "p1"}, Token: &store.APIToken{ID: "t1", Scopes: scopes}}
+	return Caller{Kind: Token, Person: &store.Person{ID: "p1"}, Token: &people.Token{ID: "t1", Workspace: "w1", Scopes: scopes}}
 }
 
 // bell rings all who listen to a topic.

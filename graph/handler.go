@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/vektah/gqlparser/v2/ast"
+
+	"github.com/signedapproval/bitbucket/server/refusal"
 )
 
 const (
@@ -44,41 +46,41 @@ type Handler struct {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer h.recover(w, r)
 	w.Header().Set("Cache-Control", "no-store")
-	read, refusal := readRequest(w, r)
-	if refusal != nil {
-		h.refuse(w, refusal)
+	read, no := readRequest(w, r)
+	if no != nil {
+		h.refuse(w, no)
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), deadline)
 	defer cancel()
-	caller, err := h.identify(r.WithContext(ctx))
-	if err != nil {
-		h.refuse(w, h.notIdentified(ctx, err))
+	caller, no := h.caller(ctx, r)
+	if no != nil {
+		h.refuse(w, no)
 		return
 	}
 	key := caller.key(r)
-	if refusal := h.meter.spend(key, entryCost, w.Header()); refusal != nil {
-		h.refuse(w, refusal)
+	if no := h.meter.spend(key, entryCost, w.Header()); no != nil {
+		h.refuse(w, no)
 		return
 	}
-	op, refusal := h.engine.admit(read, caller, h.registeredOnly && caller.Kind != Token)
-	if refusal == nil {
-		refusal = h.rightDoor(op, wantsStream(r))
+	op, no := h.engine.admit(read, caller, h.registeredOnly && caller.Kind != Token)
+	if no == nil {
+		no = h.rightDoor(op, wantsStream(r))
 	}
-	if refusal == nil {
-		refusal = h.spend(ctx, key, op, w.Header())
+	if no == nil {
+		no = h.spend(ctx, key, op, w.Header())
 	}
-	if refusal != nil {
-		h.refuse(w, refusal)
+	if no != nil {
+		h.refuse(w, no)
 		return
 	}
 	if op.kind == ast.Subscription {
 		h.stream(w, r, op, caller, key)
 		return
 	}
-	ran, refusal := h.execute(ctx, op, caller)
-	if refusal != nil {
-		h.refuse(w, refusal)
+	ran, no := h.execute(ctx, op, caller)
+	if no != nil {
+		h.refuse(w, no)
 		return
 	}
 	h.write(w, http.StatusOK, ran)
@@ -97,8 +99,8 @@ func (h *Handler) rightDoor(op *admitted, streaming bool) *requestError {
 
 // spend charges the operation's cost, here and where all replicas count together.
 func (h *Handler) spend(ctx context.Context, key string, op *admitted, header http.Header) *requestError {
-	if refusal := h.meter.spend(key, max(0, op.cost-entryCost), header); refusal != nil {
-		return refusal
+	if no := h.meter.spend(key, max(0, op.cost-entryCost), header); no != nil {
+		return no
 	}
 	if h.allow != nil && !h.allow(ctx, key, max(entryCost, op.cost)) {
 		return refused(codeTooMany, "Too much was asked for in a short time. Try again later.")
@@ -122,20 +124,27 @@ func (h *Handler) execute(ctx context.Context, op *admitted, caller Caller) (*an
 	return mask(ctx, h.log, op, h.engine.run(ctx, op)), nil
 }
 
-// notIdentified answers a caller who could not be made out. A wrong token is told so; a fault is not.
-func (h *Handler) notIdentified(ctx context.Context, err error) *requestError {
-	if no := asRefusal(err); no != nil {
-		return refused(codeUnauthenticated, "%s", no.Message)
+// caller makes out who calls. A token that is not valid is told so; a fault is not.
+func (h *Handler) caller(ctx context.Context, r *http.Request) (Caller, *requestError) {
+	caller, err := h.identify(r.WithContext(ctx))
+	if err == nil {
+		err = caller.sound()
 	}
-	return h.fault(ctx, "identify the caller", err)
+	if err == nil {
+		return caller, nil
+	}
+	if no := refusal.Of(err); no != nil {
+		return caller, refused(codeUnauthenticated, "%s", no.Message)
+	}
+	return caller, h.fault(ctx, "identify the caller", err)
 }
 
 func (h *Handler) fault(ctx context.Context, what string, err error) *requestError {
 	trace := newTrace()
 	h.log.ErrorContext(ctx, "graphql request failed", "trace", trace, "step", what, "error", err)
-	refusal := refused(codeInternal, internalMessage)
-	refusal.trace = trace
-	return refusal
+	no := refused(codeInternal, internalMessage)
+	no.trace = trace
+	return no
 }
 
 func (h *Handler) recover(w http.ResponseWriter, r *http.Request) {
@@ -149,11 +158,11 @@ func (h *Handler) recover(w http.ResponseWriter, r *http.Request) {
 	h.refuse(w, h.fault(r.Context(), "answer", &panicError{value: value, stack: debug.Stack()}))
 }
 
-func (h *Handler) refuse(w http.ResponseWriter, refusal *requestError) {
-	if refusal.httpStatus() == http.StatusUnauthorized {
+func (h *Handler) refuse(w http.ResponseWriter, no *requestError) {
+	if no.httpStatus() == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", "Bearer")
 	}
-	h.write(w, refusal.httpStatus(), refusal.answer())
+	h.write(w, no.httpStatus(), no.answer())
 }
 
 func (h *Handler) write(w http.ResponseWriter, status int, a *answer) {

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/signedapproval/bitbucket/server/refusal"
 )
 
@@ -106,18 +108,31 @@ func TestTimeIsLimited(t *testing.T) {
 func TestCallersAreCountedApart(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, "", false)
-	var got reply
-	for range pointsAtOnce/entryCost + pointsPerSecond {
-		if got = b.ask(t, `{ open }`, ""); got.status != 200 {
-			break
-		}
+	b.meter.purses.Add("person:p1", rate.NewLimiter(0, entryCost)) // one request's worth, never refilled
+	if got := b.ask(t, `{ open }`, ""); got.status != http.StatusOK {
+		t.Fatalf("%d %s", got.status, got.body)
 	}
-	if got.status != http.StatusTooManyRequests || got.code() != codeTooMany {
-		t.Fatalf("never limited: %d %s", got.status, got.body)
+	if got := b.ask(t, `{ open }`, ""); got.status != http.StatusTooManyRequests || got.code() != codeTooMany {
+		t.Fatalf("not limited: %d %s", got.status, got.body)
 	}
 	b.become(nobody)
-	if got := b.ask(t, `{ open }`, ""); got.status != 200 {
+	if got := b.ask(t, `{ open }`, ""); got.status != http.StatusOK {
 		t.Errorf("another caller pays for it: %d %s", got.status, got.body)
+	}
+}
+
+func TestRetryAfterIsWhenThePurseHoldsEnough(t *testing.T) {
+	t.Parallel()
+	m, err := newMeter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	header := http.Header{}
+	if refusal := m.spend("x", pointsAtOnce, header); refusal != nil {
+		t.Fatal(refusal.message)
+	}
+	if refusal := m.spend("x", 4*pointsPerSecond, header); refusal == nil || header.Get("Retry-After") != "4" {
+		t.Errorf("Retry-After %q", header.Get("Retry-After"))
 	}
 }
 

@@ -61,7 +61,7 @@ func (m *meter) purse(caller string) *rate.Limiter {
 }
 
 // open counts a stream of the caller, until closed is called.
-func (m *meter) open(caller string) (closed func(), refusal *requestError) {
+func (m *meter) open(caller string) (closed func(), no *requestError) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.streams[caller] >= maxStreams {

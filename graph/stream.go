@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/http"
 	"time"
+
+	"github.com/signedapproval/bitbucket/server/refusal"
 )
 
 // Subscriptions are streamed as the protocol graphql-sse has it in its distinct connections mode:
@@ -40,15 +42,15 @@ type topics struct {
 
 // stream answers a subscription until the client goes away, its time is up, or it may see no more.
 func (h *Handler) stream(w http.ResponseWriter, r *http.Request, op *admitted, caller Caller, key string) {
-	closed, refusal := h.meter.open(key)
-	if refusal != nil {
-		h.refuse(w, refusal)
+	closed, no := h.meter.open(key)
+	if no != nil {
+		h.refuse(w, no)
 		return
 	}
 	defer closed()
 	listened, err := h.topics.of(caller, op)
 	if err != nil {
-		if no := asRefusal(err); no != nil {
+		if no := refusal.Of(err); no != nil {
 			h.refuse(w, refused(no.Code, "%s", no.Message).with(http.StatusNotFound))
 			return
 		}
@@ -109,20 +111,17 @@ type stream struct {
 func (s *stream) event(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
-	caller, err := s.handler.identify(s.request.WithContext(ctx))
-	if err != nil {
-		return s.end(s.handler.notIdentified(ctx, err).answer())
+	caller, no := s.caller(ctx)
+	var a *answer
+	if no == nil {
+		// The version before the object: a change between the two makes one event too many, never one too few.
+		if version, err := s.topic.version(withCaller(ctx, caller)); err == nil {
+			s.version = version
+		}
+		a, no = s.handler.execute(ctx, s.op, caller)
 	}
-	if refusal := s.handler.engine.contract.rootRule(s.op).refuse(caller, s.op.root); refusal != nil {
-		return s.end(refusal.answer()) // signed out, or the token was revoked
-	}
-	// The version before the object: a change between the two makes one event too many, never one too few.
-	if version, err := s.topic.version(withCaller(ctx, caller)); err == nil {
-		s.version = version
-	}
-	a, refusal := s.handler.execute(ctx, s.op, caller)
-	if refusal != nil {
-		a = refusal.answer()
+	if no != nil {
+		a = no.answer()
 	}
 	if s.request.Context().Err() != nil {
 		return false
@@ -138,12 +137,21 @@ func (s *stream) event(ctx context.Context) bool {
 	return s.send("event: next\ndata: " + string(encode(a)) + "\n\n")
 }
 
+// caller makes out the caller as of now: they may have signed out, or the token was revoked.
+func (s *stream) caller(ctx context.Context) (Caller, *requestError) {
+	caller, no := s.handler.caller(ctx, s.request)
+	if no != nil {
+		return caller, no
+	}
+	return caller, s.handler.engine.contract.rootRule(s.op).refuse(caller, s.op.root)
+}
+
 // changed tells whether the object moved since the last event without a ring having come.
 func (s *stream) changed(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
-	caller, err := s.handler.identify(s.request.WithContext(ctx))
-	if err != nil {
+	caller, no := s.caller(ctx)
+	if no != nil {
 		return true
 	}
 	version, err := s.topic.version(withCaller(ctx, caller))

@@ -1,7 +1,9 @@
 package gate
 
 import (
+	"cmp"
 	"context"
+	"slices"
 
 	"github.com/signedapproval/bitbucket/server/refusal"
 	"github.com/signedapproval/bitbucket/server/store"
@@ -40,6 +42,44 @@ func (g *Gate) ViewPullRequests(ctx context.Context, person store.Person, worksp
 		return nil, err
 	}
 	return finish(person, views), nil
+}
+
+// Version tells whether a pull request moved: two equal versions are the same state.
+func (g *Gate) Version(ctx context.Context, person store.Person, workspace, id string) (int64, error) {
+	var pr store.PullRequest
+	err := g.Store.InWorkspace(ctx, workspace, func(tx *store.Tx) (err error) {
+		pr, err = tx.PullRequest(ctx, id)
+		return err
+	})
+	if err != nil {
+		return 0, hide(err)
+	}
+	return pr.Version, g.see(ctx, person, workspace, pr.RepositoryID, false)
+}
+
+// WaitingIn is Waiting in several workspaces. Each is a tenant and is asked by itself; all order by the
+// same keys, so one cursor says where to go on in every one of them.
+func (g *Gate) WaitingIn(ctx context.Context, person store.Person, workspaces []string, page store.Page) ([]View, bool, error) {
+	var merged []View
+	more := false
+	for _, workspace := range workspaces {
+		views, next, err := g.Waiting(ctx, person, workspace, page)
+		if err != nil {
+			return nil, false, err
+		}
+		merged, more = append(merged, views...), more || next
+	}
+	slices.SortFunc(merged, func(a, b View) int {
+		return cmp.Or(a.Request.RequestedAt.Compare(b.Request.RequestedAt), cmp.Compare(a.Request.ID, b.Request.ID))
+	})
+	first := page.First
+	if first == 0 {
+		first = 20
+	}
+	if len(merged) > first {
+		return merged[:first], true, nil
+	}
+	return merged, more, nil
 }
 
 // visible leaves out what the person may not read on Bitbucket. Each repository is asked about once.

@@ -1,0 +1,15 @@
+package graph
+
+import "sync"
+
+// lazy is a value that is read when it is first asked for, once for all who ask.
+type lazy[T any] struct {
+	once  sync.Once
+	value T
+	err   error
+}
+
+func (l *lazy[T]) get(read func() (T, error)) (T, error) {
+	l.once.Do(func() { l.value, l.err = read() })
+	return l.value, l.err
+}

@@ -1,0 +1,118 @@
+package graph
+
+import (
+	"github.com/signedapproval/bitbucket/server/approval"
+)
+
+type rule struct {
+	Name                string
+	Branches            []string
+	Requirements        []requirement
+	AuthorMayApprove    bool
+	ExpiresAfterSeconds int32
+	AutoMerge           *autoMerge
+	Digest              string
+}
+
+type requirement struct {
+	Name      string
+	Quorum    int32
+	Everyone  bool
+	Approvers []account
+}
+
+type autoMerge struct {
+	Strategy          string
+	CloseSourceBranch bool
+	MessageTemplate   string
+}
+
+// ruleOf maps a rule. A rule knows accounts only; names says what they are called, as far as it does.
+func ruleOf(r approval.Rule, names map[string]string) *rule {
+	mapped := &rule{
+		Name: r.Name, Branches: r.Branches, AuthorMayApprove: r.AuthorMayApprove,
+		ExpiresAfterSeconds: int32(r.ExpiresAfterSeconds), Digest: string(r.Digest()),
+		Requirements: each(r.Requirements, func(q approval.Requirement) requirement {
+			return requirement{
+				Name: q.Name, Quorum: int32(q.Quorum), Everyone: q.Approvers.Everyone,
+				Approvers: each(q.Approvers.Accounts, func(id string) account { return named(id, names) }),
+			}
+		}),
+	}
+	if r.AutoMerge != nil {
+		mapped.AutoMerge = &autoMerge{
+			Strategy: r.AutoMerge.Strategy, CloseSourceBranch: r.AutoMerge.CloseSourceBranch, MessageTemplate: r.AutoMerge.MessageTemplate,
+		}
+	}
+	return mapped
+}
+
+type account struct {
+	AccountID string
+	Name      string
+}
+
+func accountOf(p approval.Person) account {
+	return named(p.AccountID, map[string]string{p.AccountID: p.Name})
+}
+
+// named gives an account its name; the account id where none is known.
+func named(id string, names map[string]string) account {
+	if name := names[id]; name != "" {
+		return account{AccountID: id, Name: name}
+	}
+	return account{AccountID: id, Name: id}
+}
+
+type ruleInput struct {
+	Name                string
+	Branches            []string
+	Requirements        []requirementInput
+	AuthorMayApprove    *bool
+	ExpiresAfterSeconds *int32
+	AutoMerge           *autoMergeInput
+}
+
+type requirementInput struct {
+	Name      *string
+	Quorum    int32
+	Everyone  *bool
+	Approvers *[]string
+}
+
+type autoMergeInput struct {
+	Strategy          string
+	CloseSourceBranch *bool
+	MessageTemplate   *string
+}
+
+// policyOf makes the policy that is asked for; the use case says whether it can be.
+func policyOf(rules []ruleInput) approval.Policy {
+	return approval.Policy{Format: approval.Format, Rules: each(rules, func(in ruleInput) approval.Rule {
+		made := approval.Rule{
+			Name: in.Name, Branches: in.Branches, AuthorMayApprove: or(in.AuthorMayApprove, false),
+			ExpiresAfterSeconds: int64(or(in.ExpiresAfterSeconds, int32(approval.DefaultExpiry.Seconds()))),
+			Requirements: each(in.Requirements, func(q requirementInput) approval.Requirement {
+				return approval.Requirement{
+					Name: or(q.Name, "Approval"), Quorum: int(q.Quorum),
+					Approvers: approval.Approvers{Everyone: or(q.Everyone, false), Accounts: or(q.Approvers, []string{})},
+				}
+			}),
+		}
+		if in.AutoMerge != nil {
+			made.AutoMerge = &approval.AutoMerge{
+				Strategy: in.AutoMerge.Strategy, CloseSourceBranch: or(in.AutoMerge.CloseSourceBranch, false),
+				MessageTemplate: or(in.AutoMerge.MessageTemplate, ""),
+			}
+		}
+		return made
+	})}
+}
+
+// or gives what an input holds, or what stands in where it is missing or null.
+func or[T any](given *T, missing T) T {
+	if given == nil {
+		return missing
+	}
+	return *given
+}
