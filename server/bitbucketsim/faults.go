@@ -3,6 +3,7 @@ package bitbucketsim
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -338,7 +339,10 @@ func (s *Sim) carryOut(rec *recorder, r *http.Request, f *Fault, next http.Handl
 		*rec = recorder{header: http.Header{}}
 		switch {
 		case f.Body != "":
-			rec.header.Set("Content-Type", "application/json; charset=utf-8")
+			rec.header.Set("Content-Type", "text/plain; charset=utf-8")
+			if json.Valid([]byte(f.Body)) {
+				rec.header.Set("Content-Type", "application/json; charset=utf-8")
+			}
 			rec.WriteHeader(f.Status)
 			rec.body.WriteString(f.Body)
 		default:

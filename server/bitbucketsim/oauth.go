@@ -313,7 +313,7 @@ func (s *Sim) issue(g *grant, withRefresh bool) object {
 	if withRefresh {
 		token := newSecret()
 		s.refreshTokens[token] = &refreshToken{grant: g, expires: s.now().Add(refreshIdle)}
-		body["refresh_token"], body["state"] = token, "authorization_code"
+		body["refresh_token"] = token
 	}
 	return body
 }

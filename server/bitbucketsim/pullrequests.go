@@ -531,6 +531,9 @@ type mergeTask struct {
 func (s *Sim) mergeLater(pr *pullRequest, p *person, spec mergeSpec) *mergeTask {
 	task := &mergeTask{id: bareUUID(), pr: pr, person: p}
 	s.mergeTasks[task.id] = task
+	if s.ctx.Err() != nil {
+		return task
+	}
 	s.work.Go(func() {
 		timer := time.NewTimer(s.opts.AsyncMergeDelay)
 		defer timer.Stop()

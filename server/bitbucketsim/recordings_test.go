@@ -79,6 +79,7 @@ func kinds() []kind {
 	const repo = "/repositories/*/*"
 	return []kind{
 		{name: "user", definition: "account", files: []string{atlantis + "user.json", drone + "user.json", codacy + "user.json"}, mine: is("GET", 200, "/user")},
+		{name: "token", files: []string{atlas + "access-token-bb-cloud.json"}, within: "response.jsonBody", mine: is("POST", 200, tokenPath)},
 		{name: "e-mail addresses", files: []string{atlas + "get-user-emails.json"}, within: "response.jsonBody", mine: is("GET", 200, "/user/emails")},
 		{name: "e-mail address", files: []string{codacy + "user_emails.json"}, within: "[]", mine: is("GET", 200, "/user/emails"), mineWithin: "values.[]"},
 		{name: "members", files: []string{atlas + "get-members.json"}, within: "response.jsonBody", mine: is("GET", 200, "/workspaces/*/members")},

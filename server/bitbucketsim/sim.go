@@ -150,8 +150,8 @@ func (s *Sim) URL() string {
 // Close stops the server and the background work and waits for both. Deliveries that were not sent yet are
 // given up.
 func (s *Sim) Close() error {
-	s.cancel()
 	s.mu.Lock()
+	s.cancel() // under the lock, so that no background work begins behind the wait below
 	server := s.server
 	s.changed.Broadcast()
 	s.mu.Unlock()

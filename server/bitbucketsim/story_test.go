@@ -24,6 +24,9 @@ type story struct {
 	events    map[string][]any // decoded webhook bodies by event
 }
 
+// tokenPath is where OAuth tokens are had; it is no operation of the REST API.
+const tokenPath = "/site/oauth2/access_token"
+
 // teller makes the calls of a story and keeps them.
 type teller struct {
 	*client
@@ -71,6 +74,13 @@ func play(t *testing.T) *story {
 	for _, gone := range []string{"/2.0/workspaces", "/2.0/repositories", "/2.0/user/permissions/workspaces", "/2.0/user/permissions/repositories"} {
 		alice.call(410, "GET", gone, nil)
 	}
+
+	// A token, as an OAuth client gets it.
+	conf := w.consumer("account")
+	tok := w.token(conf, url.Values{
+		"grant_type": {"authorization_code"}, "code": {w.code(conf, "bob")}, "redirect_uri": {callback},
+	}, 200)
+	st.exchanges = append(st.exchanges, exchange{"POST", tokenPath, tok})
 
 	// Webhooks: of the workspace, then of the repository.
 	all := bitbucketsim.HookEvents()
@@ -120,9 +130,7 @@ func play(t *testing.T) *story {
 	})
 	alice.call(400, "POST", repo+"/branch-restrictions", object{"kind": "nonsense"})
 	alice.get(repo + "/branch-restrictions")
-	rule := func(x reply) string {
-		return repo + "/branch-restrictions/" + strings.Trim(string(must1(json.Marshal(x.at("id")))), `"`)
-	}
+	rule := func(x reply) string { return x.str("links.self.href")[len(w.sim.URL()):] }
 	alice.get(rule(made))
 	alice.call(200, "PUT", rule(made), object{"type": "branchrestriction", "value": 1})
 	alice.call(204, "DELETE", rule(extra), nil)
@@ -266,13 +274,6 @@ func play(t *testing.T) *story {
 		t.Error("no webhook arrived")
 	}
 	return st
-}
-
-func must1(raw []byte, err error) []byte {
-	if err != nil {
-		panic(err)
-	}
-	return raw
 }
 
 // TestStoryUsesEveryOperation keeps the conformance tests honest: what the story leaves out, they do not see.
