@@ -57,9 +57,10 @@ func canonical(v any, limit int) ([]byte, error) {
 }
 
 // parse reads a document into v and makes sure that data is the one form of
-// what was read. That comparison is what refuses, besides white space and
-// order, the things that the standard decoder lets pass: names in another
-// case, nulls, numbers outside the safe range, unpaired surrogates.
+// what was read: what v is written as. That comparison refuses white space and
+// another order, and also what the standard decoder lets pass: duplicate keys,
+// names in another case, nulls, numbers outside the safe range, unpaired
+// surrogates, bytes after the document.
 func parse(data []byte, v any, limit int) error {
 	if len(data) > limit {
 		return refuse(CodeTooLarge, "%d bytes are more than the limit of %d", len(data), limit)
@@ -67,24 +68,23 @@ func parse(data []byte, v any, limit int) error {
 	if !utf8.Valid(data) {
 		return refuse(CodeMalformed, "not UTF-8")
 	}
-	form, err := jcs.Transform(data) // refuses duplicate keys
-	if err != nil {
-		return refuse(CodeMalformed, "not a JSON document: %v", err)
-	}
-	if !bytes.Equal(form, data) {
-		return refuse(CodeNotCanonical, "not in canonical form (RFC 8785)")
-	}
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(v); err != nil {
-		return refuse(CodeMalformed, "not a document of this kind: %v", err)
+	unread := decoder.Decode(v)
+	if unread == nil {
+		if again, err := canonical(v, limit); err == nil && bytes.Equal(again, data) {
+			return nil
+		}
 	}
-	again, err := canonical(v, limit)
-	if err != nil {
-		return err
+	// It is refused; what remains is to say why.
+	form, err := jcs.Transform(data)
+	switch {
+	case err != nil:
+		return refuse(CodeMalformed, "not a JSON document: %v", err)
+	case !bytes.Equal(form, data):
+		return refuse(CodeNotCanonical, "not in canonical form (RFC 8785)")
+	case unread != nil:
+		return refuse(CodeMalformed, "not a document of this kind: %v", unread)
 	}
-	if !bytes.Equal(again, data) {
-		return refuse(CodeNotCanonical, "not the document's one form")
-	}
-	return nil
+	return refuse(CodeNotCanonical, "not the document's one form")
 }
