@@ -3,6 +3,7 @@ package bitbucketsim_test
 import (
 	"context"
 	"errors"
+	"html"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -343,12 +344,18 @@ func TestConsentPage(t *testing.T) {
 			t.Errorf("the consent page lacks %q", part)
 		}
 	}
-	denied := b.do(302, "POST", at, url.Values{"decision": {"deny"}}).header.Get("Location")
+	_, action, _ := strings.Cut(page, `action="/site/oauth2/authorize`)
+	action, _, _ = strings.Cut(action, `"`)
+	action = "/site/oauth2/authorize" + html.UnescapeString(action)
+	if !strings.Contains(action, "state=st4te") {
+		t.Fatalf("the form leads to %q", action)
+	}
+	denied := b.do(302, "POST", action, url.Values{"decision": {"deny"}}).header.Get("Location")
 	if !strings.HasPrefix(denied, callback+"?") || !strings.Contains(denied, "error=access_denied") || !strings.Contains(denied, "state=st4te") {
 		t.Errorf("Deny leads to %s", denied)
 	}
-	b.do(400, "POST", at, url.Values{"decision": {"allow"}}) // nobody was chosen
-	allowed, err := url.Parse(b.do(302, "POST", at, url.Values{"decision": {"allow"}, "person": {"carol"}}).header.Get("Location"))
+	b.do(400, "POST", action, url.Values{"decision": {"allow"}}) // nobody was chosen
+	allowed, err := url.Parse(b.do(302, "POST", action, url.Values{"decision": {"allow"}, "person": {"carol"}}).header.Get("Location"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,6 +30,7 @@ func (s *Sim) pageRoutes(mux *http.ServeMux) {
 		w.Header().Set("Content-Type", "text/css; charset=utf-8")
 		_, _ = w.Write(style)
 	})
+	mux.HandleFunc("GET /favicon.ico", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	guard := http.NewCrossOriginProtection()
 	handle := func(pattern string, h http.HandlerFunc) { mux.Handle(pattern, guard.Handler(h)) }
 	handle("GET /{$}", s.withPerson(s.pageRepositories))
@@ -204,7 +205,7 @@ type consentView struct {
 	Consumer string
 	Target   string
 	Scopes   []string
-	Query    string
+	Action   template.URL // with the request's own query, encoded anew
 }
 
 // pageConsent is the authorize endpoint: it names the consumer and its scopes and lets the visitor choose who
@@ -226,7 +227,7 @@ func (s *Sim) pageConsent(w http.ResponseWriter, r *http.Request) {
 	}
 	s.render(w, http.StatusOK, "consent.html", consentView{
 		Person: s.signedIn(r), People: s.humans(), Consumer: a.consumer.Name, Target: origin(a.target),
-		Scopes: a.consumer.Scopes, Query: r.URL.RawQuery,
+		Scopes: a.consumer.Scopes, Action: template.URL("/site/oauth2/authorize?" + q.Encode()), //nolint:gosec // encoded.
 	}, " "+origin(a.target))
 }
 
