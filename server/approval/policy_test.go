@@ -189,52 +189,88 @@ func TestValidate(t *testing.T) {
 	}{
 		{"good", func(*approval.Policy, *approval.Rule) {}, nil},
 		{"quorum 2 of 2 people", func(_ *approval.Policy, r *approval.Rule) { r.Requirements = everyoneOf(2) }, nil},
-		{"quorum 3 of 2 people", func(_ *approval.Policy, r *approval.Rule) { r.Requirements = everyoneOf(3) },
-			[]found{{approval.CodeUnreachable, "rules[0].requirements[0].quorum"}}},
-		{"quorum 0", func(_ *approval.Policy, r *approval.Rule) { r.Requirements = everyoneOf(0) },
-			[]found{{approval.CodeQuorum, "rules[0].requirements[0].quorum"}}},
-		{"quorum 51", func(_ *approval.Policy, r *approval.Rule) { r.Requirements = namedOf(51, names(60)...) },
-			[]found{{approval.CodeQuorum, "rules[0].requirements[0].quorum"}}},
+		{
+			"quorum 3 of 2 people", func(_ *approval.Policy, r *approval.Rule) { r.Requirements = everyoneOf(3) },
+			[]found{{approval.CodeUnreachable, "rules[0].requirements[0].quorum"}},
+		},
+		{
+			"quorum 0", func(_ *approval.Policy, r *approval.Rule) { r.Requirements = everyoneOf(0) },
+			[]found{{approval.CodeQuorum, "rules[0].requirements[0].quorum"}},
+		},
+		{
+			"quorum 51", func(_ *approval.Policy, r *approval.Rule) { r.Requirements = namedOf(51, names(60)...) },
+			[]found{{approval.CodeQuorum, "rules[0].requirements[0].quorum"}},
+		},
 		{"named", func(_ *approval.Policy, r *approval.Rule) { r.Requirements = namedOf(2, "cat", "dan") }, nil},
 		{"a writer from outside the workspace", func(_ *approval.Policy, r *approval.Rule) { r.Requirements = namedOf(1, "ann") }, nil},
-		{"an unknown account", func(_ *approval.Policy, r *approval.Rule) { r.Requirements = namedOf(1, "ann", "eve") },
-			[]found{{approval.CodeUnknownAccount, "rules[0].requirements[0].approvers.accounts[1]"}}},
-		{"quorum 2 of 1 known", func(_ *approval.Policy, r *approval.Rule) { r.Requirements = namedOf(2, "ann", "eve") },
-			[]found{{approval.CodeUnknownAccount, "rules[0].requirements[0].approvers.accounts[1]"}, {approval.CodeUnreachable, "rules[0].requirements[0].quorum"}}},
-		{"nobody", func(_ *approval.Policy, r *approval.Rule) { r.Requirements = namedOf(1) },
-			[]found{{approval.CodeApprovers, "rules[0].requirements[0].approvers"}}},
-		{"quorum 3 of 2 named", func(_ *approval.Policy, r *approval.Rule) { r.Requirements = namedOf(3, "cat", "dan") },
-			[]found{{approval.CodeUnreachable, "rules[0].requirements[0].quorum"}}},
+		{
+			"an unknown account", func(_ *approval.Policy, r *approval.Rule) { r.Requirements = namedOf(1, "ann", "eve") },
+			[]found{{approval.CodeUnknownAccount, "rules[0].requirements[0].approvers.accounts[1]"}},
+		},
+		{
+			"quorum 2 of 1 known", func(_ *approval.Policy, r *approval.Rule) { r.Requirements = namedOf(2, "ann", "eve") },
+			[]found{{approval.CodeUnknownAccount, "rules[0].requirements[0].approvers.accounts[1]"}, {approval.CodeUnreachable, "rules[0].requirements[0].quorum"}},
+		},
+		{
+			"nobody", func(_ *approval.Policy, r *approval.Rule) { r.Requirements = namedOf(1) },
+			[]found{{approval.CodeApprovers, "rules[0].requirements[0].approvers"}},
+		},
+		{
+			"quorum 3 of 2 named", func(_ *approval.Policy, r *approval.Rule) { r.Requirements = namedOf(3, "cat", "dan") },
+			[]found{{approval.CodeUnreachable, "rules[0].requirements[0].quorum"}},
+		},
 		{"everyone and named", func(_ *approval.Policy, r *approval.Rule) {
 			r.Requirements = namedOf(1, "ann")
 			r.Requirements[0].Approvers.Everyone = true
 		}, []found{{approval.CodeApprovers, "rules[0].requirements[0].approvers"}}},
-		{"an account twice", func(_ *approval.Policy, r *approval.Rule) { r.Requirements = namedOf(1, "ann", "ann") },
-			[]found{{approval.CodeDuplicate, "rules[0].requirements[0].approvers.accounts[1]"}}},
-		{"an account with a space", func(_ *approval.Policy, r *approval.Rule) { r.Requirements = namedOf(1, "ann", "b n") },
-			[]found{{approval.CodeAccount, "rules[0].requirements[0].approvers.accounts[1]"}}},
-		{"too many accounts", func(_ *approval.Policy, r *approval.Rule) { r.Requirements = namedOf(1, names(101)...) },
-			[]found{{approval.CodeCount, "rules[0].requirements[0].approvers.accounts"}}},
-		{"a requirement twice", func(_ *approval.Policy, r *approval.Rule) { r.Requirements = append(everyoneOf(1), everyone(1)) },
-			[]found{{approval.CodeDuplicate, "rules[0].requirements[1].name"}}},
-		{"no requirements", func(_ *approval.Policy, r *approval.Rule) { r.Requirements = nil },
-			[]found{{approval.CodeCount, "rules[0].requirements"}}},
-		{"a bad glob", func(_ *approval.Policy, r *approval.Rule) {
-			r.Branches = []string{"main", "release/[", "a\u202eb", "!", ""}
+		{
+			"an account twice", func(_ *approval.Policy, r *approval.Rule) { r.Requirements = namedOf(1, "ann", "ann") },
+			[]found{{approval.CodeDuplicate, "rules[0].requirements[0].approvers.accounts[1]"}},
 		},
-			[]found{{approval.CodePattern, "rules[0].branches[1]"}, {approval.CodePattern, "rules[0].branches[2]"}, {approval.CodePattern, "rules[0].branches[3]"}, {approval.CodePattern, "rules[0].branches[4]"}}},
-		{"a long glob", func(_ *approval.Policy, r *approval.Rule) { r.Branches = []string{strings.Repeat("a", 256)} },
-			[]found{{approval.CodePattern, "rules[0].branches[0]"}}},
-		{"a glob twice", func(_ *approval.Policy, r *approval.Rule) { r.Branches = []string{"main", "main"} },
-			[]found{{approval.CodeDuplicate, "rules[0].branches[1]"}}},
-		{"only exclusions", func(_ *approval.Policy, r *approval.Rule) { r.Branches = []string{"!main"} },
-			[]found{{approval.CodeNoPattern, "rules[0].branches"}}},
-		{"no globs", func(_ *approval.Policy, r *approval.Rule) { r.Branches = nil },
-			[]found{{approval.CodeCount, "rules[0].branches"}}},
+		{
+			"an account with a space", func(_ *approval.Policy, r *approval.Rule) { r.Requirements = namedOf(1, "ann", "b n") },
+			[]found{{approval.CodeAccount, "rules[0].requirements[0].approvers.accounts[1]"}},
+		},
+		{
+			"too many accounts", func(_ *approval.Policy, r *approval.Rule) { r.Requirements = namedOf(1, names(101)...) },
+			[]found{{approval.CodeCount, "rules[0].requirements[0].approvers.accounts"}},
+		},
+		{
+			"a requirement twice", func(_ *approval.Policy, r *approval.Rule) { r.Requirements = append(everyoneOf(1), everyone(1)) },
+			[]found{{approval.CodeDuplicate, "rules[0].requirements[1].name"}},
+		},
+		{
+			"no requirements", func(_ *approval.Policy, r *approval.Rule) { r.Requirements = nil },
+			[]found{{approval.CodeCount, "rules[0].requirements"}},
+		},
+		{
+			"a bad glob", func(_ *approval.Policy, r *approval.Rule) {
+				r.Branches = []string{"main", "release/[", "a\u202eb", "!", ""}
+			},
+			[]found{{approval.CodePattern, "rules[0].branches[1]"}, {approval.CodePattern, "rules[0].branches[2]"}, {approval.CodePattern, "rules[0].branches[3]"}, {approval.CodePattern, "rules[0].branches[4]"}},
+		},
+		{
+			"a long glob", func(_ *approval.Policy, r *approval.Rule) { r.Branches = []string{strings.Repeat("a", 256)} },
+			[]found{{approval.CodePattern, "rules[0].branches[0]"}},
+		},
+		{
+			"a glob twice", func(_ *approval.Policy, r *approval.Rule) { r.Branches = []string{"main", "main"} },
+			[]found{{approval.CodeDuplicate, "rules[0].branches[1]"}},
+		},
+		{
+			"only exclusions", func(_ *approval.Policy, r *approval.Rule) { r.Branches = []string{"!main"} },
+			[]found{{approval.CodeNoPattern, "rules[0].branches"}},
+		},
+		{
+			"no globs", func(_ *approval.Policy, r *approval.Rule) { r.Branches = nil },
+			[]found{{approval.CodeCount, "rules[0].branches"}},
+		},
 		{"no name", func(_ *approval.Policy, r *approval.Rule) { r.Name = " " }, []found{{approval.CodeName, "rules[0].name"}}},
 		{"a name that hides", func(_ *approval.Policy, r *approval.Rule) { r.Name = "a\u200bb" }, []found{{approval.CodeName, "rules[0].name"}}},
-		{"a rule twice", func(p *approval.Policy, _ *approval.Rule) { p.Rules = append(p.Rules, p.Rules[0]) },
-			[]found{{approval.CodeDuplicate, "rules[1].name"}}},
+		{
+			"a rule twice", func(p *approval.Policy, _ *approval.Rule) { p.Rules = append(p.Rules, p.Rules[0]) },
+			[]found{{approval.CodeDuplicate, "rules[1].name"}},
+		},
 		{"59 seconds", func(_ *approval.Policy, r *approval.Rule) { r.ExpiresAfterSeconds = 59 }, []found{{approval.CodeExpiry, "rules[0].expiresAfterSeconds"}}},
 		{"1 minute", func(_ *approval.Policy, r *approval.Rule) { r.ExpiresAfterSeconds = 60 }, nil},
 		{"90 days", func(_ *approval.Policy, r *approval.Rule) { r.ExpiresAfterSeconds = 90 * 86400 }, nil},
@@ -243,12 +279,16 @@ func TestValidate(t *testing.T) {
 			r.AutoMerge = &approval.AutoMerge{Strategy: "squash", MessageTemplate: "{title} (#{number})"}
 		}, nil},
 		{"the branch's own strategy", func(_ *approval.Policy, r *approval.Rule) { r.AutoMerge = &approval.AutoMerge{} }, nil},
-		{"a strategy that is not offered", func(_ *approval.Policy, r *approval.Rule) {
-			r.AutoMerge = &approval.AutoMerge{Strategy: "fast_forward"}
+		{
+			"a strategy that is not offered", func(_ *approval.Policy, r *approval.Rule) {
+				r.AutoMerge = &approval.AutoMerge{Strategy: "fast_forward"}
+			},
+			[]found{{approval.CodeNotOffered, "rules[0].autoMerge.strategy"}},
 		},
-			[]found{{approval.CodeNotOffered, "rules[0].autoMerge.strategy"}}},
-		{"no such strategy", func(_ *approval.Policy, r *approval.Rule) { r.AutoMerge = &approval.AutoMerge{Strategy: "octopus"} },
-			[]found{{approval.CodeStrategy, "rules[0].autoMerge.strategy"}}},
+		{
+			"no such strategy", func(_ *approval.Policy, r *approval.Rule) { r.AutoMerge = &approval.AutoMerge{Strategy: "octopus"} },
+			[]found{{approval.CodeStrategy, "rules[0].autoMerge.strategy"}},
+		},
 		{"an unknown placeholder", func(_ *approval.Policy, r *approval.Rule) {
 			r.AutoMerge = &approval.AutoMerge{MessageTemplate: "{titel}"}
 		}, []found{{approval.CodeTemplate, "rules[0].autoMerge.messageTemplate"}}},

@@ -347,10 +347,9 @@ func TestWycheproof(t *testing.T) {
 func TestDERIsStrict(t *testing.T) {
 	t.Parallel()
 	bob := es256(t, "bob")
-	message := []byte("message")
 	// Search for a message whose r and s have the high bit clear, so that each
 	// variant below differs in one thing only.
-	var r, s []byte
+	var message, r, s []byte
 	for i := 0; ; i++ {
 		message = fmt.Appendf(nil, "message %d", i)
 		signature := bob.sign(message)

@@ -115,14 +115,19 @@ func TestLeafRefuses(t *testing.T) {
 		}
 	}
 	for _, body := range []evidence.Body{
-		evidence.RequestOpened{Request: "req-1"}, evidence.RequestOpened{Document: digestOf("d")},
+		evidence.RequestOpened{Request: "req-1"},
+		evidence.RequestOpened{Document: digestOf("d")},
 		evidence.RequestClosed{Request: "req-1", Reason: "lost"},
-		evidence.DecisionMade{Request: "req-1", Statement: digestOf("s")}, evidence.DecisionMade{Request: "req-1", Assertion: digestOf("a")},
+		evidence.DecisionMade{Request: "req-1", Statement: digestOf("s")},
+		evidence.DecisionMade{Request: "req-1", Assertion: digestOf("a")},
 		evidence.VerdictReached{Request: "req-1", State: "approved", Outcome: digestOf("o")},
 		evidence.StatusPaid{Request: "req-1", State: "GREEN"},
-		evidence.Merged{Kind: "approved", Commit: "abc"}, evidence.Merged{Kind: "fine", Commit: commits["base"]},
-		evidence.Genesis{}, evidence.PolicyVersion{Repository: digestOf("r")},
-		evidence.KeyEnrolled{Person: "per-bob"}, evidence.KeyRevoked{Person: "Bob Builder", Key: digestOf("k")},
+		evidence.Merged{Kind: "approved", Commit: "abc"},
+		evidence.Merged{Kind: "fine", Commit: commits["base"]},
+		evidence.Genesis{},
+		evidence.PolicyVersion{Repository: digestOf("r")},
+		evidence.KeyEnrolled{Person: "per-bob"},
+		evidence.KeyRevoked{Person: "Bob Builder", Key: digestOf("k")},
 		evidence.Connection{Event: "seen"},
 	} {
 		leaf := evidence.Leaf{Time: time.Unix(0, 0).UTC(), Workspace: digestOf("w"), Body: body}

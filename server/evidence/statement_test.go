@@ -97,7 +97,8 @@ func TestRequirementsOf(t *testing.T) {
 	}}
 	want := []evidence.Requirement{
 		{Name: "A", Quorum: 2, Approvers: "anyone with write permission"},
-		{Name: "B", Quorum: 1, Approvers: "1 named person"}, {Name: "C", Quorum: 1, Approvers: "2 named people"},
+		{Name: "B", Quorum: 1, Approvers: "1 named person"},
+		{Name: "C", Quorum: 1, Approvers: "2 named people"},
 	}
 	if diff := cmp.Diff(want, evidence.RequirementsOf(rule)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -110,8 +110,10 @@ func rostered(key passkey.Registered) evidence.Key {
 func TestNew(t *testing.T) {
 	t.Parallel()
 	for _, good := range [][2]string{
-		{"approve.example", "https://approve.example"}, {"example.org", "https://approve.example.org"},
-		{"localhost", "http://localhost:8080"}, {"approve.example", "https://approve.example:8443"},
+		{"approve.example", "https://approve.example"},
+		{"example.org", "https://approve.example.org"},
+		{"localhost", "http://localhost:8080"},
+		{"approve.example", "https://approve.example:8443"},
 	} {
 		c, err := passkey.New(good[0], "SignedApproval", good[1])
 		if err != nil {
