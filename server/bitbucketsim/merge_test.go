@@ -112,6 +112,7 @@ func TestPassingBuildsAreRequired(t *testing.T) {
 		"one failed":        {map[string]string{"a": "SUCCESSFUL", "b": "SUCCESSFUL", "c": "FAILED"}, "feature", 400},
 		"one running":       {map[string]string{"a": "SUCCESSFUL", "b": "SUCCESSFUL", "c": "INPROGRESS"}, "feature", 400},
 		"one stopped":       {map[string]string{"a": "SUCCESSFUL", "b": "STOPPED"}, "feature", 400},
+		"two, one stopped":  {map[string]string{"a": "SUCCESSFUL", "b": "SUCCESSFUL", "c": "STOPPED"}, "feature", 200},
 		"of another branch": {map[string]string{"a": "SUCCESSFUL", "b": "SUCCESSFUL"}, "other", 400},
 		"of no branch":      {map[string]string{"a": "SUCCESSFUL", "b": "SUCCESSFUL"}, nil, 200},
 	} {

@@ -444,11 +444,11 @@ func (s *Sim) mergeChecks(pr *pullRequest) []mergeCheck {
 		case "require_passing_builds_to_merge":
 			good, bad, running := s.buildCounts(pr)
 			add(b, good >= b.value && bad == 0 && running == 0,
-				"At least %d successful builds on the last commit and none failed or in progress (%d successful, %d failed or stopped, %d in progress)",
+				"Successful builds on the last commit: at least %d, and none failed or in progress (%d successful, %d failed, %d in progress)",
 				b.value, good, bad, running)
 		case "require_approvals_to_merge":
 			n := pr.count("approved")
-			add(b, n >= b.value, "At least %d approvals (%d)", b.value, n)
+			add(b, n >= b.value, "Approvals: at least %d (%d)", b.value, n)
 		case "require_default_reviewer_approvals_to_merge", "require_review_group_approvals_to_merge":
 			n := 0
 			for _, p := range pr.reviewers {
@@ -456,13 +456,13 @@ func (s *Sim) mergeChecks(pr *pullRequest) []mergeCheck {
 					n++
 				}
 			}
-			add(b, n >= b.value, "At least %d approvals from reviewers (%d)", b.value, n)
+			add(b, n >= b.value, "Approvals of reviewers: at least %d (%d)", b.value, n)
 		case "require_no_changes_requested":
 			n := pr.count("changes_requested")
 			add(b, n == 0, "No changes are requested (%d)", n)
 		case "require_commits_behind":
 			n := len(pr.repository.objects.log(pr.destinationHead(), pr.head))
-			add(b, n <= b.value, "At most %d commits behind the destination (%d)", b.value, n)
+			add(b, n <= b.value, "Commits behind the destination: at most %d (%d)", b.value, n)
 		case "require_all_comments_resolved":
 			n := len(slices.DeleteFunc(slices.Clone(pr.comments), func(c *comment) bool {
 				return c.deleted || c.parent != nil || c.resolvedBy != nil
@@ -473,7 +473,7 @@ func (s *Sim) mergeChecks(pr *pullRequest) []mergeCheck {
 	return out
 }
 
-// buildCounts counts the builds on the last commit. STOPPED counts with the failed: it is no success.
+// buildCounts counts the builds on the last commit. A STOPPED one is no success, and does not block by itself.
 func (s *Sim) buildCounts(pr *pullRequest) (good, bad, running int) {
 	for _, st := range s.statusesOf(pr) {
 		switch st.state {
