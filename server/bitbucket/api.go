@@ -225,7 +225,7 @@ func (c *Client) do(ctx context.Context, r request) (*answer, error) {
 	}
 	token, failure := c.renew(ctx, present.token)
 	if failure != nil {
-		if mine, ok := errors.AsType[*Error](failure); ok {
+		if mine, ok := failure.(*Error); ok { //nolint:errorlint // One that is wrapped means something else.
 			return nil, mine
 		}
 		refusal.cause = failure

@@ -62,6 +62,9 @@ func (w *Workspaces) Client(ctx context.Context, workspace string, class bitbuck
 	}
 	return w.clientOf(connection, class).Renewing(func(ctx context.Context, refused string) (string, error) {
 		renewed, err := w.fresh(ctx, workspace, func(c store.Connection, _ time.Time) bool { return string(c.AccessToken) == refused })
+		if remote, ok := errors.AsType[*bitbucket.Error](err); ok && remote.Class() == bitbucket.Transient {
+			return "", remote // the call may be repeated later, which a 401 would not say
+		}
 		return string(renewed.AccessToken), err
 	}), nil
 }
