@@ -416,7 +416,7 @@ create table signedapproval_jobs (
   unique (kind, key)
 );
 create index on signedapproval_jobs (run_at) where state = 'READY';
-create index on signedapproval_jobs (updated_at) where state = 'DEAD';
+create index on signedapproval_jobs (state, updated_at, id) where state <> 'READY';
 
 -- One row: which life of the Redis queue this is. A lost Redis gets a new number.
 create table signedapproval_queue_epoch (

@@ -146,16 +146,3 @@ func (s *Store) DeliveryBody(ctx context.Context, requestUUID string) ([]byte, e
 	}
 	return raw, nil
 }
-
-// DropDeliveries removes up to limit of the deliveries that are older than the given number of days,
-// and returns how many it removed.
-func (s *Store) DropDeliveries(ctx context.Context, days, limit int) (int64, error) {
-	tag, err := s.pool.Exec(ctx, `
-		delete from signedapproval_deliveries where request_uuid in (
-			select request_uuid from signedapproval_deliveries
-			where received_at < now() - make_interval(days => $1) order by received_at limit $2 for update skip locked)`, days, limit)
-	if err != nil {
-		return 0, fmt.Errorf("store: drop deliveries: %w", err)
-	}
-	return tag.RowsAffected(), nil
-}

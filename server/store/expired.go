@@ -6,7 +6,7 @@ import (
 )
 
 // ForgetExpired deletes what has no use any more: ended sessions, ceremonies and consents, and
-// deliveries of more than 30 days ago.
+// deliveries and done jobs of more than 30 days ago.
 func (sh *Shared) ForgetExpired(ctx context.Context) error {
 	for _, statement := range []string{
 		`delete from signedapproval_sessions where expires_at < now()`,
@@ -14,6 +14,7 @@ func (sh *Shared) ForgetExpired(ctx context.Context) error {
 		`delete from signedapproval_pending_grants where expires_at < now()`,
 		`delete from signedapproval_challenges where expires_at < now()`,
 		`delete from signedapproval_deliveries where received_at < now() - interval '30 days'`,
+		`delete from signedapproval_jobs where state = 'DONE' and holder is null and updated_at < now() - interval '30 days'`,
 	} {
 		if _, err := sh.tx.Exec(ctx, statement); err != nil {
 			return fmt.Errorf("store: forget what expired: %w", err)

@@ -318,16 +318,3 @@ func (r *road) close() {
 	}
 	r.cars = nil
 }
-
-func TestDropDeliveries(t *testing.T) {
-	t.Parallel()
-	h := open(t)
-	must(t, h.AcceptDeliveries(t.Context(), []store.Delivery{delivery(1), delivery(2), delivery(3)}))
-	h.super(t, `update signedapproval_deliveries set received_at = now() - interval '31 days' where request_uuid <> $1`, uuid(3))
-	for _, want := range []int64{1, 1, 0} {
-		dropped, err := h.DropDeliveries(t.Context(), 30, 1)
-		must(t, err)
-		same(t, "dropped", dropped, want)
-	}
-	same(t, "deliveries", h.count(t, "signedapproval_deliveries"), 1)
-}

@@ -192,7 +192,8 @@ func (sh *Shared) settle(ctx context.Context) error {
 		}
 		batch.Queue(`
 			select from signedapproval_jobs
-			where id = any($1) or (kind, key) in (select * from unnest($2::text[], $3::text[]))
+			where id = any($1::bigint[] || array(
+				select j.id from unnest($2::text[], $3::text[]) as w (kind, key) join signedapproval_jobs j using (kind, key)))
 			order by id for update`, ids, kinds, keys)
 	}
 	if len(entries) > 0 {
