@@ -9,7 +9,7 @@ import (
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
-type passkey struct {
+type passkeyNode struct {
 	ID         graphql.ID
 	Name       string
 	CreatedAt  Time
@@ -18,8 +18,8 @@ type passkey struct {
 	Synced     bool
 }
 
-func passkeyOf(c store.Credential) *passkey {
-	return &passkey{
+func passkeyOf(c store.Credential) *passkeyNode {
+	return &passkeyNode{
 		ID: nodeID(kindPasskey, "", base64.RawURLEncoding.EncodeToString(c.ID)), Name: c.Name, CreatedAt: timeOf(c.CreatedAt),
 		LastUsedAt: timeOrNil(c.LastUsedAt), RevokedAt: timeOrNil(c.RevokedAt), Synced: c.BackupEligible,
 	}
@@ -38,7 +38,7 @@ func findPasskey(ctx context.Context, id graphql.ID) ([]byte, error) {
 	return credential, nil
 }
 
-func (v *viewer) Passkeys(ctx context.Context) ([]*passkey, error) {
+func (v *viewer) Passkeys(ctx context.Context) ([]*passkeyNode, error) {
 	keys, err := v.r.people.Passkeys(ctx, *v.asked.Person)
 	return each(keys, passkeyOf), err
 }
@@ -66,7 +66,7 @@ type finishPasskeyInput struct {
 
 type passkeyPayload struct {
 	problems
-	Passkey *passkey
+	Passkey *passkeyNode
 }
 
 // FinishPasskey enrols the passkey that the authenticator made.

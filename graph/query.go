@@ -55,7 +55,7 @@ func (n *node) ToDecision() (*decision, bool)               { return as[decision
 func (n *node) ToAlarm() (*alarm, bool)                     { return as[alarm](n) }
 func (n *node) ToApiToken() (*apiToken, bool)               { return as[apiToken](n) } //nolint:revive // the SDL's name
 func (n *node) ToPerson() (*person, bool)                   { return as[person](n) }
-func (n *node) ToPasskey() (*passkey, bool)                 { return as[passkey](n) }
+func (n *node) ToPasskey() (*passkeyNode, bool)             { return as[passkeyNode](n) }
 func (n *node) ToGrant() (*grant, bool)                     { return as[grant](n) }
 func (n *node) ToNotice() (*notice, bool)                   { return as[notice](n) }
 

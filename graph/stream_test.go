@@ -14,8 +14,11 @@ import (
 	"go.uber.org/goleak"
 )
 
-// A stream that forgets to end would be found here, whichever test opened it.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// A stream that forgets to end would be found here, whichever test opened it. The tests' database
+// server outlives them by intent.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/signedapproval/bitbucket/internal/tether.Start.func1"))
+}
 
 const patienceOfTests = 20 * time.Second
 
@@ -38,21 +41,29 @@ func serve(t *testing.T, b *bench) *httptest.Server {
 
 func listen(t *testing.T, server *httptest.Server, query string) *events {
 	t.Helper()
+	return listenAs(t, server, query, nil, func(*http.Request) {})
+}
+
+func listenAs(t *testing.T, server *httptest.Server, query string, variables map[string]any, change func(*http.Request)) *events {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, server.URL, strings.NewReader(jsonOf(map[string]string{"query": query})))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, server.URL, strings.NewReader(jsonOf(map[string]any{"query": query, "variables": variables})))
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("Accept", "text/event-stream")
+	change(r)
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	response, err := client.Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { response.Body.Close() })
-	return &events{t: t, status: response.StatusCode, lines: bufio.NewScanner(response.Body), body: response.Body, cancel: cancel}
+	lines := bufio.NewScanner(response.Body)
+	lines.Buffer(nil, 1<<20)
+	return &events{t: t, status: response.StatusCode, lines: lines, body: response.Body, cancel: cancel}
 }
 
 // next gives the next event's name and answer; "comment" for a comment, "" at the end of the stream.

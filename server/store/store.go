@@ -40,8 +40,8 @@ type Store struct {
 }
 
 // Open connects to url as the application's login and refuses a login that row-level security
-// would not bind.
-func Open(ctx context.Context, url string, vault *Vault) (*Store, error) {
+// would not bind. tune, where given, changes the pool's settings, for tracing.
+func Open(ctx context.Context, url string, vault *Vault, tune ...func(*pgxpool.Config)) (*Store, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, errors.New("store: the database URL cannot be parsed") // pgx's error may quote the password
@@ -51,6 +51,9 @@ func Open(ctx context.Context, url string, vault *Vault) (*Store, error) {
 	}
 	config.ConnConfig.RuntimeParams["timezone"] = "UTC"
 	config.ConnConfig.RuntimeParams["application_name"] = "signedapproval"
+	for _, change := range tune {
+		change(config)
+	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("store: open pool: %w", err)

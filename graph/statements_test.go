@@ -1,0 +1,66 @@
+package graph
+
+import (
+	"fmt"
+	"testing"
+)
+
+// statements counts what a query costs the database, once what Bitbucket says of the viewer is known.
+func (b *browser) statements(query string, variables map[string]any) int64 {
+	b.t.Helper()
+	b.ask(query, variables)
+	before := b.count.Load()
+	b.ask(query, variables)
+	return b.count.Load() - before
+}
+
+// A list costs the same number of statements however long it is.
+func TestStatementsDoNotGrowWithLists(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob := w.signIn("alice"), w.signIn("bob")
+	g := alice.gates(alice.connect("alice"), ruleFor(1))
+	for i := range 50 {
+		w.open(g, fmt.Sprintf("feature/%d", i), fmt.Sprintf("Change %d", i))
+	}
+	const request = `id state sentence requirements { name missing canStillApprove { name } } decisions { action account { name } } viewerCan { approve code } rule { name }
+		pullRequest { number title status { state paid } merge { state } author { name }
+			repository { fullName viewerCanConfigure policy { version createdBy { name } rules { requirements { quorum approvers { name } } } } workspace { name } } }`
+	const page = `pageInfo { hasNextPage endCursor }`
+	for _, c := range []struct{ name, query string }{
+		{"waiting", `query($n: Int) { viewer { waiting(first: $n) { edges { node { id state viewerCan { approve } pullRequest { number title repository { fullName policy { version createdBy { name } } viewerCanConfigure } } } } ` + page + ` } } }`},
+		{"requests", `query($n: Int) { workspace(key: "acme") { requests(first: $n) { edges { node { ` + request + ` } } ` + page + ` } } }`},
+		{"pull requests", `query($n: Int) { workspace(key: "acme") { repository(key: "rocket") { pullRequests(first: $n) { edges { node { number title sentence status { state } request { state decisions { action } } repository { policy { version } viewerCanConfigure } } } ` + page + ` } } } }`},
+		{"notices", `query($n: Int) { viewer { notices(first: $n) { edges { node { title } } ` + page + ` } } }`},
+	} {
+		few, many := bob.statements(c.query, map[string]any{"n": 2}), bob.statements(c.query, map[string]any{"n": 20})
+		if few != many {
+			t.Errorf("%s: %d statements for 2, %d for 20", c.name, few, many)
+		}
+		t.Logf("%s: %d statements", c.name, many)
+	}
+	short := `query($n: Int) { viewer { waiting(first: $n) { edges { node { state pullRequest { title repository { fullName } } } } ` + page + ` } } }`
+	list := bob.ask(short, map[string]any{"n": 50})
+	if edges, _ := list.at("viewer.waiting.edges").([]any); len(edges) != 50 || list.at("viewer.waiting.pageInfo.hasNextPage") != false {
+		t.Errorf("%d of 50 are listed", len(edges))
+	}
+	if few, many := bob.statements(short, map[string]any{"n": 1}), bob.statements(short, map[string]any{"n": 50}); few != many {
+		t.Errorf("short waiting: %d statements for 1, %d for 50", few, many)
+	}
+}
+
+// What the panel costs the database: the figure is for the record, the bound so that it is not lost.
+func TestStatementsOfThePanel(t *testing.T) {
+	t.Parallel()
+	const most = 24
+	w := newWorld(t)
+	alice, bob := w.signIn("alice"), w.signIn("bob")
+	g := alice.gates(alice.connect("alice"), ruleFor(1))
+	number := w.open(g, "feature/a", "Add a")
+	where := map[string]any{"w": g.workspace, "r": g.repository, "n": number}
+	if n := bob.statements(panelQuery, where); n > most {
+		t.Errorf("%d statements, at most %d", n, most)
+	} else {
+		t.Logf("%d statements", n)
+	}
+}
