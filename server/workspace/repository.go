@@ -42,6 +42,9 @@ func (w *Workspaces) SaveRepository(ctx context.Context, person store.Person, vi
 		return store.RepositoryConfig{}, nil, err
 	}
 	remote, err := client.Repository(ctx, workspace, repositoryID)
+	if gone, ok := errors.AsType[*bitbucket.Error](err); ok && gone.NotFound() {
+		return store.RepositoryConfig{}, nil, notFound("repository").At("repositoryUuid").Because(err)
+	}
 	if err != nil {
 		return store.RepositoryConfig{}, nil, asked(err)
 	}

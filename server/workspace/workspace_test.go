@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
@@ -81,6 +83,21 @@ func (w *world) replica() (*workspace.Workspaces, *store.Store) {
 	w.t.Helper()
 	s := get(store.Open(w.t.Context(), w.db.AppURL, vault))(w.t)
 	w.t.Cleanup(s.Close)
+	return w.server(s, origin), s
+}
+
+// at is our server under another origin.
+func (w *world) at(origin string) *workspace.Workspaces { return w.server(w.store, origin) }
+
+// serve runs a receiver of webhooks and answers its origin.
+func serve(t *testing.T, handler http.Handler) string {
+	t.Helper()
+	s := httptest.NewServer(handler)
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+func (w *world) server(s *store.Store, origin string) *workspace.Workspaces {
 	ws := workspace.New(workspace.Options{
 		Store: s, API: bitbucket.New(bitbucket.Config{BaseURL: w.sim.URL()}), Connect: w.consumer(w.connect),
 		Origin: origin, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
@@ -92,7 +109,7 @@ func (w *world) replica() (*workspace.Workspaces, *store.Store) {
 	ws.EvaluateJob = func(workspace, repository string) store.JobSpec {
 		return store.JobSpec{Kind: "fan", Key: repository + ":", Workspace: workspace}
 	}
-	return ws, s
+	return ws
 }
 
 func (w *world) consumer(c bitbucketsim.Consumer) bitbucket.Consumer {
