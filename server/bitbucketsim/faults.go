@@ -2,8 +2,10 @@ package bitbucketsim
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"regexp"
 	"slices"
@@ -165,6 +167,13 @@ func (w *recorder) Write(b []byte) (int, error) {
 	return w.body.Write(b)
 }
 
+// sendTo sends the answer.
+func (w *recorder) sendTo(to http.ResponseWriter) {
+	maps.Copy(to.Header(), w.header)
+	to.WriteHeader(cmp.Or(w.status, http.StatusOK))
+	_, _ = to.Write(w.body.Bytes())
+}
+
 // observed logs the calls that next serves and lets faults strike.
 func (s *Sim) observed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -200,11 +209,7 @@ func (s *Sim) observed(next http.Handler) http.Handler {
 		if cut {
 			panic(http.ErrAbortHandler) // the documented way to cut the connection
 		}
-		for k, v := range rec.header {
-			w.Header()[k] = v
-		}
-		w.WriteHeader(rec.status)
-		_, _ = w.Write(rec.body.Bytes())
+		rec.sendTo(w)
 	})
 }
 

@@ -163,6 +163,7 @@ func TestAddressesByUUID(t *testing.T) {
 		t.Errorf("after the rename there is %q", got)
 	}
 	w.as("bob").do(404, "GET", w.repo, nil)
+	w.as("bob").get(at + "/refs/branches/") // as Bitbucket's own examples write it
 }
 
 // TestDiffOfADivergedBranch checks that the diff is against the merge base, unless topic is switched off.

@@ -158,12 +158,11 @@ func (o *objects) mergeBase(a, b string) *commit {
 			common = append(common, o.commits[h])
 		}
 	}
+	// Whatever is reachable from a common ancestor is one as well, so that all but the best are parents of one.
 	behind := map[string]bool{}
 	for _, c := range common {
 		for _, p := range c.parents {
-			for h := range o.ancestors(p) {
-				behind[h] = true
-			}
+			behind[p] = true
 		}
 	}
 	common = slices.DeleteFunc(common, func(c *commit) bool { return behind[c.hash] })

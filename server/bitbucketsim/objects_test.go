@@ -153,7 +153,7 @@ func TestDiffAppliesWithGit(t *testing.T) {
 func TestRandomDiffsApplyWithGit(t *testing.T) {
 	t.Parallel()
 	o := newObjects()
-	r := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a reproducible test needs a seed, not a secret.
+	r := rand.New(rand.NewPCG(1, 2)) // a reproducible test needs a seed, not a secret
 	from, to := snapshot{}, snapshot{}
 	for i := range 40 {
 		var a, b strings.Builder

@@ -30,7 +30,7 @@ func (s *Sim) pageRoutes(mux *http.ServeMux) {
 	})
 	mux.HandleFunc("GET /favicon.ico", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	guard := http.NewCrossOriginProtection()
-	handle := func(pattern string, h http.HandlerFunc) { mux.Handle(pattern, guard.Handler(h)) }
+	handle := func(pattern string, h http.HandlerFunc) { mux.Handle(pattern, guard.Handler(s.underLock(h))) }
 	handle("GET /{$}", s.withPerson(s.pageRepositories))
 	handle("GET /account/signin", s.pageSignIn)
 	handle("POST /account/signin", s.postSignIn)
@@ -44,6 +44,24 @@ func (s *Sim) pageRoutes(mux *http.ServeMux) {
 	handle("GET /{workspace}/{repository}/pull-requests/{id}", s.withPerson(s.pagePullRequest))
 	handle("POST /{workspace}/{repository}/pull-requests/{id}/{action}", s.withPerson(s.postAction))
 	handle("GET /{workspace}/{repository}/commits/{commit}", s.withPerson(s.pageCommit))
+}
+
+// underLock runs a page while it holds the lock, and sends what the page wrote when it has let go, so that a slow
+// browser holds up nobody.
+func (s *Sim) underLock(page http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := r.ParseForm(); err != nil {
+			http.Error(w, "the form could not be read", http.StatusBadRequest)
+			return
+		}
+		rec := &recorder{header: http.Header{}}
+		func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			page(rec, r)
+		}()
+		rec.sendTo(w)
+	})
 }
 
 // signedIn returns the person of the session cookie, or nil. The lock must be held.
@@ -62,11 +80,9 @@ type visitor struct {
 	person *person
 }
 
-// withPerson runs a page under the lock for a person who is logged in, and sends others to the log-in page.
+// withPerson runs a page for a person who is logged in, and sends others to the log-in page.
 func (s *Sim) withPerson(page func(*visitor) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
 		p := s.signedIn(r)
 		if p == nil {
 			if r.Method != http.MethodGet {
@@ -138,7 +154,7 @@ func (s *Sim) render(w http.ResponseWriter, status int, name string, data any, f
 func (s *Sim) signIn(w http.ResponseWriter, p *person) {
 	id := newSecret()
 	s.sessions[id] = p
-	http.SetCookie(w, &http.Cookie{
+	http.SetCookie(w, &http.Cookie{ //nolint:gosec // a Sim is reached by http on a loopback address.
 		Name: sessionCookie, Value: id, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode,
 		Secure: strings.HasPrefix(s.baseURL, "https:"),
 	})

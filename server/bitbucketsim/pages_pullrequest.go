@@ -41,9 +41,6 @@ func (s *Sim) postNewPullRequest(v *visitor) error {
 	if !r.may(v.person, PermissionWrite) {
 		return forbidden("You may not open a pull request here.")
 	}
-	if err := v.r.ParseForm(); err != nil {
-		return badRequest("The form could not be read.")
-	}
 	var reviewers []*person
 	for _, n := range v.r.PostForm["reviewer"] {
 		p, err := s.person(n)

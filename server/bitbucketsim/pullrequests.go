@@ -90,11 +90,7 @@ func (pr *pullRequest) base() *commit {
 
 // commits are those that the pull request would bring, newest first.
 func (pr *pullRequest) commits() []*commit {
-	dest := pr.destinationHead()
-	if pr.state == stateMerged {
-		dest = pr.destHead
-	}
-	return pr.repository.objects.log(pr.head, dest)
+	return pr.repository.objects.log(pr.head, pr.destinationHead())
 }
 
 func (r *repository) pullRequest(id int) (*pullRequest, error) {

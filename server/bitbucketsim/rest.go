@@ -1,6 +1,7 @@
 package bitbucketsim
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -113,6 +114,8 @@ func (s *Sim) routes() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch path := r.URL.Path; {
 		case strings.HasPrefix(path, "/2.0/"), path == "/site/oauth2/access_token":
+			// Bitbucket's own examples end some addresses in a slash.
+			r.URL.Path, r.URL.RawPath = strings.TrimSuffix(path, "/"), strings.TrimSuffix(r.URL.RawPath, "/")
 			observed.ServeHTTP(w, r)
 		case strings.HasPrefix(path, "/sim/"):
 			control.ServeHTTP(w, r)
@@ -128,9 +131,26 @@ func (s *Sim) serveREST(w http.ResponseWriter, r *http.Request, rt route) {
 		writeJSON(w, http.StatusRequestEntityTooLarge, (&apiError{message: "Request entity too large"}).body())
 		return
 	}
+	a, raw := s.answer(w, r, rt, body)
+	if a.location != "" {
+		w.Header().Set("Location", a.location)
+	}
+	switch {
+	case a.text != "":
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		raw = []byte(a.text)
+	case raw != nil:
+		w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	}
+	w.WriteHeader(cmp.Or(a.status, http.StatusOK))
+	_, _ = w.Write(raw)
+}
+
+// answer carries a call out under the lock and writes the JSON of its answer, or of its refusal.
+func (s *Sim) answer(w http.ResponseWriter, r *http.Request, rt route, body []byte) (a *answer, raw []byte) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	a, err := s.dispatch(w, r, rt, body)
-	var raw []byte
 	var apiErr *apiError
 	switch {
 	case errors.As(err, &apiErr):
@@ -143,22 +163,7 @@ func (s *Sim) serveREST(w http.ResponseWriter, r *http.Request, rt route) {
 	case a.body != nil:
 		raw = marshal(selectFields(a.body, r.URL.Query().Get("fields")))
 	}
-	s.mu.Unlock()
-	if a.status == 0 {
-		a.status = http.StatusOK
-	}
-	if a.location != "" {
-		w.Header().Set("Location", a.location)
-	}
-	switch {
-	case a.text != "":
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		raw = []byte(a.text)
-	case raw != nil:
-		w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	}
-	w.WriteHeader(a.status)
-	_, _ = w.Write(raw)
+	return a, raw
 }
 
 // dispatch authenticates, limits and authorises a call, then carries it out.
@@ -239,7 +244,7 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 	_, _ = w.Write(marshal(body))
 }
 
-// repository finds the repository of the path, if the caller may do that much with it.
+// callRepository finds the repository of the path, if the caller may do that much with it.
 func (s *Sim) callRepository(c *call, least string) (*repository, error) {
 	r, err := s.repository(c.r.PathValue("workspace"), c.r.PathValue("repository"))
 	if err != nil || !r.may(c.person, PermissionRead) {
@@ -263,8 +268,9 @@ func (s *Sim) callWorkspace(c *call) (*workspace, error) {
 	return w, nil
 }
 
-func (s *Sim) callPullRequest(c *call, least string) (*pullRequest, error) {
-	r, err := s.callRepository(c, least)
+// callPullRequest finds the pull request of the path, if the caller may read it.
+func (s *Sim) callPullRequest(c *call) (*pullRequest, error) {
+	r, err := s.callRepository(c, PermissionRead)
 	if err != nil {
 		return nil, err
 	}

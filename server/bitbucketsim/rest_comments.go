@@ -9,7 +9,7 @@ import (
 )
 
 func (s *Sim) listComments(c *call) (*answer, error) {
-	pr, err := s.callPullRequest(c, PermissionRead)
+	pr, err := s.callPullRequest(c)
 	if err != nil {
 		return nil, err
 	}
@@ -21,7 +21,7 @@ func (s *Sim) listComments(c *call) (*answer, error) {
 }
 
 func (s *Sim) callComment(c *call) (*pullRequest, *comment, error) {
-	pr, err := s.callPullRequest(c, PermissionRead)
+	pr, err := s.callPullRequest(c)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -54,7 +54,7 @@ func (in *commentInput) raw() (string, error) {
 }
 
 func (s *Sim) createComment(c *call) (*answer, error) {
-	pr, err := s.callPullRequest(c, PermissionRead)
+	pr, err := s.callPullRequest(c)
 	if err != nil {
 		return nil, err
 	}

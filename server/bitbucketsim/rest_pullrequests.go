@@ -40,7 +40,7 @@ func (s *Sim) listPullRequests(c *call) (*answer, error) {
 }
 
 func (s *Sim) getPullRequest(c *call) (*answer, error) {
-	pr, err := s.callPullRequest(c, PermissionRead)
+	pr, err := s.callPullRequest(c)
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +155,7 @@ func (s *Sim) repositoryByUUID(uuid string) *repository {
 }
 
 func (s *Sim) updatePullRequest(c *call) (*answer, error) {
-	pr, err := s.callPullRequest(c, PermissionRead)
+	pr, err := s.callPullRequest(c)
 	if err != nil {
 		return nil, err
 	}
@@ -207,7 +207,7 @@ func (s *Sim) updatePullRequest(c *call) (*answer, error) {
 }
 
 func (s *Sim) redirectTo(c *call, resource string) (*answer, error) {
-	pr, err := s.callPullRequest(c, PermissionRead)
+	pr, err := s.callPullRequest(c)
 	if err != nil {
 		return nil, err
 	}
@@ -226,7 +226,7 @@ func (s *Sim) redirectToDiff(c *call) (*answer, error)     { return s.redirectTo
 func (s *Sim) redirectToDiffstat(c *call) (*answer, error) { return s.redirectTo(c, "diffstat") }
 
 func (s *Sim) listPullRequestCommits(c *call) (*answer, error) {
-	pr, err := s.callPullRequest(c, PermissionRead)
+	pr, err := s.callPullRequest(c)
 	if err != nil {
 		return nil, err
 	}
@@ -234,7 +234,7 @@ func (s *Sim) listPullRequestCommits(c *call) (*answer, error) {
 }
 
 func (s *Sim) postApproval(c *call) (*answer, error) {
-	pr, err := s.callPullRequest(c, PermissionRead)
+	pr, err := s.callPullRequest(c)
 	if err != nil {
 		return nil, err
 	}
@@ -243,7 +243,7 @@ func (s *Sim) postApproval(c *call) (*answer, error) {
 }
 
 func (s *Sim) deleteApproval(c *call) (*answer, error) {
-	pr, err := s.callPullRequest(c, PermissionRead)
+	pr, err := s.callPullRequest(c)
 	if err != nil {
 		return nil, err
 	}
@@ -254,7 +254,7 @@ func (s *Sim) deleteApproval(c *call) (*answer, error) {
 }
 
 func (s *Sim) postChangeRequest(c *call) (*answer, error) {
-	pr, err := s.callPullRequest(c, PermissionRead)
+	pr, err := s.callPullRequest(c)
 	if err != nil {
 		return nil, err
 	}
@@ -263,7 +263,7 @@ func (s *Sim) postChangeRequest(c *call) (*answer, error) {
 }
 
 func (s *Sim) deleteChangeRequest(c *call) (*answer, error) {
-	pr, err := s.callPullRequest(c, PermissionRead)
+	pr, err := s.callPullRequest(c)
 	if err != nil {
 		return nil, err
 	}
@@ -274,7 +274,7 @@ func (s *Sim) deleteChangeRequest(c *call) (*answer, error) {
 }
 
 func (s *Sim) postDecline(c *call) (*answer, error) {
-	pr, err := s.callPullRequest(c, PermissionRead)
+	pr, err := s.callPullRequest(c)
 	if err != nil {
 		return nil, err
 	}
@@ -285,7 +285,7 @@ func (s *Sim) postDecline(c *call) (*answer, error) {
 }
 
 func (s *Sim) postMerge(c *call) (*answer, error) {
-	pr, err := s.callPullRequest(c, PermissionRead)
+	pr, err := s.callPullRequest(c)
 	if err != nil {
 		return nil, err
 	}
@@ -313,7 +313,7 @@ func (s *Sim) mergeTaskURL(t *mergeTask) string {
 }
 
 func (s *Sim) getMergeTask(c *call) (*answer, error) {
-	pr, err := s.callPullRequest(c, PermissionRead)
+	pr, err := s.callPullRequest(c)
 	if err != nil {
 		return nil, err
 	}

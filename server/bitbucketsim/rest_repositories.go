@@ -122,9 +122,7 @@ func (s *Sim) listCommits(c *call) (*answer, error) {
 		include = append(include, rev)
 	}
 	if len(include) == 0 {
-		for _, name := range r.sortedBranches() {
-			include = append(include, name)
-		}
+		include = r.sortedBranches()
 	}
 	var exclude []string
 	for _, rev := range c.query["exclude"] {

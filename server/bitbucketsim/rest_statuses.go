@@ -187,7 +187,7 @@ func (s *Sim) writeStatus(st *commitStatus, in *statusInput, actor *person, even
 }
 
 func (s *Sim) listPullRequestStatuses(c *call) (*answer, error) {
-	pr, err := s.callPullRequest(c, PermissionRead)
+	pr, err := s.callPullRequest(c)
 	if err != nil {
 		return nil, err
 	}

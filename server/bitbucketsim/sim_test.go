@@ -75,7 +75,7 @@ type reply struct {
 
 // at follows a dotted path; a number is an index of a list.
 func (r reply) at(path string) any {
-	var v = r.json
+	v := r.json
 	for name := range strings.SplitSeq(path, ".") {
 		switch x := v.(type) {
 		case map[string]any:

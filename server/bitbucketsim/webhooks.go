@@ -72,6 +72,9 @@ type delivery struct {
 	copies int // sent this many times beyond the first
 }
 
+// keptDeliveries is how many deliveries are remembered. Older ones are still sent.
+const keptDeliveries = 20000
+
 // maxRetries is how often a 5xx is answered by another attempt, at once.
 const maxRetries = 2
 
@@ -109,6 +112,9 @@ func (s *Sim) emit(r *repository, event string, actor *person, extra object) {
 			ID: s.id(), Event: event, HookUUID: h.uuid, RequestUUID: bareUUID(), URL: h.url, Body: raw, State: "waiting",
 		}}
 		s.deliveries = append(s.deliveries, d)
+		if len(s.deliveries) > keptDeliveries {
+			s.deliveries = slices.Clone(s.deliveries[keptDeliveries/10:])
+		}
 		if len(raw) > s.opts.MaxWebhookBytes {
 			d.State = "too_large"
 			continue
@@ -223,7 +229,7 @@ func (s *Sim) attempt(d *delivery, number int) (status int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	defer resp.Body.Close() //nolint:errcheck // nothing is read from it any more.
+	defer resp.Body.Close()
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))
 	return resp.StatusCode, nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -16,13 +17,14 @@ import (
 func main() {
 	addr := flag.String("addr", "127.0.0.1:7990", "address to listen on; port 0 takes a free one")
 	flag.Parse()
-	if err := run(*addr); err != nil {
+	if err := run(*addr, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(addr string) error {
+// run prints the origin to out and serves until a signal comes.
+func run(addr string, out io.Writer) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	sim := bitbucketsim.New(bitbucketsim.Options{Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))})
@@ -32,7 +34,7 @@ func run(addr string) error {
 	if err := sim.AddExample(); err != nil {
 		return err
 	}
-	fmt.Println(sim.URL())
+	fmt.Fprintln(out, sim.URL())
 	<-ctx.Done()
 	return sim.Close()
 }
