@@ -12,6 +12,7 @@ import (
 type notYet struct{ error }
 
 func (notYet) RetryAt() (time.Time, bool) { return time.Time{}, false }
+func (n notYet) Unwrap() error            { return n.error }
 
 func TestFateOf(t *testing.T) {
 	t.Parallel()

@@ -1,8 +1,12 @@
 package jobs
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"strings"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -15,6 +19,7 @@ const poolSize = 64
 // ParseClusterURL and ParseFailoverURL. It does not connect yet, and its error does not quote the
 // password.
 func Connect(url string) (redis.UniversalClient, error) {
+	setLogger()
 	scheme, rest, _ := strings.Cut(url, "://")
 	base, kind, _ := strings.Cut(scheme, "+")
 	url = base + "://" + rest
@@ -44,3 +49,14 @@ func Connect(url string) (redis.UniversalClient, error) {
 	}
 	return nil, bad
 }
+
+// clientLog takes what the client says about its own connections. Whoever meets the error says it
+// once; the client says it for each connection and each try.
+type clientLog struct{}
+
+func (clientLog) Printf(ctx context.Context, format string, values ...any) {
+	slog.DebugContext(ctx, "Redis client", slog.String("message", fmt.Sprintf(format, values...)))
+}
+
+// setLogger is for the whole process, since the client knows no other way.
+var setLogger = sync.OnceFunc(func() { redis.SetLogger(clientLog{}) })
