@@ -1,12 +1,11 @@
-import "@signedapproval/ui/tokens.css";
-import { StrictMode } from "react";
-import { createRoot } from "react-dom/client";
-import { Dashboard } from "./Dashboard.tsx";
+import { openGraph } from "@signedapproval/graph/client";
+import { GraphProvider } from "@signedapproval/graph/provider";
+import { show } from "@signedapproval/ui/page";
+import { RouterProvider } from "@tanstack/react-router";
+import { createDashboardRouter } from "./router.tsx";
 
-const root = document.getElementById("root");
-if (!root) throw new Error("the page has no #root");
-createRoot(root).render(
-  <StrictMode>
-    <Dashboard />
-  </StrictMode>,
+show(
+  <GraphProvider graph={openGraph()}>
+    <RouterProvider router={createDashboardRouter()} />
+  </GraphProvider>,
 );

@@ -2,6 +2,7 @@ import { type FragmentType, graphql, readFragment } from "@signedapproval/graph/
 import { People } from "@signedapproval/ui/Avatar";
 import { Icon } from "@signedapproval/ui/Icon";
 import { Visible } from "@signedapproval/ui/Visible";
+import "./Requirements.css";
 
 const requestFragment = graphql(`
   fragment Requirements_request on ApprovalRequest {
@@ -45,7 +46,7 @@ export function Requirements({ request: masked }: { request: FragmentType<typeof
     <section className="sa-stack" aria-label="Requirements">
       {request.rejectedBy.length > 0 && (
         <div className="sa-stack sa-stack--tight">
-          <h2 className="panel__heading panel__heading--danger">
+          <h2 className="requirements__heading requirements__heading--danger">
             <Icon name="cross" /> Rejected by
           </h2>
           <People people={request.rejectedBy} label="Rejected by" />
@@ -55,23 +56,23 @@ export function Requirements({ request: masked }: { request: FragmentType<typeof
         const given = requirement.quorum - requirement.missing;
         return (
           <div key={requirement.name} className="sa-stack sa-stack--tight">
-            <h2 className="panel__heading sa-row sa-row--apart">
+            <h2 className="requirements__heading sa-row sa-row--apart">
               <span className="sa-wrap">
                 <Visible text={requirement.name} />
               </span>
-              <span className="panel__count">
+              <span className="requirements__count">
                 {given} of {requirement.quorum}
               </span>
             </h2>
             <progress
-              className={`panel__progress${requirement.missing === 0 ? " panel__progress--met" : ""}`}
+              className={`requirements__progress${requirement.missing === 0 ? " requirements__progress--met" : ""}`}
               max={requirement.quorum}
               value={given}
               aria-label={`${requirement.name}: ${given} of ${requirement.quorum} approvals`}
             />
             {requirement.approvedBy.length > 0 && (
-              <div className="panel__group">
-                <p className="panel__label">
+              <div className="requirements__group">
+                <p className="requirements__label">
                   <Icon name="check" /> Approved
                 </p>
                 <People people={requirement.approvedBy} label={`Approved for ${requirement.name}`} />
@@ -81,13 +82,13 @@ export function Requirements({ request: masked }: { request: FragmentType<typeof
               <CanStillApprove people={requirement.canStillApprove} requirement={requirement.name} />
             )}
             {requirement.ignored.length > 0 && (
-              <details className="sa-small">
+              <details className="requirements__more sa-small">
                 <summary>
                   {requirement.ignored.length === 1
                     ? "1 decision does not count"
                     : `${requirement.ignored.length} decisions do not count`}
                 </summary>
-                <ul className="panel__ignored">
+                <ul className="requirements__ignored">
                   {requirement.ignored.map((decision) => (
                     <li key={`${decision.account.accountId} ${decision.code}`}>
                       <Visible text={decision.sentence} />
@@ -111,11 +112,11 @@ function CanStillApprove({
   requirement: string;
 }) {
   const label = `Can still approve for ${requirement}`;
-  if (people.length === 0) return <p className="panel__label">Nobody is left who can approve.</p>;
+  if (people.length === 0) return <p className="requirements__label">Nobody is left who can approve.</p>;
   if (people.length <= named) {
     return (
-      <div className="panel__group">
-        <p className="panel__label">
+      <div className="requirements__group">
+        <p className="requirements__label">
           <Icon name="clock" /> Can still approve
         </p>
         <People people={people} label={label} />
@@ -124,7 +125,7 @@ function CanStillApprove({
   }
   return (
     <details>
-      <summary className="panel__label">
+      <summary className="requirements__label">
         {/* The API names fifty at most. */}
         {people.length >= 50 ? "50 or more people" : `${people.length} people`} can still approve
       </summary>

@@ -4,6 +4,7 @@ import { Person } from "@signedapproval/ui/Avatar";
 import { Lozenge, type Tone } from "@signedapproval/ui/Lozenge";
 import { Time } from "@signedapproval/ui/Time";
 import { Visible } from "@signedapproval/ui/Visible";
+import "./Decisions.css";
 
 const requestFragment = graphql(`
   fragment Decisions_request on ApprovalRequest {

@@ -1,5 +1,6 @@
 import { type FragmentType, graphql, readFragment } from "@signedapproval/graph/generated";
 import { Visible } from "@signedapproval/ui/Visible";
+import "./RuleInWords.css";
 
 const ruleFragment = graphql(`
   fragment RuleInWords_rule on Rule {

@@ -32,6 +32,8 @@ export interface Patch {
 }
 
 const hunkHead = /^@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@(?: .*)?$/u;
+const headerLine =
+  /^(?:diff --git|index|old mode|new mode|deleted file mode|new file mode|(?:dis)?similarity index|(?:rename|copy) (?:from|to)|---|\+\+\+|Binary files) /u;
 const submodule = "160000";
 
 /**
@@ -74,7 +76,10 @@ function readFile(lines: readonly string[], index: number): PatchFile {
       newLine = read.hunk.newStart + read.hunk.newLines;
       at = read.end;
     } else {
-      (hunks.length > 0 ? stray : header).push(lines[at++] as string);
+      const line = lines[at++] as string;
+      // A line that is no header ends the header: what follows must be seen, not folded with it.
+      const inHeader = hunks.length === 0 && stray.length === 0 && headerLine.test(line);
+      (inHeader ? header : stray).push(line);
     }
   }
   const changes = hunks.flatMap((hunk) => hunk.changes);
@@ -152,7 +157,7 @@ function describe(header: readonly string[]): Pick<PatchFile, "path" | "kind" | 
   const mode = newMode ?? oldMode ?? after ?? value("index ")?.split(" ")[1];
   if (kind === "added" && newMode !== undefined && newMode !== "100644") facts.push(`Its mode is ${modeOf(newMode)}.`);
   if (mode === submodule || before === submodule) facts.push("A submodule: the commit that it points at changes.");
-  if (header.some((line) => line.startsWith("Binary files ") || line === "GIT binary patch")) {
+  if (value("Binary files ") !== undefined) {
     facts.push("Binary: its contents cannot be shown as text.");
   }
   if (header.length > 0 && kind === "added" && value("+++ ") === undefined && facts.length === 0) facts.push("Empty.");

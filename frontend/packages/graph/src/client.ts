@@ -29,6 +29,8 @@ export function openGraph({
   const client = new Client({
     url,
     fetch: fetchFn,
+    // Variables name things that do not belong into access logs.
+    preferGetMethod: false,
     // Screens stay right through subscriptions and mutations; opening one asks the server all the same.
     requestPolicy: "cache-and-network",
     // Also says that a query is not answered by a stream: the client's own list names event streams for queries too.

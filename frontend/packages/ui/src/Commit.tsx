@@ -33,11 +33,13 @@ export function Branches({ source, destination }: { source: string; destination:
       <code className="sa-branch">
         <Visible text={source} />
       </code>
-      <Icon name="arrow" />
-      <span className="sa-hidden">into branch</span>
-      <code className="sa-branch">
-        <Visible text={destination} />
-      </code>
+      <span className="sa-branches__into">
+        <Icon name="arrow" />
+        <span className="sa-hidden">into branch</span>
+        <code className="sa-branch">
+          <Visible text={destination} />
+        </code>
+      </span>
     </span>
   );
 }

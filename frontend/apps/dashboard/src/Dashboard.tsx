@@ -1,7 +1,0 @@
-export function Dashboard() {
-  return (
-    <main>
-      <h1>SignedApproval</h1>
-    </main>
-  );
-}

@@ -1,0 +1,300 @@
+import { type FragmentType, graphql, readFragment } from "@signedapproval/graph/generated";
+import { EmptyState } from "@signedapproval/ui/EmptyState";
+import { Field } from "@signedapproval/ui/Field";
+import { Lozenge } from "@signedapproval/ui/Lozenge";
+import { Note } from "@signedapproval/ui/Note";
+import { Table } from "@signedapproval/ui/Table";
+import { Time } from "@signedapproval/ui/Time";
+import { Visible } from "@signedapproval/ui/Visible";
+import { Link } from "@tanstack/react-router";
+import { useDeferredValue, useState } from "react";
+import { useQuery } from "urql";
+import { Answer } from "../Answer.tsx";
+import { More } from "../More.tsx";
+import { pageAfter, usePages } from "../pages.ts";
+
+const RepositoriesQuery = graphql(`
+  query Repositories($workspace: String!, $after: String) {
+    workspace(key: $workspace) {
+      id
+      viewerIsAdmin
+      connection {
+        state
+      }
+      repositories(first: 20, after: $after) {
+        edges {
+          cursor
+          node {
+            id
+            ...RepositoryRow_repository
+          }
+        }
+        pageInfo {
+          hasNextPage
+          endCursor
+        }
+      }
+    }
+  }
+`);
+
+const rowFragment = graphql(`
+  fragment RepositoryRow_repository on Repository {
+    id
+    slug
+    name
+    fullName
+    state
+    attention
+    viewerCanConfigure
+    reconcileSeconds
+    reconciledAt
+    policy {
+      id
+      version
+      rules {
+        name
+        branches
+      }
+    }
+  }
+`);
+
+/** The gated repositories of a workspace and, for its administrators, those that could be. */
+export function RepositoriesPage({ workspace }: { workspace: string }) {
+  const { pages, more } = usePages();
+  return (
+    <>
+      <h1>Repositories</h1>
+      {pages.map((after, index) => (
+        <RepositoriesOfPage
+          key={`${workspace} ${after ?? ""}`}
+          workspace={workspace}
+          after={after}
+          last={index === pages.length - 1}
+          onMore={more}
+        />
+      ))}
+    </>
+  );
+}
+
+interface RepositoriesOfPageProps {
+  workspace: string;
+  after: string | undefined;
+  last: boolean;
+  onMore: (after: string) => void;
+}
+
+function RepositoriesOfPage({ workspace, after, last, onMore }: RepositoriesOfPageProps) {
+  const [result, ask] = useQuery({ query: RepositoriesQuery, variables: { workspace, ...pageAfter(after) } });
+  return (
+    <Answer result={result} ask={ask} doing="read the repositories">
+      {(data) => {
+        const found = data.workspace;
+        if (!found) {
+          return (
+            <EmptyState title="Not found">This workspace is not connected, or you are not a member of it.</EmptyState>
+          );
+        }
+        const { edges, pageInfo } = found.repositories;
+        return (
+          <>
+            <section className="sa-stack" aria-labelledby="gated">
+              <h2 id="gated">Gated</h2>
+              {edges.length === 0 ? (
+                <EmptyState title="No repository is gated yet">
+                  {found.viewerIsAdmin
+                    ? "Choose one below and say who must approve."
+                    : "An administrator of the workspace chooses repositories."}
+                </EmptyState>
+              ) : (
+                <Table caption="Gated repositories" columns={["Repository", "State", "Rules", "Last walk", ""]}>
+                  <tbody>
+                    {edges.map(({ node }) => (
+                      <RepositoryRow key={node.id} workspace={workspace} repository={node} />
+                    ))}
+                  </tbody>
+                </Table>
+              )}
+              <More pageInfo={pageInfo} last={last} onMore={onMore} />
+            </section>
+            {last && found.viewerIsAdmin && <OtherRepositories workspace={workspace} />}
+          </>
+        );
+      }}
+    </Answer>
+  );
+}
+
+function RepositoryRow({
+  workspace,
+  repository: masked,
+}: {
+  workspace: string;
+  repository: FragmentType<typeof rowFragment>;
+}) {
+  const repository = readFragment(rowFragment, masked);
+  return (
+    <tr>
+      <th scope="row">
+        <Link
+          to="/workspaces/$workspace/repositories/$repository"
+          params={{ workspace, repository: repository.slug }}
+          search={{ name: repository.name }}
+        >
+          <Visible text={repository.name} />
+        </Link>
+        <div className="sa-small sa-subtle">
+          <Visible text={repository.fullName} />
+        </div>
+      </th>
+      <td>
+        {repository.state === "ACTIVE" ? (
+          <Lozenge tone="success">Gated</Lozenge>
+        ) : (
+          <>
+            <Lozenge tone="warning">Needs attention</Lozenge>
+            <p className="sa-small">{repository.attention}</p>
+          </>
+        )}
+      </td>
+      <td>
+        <ul>
+          {repository.policy.rules.map((rule) => (
+            <li key={rule.name}>
+              <Visible text={rule.name} />{" "}
+              <span className="sa-small sa-subtle">
+                <Visible text={rule.branches.join(", ")} />
+              </span>
+            </li>
+          ))}
+        </ul>
+      </td>
+      <td>
+        {repository.reconciledAt ? <Time value={repository.reconciledAt} /> : "Not yet"}
+        {repository.reconcileSeconds !== null && (
+          <div className="sa-small sa-subtle">every {repository.reconcileSeconds.toLocaleString()} s</div>
+        )}
+      </td>
+      <td>
+        <Link
+          className="sa-button sa-button--default"
+          to="/workspaces/$workspace/repositories/$repository"
+          params={{ workspace, repository: repository.slug }}
+          search={{ name: repository.name }}
+        >
+          {repository.viewerCanConfigure ? "Configure" : "Show"}
+          <span className="sa-hidden"> {repository.name}</span>
+        </Link>
+      </td>
+    </tr>
+  );
+}
+
+const OtherRepositoriesQuery = graphql(`
+  query OtherRepositories($workspace: String!, $search: String, $after: String) {
+    workspace(key: $workspace) {
+      id
+      bitbucketRepositories(search: $search, first: 20, after: $after) {
+        edges {
+          cursor
+          node {
+            uuid
+            name
+            fullName
+            slug
+            repository {
+              id
+            }
+          }
+        }
+        pageInfo {
+          hasNextPage
+          endCursor
+        }
+      }
+    }
+  }
+`);
+
+function OtherRepositories({ workspace }: { workspace: string }) {
+  const [typed, setTyped] = useState("");
+  const search = useDeferredValue(typed.trim());
+  return (
+    <section className="sa-stack" aria-labelledby="others">
+      <h2 id="others">Gate another repository</h2>
+      <Field label="Search the workspace's repositories by name">
+        {(control) => (
+          <input {...control} type="search" value={typed} onChange={(event) => setTyped(event.target.value)} />
+        )}
+      </Field>
+      <FoundRepositories key={search} workspace={workspace} search={search} />
+    </section>
+  );
+}
+
+function FoundRepositories({ workspace, search }: { workspace: string; search: string }) {
+  const { pages, more } = usePages();
+  return pages.map((after, index) => (
+    <FoundPage
+      key={after ?? ""}
+      workspace={workspace}
+      search={search}
+      after={after}
+      last={index === pages.length - 1}
+      onMore={more}
+    />
+  ));
+}
+
+function FoundPage({ workspace, search, after, last, onMore }: RepositoriesOfPageProps & { search: string }) {
+  const variables = { workspace, ...(search && { search }), ...pageAfter(after) };
+  const [result, ask] = useQuery({ query: OtherRepositoriesQuery, variables });
+  return (
+    <Answer result={result} ask={ask} doing="list the repositories on Bitbucket">
+      {(data) => {
+        const found = data.workspace?.bitbucketRepositories;
+        if (!found) return result.error ? null : <Note tone="neutral">Bitbucket's list cannot be shown to you.</Note>;
+        if (found.edges.length === 0) {
+          return (
+            <EmptyState title="Nothing found">
+              {search ? "No repository has this in its name." : "The workspace has no repository."}
+            </EmptyState>
+          );
+        }
+        return (
+          <>
+            <Table caption="Repositories on Bitbucket" columns={["Repository", "Gate", ""]}>
+              <tbody>
+                {found.edges.map(({ node }) => (
+                  <tr key={node.uuid}>
+                    <th scope="row">
+                      <Visible text={node.name} />
+                      <div className="sa-small sa-subtle">
+                        <Visible text={node.fullName} />
+                      </div>
+                    </th>
+                    <td>{node.repository ? <Lozenge tone="success">Gated</Lozenge> : <Lozenge>Not gated</Lozenge>}</td>
+                    <td>
+                      <Link
+                        className="sa-button sa-button--default"
+                        to="/workspaces/$workspace/repositories/$repository"
+                        params={{ workspace, repository: node.slug }}
+                        search={{ name: node.name }}
+                      >
+                        {node.repository ? "Configure" : "Select"}
+                        <span className="sa-hidden"> {node.name}</span>
+                      </Link>
+                    </td>
+                  </tr>
+                ))}
+              </tbody>
+            </Table>
+            <More pageInfo={found.pageInfo} last={last} onMore={onMore} />
+          </>
+        );
+      }}
+    </Answer>
+  );
+}

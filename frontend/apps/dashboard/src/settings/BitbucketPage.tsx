@@ -1,0 +1,132 @@
+import { type FragmentType, graphql, readFragment } from "@signedapproval/graph/generated";
+import { EmptyState } from "@signedapproval/ui/EmptyState";
+import { Lozenge } from "@signedapproval/ui/Lozenge";
+import { Note } from "@signedapproval/ui/Note";
+import { Time } from "@signedapproval/ui/Time";
+import { Visible } from "@signedapproval/ui/Visible";
+import { Link } from "@tanstack/react-router";
+import { useQuery } from "urql";
+import { Answer } from "../Answer.tsx";
+import { connectionBadges } from "../states.ts";
+import { Alarms } from "./Alarms.tsx";
+import { Connect } from "./Connect.tsx";
+import { Disconnect } from "./Disconnect.tsx";
+import { Grants } from "./Grants.tsx";
+
+const BitbucketQuery = graphql(`
+  query Bitbucket {
+    viewer {
+      workspaces(first: 100) {
+        edges {
+          node {
+            id
+            ...ConnectedWorkspace_workspace
+          }
+        }
+      }
+    }
+    server {
+      ...Connect_server
+    }
+  }
+`);
+
+const workspaceFragment = graphql(`
+  fragment ConnectedWorkspace_workspace on Workspace {
+    id
+    slug
+    name
+    viewerIsAdmin
+    connection {
+      state
+      reason
+      accountName
+      connectedAt
+      refreshedAt
+    }
+    ...Alarms_workspace
+  }
+`);
+
+/** Which workspaces are connected, by whom, and how another is. */
+export function BitbucketPage() {
+  const [result, ask] = useQuery({ query: BitbucketQuery });
+  const again = () => ask({ requestPolicy: "network-only" });
+  return (
+    <>
+      <h1>Bitbucket</h1>
+      <Answer result={result} ask={ask} doing="read the connections">
+        {({ viewer, server }) => (
+          <>
+            <Grants onConnected={again} />
+            {viewer?.workspaces.edges.length ? (
+              viewer.workspaces.edges.map(({ node }) => (
+                <ConnectedWorkspace key={node.id} workspace={node} onDisconnected={again} />
+              ))
+            ) : (
+              <EmptyState title="No workspace is connected">
+                Connect one to gate its repositories. You need to administer it on Bitbucket.
+              </EmptyState>
+            )}
+            <Connect server={server} />
+          </>
+        )}
+      </Answer>
+    </>
+  );
+}
+
+function ConnectedWorkspace({
+  workspace: masked,
+  onDisconnected,
+}: {
+  workspace: FragmentType<typeof workspaceFragment>;
+  onDisconnected: () => void;
+}) {
+  const workspace = readFragment(workspaceFragment, masked);
+  const { connection } = workspace;
+  const badge = connectionBadges[connection?.state ?? "DISCONNECTED"];
+  return (
+    <section className="card" aria-label={workspace.name}>
+      <div className="sa-row sa-row--apart">
+        <h2 className="sa-row">
+          <Visible text={workspace.name} /> <Lozenge tone={badge.tone}>{badge.label}</Lozenge>
+        </h2>
+        {workspace.viewerIsAdmin && connection && connection.state !== "DISCONNECTED" && (
+          <Disconnect workspaceId={workspace.id} name={workspace.name} onDisconnected={onDisconnected} />
+        )}
+      </div>
+      {connection?.state === "NEEDS_RECONNECTING" && (
+        <Note tone="warning" title="Bitbucket no longer accepts this connection">
+          {connection.reason} Connect the workspace again below; until then its gated pull requests keep their last
+          status.
+        </Note>
+      )}
+      <dl className="facts">
+        <dt>Workspace</dt>
+        <dd>
+          <Link to="/workspaces/$workspace/repositories" params={{ workspace: workspace.slug }}>
+            {workspace.slug}
+          </Link>
+        </dd>
+        {connection && (
+          <>
+            <dt>Connected by</dt>
+            <dd>
+              <Visible text={connection.accountName} />, in whose name build statuses are written
+            </dd>
+            <dt>Since</dt>
+            <dd>
+              <Time value={connection.connectedAt} exact />
+            </dd>
+            <dt>Tokens last refreshed</dt>
+            <dd>
+              <Time value={connection.refreshedAt} />
+            </dd>
+          </>
+        )}
+      </dl>
+      <Alarms workspace={workspace} />
+    </section>
+  );
+}
