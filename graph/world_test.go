@@ -87,8 +87,11 @@ func (w *world) wire() {
 	w.must(err)
 	log := slog.New(slog.DiscardHandler)
 	api := bitbucket.New(bitbucket.Config{BaseURL: w.sim.URL()})
+	// Webhooks arrive somewhere; event says what they would have said.
+	hooks := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	w.t.Cleanup(hooks.Close)
 	w.spaces = workspace.New(workspace.Options{
-		Store: w.store, API: api, Origin: origin, Log: log,
+		Store: w.store, API: api, Origin: hooks.URL, Log: log,
 		Connect: w.consumer("/connect/callback", "account", "pullrequest:write", "repository:admin", "webhook"),
 	})
 	w.people = people.New(people.Options{
