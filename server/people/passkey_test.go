@@ -1,0 +1,212 @@
+package people_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/passkey/passkeytest"
+	"github.com/signedapproval/bitbucket/server/people"
+	"github.com/signedapproval/bitbucket/server/refusal"
+	"github.com/signedapproval/bitbucket/server/store"
+)
+
+// leaves reads the leaves of keys.
+func (w *world) leaves() (bodies []evidence.Body) {
+	w.t.Helper()
+	for _, entry := range w.texts(`select convert_from(entry, 'UTF8') from signedapproval_leaves where workspace_id = $1 order by index`, people.NoWorkspace) {
+		leaf := get(evidence.ParseLeaf([]byte(entry)))(w.t)
+		bodies = append(bodies, leaf.Body)
+	}
+	return bodies
+}
+
+func TestPasskeys(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, alice := w.signedIn("alice")
+	_, bob := w.signedIn("bob")
+
+	first, authenticator := w.enrolled(alice, "")
+	if !strings.HasPrefix(first.Name, "Passkey of 20") || first.PersonID != alice.Person.ID || first.RevokedAt != nil ||
+		len(first.AttestationObject) == 0 || !json.Valid(first.ClientData) {
+		t.Errorf("key %+v", first)
+	}
+
+	t.Run("the enrolment is in the log", func(t *testing.T) {
+		leaf, ok := w.leaves()[0].(evidence.KeyEnrolled)
+		key := evidence.Key{Person: alice.Person.ID, CredentialID: first.ID, PublicKey: first.PublicKey, BackupEligible: first.BackupEligible}
+		if !ok || leaf.Person != alice.Person.ID || leaf.Key != get(key.Digest())(t) || leaf.IdentifiedBy != "bitbucket-login" {
+			t.Errorf("leaf %+v", leaf)
+		}
+	})
+	t.Run("the name given at the end wins over the one at the start", func(t *testing.T) {
+		for _, names := range [][3]string{{"Start", "", "Start"}, {"Start", "End", "End"}, {"", " Trimmed ", "Trimmed"}} {
+			key := passkeytest.New(origin)
+			options := get(w.BeginPasskey(t.Context(), *alice.Person, alice.Hash, names[0]))(t)
+			response := get(key.Create([]byte(options)))(t)
+			got := get(w.FinishPasskey(t.Context(), *alice.Person, alice.Hash, names[1], string(response)))(t)
+			if got.Name != names[2] {
+				t.Errorf("%v: %q", names, got.Name)
+			}
+		}
+	})
+	t.Run("an authenticator that is known is told so", func(t *testing.T) {
+		options := get(w.BeginPasskey(t.Context(), *alice.Person, alice.Hash, ""))(t)
+		if _, err := authenticator.Create([]byte(options)); err == nil {
+			t.Error("it made another key")
+		}
+	})
+	t.Run("renaming", func(t *testing.T) {
+		if got := get(w.RenamePasskey(t.Context(), *alice.Person, first.ID, "Yubi Käy 🔑"))(t); got.Name != "Yubi Käy 🔑" {
+			t.Errorf("name %q", got.Name)
+		}
+		for _, name := range []string{"", "  ", strings.Repeat("ä", 65), "a\nb", "a\u202eb", "\xff"} {
+			_, err := w.RenamePasskey(t.Context(), *alice.Person, first.ID, name)
+			refused(t, err, refusal.BadInput)
+		}
+	})
+	t.Run("another person's key does not exist", func(t *testing.T) {
+		_, err := w.Passkey(t.Context(), *bob.Person, first.ID)
+		refused(t, err, refusal.NotFound)
+		_, err = w.RenamePasskey(t.Context(), *bob.Person, first.ID, "x")
+		refused(t, err, refusal.NotFound)
+		_, err = w.RevokePasskey(t.Context(), *bob.Person, first.ID)
+		refused(t, err, refusal.NotFound)
+		_, err = w.RevokePasskey(t.Context(), *bob.Person, nil)
+		refused(t, err, refusal.NotFound)
+		if keys := get(w.Passkeys(t.Context(), *bob.Person))(t); len(keys) != 0 {
+			t.Errorf("listed %+v", keys)
+		}
+	})
+	t.Run("revoking ends it once", func(t *testing.T) {
+		before := len(w.leaves())
+		var group sync.WaitGroup
+		for range 4 {
+			group.Go(func() {
+				if key, err := w.RevokePasskey(t.Context(), *alice.Person, first.ID); err != nil || key.RevokedAt == nil {
+					t.Errorf("%+v, %v", key, err)
+				}
+			})
+		}
+		group.Wait()
+		leaves := w.leaves()[before:]
+		if len(leaves) != 1 || leaves[0].Type() != evidence.TypeKeyRevoked {
+			t.Errorf("leaves %+v", leaves)
+		}
+		err := w.store.Outside(t.Context(), func(sh *store.Shared) error { return sh.UseCredential(t.Context(), first.ID, 1, false) })
+		if err == nil {
+			t.Error("it can still be used")
+		}
+		keys := get(w.Passkeys(t.Context(), *alice.Person))(t)
+		if len(keys) != 4 || !bytes.Equal(keys[3].ID, first.ID) {
+			t.Errorf("%d keys", len(keys))
+		}
+	})
+}
+
+func TestWrongEnrolments(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	cookie, alice := w.signedIn("alice")
+	_, bob := w.signedIn("bob")
+	begin := func(t *testing.T) (string, *passkeytest.Authenticator) {
+		t.Helper()
+		return get(w.BeginPasskey(t.Context(), *alice.Person, alice.Hash, ""))(t), passkeytest.New(origin)
+	}
+	finish := func(session people.Session, response []byte) error {
+		_, err := w.FinishPasskey(t.Context(), *session.Person, session.Hash, "", string(response))
+		return err
+	}
+	t.Run("the answer twice", func(t *testing.T) {
+		options, key := begin(t)
+		response := get(key.Create([]byte(options)))(t)
+		must(t, finish(alice, response))
+		refused(t, finish(alice, response), people.CodeChallenge)
+	})
+	t.Run("six minutes later", func(t *testing.T) {
+		options, key := begin(t)
+		response := get(key.Create([]byte(options)))(t)
+		w.sql(`update signedapproval_challenges set expires_at = expires_at - interval '6 minutes'`)
+		refused(t, finish(alice, response), people.CodeChallenge)
+	})
+	t.Run("another person's, and another session's, stay theirs", func(t *testing.T) {
+		options, key := begin(t)
+		response := get(key.Create([]byte(options)))(t)
+		refused(t, finish(bob, response), people.CodeChallenge)
+		_, other := w.signedIn("alice")
+		refused(t, finish(other, response), people.CodeChallenge)
+		must(t, finish(alice, response))
+	})
+	t.Run("a challenge for deciding", func(t *testing.T) {
+		options, key := begin(t)
+		response := get(key.Create([]byte(options)))(t)
+		w.sql(`update signedapproval_challenges set kind = 'DECIDE'`)
+		refused(t, finish(alice, response), people.CodeChallenge)
+	})
+	t.Run("on another page", func(t *testing.T) {
+		options, _ := begin(t)
+		response := get(passkeytest.New("https://evil.example").Create([]byte(options)))(t)
+		refused(t, finish(alice, response), people.CodePasskeyRefused)
+	})
+	t.Run("without verifying the person", func(t *testing.T) {
+		options, key := begin(t)
+		key.NoUserVerification = true
+		response := get(key.Create([]byte(options)))(t)
+		refused(t, finish(alice, response), people.CodePasskeyRefused)
+	})
+	t.Run("a refused answer has used the challenge up", func(t *testing.T) {
+		options, key := begin(t)
+		key.NoUserVerification = true
+		bad := get(key.Create([]byte(options)))(t)
+		refused(t, finish(alice, bad), people.CodePasskeyRefused)
+		good := get(passkeytest.New(origin).Create([]byte(options)))(t)
+		refused(t, finish(alice, good), people.CodeChallenge)
+	})
+	t.Run("somebody else's key", func(t *testing.T) {
+		options, key := begin(t)
+		response := get(key.Create([]byte(options)))(t)
+		must(t, finish(alice, response))
+		// The same answer to a challenge of Bob's: he would have her key.
+		w.sql(`insert into signedapproval_challenges (challenge, kind, person_id, session_hash, data, expires_at)
+			select decode(translate(rpad($1, 44, '='), '-_', '+/'), 'base64'), 'REGISTER', $2, $3, $4, now() + interval '1 minute'`,
+			challenge(t, options), bob.Person.ID, bob.Hash, registration(t, options, bob.Person.ID))
+		refused(t, finish(bob, response), people.CodePasskeyKnown)
+	})
+	t.Run("what is no answer", func(t *testing.T) {
+		for _, response := range []string{"", "{}", "null", "[]", `{"response": {"clientDataJSON": "!"}}`, `{"response": {"clientDataJSON": "bnVsbA"}}`, strings.Repeat("x", 100_000)} {
+			refused(t, finish(alice, []byte(response)), refusal.BadInput)
+		}
+	})
+	t.Run("more than fifty keys", func(t *testing.T) {
+		options, key := begin(t)
+		response := get(key.Create([]byte(options)))(t)
+		w.sql(`insert into signedapproval_credentials (id, person_id, name, public_key, sign_count, backup_eligible, backup_state, attestation_object, client_data)
+			select int4send(i), $1, 'x', '', 0, false, false, '', '' from generate_series(1, 60) i`, alice.Person.ID)
+		_, err := w.BeginPasskey(t.Context(), *alice.Person, alice.Hash, "")
+		refused(t, err, people.CodeLimit)
+		refused(t, finish(alice, response), people.CodeLimit) // that was begun before
+	})
+	if got := get(w.Session(t.Context(), cookie))(t); got.Person == nil {
+		t.Error("the session is gone")
+	}
+}
+
+func challenge(t *testing.T, options string) string {
+	t.Helper()
+	var o struct{ Challenge string }
+	must(t, json.Unmarshal([]byte(options), &o))
+	return o.Challenge
+}
+
+// registration is the data of a ceremony as it would be stored for a person.
+func registration(t *testing.T, options, person string) []byte {
+	t.Helper()
+	return get(json.Marshal(map[string]any{"name": "", "session": map[string]any{
+		"challenge": challenge(t, options), "rpId": "approvals.example", "user_id": []byte(person), "userVerification": "required",
+		"expires": "2999-01-01T00:00:00Z", "credParams": []map[string]any{{"type": "public-key", "alg": -7}},
+	}}))(t)
+}
