@@ -50,7 +50,7 @@ func (r *resolver) approvalRequestOn(batch *repositoryBatch, v gate.View) *appro
 	names := namesIn(v)
 	return &approvalRequest{
 		r: r, view: v, batch: batch,
-		ID: nodeID(kindRequest, v.Workspace.ID, q.ID), Round: int32(q.Round), State: q.State, Sentence: q.Sentence,
+		ID: nodeID(kindRequest, v.Workspace.ID, q.ID), Round: clamp(q.Round), State: q.State, Sentence: q.Sentence,
 		HeadCommit: q.HeadCommit, DestinationBranch: q.DestinationBranch, Rule: ruleOf(v.Rule, names),
 		Requirements: each(v.Verdict.Requirements, progressOf), RejectedBy: each(v.Verdict.Rejections, accountOf),
 		Decisions:   each(v.Decisions, func(d store.Decision) *decision { return decisionOf(v.Workspace.ID, q.ID, d) }),
@@ -85,7 +85,7 @@ func (q *approvalRequest) Diff(ctx context.Context) (*diff, error) {
 	}
 	sum := sha256.Sum256(shown.Diff)
 	return &diff{
-		Content: base64.StdEncoding.EncodeToString(shown.Diff), SHA256: hex.EncodeToString(sum[:]), Size: int32(len(shown.Diff)),
+		Content: base64.StdEncoding.EncodeToString(shown.Diff), SHA256: hex.EncodeToString(sum[:]), Size: clamp(len(shown.Diff)),
 		HeadCommit: shown.HeadCommit, DestinationCommit: shown.DestinationCommit, MergeBases: shown.MergeBases,
 	}, nil
 }
@@ -108,7 +108,7 @@ type ignoredDecision struct {
 func progressOf(v approval.RequirementVerdict) requirementProgress {
 	can := v.CanStillApprove[:min(len(v.CanStillApprove), maxShown)]
 	return requirementProgress{
-		Name: v.Name, Quorum: int32(v.Quorum), Missing: int32(v.Missing),
+		Name: v.Name, Quorum: clamp(v.Quorum), Missing: clamp(v.Missing),
 		ApprovedBy: each(v.Counted, accountOf), CanStillApprove: each(can, accountOf),
 		Ignored: each(v.Ignored, func(i approval.Ignored) ignoredDecision {
 			return ignoredDecision{Account: accountOf(i.Person), Code: strings.ToUpper(string(i.Reason)), Sentence: i.Sentence}

@@ -63,7 +63,6 @@ type probe struct {
 	changes []string
 	n       int32
 	deny    bool
-	entered chan struct{}
 }
 
 type probePatch struct {

@@ -52,7 +52,6 @@ func parseID(id graphql.ID) (address, bool) {
 	if err != nil {
 		return address{}, false
 	}
-	ok := false
 	parts := strings.SplitN(string(raw), ":", 3)
 	if len(parts) != 3 {
 		return address{}, false
@@ -62,7 +61,8 @@ func parseID(id graphql.ID) (address, bool) {
 	case kindWorkspace, kindRepository, kindPullRequest, kindRequest, kindAlarm:
 		return a, store.ValidID(a.workspace) && store.ValidID(a.id)
 	case kindPolicyVersion, kindDecision:
-		a.of, a.id, ok = strings.Cut(a.id, ".")
+		of, id, ok := strings.Cut(a.id, ".")
+		a.of, a.id = of, id
 		return a, ok && store.ValidID(a.workspace) && store.ValidID(a.of) && store.ValidID(a.id)
 	case kindPerson, kindGrant, kindNotice, kindAPIToken:
 		return a, a.workspace == "" && store.ValidID(a.id)

@@ -1,6 +1,10 @@
 package graph
 
-import "github.com/signedapproval/bitbucket/server/store"
+import (
+	"math"
+
+	"github.com/signedapproval/bitbucket/server/store"
+)
 
 // pageArgs are the arguments of every connection. The gate has bounded first.
 type pageArgs struct {
@@ -56,3 +60,8 @@ func each[R, T any](rows []R, node func(R) T) []T {
 }
 
 func same[T any](one T) T { return one }
+
+// clamp makes an Int of the SDL, which has 32 bits. No count here comes near them.
+func clamp[N int | int64](n N) int32 {
+	return int32(max(math.MinInt32, min(math.MaxInt32, int64(n))))
+}

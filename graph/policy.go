@@ -39,7 +39,7 @@ func (r *resolver) policyVersions(workspace string, rows []store.PolicyVersion) 
 	return each(rows, func(v store.PolicyVersion) *policyVersion {
 		return &policyVersion{
 			batch: b, row: v,
-			ID: nodeIDOf(kindPolicyVersion, workspace, v.RepositoryID, v.ID), Version: int32(v.Version), Digest: v.Digest,
+			ID: nodeIDOf(kindPolicyVersion, workspace, v.RepositoryID, v.ID), Version: clamp(v.Version), Digest: v.Digest,
 			Document: string(v.Document), CreatedAt: timeOf(v.CreatedAt),
 		}
 	})

@@ -50,10 +50,10 @@ func sample(c *contract, typ *ast.Type) any {
 		return []any{sample(c, typ.Elem)}
 	}
 	definition := c.Types[typ.NamedType]
-	switch {
-	case definition.Kind == ast.Enum:
+	switch definition.Kind {
+	case ast.Enum:
 		return definition.EnumValues[0].Name
-	case definition.Kind == ast.InputObject:
+	case ast.InputObject:
 		object := make(map[string]any)
 		for _, field := range definition.Fields {
 			if field.Type.NonNull {
@@ -61,6 +61,7 @@ func sample(c *contract, typ *ast.Type) any {
 			}
 		}
 		return object
+	default:
 	}
 	return map[string]any{"Int": json.Number("1"), "Boolean": true, "String": "x", "ID": "x"}[definition.Name]
 }

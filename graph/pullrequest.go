@@ -60,10 +60,10 @@ func (r *resolver) pullRequestOn(batch *repositoryBatch, v gate.View) *pullReque
 	pr := v.PullRequest
 	shown := &pullRequest{
 		r: r, view: v, batch: batch,
-		ID: nodeID(kindPullRequest, v.Workspace.ID, pr.ID), Number: int32(pr.Number), Title: pr.Title, State: pr.State, Draft: pr.Draft,
+		ID: nodeID(kindPullRequest, v.Workspace.ID, pr.ID), Number: clamp(pr.Number), Title: pr.Title, State: pr.State, Draft: pr.Draft,
 		SourceBranch: pr.SourceBranch, HeadCommit: pr.HeadCommit, DestinationBranch: pr.DestinationBranch,
 		URL: r.bitbucketURL(v), Path: gate.PanelPath(v.Workspace.ID, pr.RepositoryID, pr.Number),
-		Sentence: sentenceOf(v), Status: statusOf(v.Status), Merge: mergeOf(v.Merge), Version: int32(pr.Version),
+		Sentence: sentenceOf(v), Status: statusOf(v.Status), Merge: mergeOf(v.Merge), Version: clamp(pr.Version),
 	}
 	if pr.AuthorAccountID != "" {
 		shown.Author = &account{AccountID: pr.AuthorAccountID, Name: pr.AuthorName}
@@ -145,7 +145,7 @@ func (p *pullRequest) History(ctx context.Context, args pageArgs) (*connection[h
 	return connect(events, more,
 		func(e gate.Event) string { return strconv.FormatInt(e.Sequence, 10) },
 		func(e gate.Event) historyEntry {
-			return historyEntry{Sequence: int32(e.Sequence), Type: e.Type, Sentence: e.Sentence, At: timeOf(e.At), LeafHash: e.LeafHash}
+			return historyEntry{Sequence: clamp(e.Sequence), Type: e.Type, Sentence: e.Sentence, At: timeOf(e.At), LeafHash: e.LeafHash}
 		}), nil
 }
 

@@ -53,7 +53,7 @@ func (n *node) ToPullRequest() (*pullRequest, bool)         { return as[pullRequ
 func (n *node) ToApprovalRequest() (*approvalRequest, bool) { return as[approvalRequest](n) }
 func (n *node) ToDecision() (*decision, bool)               { return as[decision](n) }
 func (n *node) ToAlarm() (*alarm, bool)                     { return as[alarm](n) }
-func (n *node) ToApiToken() (*apiToken, bool)               { return as[apiToken](n) } //nolint:revive // the SDL's name
+func (n *node) ToAPIToken() (*apiToken, bool)               { return as[apiToken](n) }
 func (n *node) ToPerson() (*person, bool)                   { return as[person](n) }
 func (n *node) ToPasskey() (*passkeyNode, bool)             { return as[passkeyNode](n) }
 func (n *node) ToGrant() (*grant, bool)                     { return as[grant](n) }
@@ -118,8 +118,9 @@ func (r *resolver) inWorkspace(ctx context.Context, viewer store.Person, a addre
 			return nil, nil
 		}
 		return nil, err
+	default: // belongs to a person
+		return nil, nil
 	}
-	return nil, nil
 }
 
 // inRequest finds a request, or a decision given to it.
@@ -167,6 +168,7 @@ func (r *resolver) ofPerson(ctx context.Context, viewer store.Person, a address)
 			}
 		}
 		return nil, err
+	default: // belongs to a workspace, or is another person
+		return nil, nil
 	}
-	return nil, nil
 }

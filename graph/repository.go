@@ -85,7 +85,7 @@ func (b *repositoryBatch) repository(id string) *repository {
 		State: c.State, Attention: c.Attention, ReconciledAt: timeOrNil(c.ReconciledAt),
 	}
 	if c.ReconcileSeconds != nil {
-		shown.ReconcileSeconds = new(int32(*c.ReconcileSeconds))
+		shown.ReconcileSeconds = new(clamp(*c.ReconcileSeconds))
 	}
 	return shown
 }

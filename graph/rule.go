@@ -31,10 +31,10 @@ type autoMerge struct {
 func ruleOf(r approval.Rule, names map[string]string) *rule {
 	mapped := &rule{
 		Name: r.Name, Branches: r.Branches, AuthorMayApprove: r.AuthorMayApprove,
-		ExpiresAfterSeconds: int32(r.ExpiresAfterSeconds), Digest: string(r.Digest()),
+		ExpiresAfterSeconds: clamp(r.ExpiresAfterSeconds), Digest: string(r.Digest()),
 		Requirements: each(r.Requirements, func(q approval.Requirement) requirement {
 			return requirement{
-				Name: q.Name, Quorum: int32(q.Quorum), Everyone: q.Approvers.Everyone,
+				Name: q.Name, Quorum: clamp(q.Quorum), Everyone: q.Approvers.Everyone,
 				Approvers: each(q.Approvers.Accounts, func(id string) account { return named(id, names) }),
 			}
 		}),

@@ -132,7 +132,7 @@ func (v *viewer) Notices(ctx context.Context, args pageArgs) (*connection[*notic
 
 func (v *viewer) UnreadNotices(ctx context.Context) (int32, error) {
 	n, err := v.r.people.UnreadNotices(ctx, *v.asked.Person)
-	return int32(n), err
+	return clamp(n), err
 }
 
 type readNoticeInput struct{ ID graphql.ID }
