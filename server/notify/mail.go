@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	smtp "github.com/wneessen/go-mail"
 )
@@ -189,5 +190,5 @@ func hasControl(s string) bool {
 // notInHost tells what cannot be part of a host name or an address, so that none of go-mail's other
 // forms, such as a socket's path, gets in.
 func notInHost(c rune) bool {
-	return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '-' || c == '_' || c == ':')
+	return c > unicode.MaxASCII || !unicode.IsLetter(c) && !unicode.IsDigit(c) && !strings.ContainsRune(".-_:", c)
 }

@@ -109,7 +109,7 @@ func (s *server) talk(conn net.Conn, secure bool) {
 		s.said = append(s.said, line)
 		s.mu.Unlock()
 		word, _, _ := strings.Cut(strings.ToUpper(line), " ")
-		more := true
+		var more bool
 		switch word {
 		case "EHLO":
 			features := "250-mail.example\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n"

@@ -107,18 +107,18 @@ var (
 // ServeHTTP takes one delivery in.
 func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := d.options.Now()
-	event, outcome := otherEvent, ""
 	delivery, no := d.take(w, r)
 	if no == nil {
 		no = d.commit(r, delivery)
 	}
+	outcome := outcomes[delivery.Outcome]
 	if no != nil {
 		outcome = no.outcome
 		no.write(w)
 	} else {
-		outcome = outcomes[delivery.Outcome]
 		w.WriteHeader(http.StatusNoContent)
 	}
+	event := otherEvent
 	if _, ok := kinds[delivery.EventKey]; ok {
 		event = delivery.EventKey
 	}

@@ -71,11 +71,13 @@ func TestParse(t *testing.T) {
 		},
 		"comment resolved": {
 			"pullrequest:comment_resolved", `{` + inRepo + `,"pullrequest":{"id":7},"comment":{"id":1}}`,
-			webhook.Event{Kind: webhook.PullRequestDiscussed, RepositoryUUID: repoUUID, PullRequest: 7}, nil,
+			webhook.Event{Kind: webhook.PullRequestDiscussed, RepositoryUUID: repoUUID, PullRequest: 7},
+			nil,
 		},
 		"comment reopened": {
 			"pullrequest:comment_reopened", `{` + inRepo + `,"pullrequest":{"id":7},"comment":null}`,
-			webhook.Event{Kind: webhook.PullRequestDiscussed, RepositoryUUID: repoUUID, PullRequest: 7}, nil,
+			webhook.Event{Kind: webhook.PullRequestDiscussed, RepositoryUUID: repoUUID, PullRequest: 7},
+			nil,
 		},
 		"repository moved": {
 			"repo:transfer", `{` + inRepo + `,"previous_workspace":{}}`,
@@ -182,15 +184,18 @@ func TestParse(t *testing.T) {
 		},
 		"a status of another": {
 			"repo:commit_status_created", `{` + inRepo + `,"commit_status":{"key":"jenkins"}}`,
-			webhook.Event{Kind: webhook.StatusWritten, RepositoryUUID: repoUUID, StatusKey: "jenkins"}, nil,
+			webhook.Event{Kind: webhook.StatusWritten, RepositoryUUID: repoUUID, StatusKey: "jenkins"},
+			nil,
 		},
 		"a status longer than ours can be": {
 			"repo:commit_status_created", `{` + inRepo + `,"commit_status":{"key":"` + ourKey + `zz"}}`,
-			webhook.Event{Kind: webhook.StatusWritten, RepositoryUUID: repoUUID, StatusKey: ourKey + "zz"}, nil,
+			webhook.Event{Kind: webhook.StatusWritten, RepositoryUUID: repoUUID, StatusKey: ourKey + "zz"},
+			nil,
 		},
 		"a status that ours cannot be": {
 			"repo:commit_status_created", `{` + inRepo + `,"commit_status":{"key":"signedapproval-\u0000"}}`,
-			webhook.Event{Kind: webhook.StatusWritten, RepositoryUUID: repoUUID, StatusKey: "signedapproval-\x00"}, nil,
+			webhook.Event{Kind: webhook.StatusWritten, RepositoryUUID: repoUUID, StatusKey: "signedapproval-\x00"},
+			nil,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
