@@ -33,7 +33,8 @@ type Options struct {
 	Reserve int
 	// Background is how many jobs of background kinds run at once: a quarter of Concurrency.
 	Background int
-	// Grace is how long running jobs may take to end after Run was told to stop: 10 s.
+	// Grace is how long running jobs may take to end after Run was told to stop, and again how long
+	// those that are cancelled then may take to be given back: 10 s.
 	Grace time.Duration
 	Log   *slog.Logger
 	// Observe is told how each job ended and how long it ran, for metrics; nil tells nobody.
@@ -174,7 +175,8 @@ func (q *Queue) Ring(_ context.Context, rings []Ring) {
 }
 
 // Run works until ctx ends. Then it reads no more, gives back what it has not begun, waits Grace for
-// what is running, cancels the rest, whose jobs go back without blame, and returns.
+// what is running, cancels the rest, whose jobs go back without blame, and returns. Its error says
+// that a handler obeys nothing.
 func (q *Queue) Run(ctx context.Context) error {
 	var readers, tail sync.WaitGroup
 	late, endTail := context.WithCancel(context.WithoutCancel(ctx))
@@ -201,7 +203,7 @@ func (q *Queue) Run(ctx context.Context) error {
 	if !within(ended, q.Grace) {
 		q.stop(errStopping)
 		// A handler that does not obey its context keeps its lease, which then runs out.
-		if !within(ended, ledgerTimeout) {
+		if !within(ended, q.Grace) {
 			err = errors.New("jobs: handlers are still running; their jobs are taken over when their leases end")
 		}
 	}
@@ -233,7 +235,7 @@ func (q *Queue) stream(ring Ring) int {
 	}
 	hash := fnv.New32a()
 	_, _ = hash.Write([]byte(ring.Key))
-	return int(hash.Sum32() % uint32(q.Partitions))
+	return int(hash.Sum32()>>1) % q.Partitions // 31 bits: an int everywhere
 }
 
 // streamKey has a hash tag of its own, so that the streams spread over a Redis Cluster.

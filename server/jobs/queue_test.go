@@ -353,7 +353,7 @@ func TestLongJobKeepsItsLease(t *testing.T) {
 func TestHungHandlerLosesItsLease(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, redistest.URL(t))
-	q := w.queue(t, jobs.Options{})
+	q := w.queue(t, jobs.Options{Grace: 100 * time.Millisecond})
 	hung := make(chan struct{})
 	t.Cleanup(func() { close(hung) })
 	var calls atomic.Int32
@@ -368,7 +368,12 @@ func TestHungHandlerLosesItsLease(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
 	go func() { ended <- q.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-ended })
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err == nil { // after Grace
+			t.Error("Run does not say that a handler is still running")
+		}
+	})
 	w.enqueue(t, store.JobSpec{Kind: "evaluate", Key: "1"})
 	eventually(t, "the job was done by somebody else", w.allDone(t))
 	same(t, "runs", w.runs("evaluate", "1"), 1)
@@ -411,7 +416,7 @@ func TestSlowJobsHoldUpNobody(t *testing.T) {
 func TestStop(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, w *world) {
-		q := w.queue(t, jobs.Options{Concurrency: 2, Reserve: 1, Slow: time.Hour, Grace: 200 * time.Millisecond})
+		q := w.queue(t, jobs.Options{Concurrency: 2, Reserve: 1, Slow: time.Hour, Grace: 2 * time.Second})
 		gate := newGate(t)
 		polite := make(chan struct{})
 		q.Handle("polite", jobs.HandlerOptions{}, func(ctx context.Context, job jobs.Job) error {

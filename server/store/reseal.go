@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -56,7 +57,7 @@ func (s *Store) resealColumn(ctx context.Context, c sealedColumn, within func(co
 				select %[2]s::text, %[3]s from %[1]s
 				where %[3]s is not null and substring(%[3]s from 1 for %[4]d) <> $1
 				order by 1 limit 1 for update`, c.table, c.row, c.column, prefixSize), prefix[:]).Scan(&row, &sealed)
-			if one(err) == ErrNotFound {
+			if errors.Is(err, pgx.ErrNoRows) {
 				return nil
 			}
 			if err != nil {

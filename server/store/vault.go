@@ -142,7 +142,7 @@ func (v *Vault) place(table, row, column string) (*openKeyset, error) {
 func associatedData(parts ...string) []byte {
 	var data []byte
 	for _, part := range parts {
-		data = binary.BigEndian.AppendUint32(data, uint32(len(part)))
+		data = binary.AppendUvarint(data, uint64(len(part)))
 		data = append(data, part...)
 	}
 	return data
