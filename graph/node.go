@@ -48,8 +48,8 @@ func nodeIDOf(k kind, workspace, of, id string) graphql.ID { return nodeID(k, wo
 
 // parseID reads an identifier. What is none is not an error of its own: there is just no such object.
 func parseID(id graphql.ID) (address, bool) {
-	raw, err := base64.RawURLEncoding.Strict().DecodeString(string(id))
-	if err != nil {
+	raw, err := base64.RawURLEncoding.DecodeString(string(id))
+	if err != nil || base64.RawURLEncoding.EncodeToString(raw) != string(id) { // one object has one identifier
 		return address{}, false
 	}
 	parts := strings.SplitN(string(raw), ":", 3)
