@@ -3,6 +3,7 @@ package people
 import (
 	"context"
 	"crypto/subtle"
+	"encoding/hex"
 	"errors"
 	"slices"
 	"strings"
@@ -116,7 +117,9 @@ func (p *People) identify(ctx context.Context, code string) (identity, error) {
 	if missing := missingScopes(token.Scopes); len(missing) > 0 {
 		return identity{}, refusal.New(CodeScopeMissing, "The OAuth consumer at Bitbucket lacks the permission %s; whoever registered it has to add it.", strings.Join(missing, ", "))
 	}
-	client := p.api.As(token.Access, "sign-in", bitbucket.Foreground)
+	// Nobody else's sign-in waits for the budget of this one: Bitbucket counts by account, and which one
+	// this is is not known yet.
+	client := p.api.As(token.Access, "sign-in:"+hex.EncodeToString(hash(code)[:8]), bitbucket.Foreground)
 	user, err := client.CurrentUser(ctx)
 	if err != nil {
 		return identity{}, asked(err)

@@ -386,7 +386,7 @@ func (w *Workspaces) resume(ctx context.Context, tx *store.Tx) error {
 		return err
 	}
 	for _, config := range configs {
-		if err := tx.Enqueue(ctx, w.ReconcileJob(tx.Workspace, config.RepositoryID)); err != nil {
+		if err := tx.Enqueue(ctx, store.AskReconcile(tx.Workspace, config.RepositoryID)); err != nil {
 			return err
 		}
 	}

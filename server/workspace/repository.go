@@ -172,7 +172,7 @@ func (w *Workspaces) storePolicy(ctx context.Context, tx *store.Tx, person store
 	if err != nil {
 		return store.RepositoryConfig{}, err
 	}
-	if err := tx.Enqueue(ctx, w.EvaluateJob(tx.Workspace, remote.UUID), w.ReconcileJob(tx.Workspace, remote.UUID)); err != nil {
+	if err := tx.Enqueue(ctx, store.AskFan(tx.Workspace, remote.UUID, ""), store.AskReconcile(tx.Workspace, remote.UUID)); err != nil {
 		return store.RepositoryConfig{}, err
 	}
 	if !created && gated {
@@ -254,7 +254,7 @@ func (w *Workspaces) ungate(ctx context.Context, tx *store.Tx, repositoryID stri
 	if err := tx.CloseAlarm(ctx, store.AlarmHookMissing, repositoryID); err != nil {
 		return err
 	}
-	if err := tx.Enqueue(ctx, w.EvaluateJob(tx.Workspace, repositoryID)); err != nil {
+	if err := tx.Enqueue(ctx, store.AskFan(tx.Workspace, repositoryID, "")); err != nil {
 		return err
 	}
 	version, err := tx.PolicyVersion(ctx, config.PolicyVersionID)

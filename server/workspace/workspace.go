@@ -53,8 +53,8 @@ type Options struct {
 	Log *slog.Logger
 }
 
-// Workspaces holds the use cases. It is safe for concurrent use once its func fields are set, which
-// app does before the first call.
+// Workspaces holds the use cases. It is safe for concurrent use once Cancel is set, which app does
+// before the first call.
 type Workspaces struct {
 	store   *store.Store
 	api     *bitbucket.API
@@ -69,10 +69,6 @@ type Workspaces struct {
 	// "", owes STOPPED for them and tries for some seconds to pay it. What could not be paid comes
 	// back, a sentence each.
 	Cancel func(ctx context.Context, workspace, repositoryID, why string) (leftToDo []string, err error)
-	// ReconcileJob is the job that walks the open pull requests of a repository on Bitbucket.
-	ReconcileJob func(workspace, repositoryID string) store.JobSpec
-	// EvaluateJob is the job that evaluates the pull requests of a repository that we know of.
-	EvaluateJob func(workspace, repositoryID string) store.JobSpec
 }
 
 // New makes Workspaces.

@@ -103,12 +103,6 @@ func (w *world) server(s *store.Store, origin string) *workspace.Workspaces {
 		Origin: origin, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 	ws.Cancel = w.cancel
-	ws.ReconcileJob = func(workspace, repository string) store.JobSpec {
-		return store.JobSpec{Kind: "reconcile", Key: repository, Workspace: workspace}
-	}
-	ws.EvaluateJob = func(workspace, repository string) store.JobSpec {
-		return store.JobSpec{Kind: "fan", Key: repository + ":", Workspace: workspace}
-	}
 	return ws
 }
 
