@@ -41,7 +41,7 @@ type registration struct {
 // minutes, once, by the session that began it.
 func (p *People) BeginPasskey(ctx context.Context, person store.Person, sessionHash []byte, name string) (optionsJSON string, err error) {
 	if name != "" {
-		if name, err = checkName(name, "name"); err != nil {
+		if name, err = checkName(name); err != nil {
 			return "", err
 		}
 	}
@@ -133,7 +133,7 @@ func (p *People) FinishPasskey(ctx context.Context, person store.Person, session
 	if name == "" {
 		name = "Passkey of " + begun.CreatedAt.UTC().Format(time.DateOnly)
 	}
-	if name, err = checkName(name, "name"); err != nil {
+	if name, err = checkName(name); err != nil {
 		return store.Credential{}, err
 	}
 	var stored store.Credential
@@ -256,7 +256,7 @@ func (p *People) Passkey(ctx context.Context, person store.Person, id []byte) (s
 
 // RenamePasskey gives a key of the person another name.
 func (p *People) RenamePasskey(ctx context.Context, person store.Person, id []byte, name string) (store.Credential, error) {
-	name, err := checkName(name, "name")
+	name, err := checkName(name)
 	if err != nil {
 		return store.Credential{}, err
 	}

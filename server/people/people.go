@@ -114,11 +114,11 @@ func hash(secret string) []byte {
 const maxName = 64
 
 // checkName trims a name and refuses one that cannot be shown.
-func checkName(name, field string) (string, error) {
+func checkName(name string) (string, error) {
 	name = strings.TrimSpace(name)
 	if name == "" || !utf8.ValidString(name) || utf8.RuneCountInString(name) > maxName ||
 		strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return "", refusal.New(refusal.BadInput, "A name has 1 to %d visible characters.", maxName).At(field)
+		return "", refusal.New(refusal.BadInput, "A name has 1 to %d visible characters.", maxName).At("name")
 	}
 	return name, nil
 }

@@ -55,7 +55,7 @@ func newToken() string {
 // READ, CONFIGURE or both; days is 1 to 366, 0 for 90. The token's text is in the answer and nowhere
 // else.
 func (p *People) CreateToken(ctx context.Context, person store.Person, workspace, name string, scopes []string, days int) (store.APIToken, store.Secret, error) {
-	name, err := checkName(name, "name")
+	name, err := checkName(name)
 	if err != nil {
 		return store.APIToken{}, "", err
 	}

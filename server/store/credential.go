@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -37,7 +38,7 @@ func (sh *Shared) InsertCredential(ctx context.Context, c Credential) (Credentia
 		returning `+credentialColumns,
 		c.ID, c.PersonID, c.Name, c.PublicKey, c.AAGUID, c.SignCount, c.BackupEligible, c.BackupState,
 		append([]string{}, c.Transports...), c.AttestationObject, c.ClientData)
-	if err == ErrNotFound {
+	if errors.Is(err, ErrNotFound) {
 		return Credential{}, ErrConflict
 	}
 	if err != nil {

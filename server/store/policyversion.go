@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -37,7 +38,7 @@ func (tx *Tx) PutPolicyVersion(ctx context.Context, v PolicyVersion) (stored Pol
 	switch {
 	case err == nil && newest.Digest == v.Digest:
 		return newest, false, nil
-	case err != nil && err != ErrNotFound:
+	case err != nil && !errors.Is(err, ErrNotFound):
 		return PolicyVersion{}, false, fmt.Errorf("store: read newest policy version: %w", err)
 	}
 	stored, err = single[PolicyVersion](ctx, tx.tx, `

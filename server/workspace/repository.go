@@ -189,7 +189,7 @@ func policyLeaf(ctx context.Context, tx *store.Tx, version store.PolicyVersion, 
 	}
 	return appendLeaf(ctx, tx, workspace, evidence.PolicyVersion{
 		Repository: evidence.RepositoryID(workspace.GenesisSalt, version.RepositoryID),
-		Version:    int64(version.Version), Policy: evidence.Digest(policy),
+		Version:    int64(version.Version), Policy: policy,
 	})
 }
 

@@ -3,6 +3,7 @@ package workspace
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/signedapproval/bitbucket/server/bitbucket"
@@ -72,12 +73,16 @@ func (w *Workspaces) readRole(ctx context.Context, person store.Person, workspac
 	if err != nil {
 		return store.RoleNone, asked(err)
 	}
-	role := store.RoleNone
+	var role store.Role
 	switch permission {
 	case bitbucket.WorkspaceOwner:
 		role = store.RoleAdmin
 	case bitbucket.WorkspaceMember:
 		role = store.RoleMember
+	case bitbucket.WorkspaceNone:
+		role = store.RoleNone
+	default:
+		return store.RoleNone, fmt.Errorf("no such role in a workspace: %q", permission)
 	}
 	err = w.store.Outside(ctx, func(sh *store.Shared) error {
 		return sh.PutMemberships(ctx, person.ID, map[string]store.Role{workspace: role})
