@@ -240,16 +240,6 @@ func (c Can) because(code, reason string) Can {
 	return c
 }
 
-// Requests lists the requests of a pull request, newest first. The caller has seen the pull
-// request in a view.
-func (g *Gate) Requests(ctx context.Context, v View, page store.Page) (list []store.ApprovalRequest, more bool, err error) {
-	err = g.Store.InWorkspace(ctx, v.Workspace.ID, func(tx *store.Tx) (err error) {
-		list, more, err = tx.RequestsOf(ctx, v.PullRequest.ID, page)
-		return err
-	})
-	return list, more, err
-}
-
 // WorkspaceRequests lists the requests of a workspace that the person may see, newest first, each
 // in the view of its pull request.
 func (g *Gate) WorkspaceRequests(ctx context.Context, person store.Person, workspace string, states []string, page store.Page) ([]View, bool, error) {
@@ -300,22 +290,10 @@ func (g *Gate) views(ctx context.Context, person store.Person, workspace string,
 	if err != nil {
 		return nil, false, err
 	}
-	allowed := map[string]bool{}
-	visible := views[:0]
-	for _, v := range views {
-		id := v.PullRequest.RepositoryID
-		if _, asked := allowed[id]; !asked {
-			err := g.see(ctx, person, workspace, id, false)
-			if err != nil && refusal.Code(err) != refusal.NotFound {
-				return nil, false, err
-			}
-			allowed[id] = err == nil
-		}
-		if allowed[id] {
-			visible = append(visible, v)
-		}
+	if views, err = g.visible(ctx, person, workspace, views); err != nil {
+		return nil, false, err
 	}
-	return finish(person, visible), more, nil
+	return finish(person, views), more, nil
 }
 
 func finish(person store.Person, views []View) []View {
