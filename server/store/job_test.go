@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
@@ -413,6 +415,7 @@ func TestNothingAskedForIsLost(t *testing.T) {
 	}
 	done := make(chan struct{})
 	for range 3 {
+		conn := connect(t, h.AppURL)
 		working.Go(func() {
 			for {
 				var last bool
@@ -422,8 +425,18 @@ func TestNothingAskedForIsLost(t *testing.T) {
 				default:
 				}
 				worked := false
-				for id := range int64(keys * 2) {
-					job, ok, err := h.ClaimJob(ctx, id+1, alice, time.Minute)
+				rows, err := conn.Query(ctx, `select id from signedapproval_jobs`)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				for _, id := range ids {
+					job, ok, err := h.ClaimJob(ctx, id, alice, time.Minute)
 					if err != nil {
 						t.Error(err)
 						return
