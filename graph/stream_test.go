@@ -274,7 +274,7 @@ func TestStreamIsKeptAlive(t *testing.T) {
 func TestStreamHasALifetime(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, "", false)
-	b.pace.lifetime = 200 * time.Millisecond
+	b.pace.lifetime = time.Second
 	e := listen(t, serve(t, b), ticks)
 	e.want(0)
 	if name, _ := e.next(); name != "" {

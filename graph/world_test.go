@@ -103,8 +103,6 @@ func (w *world) wire() {
 	}
 	w.people.Role = w.spaces.Role
 	w.spaces.Cancel = w.gate.Cancel
-	w.spaces.ReconcileJob = store.AskReconcile
-	w.spaces.EvaluateJob = func(workspace, repository string) store.JobSpec { return store.AskFan(workspace, repository, "") }
 	w.handler, err = New(Options{
 		Gate: w.gate, Workspaces: w.spaces, People: w.people, Identify: w.identify, Subscribe: w.bell.subscribe, Log: log,
 		BitbucketWeb: w.sim.URL(),
