@@ -78,19 +78,6 @@ func New(options Options) *People {
 	}
 }
 
-// Person reads a person by our id, for names beside what they did. Who may see that, may see the name.
-func (p *People) Person(ctx context.Context, id string) (store.Person, error) {
-	if !store.ValidID(id) {
-		return store.Person{}, notFound("person")
-	}
-	var person store.Person
-	err := p.store.Outside(ctx, func(sh *store.Shared) (err error) {
-		person, err = sh.Person(ctx, id)
-		return err
-	})
-	return person, found(err, "person")
-}
-
 // notFound is the answer for what does not exist and for what the caller may not see.
 func notFound(what string) *refusal.Error {
 	return refusal.New(refusal.NotFound, "There is no such %s, or you may not see it.", what)

@@ -169,19 +169,6 @@ func equal[T comparable](t testing.TB, what string, got, want []T) {
 	}
 }
 
-func TestPerson(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	_, session := w.signedIn("alice")
-	if got := get(w.Person(t.Context(), session.Person.ID))(t); got.Name != "The alice" {
-		t.Errorf("got %+v", got)
-	}
-	for _, id := range []string{"", "nonsense", acme} {
-		_, err := w.Person(t.Context(), id)
-		refused(t, err, refusal.NotFound)
-	}
-}
-
 func TestNotices(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

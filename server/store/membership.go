@@ -57,11 +57,3 @@ func (sh *Shared) Memberships(ctx context.Context, personID string) ([]Membershi
 	return list[Membership](ctx, sh.tx, `select `+membershipColumns+` from signedapproval_memberships
 		where person_id = $1 and role <> 'NONE' order by workspace_id`, personID)
 }
-
-// DeleteMemberships forgets all roles in a workspace, so that the next look reads them anew.
-func (sh *Shared) DeleteMemberships(ctx context.Context, workspace string) error {
-	if _, err := sh.tx.Exec(ctx, `delete from signedapproval_memberships where workspace_id = $1`, workspace); err != nil {
-		return fmt.Errorf("store: delete memberships: %w", err)
-	}
-	return nil
-}

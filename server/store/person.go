@@ -44,11 +44,6 @@ func (sh *Shared) Person(ctx context.Context, id string) (Person, error) {
 	return single[Person](ctx, sh.tx, `select `+personColumns+` from signedapproval_people where id = $1`, id)
 }
 
-// PersonByAccount reads a person by Bitbucket account id.
-func (sh *Shared) PersonByAccount(ctx context.Context, accountID string) (Person, error) {
-	return single[Person](ctx, sh.tx, `select `+personColumns+` from signedapproval_people where account_id = $1`, accountID)
-}
-
 // People reads the persons with these ids of ours, in no order; unknown ids are left out.
 func (sh *Shared) People(ctx context.Context, ids []string) ([]Person, error) {
 	return list[Person](ctx, sh.tx, `select `+personColumns+` from signedapproval_people where id = any($1)`, ids)

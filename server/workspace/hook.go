@@ -43,23 +43,12 @@ func (w *Workspaces) hookPrefix() string { return w.origin + "/hooks/" }
 // EnsureHook makes the webhook of a gated repository, or repairs it: whatever somebody did to it at
 // Bitbucket, afterwards there is exactly one of ours, with our address, events and secret. It then
 // takes the repository out of ATTENTION. Where Bitbucket refuses, the repository goes into ATTENTION
-// and an alarm is raised. For a repository that is not gated it does nothing.
+// and an alarm is raised; so does one that is gone, or was transferred to another workspace. What the
+// repository is called now is written down. For a repository that is not gated it does nothing.
 func (w *Workspaces) EnsureHook(ctx context.Context, workspace, repositoryID string) error {
-	client, err := w.Client(ctx, workspace, bitbucket.Background)
-	if err != nil {
-		return err
-	}
-	return w.ensureHook(ctx, client, workspace, repositoryID)
-}
-
-func (w *Workspaces) ensureHook(ctx context.Context, client *bitbucket.Client, workspace, repositoryID string) error {
-	var endpoint store.HookEndpoint
-	err := w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
-		if _, err := tx.RepositoryConfig(ctx, repositoryID); err != nil {
-			return err
-		}
-		var err error
-		endpoint, err = tx.HookEndpointOf(ctx, repositoryID)
+	var config store.RepositoryConfig
+	err := w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) (err error) {
+		config, err = tx.RepositoryConfig(ctx, repositoryID)
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) {
@@ -67,6 +56,68 @@ func (w *Workspaces) ensureHook(ctx context.Context, client *bitbucket.Client, w
 	}
 	if err != nil {
 		return err
+	}
+	client, err := w.Client(ctx, workspace, bitbucket.Background)
+	if err != nil {
+		return err
+	}
+	if here, err := w.locate(ctx, client, workspace, config); err != nil || !here {
+		return err
+	}
+	return w.ensureHook(ctx, client, workspace, repositoryID)
+}
+
+// locate finds out whether a gated repository is still in its workspace, and what it is called.
+func (w *Workspaces) locate(ctx context.Context, client *bitbucket.Client, workspace string, config store.RepositoryConfig) (here bool, err error) {
+	remote, err := client.Repository(ctx, workspace, config.RepositoryID)
+	gone, ok := errors.AsType[*bitbucket.Error](err)
+	switch {
+	case ok && gone.NotFound():
+		return false, w.needsAttention(ctx, workspace, config.RepositoryID,
+			"Bitbucket does not show "+config.FullName+" to this workspace's connection: it was deleted or transferred, or the account that connected the workspace lost its rights.")
+	case err != nil:
+		return false, err
+	case remote.WorkspaceUUID != "" && remote.WorkspaceUUID != workspace:
+		return false, w.needsAttention(ctx, workspace, config.RepositoryID,
+			config.FullName+" was transferred to another workspace. Remove it here, and gate it there.")
+	case remote.Slug == config.Slug && remote.FullName == config.FullName && remote.Name == config.Name:
+		return true, nil
+	}
+	err = w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
+		return tx.RenameRepository(ctx, config.RepositoryID, remote.Slug, remote.FullName, remote.Name)
+	})
+	return !errors.Is(err, store.ErrNotFound), ignoreNotFound(err)
+}
+
+// ignoreNotFound is for what was removed meanwhile.
+func ignoreNotFound(err error) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// needsAttention says that the gate does not work in a repository.
+func (w *Workspaces) needsAttention(ctx context.Context, workspace, repositoryID, sentence string) error {
+	return ignoreNotFound(w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
+		if err := tx.SetRepositoryState(ctx, repositoryID, store.RepositoryAttention, sentence); err != nil {
+			return err
+		}
+		_, err := tx.RaiseAlarm(ctx, store.Alarm{
+			Kind: store.AlarmHookMissing, RepositoryID: &repositoryID, Subject: repositoryID, Sentence: sentence,
+		})
+		return err
+	}))
+}
+
+func (w *Workspaces) ensureHook(ctx context.Context, client *bitbucket.Client, workspace, repositoryID string) error {
+	var endpoint store.HookEndpoint
+	err := w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) (err error) {
+		endpoint, err = tx.HookEndpointOf(ctx, repositoryID)
+		return err
+	})
+	if err != nil {
+		return ignoreNotFound(err) // with its config
 	}
 	hook, err := w.repairHook(ctx, client, endpoint)
 	if err != nil {
@@ -187,17 +238,5 @@ func (w *Workspaces) hookFailed(ctx context.Context, endpoint store.HookEndpoint
 		reason += ": " + remote.Message
 	}
 	sentence := "The webhook could not be set up (Bitbucket " + reason + "). Changes to pull requests are noticed late until it works; it is tried again by itself."
-	err := w.store.InWorkspace(ctx, endpoint.WorkspaceID, func(tx *store.Tx) error {
-		if err := tx.SetRepositoryState(ctx, endpoint.RepositoryID, store.RepositoryAttention, sentence); err != nil {
-			return err
-		}
-		_, err := tx.RaiseAlarm(ctx, store.Alarm{
-			Kind: store.AlarmHookMissing, RepositoryID: &endpoint.RepositoryID, Subject: endpoint.RepositoryID, Sentence: sentence,
-		})
-		return err
-	})
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return errors.Join(cause, err)
-	}
-	return cause
+	return errors.Join(cause, w.needsAttention(ctx, endpoint.WorkspaceID, endpoint.RepositoryID, sentence))
 }

@@ -289,20 +289,6 @@ func (w *Workspaces) PolicyVersions(ctx context.Context, person store.Person, wo
 	return versions, more, err
 }
 
-// Names gives the names that accounts have in a repository, by account id, for whoever may read it;
-// accounts without a permission there are left out.
-func (w *Workspaces) Names(ctx context.Context, person store.Person, workspace, repositoryID string) (map[string]string, error) {
-	if err := w.mustSee(ctx, person, workspace, repositoryID); err != nil {
-		return nil, err
-	}
-	people, err := w.People(ctx, workspace, repositoryID)
-	names := make(map[string]string, len(people))
-	for _, p := range people {
-		names[p.AccountID] = p.Name
-	}
-	return names, err
-}
-
 // Branches lists the branches of a repository whose name contains search, by name, at most 25, for
 // whoever may read the repository.
 func (w *Workspaces) Branches(ctx context.Context, person store.Person, workspace, repositoryID, search string) ([]string, error) {

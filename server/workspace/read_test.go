@@ -111,10 +111,6 @@ func TestRepositories(t *testing.T) {
 	}
 	_, err = w.Repository(t.Context(), w.who("carol"), w.acme, "tool")
 	refused(t, err, refusal.NotFound)
-
-	if got := get(w.Names(t.Context(), w.who("carol"), w.acme, w.app))(t); got[w.people["bob"].AccountID] != "Bob" {
-		t.Errorf("names %v", got)
-	}
 }
 
 func TestBrowsing(t *testing.T) {
@@ -241,8 +237,6 @@ func TestTenants(t *testing.T) {
 		"PolicyVersions through one's own": func() error {
 			return two(ws.PolicyVersions(ctx, mallory, w.umbrella, w.app, store.Page{}))
 		},
-		"Names":                            func() error { return one(ws.Names(ctx, mallory, w.acme, w.app)) },
-		"Names through one's own":          func() error { return one(ws.Names(ctx, mallory, w.umbrella, w.app)) },
 		"Branches":                         func() error { return one(ws.Branches(ctx, mallory, w.acme, w.app, "")) },
 		"Branches through one's own":       func() error { return one(ws.Branches(ctx, mallory, w.umbrella, w.app, "")) },
 		"MergeStrategies":                  func() error { return one(ws.MergeStrategies(ctx, mallory, w.acme, w.app, "main")) },

@@ -277,7 +277,8 @@ func hookLeft(config store.RepositoryConfig, err error) string {
 // webhooks deleted, our API tokens for the workspace revoked and Bitbucket's tokens forgotten. What was
 // decided stays on record. It answers what is left to a person, a sentence each.
 //
-// The connection ends last, so that whatever goes wrong before can be tried again.
+// The connection ends last, so that whatever goes wrong before can be tried again. One that is dead
+// already must be connected again first: without it nobody's right can be read, and nothing undone.
 func (w *Workspaces) Disconnect(ctx context.Context, person store.Person, workspace string) ([]string, error) {
 	if !store.ValidID(workspace) {
 		return nil, notFound("workspace").At("workspaceId")

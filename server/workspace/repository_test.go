@@ -382,6 +382,41 @@ func TestHookIsRepaired(t *testing.T) {
 	})
 }
 
+func TestRepositoryThatMoves(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, bitbucketsim.Options{})
+	w.connected("alice", w.acme)
+	w.saved(w.app, approvals(1))
+
+	get(w.sim.RenameRepository(bitbucketsim.Rename{Repository: "acme/app", Person: "alice", Slug: "app2"}))(t)
+	must(t, w.EnsureHook(t.Context(), w.acme, w.app))
+	if c := w.config(w.app); c.Slug != "app2" || c.FullName != "acme/app2" || c.Name != "app2" || c.State != store.RepositoryActive {
+		t.Errorf("after renaming: %+v", c)
+	}
+
+	get(w.sim.RenameRepository(bitbucketsim.Rename{Repository: "acme/app2", Person: "alice", Workspace: "umbrella"}))(t)
+	must(t, w.EnsureHook(t.Context(), w.acme, w.app))
+	if c := w.config(w.app); c.State != store.RepositoryAttention || !strings.Contains(c.Attention, "transferred") {
+		t.Errorf("after the transfer: %s %s", c.State, c.Attention)
+	}
+	equal(t, "alarms", w.alarms(w.acme), []string{store.AlarmHookMissing})
+
+	get(w.sim.RenameRepository(bitbucketsim.Rename{Repository: "umbrella/app2", Person: "mallory", Workspace: "acme"}))(t)
+	must(t, w.EnsureHook(t.Context(), w.acme, w.app))
+	if c := w.config(w.app); c.State != store.RepositoryActive {
+		t.Errorf("back again: %s %s", c.State, c.Attention)
+	}
+	equal(t, "alarms", w.alarms(w.acme), nil)
+
+	get(w.sim.RemoveRepository(bitbucketsim.Removal{Repository: "acme/app2", Person: "alice"}))(t)
+	must(t, w.EnsureHook(t.Context(), w.acme, w.app))
+	if c := w.config(w.app); c.State != store.RepositoryAttention {
+		t.Errorf("after deletion: %s", c.State)
+	}
+	// It can still be removed here, by an administrator of the workspace.
+	get(w.RemoveRepository(t.Context(), w.who("alice"), "session", w.acme, w.app))(t)
+}
+
 func TestDeliveriesCarryTheSecret(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, bitbucketsim.Options{})
