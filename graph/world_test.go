@@ -95,7 +95,7 @@ func (w *world) wire() {
 		Connect: w.consumer("/connect/callback", "account", "pullrequest:write", "repository:admin", "webhook"),
 	})
 	w.people = people.New(people.Options{
-		Store: w.store, API: api, SignIn: w.consumer("/auth/callback", "account", "email"), Passkeys: ceremonies, Origin: origin, Log: log,
+		Store: w.store, API: api, SignIn: w.consumer("/auth/callback", "account", "email"), Passkeys: ceremonies, Log: log,
 	})
 	w.gate = &gate.Gate{
 		Store: w.store, Passkeys: ceremonies, Log: log, Origin: origin, RPID: "approvals.example", LogOrigin: "approvals.example/log",

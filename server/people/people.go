@@ -47,8 +47,6 @@ type Options struct {
 	// SignIn is the OAuth consumer that people sign in with.
 	SignIn   bitbucket.Consumer
 	Passkeys *passkey.Ceremonies
-	// Origin is the scheme, host and port of this server, without a slash at the end.
-	Origin string
 	// Log is where changes are written down for the operator; nil is slog's default.
 	Log *slog.Logger
 }
@@ -60,7 +58,6 @@ type People struct {
 	api      *bitbucket.API
 	signIn   bitbucket.Consumer
 	passkeys *passkey.Ceremonies
-	origin   string
 	log      *slog.Logger
 
 	// Role is what a person is in a connected workspace, at most five minutes old, or read anew.
@@ -74,7 +71,7 @@ func New(options Options) *People {
 	}
 	return &People{
 		store: options.Store, api: options.API, signIn: options.SignIn, passkeys: options.Passkeys,
-		origin: strings.TrimRight(options.Origin, "/"), log: options.Log,
+		log: options.Log,
 	}
 }
 

@@ -72,7 +72,7 @@ func newWorld(t *testing.T, scopes ...string) *world {
 			TokenURL: w.sim.URL() + "/site/oauth2/access_token", RedirectURL: origin + "/auth/callback",
 		},
 		Passkeys: get(passkey.New("approvals.example", "SignedApproval", origin))(t),
-		Origin:   origin, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Log:      slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 	w.Role = func(_ context.Context, person store.Person, workspace string, _ bool) (store.Role, error) {
 		role := w.roles[workspace+person.AccountID]

@@ -188,7 +188,7 @@ func policyLeaf(ctx context.Context, tx *store.Tx, version store.PolicyVersion, 
 		return err
 	}
 	return appendLeaf(ctx, tx, workspace, evidence.PolicyVersion{
-		Repository: evidence.RepositoryID(workspace.GenesisSalt, version.RepositoryID),
+		Repository: evidence.RepositoryID(workspace.GenesisSalt, bitbucket.BracedUUID(version.RepositoryID)),
 		Version:    int64(version.Version), Policy: policy,
 	})
 }

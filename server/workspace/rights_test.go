@@ -177,7 +177,7 @@ func TestPeople(t *testing.T) {
 			reads++
 		}
 	}
-	if reads < 1 || reads > 2 { // a late one may start a second
+	if reads < 1 || reads > 4 { // a late one may start another
 		t.Errorf("the list was read %d times", reads)
 	}
 	got := names(get(w.People(t.Context(), w.acme, w.app))(t))

@@ -121,7 +121,7 @@ func appendLeaf(ctx context.Context, tx *store.Tx, w store.Workspace, body evide
 	if err != nil {
 		return err
 	}
-	entry, err := evidence.Leaf{Time: now, Workspace: evidence.WorkspaceID(w.GenesisSalt, w.ID), Body: body}.Entry()
+	entry, err := evidence.Leaf{Time: now, Workspace: evidence.WorkspaceID(w.GenesisSalt, bitbucket.BracedUUID(w.ID)), Body: body}.Entry()
 	if err != nil {
 		return fmt.Errorf("leaf %s: %w", body.Type(), err)
 	}
