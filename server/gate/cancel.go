@@ -11,7 +11,7 @@ import (
 )
 
 // cancelPatience bounds how long Cancel waits for Bitbucket to take the last statuses.
-const cancelPatience = 20 * time.Second
+const cancelPatience = 8 * time.Second
 
 // Cancel ends all live requests of a repository, of the whole workspace where it is "", and makes
 // Bitbucket show STOPPED while there still is a connection to say so with. It answers what it

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/store"
 )
@@ -22,7 +23,7 @@ type chain struct {
 
 // newChain starts appending to pr, whose chain fields move with each leaf.
 func newChain(workspace store.Workspace, pr *store.PullRequest, now time.Time) *chain {
-	return &chain{pr: pr, workspace: evidence.WorkspaceID(workspace.GenesisSalt, workspace.ID), now: now}
+	return &chain{pr: pr, workspace: evidence.WorkspaceID(workspace.GenesisSalt, bitbucket.BracedUUID(workspace.ID)), now: now}
 }
 
 // add appends one event and returns the hash of its leaf, in hex.

@@ -65,11 +65,11 @@ func (g *Gate) show(ctx context.Context, v View) (Shown, error) {
 	}
 	remote, err := client.PullRequest(ctx, workspace, pr.RepositoryID, pr.Number)
 	if err != nil {
-		return Shown{}, unavailable(err)
+		return Shown{}, g.unavailable(ctx, err)
 	}
 	head, err := client.PullRequestHead(ctx, workspace, pr.RepositoryID, pr.Number)
 	if err != nil {
-		return Shown{}, unavailable(err)
+		return Shown{}, g.unavailable(ctx, err)
 	}
 	if remote.State != bitbucket.Open || head != v.Request.HeadCommit || remote.Destination.Branch != v.Request.DestinationBranch {
 		g.ring(ctx, workspace, pr)
@@ -77,27 +77,28 @@ func (g *Gate) show(ctx context.Context, v View) (Shown, error) {
 	}
 	branch, err := client.Branch(ctx, workspace, pr.RepositoryID, remote.Destination.Branch)
 	if err != nil {
-		return Shown{}, unavailable(err)
+		return Shown{}, g.unavailable(ctx, err)
 	}
 	base, err := client.MergeBase(ctx, workspace, pr.RepositoryID, head, branch.Head)
 	if err != nil {
-		return Shown{}, unavailable(err)
+		return Shown{}, g.unavailable(ctx, err)
 	}
 	diff, err := client.Diff(ctx, workspace, pr.RepositoryID, bitbucket.Between(head, branch.Head), MaxDiff)
 	if errors.Is(err, bitbucket.ErrTooLarge) {
 		return Shown{}, refusal.New(CodeDiffTooLarge, "The change is larger than %d MiB. Nobody can read that; split the pull request.", MaxDiff>>20).Because(err)
 	}
 	if err != nil {
-		return Shown{}, unavailable(err)
+		return Shown{}, g.unavailable(ctx, err)
 	}
 	return Shown{HeadCommit: head, DestinationCommit: branch.Head, MergeBases: []string{base}, Diff: diff}, nil
 }
 
 // unavailable tells the caller that Bitbucket could not be asked.
-func unavailable(err error) error {
+func (g *Gate) unavailable(ctx context.Context, err error) error {
 	if refusal.Code(err) != "" {
 		return err
 	}
+	g.Log.WarnContext(ctx, "bitbucket could not be asked", "error", err)
 	return refusal.New(refusal.BitbucketUnavailable, "Bitbucket did not answer. Nothing was changed; try again.").Because(err)
 }
 

@@ -236,7 +236,7 @@ func (t *settlement) insert(ctx context.Context) (store.PullRequest, error) {
 	}
 	pr := store.PullRequest{
 		ID: uuid.NewString(), RepositoryID: t.at.Repository, Number: t.at.Number, StatusKey: key,
-		ChainID: string(evidence.ChainID(t.workspace.GenesisSalt, t.at.Repository, t.at.Number)),
+		ChainID: string(evidence.ChainID(t.workspace.GenesisSalt, bitbucket.BracedUUID(t.at.Repository), t.at.Number)),
 	}
 	t.pr = &pr
 	t.copyRemote()
@@ -250,11 +250,8 @@ func newStatusKey() (string, error) {
 	if _, err := rand.Read(random[:]); err != nil {
 		return "", err
 	}
-	return StatusKeyPrefix + strings.ToLower(base32.StdEncoding.EncodeToString(random[:])), nil
+	return store.StatusKeyPrefix + strings.ToLower(base32.StdEncoding.EncodeToString(random[:])), nil
 }
-
-// StatusKeyPrefix begins the key of every build status of ours.
-const StatusKeyPrefix = "signedapproval-"
 
 // copyRemote copies into the row what Bitbucket said.
 func (t *settlement) copyRemote() {

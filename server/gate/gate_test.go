@@ -302,10 +302,8 @@ func TestAForeignStatusIsNoticedAndOverwritten(t *testing.T) {
 		Key: v.PullRequest.StatusKey, State: bitbucket.StatusSuccessful, URL: "https://evil.example/", RefName: feature,
 	})
 	w.must(err)
-	w.unchecked(func() {
-		w.in(func(tx *store.Tx) error {
-			return tx.Enqueue(t.Context(), store.AskStatusSeen(w.workspace, w.repository, v.PullRequest.StatusKey))
-		})
+	w.in(func(tx *store.Tx) error {
+		return tx.Enqueue(t.Context(), store.AskStatusSeen(w.workspace, w.repository, v.PullRequest.StatusKey))
 	})
 	for _, ring := range w.due() {
 		w.must(w.do(ring))

@@ -99,6 +99,3 @@ func (w *world) waitMerged(number int64) {
 		w.sql(`update signedapproval_jobs set run_at = now() where kind = 'merge' and state = 'READY'`)
 	}
 }
-
-// unchecked does something while the world is known to be wrong.
-func (w *world) unchecked(do func()) { do() }

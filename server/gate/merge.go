@@ -131,16 +131,16 @@ func (g *Gate) checksInTheWay(ctx context.Context, at store.Place, a attempt, re
 			if stopped || passed < wanted {
 				return fmt.Sprintf("not merged: Bitbucket asks for %d passing builds and none failed or running", wanted), nil
 			}
-		case "require_approvals_to_merge", "require_default_reviewer_approvals_to_merge":
+		case bitbucket.RequireApprovals, bitbucket.RequireDefaultReviewerApprovals:
 			if approvals(remote) < wanted {
 				return fmt.Sprintf("not merged: Bitbucket asks for %d of its own approvals", wanted), nil
 			}
-		case "require_no_changes_requested":
+		case bitbucket.RequireNoChangesRequested:
 			if changesRequested(remote) {
 				return "not merged: a reviewer requested changes on Bitbucket", nil
 			}
-		case "require_tasks_to_be_completed", "require_all_comments_resolved", "require_commits_behind",
-			"require_review_group_approvals_to_merge", "require_all_dependencies_merged":
+		case bitbucket.RequireTasksCompleted, bitbucket.RequireCommentsResolved, bitbucket.RequireCommitsBehind,
+			bitbucket.RequireReviewGroupApprovals, bitbucket.RequireDependenciesMerged:
 			return fmt.Sprintf("not merged: whether Bitbucket's check %q is met cannot be told from here; merge by hand", restriction.Kind), nil
 		}
 	}

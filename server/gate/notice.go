@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/jobs"
 	"github.com/signedapproval/bitbucket/server/notify"
 	"github.com/signedapproval/bitbucket/server/store"
 )
@@ -80,6 +81,10 @@ func (g *Gate) SendNotice(ctx context.Context, job store.Job) error {
 		To: person.Email, Subject: n.Title,
 		Text: n.Sentence + "\n\n" + g.Origin + n.Path + "\n\nSignedApproval never asks for a password or a code by mail.\n",
 	})
+	var failure *notify.Error
+	if errors.As(err, &failure) && failure.Permanent() {
+		return jobs.Permanent(err)
+	}
 	if err != nil {
 		return err
 	}

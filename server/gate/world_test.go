@@ -33,6 +33,10 @@ const (
 	rocket  = "acme/rocket"
 	release = "release/1.0"
 	feature = "feature/nozzle"
+
+	// callTimeout is when a call to Bitbucket is given up: long for a busy machine, short for a test
+	// that waits for it.
+	callTimeout = time.Second
 )
 
 // world is a gate on a real database before a simulated Bitbucket, without Redis: drain does the
@@ -47,6 +51,7 @@ type world struct {
 	workspace  string
 	repository string
 	people     map[string]*person
+	rights     map[string]bitbucket.Permission // of each person on the repository
 	ceremonies *passkey.Ceremonies
 }
 
@@ -60,7 +65,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	t.Parallel()
 	ctx := t.Context()
-	w := &world{t: t, db: dbtest.New(t), people: map[string]*person{}}
+	w := &world{t: t, db: dbtest.New(t), people: map[string]*person{}, rights: map[string]bitbucket.Permission{}}
 	vault, err := store.OpenVault(store.NewKeyset())
 	w.must(err)
 	w.store, err = store.Open(ctx, w.db.AppURL, vault)
@@ -72,15 +77,15 @@ func newWorld(t *testing.T) *world {
 	w.must(w.sim.AddExample())
 	token, err := w.sim.IssueToken(bitbucketsim.TokenRequest{Person: "alice"})
 	w.must(err)
-	api := bitbucket.New(bitbucket.Config{BaseURL: w.sim.URL(), Timeout: 2 * time.Second})
+	api := bitbucket.New(bitbucket.Config{BaseURL: w.sim.URL(), Timeout: callTimeout})
 	w.client = api.As(token.AccessToken, "test", bitbucket.Foreground)
 	w.ceremonies, err = passkey.New(rpID, "SignedApproval", origin)
 	w.must(err)
 	w.gate = &gate.Gate{
 		Store: w.store, Passkeys: w.ceremonies, Log: slog.New(slog.DiscardHandler), Origin: origin, RPID: rpID, LogOrigin: rpID + "/log",
 		Client: func(context.Context, string, bitbucket.Class) (*bitbucket.Client, error) { return w.client, nil },
-		Permission: func(ctx context.Context, p store.Person, workspace, repository string, _ bool) (bitbucket.Permission, error) {
-			return w.client.RepositoryPermission(ctx, workspace, repository, p.AccountUUID)
+		Permission: func(_ context.Context, p store.Person, _, _ string, _ bool) (bitbucket.Permission, error) {
+			return w.rights[p.ID], nil
 		},
 		People: func(ctx context.Context, workspace, repository string) (list []store.RepositoryPerson, err error) {
 			for p, err := range w.client.RepositoryPermissions(ctx, workspace, repository) {
@@ -134,6 +139,7 @@ func (w *world) enter() {
 		session := sha256.Sum256([]byte(p.ID))
 		p.session = session[:]
 		w.people[strings.ToLower(user.Nickname)] = p
+		w.rights[p.ID] = bitbucket.PermissionWrite
 		w.enrol(p)
 	}
 }
@@ -222,6 +228,19 @@ func (w *world) do(ring store.Ring) error {
 	if !ok {
 		return nil
 	}
+	if err := w.run(job); err != nil {
+		_, retryErr := w.store.RetryJob(ctx, job.Claim, err.Error(), 0, true, 50)
+		if retryErr != nil && !errors.Is(retryErr, store.ErrLeaseLost) {
+			w.must(retryErr)
+		}
+		return fmt.Errorf("%s %s: %w", job.Kind, job.Key, err)
+	}
+	return nil
+}
+
+// run hands a claimed job to its handler.
+func (w *world) run(job store.Job) error {
+	w.t.Helper()
 	handler := map[string]func(context.Context, store.Job) error{
 		store.KindEvaluate: w.gate.Evaluate, store.KindStatus: w.gate.PutStatus, store.KindStatusSeen: w.gate.StatusSeen,
 		store.KindMerge: w.gate.Merge, store.KindFan: w.gate.Fan, store.KindReconcile: w.gate.Reconcile,
@@ -230,14 +249,7 @@ func (w *world) do(ring store.Ring) error {
 	if handler == nil {
 		w.t.Fatalf("a job of unknown kind %q", job.Kind)
 	}
-	if err := handler(ctx, job); err != nil {
-		_, retryErr := w.store.RetryJob(ctx, job.Claim, err.Error(), 0, true, 50)
-		if retryErr != nil && !errors.Is(retryErr, store.ErrLeaseLost) {
-			w.must(retryErr)
-		}
-		return fmt.Errorf("%s %s: %w", job.Kind, job.Key, err)
-	}
-	return nil
+	return handler(w.t.Context(), job)
 }
 
 // due lists the jobs that are due now and that nobody holds, the longest due first.

@@ -1,0 +1,117 @@
+// Package app puts the parts together: it reads the configuration, wires the packages, and names
+// every route.
+package app
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+)
+
+// Config is everything that a server is told, by flags or by the environment variables beside
+// them. It is checked as a whole by Validate before anything starts.
+type Config struct {
+	Origin string `help:"The public address of this server, scheme and host: what passkeys are bound to. It can never change." env:"SIGNEDAPPROVAL_ORIGIN" placeholder:"https://approvals.example"`
+	Listen string `help:"Address to listen on." env:"SIGNEDAPPROVAL_LISTEN" default:"127.0.0.1:8080"`
+	// Metrics and health are not for the public.
+	AdminListen string `help:"Address for /metrics, empty for none." env:"SIGNEDAPPROVAL_ADMIN_LISTEN" default:""`
+
+	DatabaseURL string `help:"PostgreSQL 15 or newer, as a login that is a member of signedapproval_app." env:"DATABASE_URL" placeholder:"postgres://…"`
+	RedisURL    string `help:"Redis 7 or newer, or Valkey." env:"REDIS_URL" placeholder:"redis://…"`
+
+	Keyset     string `help:"The keyset that seals tokens at rest, as JSON. Better: a file." env:"SIGNEDAPPROVAL_KEYSET"`
+	KeysetFile string `help:"A file that holds the keyset." env:"SIGNEDAPPROVAL_KEYSET_FILE" type:"path"`
+
+	ConnectKey    string `help:"OAuth consumer that connects workspaces: its key." env:"SIGNEDAPPROVAL_CONNECT_KEY"`
+	ConnectSecret string `help:"Its secret." env:"SIGNEDAPPROVAL_CONNECT_SECRET"`
+	SignInKey     string `help:"OAuth consumer that signs people in: its key." env:"SIGNEDAPPROVAL_SIGN_IN_KEY"`
+	SignInSecret  string `help:"Its secret." env:"SIGNEDAPPROVAL_SIGN_IN_SECRET"`
+
+	BitbucketAPI string `help:"Where Bitbucket's API is." env:"SIGNEDAPPROVAL_BITBUCKET_API" default:"https://api.bitbucket.org"`
+	BitbucketWeb string `help:"Where Bitbucket's pages and its OAuth are." env:"SIGNEDAPPROVAL_BITBUCKET_WEB" default:"https://bitbucket.org"`
+	CallsPerHour int    `help:"How many API calls one connection may make in an hour." env:"SIGNEDAPPROVAL_CALLS_PER_HOUR" default:"1000"`
+
+	SMTPHost     string `help:"Mail server; without one, notices stay in the inbox." env:"SIGNEDAPPROVAL_SMTP_HOST"`
+	SMTPPort     int    `help:"Its port." env:"SIGNEDAPPROVAL_SMTP_PORT" default:"587"`
+	SMTPUser     string `help:"Its user name." env:"SIGNEDAPPROVAL_SMTP_USER"`
+	SMTPPassword string `help:"Its password." env:"SIGNEDAPPROVAL_SMTP_PASSWORD"`
+	SMTPFrom     string `help:"Sender of the mails." env:"SIGNEDAPPROVAL_SMTP_FROM"`
+
+	LogOrigin string `help:"The name of the log in statements; the host of the origin and /log where empty." env:"SIGNEDAPPROVAL_LOG_ORIGIN"`
+	LogLevel  string `help:"debug, info, warn or error." env:"SIGNEDAPPROVAL_LOG_LEVEL" default:"info" enum:"debug,info,warn,error"`
+}
+
+// Validate says everything that is wrong at once, and fills in what follows from the rest.
+func (c *Config) Validate() error {
+	var problems []error
+	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	if origin, err := url.Parse(c.Origin); err != nil || origin.Host == "" || origin.Path != "" || origin.RawQuery != "" || origin.User != nil {
+		bad("SIGNEDAPPROVAL_ORIGIN must be a scheme and a host, such as https://approvals.example")
+	} else {
+		if origin.Scheme != "https" && (origin.Scheme != "http" || origin.Hostname() != "localhost") {
+			bad("SIGNEDAPPROVAL_ORIGIN must use https, or http on localhost: browsers refuse passkeys elsewhere")
+		}
+		if net.ParseIP(origin.Hostname()) != nil {
+			bad("SIGNEDAPPROVAL_ORIGIN must have a host name: passkeys cannot be bound to an address")
+		}
+		if c.LogOrigin == "" {
+			c.LogOrigin = origin.Host + "/log"
+		}
+	}
+	for name, value := range map[string]string{
+		"DATABASE_URL": c.DatabaseURL, "REDIS_URL": c.RedisURL,
+		"SIGNEDAPPROVAL_CONNECT_KEY": c.ConnectKey, "SIGNEDAPPROVAL_CONNECT_SECRET": c.ConnectSecret,
+		"SIGNEDAPPROVAL_SIGN_IN_KEY": c.SignInKey, "SIGNEDAPPROVAL_SIGN_IN_SECRET": c.SignInSecret,
+	} {
+		if value == "" {
+			bad("%s is missing", name)
+		}
+	}
+	if (c.Keyset == "") == (c.KeysetFile == "") {
+		bad("exactly one of SIGNEDAPPROVAL_KEYSET and SIGNEDAPPROVAL_KEYSET_FILE must be set; `signedapproval keys new` makes a keyset")
+	}
+	for name, value := range map[string]string{"SIGNEDAPPROVAL_BITBUCKET_API": c.BitbucketAPI, "SIGNEDAPPROVAL_BITBUCKET_WEB": c.BitbucketWeb} {
+		if u, err := url.Parse(value); err != nil || u.Host == "" || u.Scheme != "https" && !loopback(u.Hostname()) {
+			bad("%s must be an https address", name)
+		}
+	}
+	if c.CallsPerHour < 60 {
+		bad("SIGNEDAPPROVAL_CALLS_PER_HOUR must be at least 60")
+	}
+	if (c.SMTPHost == "") != (c.SMTPFrom == "") {
+		bad("SIGNEDAPPROVAL_SMTP_HOST and SIGNEDAPPROVAL_SMTP_FROM go together")
+	}
+	return errors.Join(problems...)
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// RPID is the relying party id of every passkey: the origin's host.
+func (c *Config) RPID() string {
+	origin, err := url.Parse(c.Origin)
+	if err != nil {
+		return ""
+	}
+	return origin.Hostname()
+}
+
+// Secure tells whether the origin uses TLS.
+func (c *Config) Secure() bool { return strings.HasPrefix(c.Origin, "https://") }
+
+// ReadKeyset gives the bytes of the keyset.
+func (c *Config) ReadKeyset() ([]byte, error) {
+	if c.Keyset != "" {
+		return []byte(c.Keyset), nil
+	}
+	keyset, err := os.ReadFile(c.KeysetFile)
+	if err != nil {
+		return nil, fmt.Errorf("keyset: %w", err)
+	}
+	return keyset, nil
+}

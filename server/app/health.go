@@ -1,0 +1,29 @@
+package app
+
+import (
+	"context"
+	"net/http"
+	"time"
+)
+
+// live answers as long as the process serves.
+func (s *Server) live(w http.ResponseWriter, _ *http.Request) {
+	_, _ = w.Write([]byte("ok\n"))
+}
+
+// ready answers whether deliveries can be taken in: that needs Postgres. Redis is the bell, its
+// loss costs latency, and so it is named but does not make the server unready.
+func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+	defer cancel()
+	if err := s.store.Ping(ctx); err != nil {
+		s.log.WarnContext(ctx, "not ready", "error", err)
+		http.Error(w, "postgres: away", http.StatusServiceUnavailable)
+		return
+	}
+	bell := "here"
+	if s.queue.Stats().Down {
+		bell = "away; work goes on, later"
+	}
+	_, _ = w.Write([]byte("postgres: here\nredis: " + bell + "\n"))
+}

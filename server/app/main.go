@@ -1,0 +1,207 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/store"
+)
+
+// commands is the command line.
+type commands struct {
+	Serve   serveCommand   `cmd:"" help:"Serve the dashboard, the API and the webhooks, and do the jobs."`
+	Migrate migrateCommand `cmd:"" help:"Bring the database's schema up to date, as the owner of the tables."`
+	Keys    keysCommand    `cmd:"" help:"The keyset that seals tokens at rest."`
+	Jobs    jobsCommand    `cmd:"" help:"Jobs that gave up."`
+	Verify  verifyCommand  `cmd:"" help:"Verify an evidence bundle offline."`
+}
+
+// streams are what a command reads and writes.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// exit is an error that names the exit code; the text was printed already.
+type exit int
+
+func (e exit) Error() string { return fmt.Sprintf("exit %d", int(e)) }
+
+// Main runs the command line and gives the exit code. It is the composition root of the binary and
+// of the tests that run the whole thing.
+func Main(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) int {
+	var cli commands
+	code := -1
+	parser, err := kong.New(&cli, kong.Name("signedapproval"), kong.Description("A merge gate for Bitbucket Cloud."),
+		kong.Writers(out, errs), kong.Exit(func(c int) { code = c }), kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(streams{in, out, errs}))
+	if err != nil {
+		fmt.Fprintln(errs, err)
+		return 1
+	}
+	command, err := parser.Parse(args)
+	if code >= 0 {
+		return code // --help
+	}
+	if err == nil {
+		err = command.Run()
+	}
+	var wanted exit
+	switch {
+	case errors.As(err, &wanted):
+		return int(wanted)
+	case err != nil:
+		fmt.Fprintln(errs, "signedapproval:", err)
+		return 1
+	}
+	return 0
+}
+
+type serveCommand struct{ Config }
+
+// Run serves until ctx ends.
+func (c *serveCommand) Run(ctx context.Context, s streams) error {
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
+		return err
+	}
+	log := slog.New(slog.NewJSONHandler(s.err, &slog.HandlerOptions{Level: level}))
+	server, err := New(ctx, c.Config, log)
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Listen)
+	if err != nil {
+		return err
+	}
+	if c.AdminListen != "" {
+		admin := &http.Server{Addr: c.AdminListen, Handler: server.Metrics(), ReadHeaderTimeout: 5 * time.Second}
+		defer func() { _ = admin.Close() }()
+		go func() {
+			if err := admin.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+				log.Error("the metrics are not served", "error", err)
+			}
+		}()
+	}
+	log.Info("serving", "origin", c.Origin, "address", listener.Addr().String())
+	return server.Run(ctx, listener)
+}
+
+type migrateCommand struct {
+	OwnerURL string `help:"PostgreSQL, as the owner of the tables." env:"DATABASE_OWNER_URL" required:""`
+}
+
+// Run applies what is missing.
+func (c *migrateCommand) Run(ctx context.Context) error { return store.Migrate(ctx, c.OwnerURL) }
+
+type keysCommand struct {
+	New    keysNewCommand    `cmd:"" help:"Print a new keyset."`
+	Add    keysAddCommand    `cmd:"" help:"Print the keyset with a new primary key. Give it to every server, then run rotate."`
+	Rotate keysRotateCommand `cmd:"" help:"Seal everything again with the primary key, while servers serve."`
+}
+
+type keysNewCommand struct{}
+
+// Run prints a keyset: it is a secret.
+func (keysNewCommand) Run(s streams) error {
+	_, err := fmt.Fprintln(s.out, string(store.NewKeyset()))
+	return err
+}
+
+type keysAddCommand struct {
+	KeysetFile string `arg:"" type:"existingfile" help:"The present keyset."`
+}
+
+// Run prints the rotated keyset.
+func (c *keysAddCommand) Run(s streams) error {
+	old, err := os.ReadFile(c.KeysetFile)
+	if err != nil {
+		return err
+	}
+	rotated, err := store.Rotate(old)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(s.out, string(rotated))
+	return err
+}
+
+type keysRotateCommand struct {
+	DatabaseURL string `help:"PostgreSQL, as the server connects to it." env:"DATABASE_URL" required:""`
+	KeysetFile  string `help:"The keyset with the new primary key." env:"SIGNEDAPPROVAL_KEYSET_FILE" type:"existingfile" required:""`
+}
+
+// Run seals every secret again.
+func (c *keysRotateCommand) Run(ctx context.Context, s streams) error {
+	keyset, err := os.ReadFile(c.KeysetFile)
+	if err != nil {
+		return err
+	}
+	vault, err := store.OpenVault(keyset)
+	if err != nil {
+		return err
+	}
+	db, err := store.Open(ctx, c.DatabaseURL, vault)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	count, err := db.Reseal(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(s.out, "%d values were sealed again\n", count)
+	return err
+}
+
+type verifyCommand struct {
+	Bundle  string `arg:"" type:"existingfile" help:"The evidence bundle."`
+	Anchors string `type:"existingfile" help:"What you know from elsewhere: origins, keys, policy."`
+	JSON    bool   `help:"Print the report as JSON."`
+}
+
+// Run prints each step and exits 0, 2 or 1.
+func (c *verifyCommand) Run(s streams) error {
+	bundle, err := os.ReadFile(c.Bundle)
+	if err != nil {
+		return err
+	}
+	var anchors evidence.Anchors
+	if c.Anchors != "" {
+		raw, err := os.ReadFile(c.Anchors)
+		if err != nil {
+			return err
+		}
+		if anchors, err = evidence.ParseAnchors(raw); err != nil {
+			return err
+		}
+	}
+	report := evidence.Verify(bundle, anchors)
+	if c.JSON {
+		encoder := json.NewEncoder(s.out)
+		encoder.SetIndent("", "  ")
+		if err := encoder.Encode(report); err != nil {
+			return err
+		}
+	} else if err := printReport(s.out, report); err != nil {
+		return err
+	}
+	if code := report.ExitCode(); code != 0 {
+		return exit(code)
+	}
+	return nil
+}

@@ -1,0 +1,61 @@
+package app
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/signedapproval/bitbucket/server/bitbucket"
+)
+
+// meters are the server's metrics. No label holds an id, a name or a token.
+type meters struct {
+	registry  *prometheus.Registry
+	jobs      *prometheus.HistogramVec
+	calls     *prometheus.HistogramVec
+	hooks     *prometheus.HistogramVec
+	throttled prometheus.Counter
+}
+
+func newMeters() *meters {
+	m := &meters{
+		registry: prometheus.NewRegistry(),
+		jobs: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "signedapproval_job_seconds", Help: "How long jobs ran, by kind and outcome.", Buckets: prometheus.ExponentialBuckets(0.001, 4, 9),
+		}, []string{"kind", "outcome"}),
+		calls: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "signedapproval_bitbucket_call_seconds", Help: "How long calls to Bitbucket took, by call and status; 0 for no answer.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 4, 9),
+		}, []string{"call", "status"}),
+		hooks: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "signedapproval_webhook_seconds", Help: "How long webhooks took until they were answered, by event and outcome.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 4, 9),
+		}, []string{"event", "outcome"}),
+		throttled: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "signedapproval_bitbucket_throttled_total", Help: "How often Bitbucket answered that a connection calls too often.",
+		}),
+	}
+	m.registry.MustRegister(m.jobs, m.calls, m.hooks, m.throttled, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+func (m *meters) job(kind, outcome string, took time.Duration) {
+	m.jobs.WithLabelValues(kind, outcome).Observe(took.Seconds())
+}
+
+func (m *meters) call(call bitbucket.Call, status int, took time.Duration) {
+	m.calls.WithLabelValues(call.Op, strconv.Itoa(status)).Observe(took.Seconds())
+}
+
+func (m *meters) hook(event, outcome string, took time.Duration) {
+	m.hooks.WithLabelValues(event, outcome).Observe(took.Seconds())
+}
+
+// Metrics serves /metrics. It is for the operator's network, not for the public.
+func (s *Server) Metrics() http.Handler {
+	return promhttp.HandlerFor(s.meters.registry, promhttp.HandlerOpts{})
+}

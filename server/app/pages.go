@@ -1,0 +1,35 @@
+package app
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/signedapproval/bitbucket/frontend"
+)
+
+// page serves the document of one of the front end's entries.
+func (s *Server) page(entry string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		html, err := frontend.Page(entry)
+		if errors.Is(err, frontend.ErrNotBuilt) {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		if err != nil {
+			s.log.ErrorContext(r.Context(), "a page is missing", "page", entry, "error", err)
+			http.Error(w, "The page is missing.", http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		_, _ = w.Write(html)
+	}
+}
+
+// assets serves the front end's files: named by their content, so they never change.
+func (s *Server) assets() http.Handler {
+	files := http.StripPrefix("/assets/", http.FileServerFS(frontend.Assets()))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+		files.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,96 @@
+package app
+
+import (
+	"context"
+	"time"
+
+	"github.com/signedapproval/bitbucket/server/bitbucket"
+	"github.com/signedapproval/bitbucket/server/jobs"
+	"github.com/signedapproval/bitbucket/server/store"
+	"github.com/signedapproval/bitbucket/server/workspace"
+)
+
+// ledger hands the job ledger of store to the queue: the two packages stand on one floor.
+func (s *Server) ledger() jobs.Ledger {
+	return jobs.Ledger{
+		Claim: func(ctx context.Context, id int64, holder string, lease time.Duration) (jobs.Job, bool, error) {
+			j, ok, err := s.store.ClaimJob(ctx, id, holder, lease)
+			return jobs.Job{
+				Claim: jobs.Claim(j.Claim), Kind: j.Kind, Key: j.Key, Workspace: j.Workspace, Payload: j.Payload, Attempt: j.Attempt,
+			}, ok, err
+		},
+		Retry: func(ctx context.Context, claim jobs.Claim, reason string, after time.Duration, burn bool, most int) (bool, error) {
+			dead, err := s.store.RetryJob(ctx, store.Claim(claim), reason, after, burn, most)
+			if dead && err == nil {
+				s.log.ErrorContext(ctx, "a job gave up", "job", claim.ID, "reason", reason)
+				s.gate.Mourn(ctx, claim.ID)
+			}
+			return dead, err
+		},
+		Extend: func(ctx context.Context, claim jobs.Claim, lease time.Duration) error {
+			return s.store.ExtendJob(ctx, store.Claim(claim), lease)
+		},
+		Due: func(ctx context.Context, epoch int64, limit int) ([]jobs.Ring, error) {
+			rings, err := s.store.DueJobs(ctx, epoch, limit)
+			return toJobs(rings), err
+		},
+		Epoch: s.store.QueueEpoch, NextEpoch: s.store.MoveQueueEpoch, LeaseLost: store.ErrLeaseLost,
+	}
+}
+
+func toJobs(rings []store.Ring) []jobs.Ring {
+	out := make([]jobs.Ring, len(rings))
+	for i, r := range rings {
+		out[i] = jobs.Ring(r)
+	}
+	return out
+}
+
+// handleJobs says who does what.
+func (s *Server) handleJobs() {
+	handle := func(kind string, options jobs.HandlerOptions, run func(context.Context, store.Job) error) {
+		s.queue.Handle(kind, options, func(ctx context.Context, j jobs.Job) error {
+			return run(ctx, store.Job{
+				Claim: store.Claim(j.Claim), Kind: j.Kind, Key: j.Key, Workspace: j.Workspace, Payload: j.Payload, Attempt: j.Attempt,
+			})
+		})
+	}
+	// A call to Bitbucket is given up after 20 s, before the lease of 30 s that a running job keeps
+	// extending: a worker that lost its lease is not waiting for Bitbucket any more.
+	handle(store.KindEvaluate, jobs.HandlerOptions{}, s.gate.Evaluate)
+	handle(store.KindStatus, jobs.HandlerOptions{MaxAttempts: 30}, s.gate.PutStatus)
+	handle(store.KindStatusSeen, jobs.HandlerOptions{}, s.gate.StatusSeen)
+	handle(store.KindMerge, jobs.HandlerOptions{}, s.gate.Merge)
+	handle(store.KindFan, jobs.HandlerOptions{}, s.gate.Fan)
+	handle(store.KindReconcile, jobs.HandlerOptions{Background: true, MaxAttempts: 1000}, s.gate.Reconcile)
+	handle(store.KindNotify, jobs.HandlerOptions{Background: true}, s.gate.SendNotice)
+	handle(store.KindSweep, jobs.HandlerOptions{MaxAttempts: 1_000_000}, s.gate.Sweep)
+	handle(workspace.KindRefresh, jobs.HandlerOptions{MaxAttempts: 1000}, s.workspaces.Refresh)
+}
+
+// spent says what Postgres knows of a credential. It knows all but the last seconds, so a credential
+// that it has no count of has spent nothing yet.
+func (s *Server) spent(ctx context.Context, tokenKey string) (int64, bool, error) {
+	calls, _, err := s.store.Spent(ctx, tokenKey)
+	return calls, err == nil, err
+}
+
+// reserve asks the budget of a connection before each call.
+func (s *Server) reserve(ctx context.Context, call bitbucket.Call) error {
+	ok, at, err := s.budget.Take(ctx, call.TokenKey, jobs.Class(call.Class))
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return &bitbucket.Error{Op: call.Op, Status: 429, Message: "the call budget of this connection is spent for now", RetryAt: at}
+	}
+	return nil
+}
+
+// throttled makes every replica leave a connection alone that Bitbucket throttles.
+func (s *Server) throttled(ctx context.Context, call bitbucket.Call, until time.Time) {
+	s.meters.throttled.Inc()
+	if err := s.budget.Pause(ctx, call.TokenKey, until); err != nil {
+		s.log.WarnContext(ctx, "a throttled connection could not be paused", "error", err)
+	}
+}

@@ -1,0 +1,200 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/signedapproval/bitbucket/frontend"
+	"github.com/signedapproval/bitbucket/graph"
+	"github.com/signedapproval/bitbucket/server/bitbucket"
+	"github.com/signedapproval/bitbucket/server/gate"
+	"github.com/signedapproval/bitbucket/server/jobs"
+	"github.com/signedapproval/bitbucket/server/notify"
+	"github.com/signedapproval/bitbucket/server/passkey"
+	"github.com/signedapproval/bitbucket/server/people"
+	"github.com/signedapproval/bitbucket/server/store"
+	"github.com/signedapproval/bitbucket/server/webhook"
+	"github.com/signedapproval/bitbucket/server/workspace"
+)
+
+// Server is the whole product in one process. Any number of them may serve one database.
+type Server struct {
+	config     Config
+	log        *slog.Logger
+	store      *store.Store
+	redis      redis.UniversalClient
+	queue      *jobs.Queue
+	bell       *jobs.Bell
+	budget     *jobs.Budget
+	intake     *store.Intake
+	gate       *gate.Gate
+	people     *people.People
+	workspaces *workspace.Workspaces
+	graph      *graph.Handler
+	hooks      http.Handler
+	meters     *meters
+}
+
+// New connects to Postgres and Redis and wires the parts. The configuration has been validated.
+func New(ctx context.Context, config Config, log *slog.Logger) (*Server, error) {
+	keyset, err := config.ReadKeyset()
+	if err != nil {
+		return nil, err
+	}
+	vault, err := store.OpenVault(keyset)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{config: config, log: log, meters: newMeters()}
+	if s.store, err = store.Open(ctx, config.DatabaseURL, vault); err != nil {
+		return nil, err
+	}
+	if s.redis, err = jobs.Connect(config.RedisURL); err != nil {
+		s.store.Close()
+		return nil, err
+	}
+	if err := s.wire(); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// wire hands each part what it needs of the others. Packages of one floor do not know each other:
+// what one needs of another is a function.
+func (s *Server) wire() error {
+	ceremonies, err := passkey.New(s.config.RPID(), "SignedApproval", s.config.Origin)
+	if err != nil {
+		return err
+	}
+	s.queue = jobs.New(jobs.Options{Redis: s.redis, Ledger: s.ledger(), Log: s.log, Observe: s.meters.job})
+	s.bell = jobs.NewBell(s.redis, "signedapproval", s.log)
+	s.budget = jobs.NewBudget(jobs.BudgetOptions{
+		Redis: s.redis, PerHour: s.config.CallsPerHour, Spent: s.spent, AddSpent: s.store.AddSpent, Log: s.log,
+	})
+	s.intake = store.NewIntake(s.store, store.IntakeOptions{})
+	s.store.Ring = func(ctx context.Context, rings []store.Ring) { s.queue.Ring(ctx, toJobs(rings)) }
+	s.store.Changed = s.bell.Publish
+
+	api := bitbucket.New(bitbucket.Config{
+		BaseURL: s.config.BitbucketAPI, UserAgent: "SignedApproval (+" + s.config.Origin + ")",
+		Reserve: s.reserve, Throttled: s.throttled, Observe: s.meters.call,
+	})
+	s.workspaces = workspace.New(workspace.Options{
+		Store: s.store, API: api, Connect: s.consumer(s.config.ConnectKey, s.config.ConnectSecret, "/connect/callback"),
+		Origin: s.config.Origin, Log: s.log,
+	})
+	s.people = people.New(people.Options{
+		Store: s.store, API: api, SignIn: s.consumer(s.config.SignInKey, s.config.SignInSecret, "/auth/callback"),
+		Passkeys: ceremonies, Log: s.log,
+	})
+	var mail *notify.Mail
+	if s.config.SMTPHost != "" {
+		mail, err = notify.New(notify.Config{
+			Host: s.config.SMTPHost, Port: s.config.SMTPPort, Username: s.config.SMTPUser, Password: s.config.SMTPPassword, From: s.config.SMTPFrom,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	s.gate = &gate.Gate{
+		Store: s.store, Passkeys: ceremonies, Mail: mail, Log: s.log, Origin: s.config.Origin, RPID: s.config.RPID(), LogOrigin: s.config.LogOrigin,
+		Client: s.workspaces.Client, Permission: s.workspaces.Permission, People: s.workspaces.People, EnsureHook: s.workspaces.EnsureHook,
+	}
+	s.workspaces.Cancel, s.people.Role = s.gate.Cancel, s.workspaces.Role
+	s.handleJobs()
+	s.hooks = webhook.New(webhook.Options{Store: s.store, Intake: s.intake, Log: s.log, Observe: s.meters.hook})
+	s.graph, err = graph.New(graph.Options{
+		Gate: s.gate, Workspaces: s.workspaces, People: s.people, Identify: s.identify, Subscribe: s.bell.Subscribe,
+		Registered: frontend.PersistedDocuments(), RegisteredOnly: true, BitbucketWeb: s.config.BitbucketWeb, Log: s.log,
+	})
+	return err
+}
+
+func (s *Server) consumer(key, secret, callback string) bitbucket.Consumer {
+	return bitbucket.Consumer{
+		Key: key, Secret: secret, AuthorizeURL: s.config.BitbucketWeb + "/site/oauth2/authorize",
+		TokenURL: s.config.BitbucketWeb + "/site/oauth2/access_token", RedirectURL: s.config.Origin + callback,
+	}
+}
+
+// Handler is every route of the public face.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("POST /graphql", s.graph)
+	mux.Handle("POST /hooks/{hook}", s.hooks)
+	mux.HandleFunc("GET /auth/sign-in", s.signIn)
+	mux.HandleFunc("GET /auth/callback", s.signedIn)
+	mux.HandleFunc("GET /connect/callback", s.connected)
+	mux.HandleFunc("GET /evidence/{workspace}/{request}", s.evidence)
+	mux.HandleFunc("GET /pr/{workspace}/{repository}/{number}", s.page("panel"))
+	mux.HandleFunc("GET /sign/{workspace}/{repository}/{number}", s.page("sign"))
+	mux.Handle("GET /assets/", s.assets())
+	mux.HandleFunc("GET /livez", s.live)
+	mux.HandleFunc("GET /readyz", s.ready)
+	mux.HandleFunc("GET /", s.page("dashboard"))
+	// Webhooks come from elsewhere by their nature and carry a signature; everything else that
+	// changes something must come from our own pages, or from a program that sends no cookie.
+	guard := http.NewCrossOriginProtection()
+	guard.AddInsecureBypassPattern("POST /hooks/{hook}")
+	return s.harden(guard.Handler(mux))
+}
+
+// Run serves until ctx ends, then lets running work end.
+func (s *Server) Run(ctx context.Context, listener net.Listener) error {
+	server := &http.Server{
+		Handler: s.Handler(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
+		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+	}
+	server.RegisterOnShutdown(s.graph.Close)
+	s.intake.Start()
+	if err := s.gate.StartSweeping(ctx); err != nil {
+		return fmt.Errorf("start the sweep: %w", err)
+	}
+	working, stopWorking := context.WithCancel(ctx)
+	defer stopWorking()
+	ended := make(chan error, 4)
+	go func() { ended <- s.budget.Run(working) }()
+	go func() { ended <- s.queue.Run(working) }()
+	go func() { ended <- s.bell.Run(working) }()
+	go func() { ended <- server.Serve(listener) }()
+	var first error
+	select {
+	case <-ctx.Done():
+	case first = <-ended:
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
+	defer cancel()
+	err := server.Shutdown(last) // first the doors, so that what they took in is committed
+	s.intake.Stop()
+	stopWorking()
+	for range cap(ended) - boolToInt(first != nil) {
+		<-ended
+	}
+	if errors.Is(first, http.ErrServerClosed) || errors.Is(first, context.Canceled) {
+		first = nil
+	}
+	return errors.Join(first, err)
+}
+
+func boolToInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// Close ends the connections to Postgres and Redis.
+func (s *Server) Close() {
+	if err := s.redis.Close(); err != nil {
+		s.log.Warn("close redis", "error", err)
+	}
+	s.store.Close()
+}

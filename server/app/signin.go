@@ -1,0 +1,126 @@
+package app
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/signedapproval/bitbucket/graph"
+	"github.com/signedapproval/bitbucket/server/people"
+	"github.com/signedapproval/bitbucket/server/refusal"
+)
+
+// session finds the browser's session, or starts one.
+func (s *Server) session(ctx context.Context, w http.ResponseWriter, r *http.Request) (people.Session, error) {
+	session, err := s.people.Session(ctx, s.cookie(r))
+	if refusal.Code(err) != refusal.NotFound {
+		return session, err
+	}
+	value, session, err := s.people.NewSession(ctx)
+	if err != nil {
+		return session, err
+	}
+	s.setCookie(w, value)
+	return session, nil
+}
+
+// signIn sends the browser to Bitbucket.
+func (s *Server) signIn(w http.ResponseWriter, r *http.Request) {
+	session, err := s.session(r.Context(), w, r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	url, err := s.people.BeginSignIn(r.Context(), session.Hash, r.URL.Query().Get("return_to"))
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	http.Redirect(w, r, url, http.StatusSeeOther)
+}
+
+// signedIn takes the browser back from Bitbucket. The session gets a new id.
+func (s *Server) signedIn(w http.ResponseWriter, r *http.Request) {
+	session, err := s.session(r.Context(), w, r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	q := r.URL.Query()
+	value, returnTo, err := s.people.FinishSignIn(r.Context(), session.Hash, q.Get("state"), q.Get("code"), q.Get("error"))
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	s.setCookie(w, value)
+	http.Redirect(w, r, returnTo, http.StatusSeeOther)
+}
+
+// connected takes the browser back from the consent to connect.
+func (s *Server) connected(w http.ResponseWriter, r *http.Request) {
+	session, err := s.people.Session(r.Context(), s.cookie(r))
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	q := r.URL.Query()
+	returnTo, err := s.workspaces.FinishConnect(r.Context(), session.Hash, q.Get("state"), q.Get("code"), q.Get("error"))
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	http.Redirect(w, r, returnTo, http.StatusSeeOther)
+}
+
+// evidence serves the evidence bundle of a request as a file.
+func (s *Server) evidence(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), 20*time.Second)
+	defer cancel()
+	caller, err := s.identify(r.WithContext(ctx))
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	if caller.Kind == graph.Anonymous {
+		http.Error(w, "Sign in, or send an API token.", http.StatusUnauthorized)
+		return
+	}
+	workspace := r.PathValue("workspace")
+	if err := caller.Enters(workspace); err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	bundle, err := s.gate.Bundle(ctx, *caller.Person, workspace, r.PathValue("request"))
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Disposition", `attachment; filename="evidence.json"`)
+	_, _ = w.Write(bundle)
+}
+
+// fail answers a refusal with its message, and anything else with nothing but an apology.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	status := http.StatusInternalServerError
+	message := "Something went wrong here. It was recorded; try again."
+	if refused := refusal.Of(err); refused != nil {
+		message = refused.Message
+		switch refused.Code {
+		case refusal.NotFound:
+			status = http.StatusNotFound
+		case refusal.Forbidden:
+			status = http.StatusForbidden
+		case refusal.Busy, refusal.BitbucketUnavailable, refusal.NeedsReconnecting:
+			status = http.StatusServiceUnavailable
+		default:
+			status = http.StatusBadRequest
+		}
+	}
+	if status == http.StatusInternalServerError {
+		s.log.ErrorContext(r.Context(), "request failed", "path", r.URL.Path, "error", err)
+	} else {
+		s.log.InfoContext(r.Context(), "request refused", "path", r.URL.Path, "error", err)
+	}
+	http.Error(w, message, status)
+}
