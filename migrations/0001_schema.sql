@@ -169,6 +169,7 @@ create table signedapproval_bitbucket_commit_statuses (
   owed_version    bigint not null default 1,   -- moves when state, description or link change
   paid_version    bigint not null default 0,   -- what Bitbucket has confirmed
   paid_at         timestamptz,
+  doubt_until     timestamptz,                 -- a call whose outcome is unknown may still land until then
   problem         text not null default '',    -- why it could not be written, for the administrator
   primary key (workspace_id, pull_request_id, commit),
   foreign key (workspace_id, pull_request_id) references signedapproval_pull_requests (workspace_id, id)

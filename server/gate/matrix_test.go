@@ -141,6 +141,7 @@ func TestAWriteThatLandsLateIsUndone(t *testing.T) {
 	_, err := w.client.PutStatus(t.Context(), "acme", "rocket", head, bitbucketStatus(v.PullRequest.StatusKey, v.Status.URL))
 	w.must(err)
 	w.soon()
+	w.sql(`update signedapproval_bitbucket_commit_statuses set doubt_until = now()`)
 	for _, ring := range w.due() {
 		w.must(w.do(ring))
 	}

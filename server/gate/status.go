@@ -22,8 +22,9 @@ const doubtPause = 30 * time.Second
 
 // PutStatus is the job that makes Bitbucket show what is owed on one commit of a pull request. It
 // is the only place that writes a status. The job's row lets one worker at a time write for this
-// commit; a worker that outlived its lease can have a call in flight still, so after an attempt
-// that ended in doubt the status is read once more, and owed again if it is not what it should be.
+// commit; a worker that outlived its lease can have a call in flight still. So a call that ended in
+// doubt is remembered with the status, whatever is written after it, and the status is read once
+// more when the doubt is over, and owed again if it is not what it should be.
 func (g *Gate) PutStatus(ctx context.Context, job store.Job) error {
 	var at store.Place
 	if err := json.Unmarshal(job.Payload, &at); err != nil {
@@ -77,7 +78,13 @@ func (g *Gate) pay(ctx context.Context, job store.Job, at store.Place, status st
 		if err != nil {
 			return err
 		}
-		if err := tx.PayStatus(ctx, at.PullRequest, at.Commit, status.OwedVersion); err != nil {
+		// Failures since the last success, a worker's death among them: their calls may be on the way.
+		doubt := time.Duration(0)
+		if job.Attempt > 0 {
+			doubt = doubtPause
+		}
+		next, err := tx.PayStatus(ctx, at.PullRequest, at.Commit, status.OwedVersion, doubt)
+		if err != nil {
 			return err
 		}
 		if err := tx.CloseAlarm(ctx, store.AlarmStatusRefused, at.PullRequest); err != nil {
@@ -87,10 +94,6 @@ func (g *Gate) pay(ctx context.Context, job store.Job, at store.Place, status st
 			if err := g.askForMerge(ctx, tx, pr, status.Commit); err != nil {
 				return err
 			}
-		}
-		var next time.Time
-		if job.Attempt > 0 {
-			next = now.Add(doubtPause)
 		}
 		if err := tx.FinishJob(ctx, job.Claim, next); err != nil {
 			return err
@@ -195,7 +198,7 @@ func (g *Gate) checkPaid(ctx context.Context, job store.Job, at store.Place, sta
 	same := found && string(shown.State) == status.State && shown.URL == status.URL
 	return g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
 		if same {
-			return tx.FinishJob(ctx, job.Claim, time.Time{})
+			return g.lookAgain(ctx, tx, job, status)
 		}
 		now, err := tx.Status(ctx, at.PullRequest, at.Commit)
 		if err != nil {
@@ -208,6 +211,19 @@ func (g *Gate) checkPaid(ctx context.Context, job store.Job, at store.Place, sta
 		}
 		return tx.FinishJob(ctx, job.Claim, time.Time{})
 	})
+}
+
+// lookAgain finishes a job that found what it expected: for good, or until the doubt is over.
+func (g *Gate) lookAgain(ctx context.Context, tx *store.Tx, job store.Job, status store.CommitStatus) error {
+	now, err := tx.Now(ctx)
+	if err != nil {
+		return err
+	}
+	var next time.Time
+	if job.Kind == store.KindStatus && status.DoubtUntil != nil && status.DoubtUntil.After(now) {
+		next = *status.DoubtUntil
+	}
+	return tx.FinishJob(ctx, job.Claim, next)
 }
 
 func (g *Gate) foreignStatus(ctx context.Context, tx *store.Tx, at store.Place, status store.CommitStatus, shown bitbucket.StoredStatus) error {

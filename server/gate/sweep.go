@@ -88,14 +88,15 @@ func (g *Gate) Reconcile(ctx context.Context, job store.Job) error {
 	if err != nil {
 		return g.fate(err)
 	}
+	// First: it notices a repository that was deleted or moved, of which the list would say nothing.
+	if err := g.EnsureHook(ctx, at.Workspace, at.Repository); err != nil {
+		return g.fate(err)
+	}
 	for remote, err := range client.OpenPullRequests(ctx, at.Workspace, at.Repository) {
 		if err != nil {
 			return g.fate(err)
 		}
 		numbers[remote.ID] = true
-	}
-	if err := g.EnsureHook(ctx, at.Workspace, at.Repository); err != nil {
-		return g.fate(err)
 	}
 	// A walk costs its pages, the look at the webhook, and per pull request an evaluation (pull
 	// request and head) and the status read back.

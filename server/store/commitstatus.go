@@ -23,6 +23,7 @@ type CommitStatus struct {
 	OwedVersion   int64
 	PaidVersion   int64
 	PaidAt        *time.Time
+	DoubtUntil    *time.Time // a call whose outcome is unknown may still land until then
 	Problem       string
 }
 
@@ -30,7 +31,7 @@ type CommitStatus struct {
 func (s CommitStatus) Paid() bool { return s.PaidVersion >= s.OwedVersion }
 
 const statusColumns = `pull_request_id, commit, repository_id, request_id, key, refname, state, description, url,
-	owed_version, paid_version, paid_at, problem`
+	owed_version, paid_version, paid_at, doubt_until, problem`
 
 // OweStatus sets what Bitbucket should show. It answers whether anything is owed now that was not
 // before; the caller then enqueues the job that pays. The caller holds the pull request's lock.
@@ -86,16 +87,26 @@ func (tx *Tx) UnpaidStatusesOf(ctx context.Context, pullRequestID string) ([]Com
 }
 
 // PayStatus records that Bitbucket confirmed version, and that nothing stands in the way. A later
-// version stays owed.
-func (tx *Tx) PayStatus(ctx context.Context, pullRequestID, commit string, version int64) error {
-	_, err := tx.tx.Exec(ctx, `
-		update signedapproval_bitbucket_commit_statuses set paid_version = $4, paid_at = now(), problem = ''
-		where workspace_id = $1 and pull_request_id = $2 and commit = $3 and paid_version < $4 and owed_version >= $4`,
-		tx.Workspace, pullRequestID, commit, version)
+// version stays owed. doubt, above zero, says that an earlier call has an unknown outcome and may
+// land until that long from now; the answer is until when the status must be read back once more,
+// zero for never.
+func (tx *Tx) PayStatus(ctx context.Context, pullRequestID, commit string, version int64, doubt time.Duration) (time.Time, error) {
+	var until *time.Time
+	err := tx.tx.QueryRow(ctx, `
+		update signedapproval_bitbucket_commit_statuses set
+			paid_at = case when paid_version < $4 then now() else paid_at end,
+			paid_version = greatest(paid_version, least($4, owed_version)), problem = '',
+			doubt_until = case when $5::interval > '0' then greatest(doubt_until, now() + $5) else doubt_until end
+		where workspace_id = $1 and pull_request_id = $2 and commit = $3
+		returning case when doubt_until > now() then doubt_until end`,
+		tx.Workspace, pullRequestID, commit, version, doubt).Scan(&until)
 	if err != nil {
-		return fmt.Errorf("store: pay status: %w", err)
+		return time.Time{}, fmt.Errorf("store: pay status: %w", one(err))
 	}
-	return nil
+	if until == nil {
+		return time.Time{}, nil
+	}
+	return *until, nil
 }
 
 // SetStatusProblem records why a status cannot be written.
