@@ -16,7 +16,7 @@ func (s *Server) cookieName() string {
 
 // setCookie gives the browser its session. Lax, not strict: people arrive from Bitbucket by a link.
 func (s *Server) setCookie(w http.ResponseWriter, value string) {
-	http.SetCookie(w, &http.Cookie{
+	http.SetCookie(w, &http.Cookie{ //nolint:gosec // Secure wherever there is TLS; http is for localhost only
 		Name: s.cookieName(), Value: value, Path: "/", HttpOnly: true, Secure: s.config.Secure(),
 		SameSite: http.SameSiteLaxMode, MaxAge: cookieSeconds,
 	})

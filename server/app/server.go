@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/signedapproval/bitbucket/frontend"
 	"github.com/signedapproval/bitbucket/graph"
@@ -158,37 +159,30 @@ func (s *Server) Run(ctx context.Context, listener net.Listener) error {
 	if err := s.gate.StartSweeping(ctx); err != nil {
 		return fmt.Errorf("start the sweep: %w", err)
 	}
-	working, stopWorking := context.WithCancel(ctx)
+	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWorking()
-	ended := make(chan error, 4)
-	go func() { ended <- s.budget.Run(working) }()
-	go func() { ended <- s.queue.Run(working) }()
-	go func() { ended <- s.bell.Run(working) }()
-	go func() { ended <- server.Serve(listener) }()
-	var first error
-	select {
-	case <-ctx.Done():
-	case first = <-ended:
+	group, over := errgroup.WithContext(ctx)
+	for _, part := range []func(context.Context) error{s.queue.Run, s.bell.Run, s.budget.Run} {
+		group.Go(func() error {
+			if err := part(working); !errors.Is(err, context.Canceled) {
+				return err
+			}
+			return nil
+		})
 	}
+	group.Go(func() error {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	<-over.Done() // told to stop, or a part failed
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
 	defer cancel()
 	err := server.Shutdown(last) // first the doors, so that what they took in is committed
 	s.intake.Stop()
 	stopWorking()
-	for range cap(ended) - boolToInt(first != nil) {
-		<-ended
-	}
-	if errors.Is(first, http.ErrServerClosed) || errors.Is(first, context.Canceled) {
-		first = nil
-	}
-	return errors.Join(first, err)
-}
-
-func boolToInt(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
+	return errors.Join(err, group.Wait())
 }
 
 // Close ends the connections to Postgres and Redis.

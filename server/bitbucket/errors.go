@@ -20,10 +20,10 @@ import (
 type ErrorClass string
 
 const (
-	// Permanent: the same call will fail again. Something else must change first:
+	// Permanent is an error that the same call will meet again. Something else must change first:
 	// the token, a permission, the arguments, the state of the pull request.
 	Permanent ErrorClass = "permanent"
-	// Transient: the same call may succeed later. This covers 429, 5xx (Bitbucket's
+	// Transient is an error that may be gone when the call is repeated later. This covers 429, 5xx (Bitbucket's
 	// own 555 too), timeouts, broken connections and unreadable answers. The call
 	// may have had its effect although it failed.
 	Transient ErrorClass = "transient"

@@ -341,7 +341,10 @@ func TestPages(t *testing.T) {
 	}
 
 	// Who stops reading causes no further call.
-	for range endless.client(bitbucket.Config{}).Members(t.Context(), "w") {
+	for _, err := range endless.client(bitbucket.Config{}).Members(t.Context(), "w") {
+		if err != nil {
+			t.Error(err)
+		}
 		break
 	}
 	if n := len(endless.received()); n != 4 {

@@ -60,7 +60,9 @@ func TestTokens(t *testing.T) {
 	}{
 		"as documented": {
 			`{"access_token":"new","token_type":"bearer","expires_in":3600,"refresh_token":"next","scope":"account webhook"}`,
-			time.Hour, []string{"account", "webhook"}, "next",
+			time.Hour,
+			[]string{"account", "webhook"},
+			"next",
 		},
 		"a shorter life":        {`{"access_token":"new","token_type":"bearer","expires_in":60,"refresh_token":"next"}`, time.Minute, nil, "next"},
 		"no life":               {`{"access_token":"new","token_type":"bearer","refresh_token":"next"}`, time.Hour, nil, "next"},

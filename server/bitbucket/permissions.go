@@ -25,6 +25,8 @@ func (p Permission) Allows(needed Permission) bool {
 
 func (p Permission) rank() int {
 	switch p {
+	case PermissionNone:
+		return 0
 	case PermissionRead:
 		return 1
 	case PermissionWrite:

@@ -80,21 +80,24 @@ func TestPathsAndQueries(t *testing.T) {
 				_, err := c.Repository(ctx, workspaceUUID, upper)
 				return err
 			},
-			repoPath, url.Values{},
+			repoPath,
+			url.Values{},
 		},
 		"slugs stay": {
 			func(ctx context.Context, c *bitbucket.Client) error {
 				_, err := c.Repository(ctx, "acme", "my-repo")
 				return err
 			},
-			"/2.0/repositories/acme/my-repo", url.Values{},
+			"/2.0/repositories/acme/my-repo",
+			url.Values{},
 		},
 		"a branch is one segment": {
 			func(ctx context.Context, c *bitbucket.Client) error {
 				_, err := c.Branch(ctx, workspaceUUID, repoUUID, "feature/ä?#%2F")
 				return err
 			},
-			repoPath + "/refs/branches/feature%2F%C3%A4%3F%23%252F", url.Values{},
+			repoPath + "/refs/branches/feature%2F%C3%A4%3F%23%252F",
+			url.Values{},
 		},
 		"a search is quoted": {
 			func(ctx context.Context, c *bitbucket.Client) error {
@@ -117,14 +120,16 @@ func TestPathsAndQueries(t *testing.T) {
 				_, err := collect(c.OpenPullRequests(ctx, workspaceUUID, repoUUID))
 				return err
 			},
-			repoPath + "/pullrequests", url.Values{"state": {"OPEN"}, "sort": {"created_on"}, "pagelen": {"50"}},
+			repoPath + "/pullrequests",
+			url.Values{"state": {"OPEN"}, "sort": {"created_on"}, "pagelen": {"50"}},
 		},
 		"a diff of commits is a topic diff": {
 			func(ctx context.Context, c *bitbucket.Client) error {
 				_, err := c.Diff(ctx, workspaceUUID, repoUUID, bitbucket.Between(headHash, destHash), 0)
 				return err
 			},
-			repoPath + "/diff/" + headHash + ".." + destHash, url.Values{"topic": {"true"}},
+			repoPath + "/diff/" + headHash + ".." + destHash,
+			url.Values{"topic": {"true"}},
 		},
 	}
 	for name, test := range tests {

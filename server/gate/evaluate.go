@@ -128,6 +128,7 @@ func (g *Gate) look(ctx context.Context, at store.Place) (seen, error) {
 			}
 			s.landed = commit.Hash
 		}
+	case bitbucket.Declined, bitbucket.Superseded: // nothing more to read
 	}
 	if s.rule != nil && remote.State == bitbucket.Open && !remote.Draft {
 		people, err := g.People(ctx, at.Workspace, at.Repository)
@@ -295,7 +296,7 @@ func (t *settlement) requests(ctx context.Context, before store.PullRequest) (ne
 		}
 	}
 	wanted := t.seen.gated && t.pr.State == "OPEN" && !t.pr.Draft && t.seen.rule != nil
-	if live != nil && !(wanted && t.fits(*live)) {
+	if live != nil && (!wanted || !t.fits(*live)) {
 		if err := t.close(ctx, *live, wanted); err != nil {
 			return next, err
 		}

@@ -142,6 +142,7 @@ func (g *Gate) checksInTheWay(ctx context.Context, at store.Place, a attempt, re
 		case bitbucket.RequireTasksCompleted, bitbucket.RequireCommentsResolved, bitbucket.RequireCommitsBehind,
 			bitbucket.RequireReviewGroupApprovals, bitbucket.RequireDependenciesMerged:
 			return fmt.Sprintf("not merged: whether Bitbucket's check %q is met cannot be told from here; merge by hand", restriction.Kind), nil
+		default: // says nothing about whether a pull request may be merged
 		}
 	}
 	return "", nil
@@ -161,6 +162,7 @@ func builds(ctx context.Context, client *bitbucket.Client, at store.Place, pr st
 			passed++
 		case bitbucket.StatusFailed, bitbucket.StatusInProgress:
 			stopped = true
+		case bitbucket.StatusStopped: // neither passes nor stands in the way
 		}
 	}
 	return passed, stopped, nil

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -40,7 +41,7 @@ func (sh *Shared) AddNotice(ctx context.Context, n Notice) error {
 		values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 		on conflict (dedupe_key) do nothing returning id`,
 		n.PersonID, n.WorkspaceID, n.PullRequestID, n.RequestID, n.Kind, n.DedupeKey, n.Title, n.Sentence, n.Path).Scan(&id)
-	if err = one(err); err == ErrNotFound {
+	if err = one(err); errors.Is(err, ErrNotFound) {
 		return nil
 	}
 	if err != nil {

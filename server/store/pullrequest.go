@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -91,7 +92,7 @@ func (tx *Tx) InsertPullRequest(ctx context.Context, p PullRequest) (PullRequest
 		return PullRequest{}, fmt.Errorf("store: insert pull request: %w", err)
 	}
 	stored, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[PullRequest])
-	if err = one(err); err == ErrNotFound {
+	if err = one(err); errors.Is(err, ErrNotFound) {
 		return PullRequest{}, ErrConflict
 	}
 	return stored, err
