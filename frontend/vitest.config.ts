@@ -10,10 +10,15 @@ const shared = {
   include: ["src/**/*.test.{ts,tsx}"],
   setupFiles: [path("vitest.setup.ts")],
   restoreMocks: true,
+  // Says that a test hangs, not that the machine is busy.
+  testTimeout: 60_000,
   // Sends these libraries through the project's own build settings: in the panel they then run on Preact as well. That
-  // takes ES modules, and Testing Library's package.json leads to CommonJS.
+  // takes ES modules, and their package.json lead to CommonJS.
   server: { deps: { inline: [/urql/, /@testing-library\/react/] } },
-  alias: { "@testing-library/react": "@testing-library/react/dist/@testing-library/react.esm.js" },
+  alias: {
+    "@testing-library/react": "@testing-library/react/dist/@testing-library/react.esm.js",
+    urql: "urql/dist/urql.es.js",
+  },
 };
 
 // One project for each entry, with the settings that it is built with, and one for each shared package.

@@ -107,8 +107,7 @@ function Header({ name, unread, workspaces }: HeaderProps) {
           Home
           {unread > 0 && (
             <span className="shell__unread">
-              {unread >= 100 ? "99+" : unread}
-              <span className="sa-hidden"> unread notices</span>
+              {unread >= 100 ? "99+" : unread} <span className="sa-hidden">unread notices</span>
             </span>
           )}
         </Link>

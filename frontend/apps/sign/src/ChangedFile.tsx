@@ -44,12 +44,10 @@ export function Counts({ file }: { file: Pick<PatchFile, "added" | "removed"> })
   return (
     <span className="change__counts">
       <span className="change__added">
-        +{file.added}
-        <span className="sa-hidden"> lines added</span>
+        +{file.added} <span className="sa-hidden">lines added</span>
       </span>{" "}
       <span className="change__removed">
-        −{file.removed}
-        <span className="sa-hidden"> lines removed</span>
+        −{file.removed} <span className="sa-hidden">lines removed</span>
       </span>
     </span>
   );

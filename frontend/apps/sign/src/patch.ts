@@ -34,6 +34,7 @@ export interface Patch {
 const hunkHead = /^@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@(?: .*)?$/u;
 const headerLine =
   /^(?:diff --git|index|old mode|new mode|deleted file mode|new file mode|(?:dis)?similarity index|(?:rename|copy) (?:from|to)|---|\+\+\+|Binary files) /u;
+const unendedMark = "\\ No newline at end of file";
 const submodule = "160000";
 
 /**
@@ -115,7 +116,7 @@ function readHunk(lines: readonly string[], from: number): { hunk: PatchHunk; en
     const rest = line.slice(1);
     const done = oldAt === oldStart + oldLines && newAt === newStart + newLines;
     const last = changes.at(-1);
-    if (line.startsWith("\\ ") && last && !unended.has(last)) unended.add(last);
+    if (line === unendedMark && last && !unended.has(last)) unended.add(last);
     else if (done) break;
     else if (line.startsWith("+")) changes.push({ type: "insert", content: rest, lineNumber: newAt++, isInsert: true });
     else if (line.startsWith("-")) changes.push({ type: "delete", content: rest, lineNumber: oldAt++, isDelete: true });

@@ -1,12 +1,13 @@
 import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { buildSchema, type ExecutionResult, execute, type GraphQLSchema, parse, subscribe } from "graphql";
 import documents from "./generated/persisted-documents.json" with { type: "json" };
 
-const folder = new URL("../../../../graph/schema/", import.meta.url);
+const folder = join(import.meta.dirname, "../../../../graph/schema");
 
 function readSchema(): GraphQLSchema {
   const files = readdirSync(folder).filter((name) => name.endsWith(".graphqls"));
-  return buildSchema(files.map((name) => readFileSync(new URL(name, folder), "utf8")).join("\n"));
+  return buildSchema(files.map((name) => readFileSync(join(folder, name), "utf8")).join("\n"));
 }
 
 const schema = readSchema();

@@ -22,8 +22,7 @@ export function ExternalLink({ href, onOpen, children, ...rest }: ExternalLinkPr
   };
   return (
     <a {...rest} href={href} target="_blank" rel="noopener noreferrer" onClick={open}>
-      {children}
-      <span className="sa-hidden"> (opens in a new tab)</span>
+      {children} <span className="sa-hidden">(opens in a new tab)</span>
       <Icon name="external" />
     </a>
   );

@@ -130,8 +130,7 @@ function WaitingRow({ request: masked }: { request: FragmentType<typeof rowFragm
       </td>
       <td>
         <ButtonLink appearance="primary" href={request.signPath}>
-          Review
-          <span className="sa-hidden"> {pullRequest.title}</span>
+          Review <span className="sa-hidden">{pullRequest.title}</span>
         </ButtonLink>
       </td>
     </tr>

@@ -117,7 +117,7 @@ function Members({ workspace, search, chosen, onAdd }: MembersProps) {
                     appearance="subtle"
                     onClick={() => onAdd({ accountId: account.accountId, name: account.name })}
                   >
-                    Add<span className="sa-hidden"> {account.name}</span>
+                    Add <span className="sa-hidden">{account.name}</span>
                   </Button>
                 </li>
               ))}

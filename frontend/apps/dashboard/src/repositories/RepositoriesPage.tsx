@@ -184,8 +184,7 @@ function RepositoryRow({
           params={{ workspace, repository: repository.slug }}
           search={{ name: repository.name }}
         >
-          {repository.viewerCanConfigure ? "Configure" : "Show"}
-          <span className="sa-hidden"> {repository.name}</span>
+          {repository.viewerCanConfigure ? "Configure" : "Show"} <span className="sa-hidden">{repository.name}</span>
         </Link>
       </td>
     </tr>
@@ -283,8 +282,7 @@ function FoundPage({ workspace, search, after, last, onMore }: RepositoriesOfPag
                         params={{ workspace, repository: node.slug }}
                         search={{ name: node.name }}
                       >
-                        {node.repository ? "Configure" : "Select"}
-                        <span className="sa-hidden"> {node.name}</span>
+                        {node.repository ? "Configure" : "Select"} <span className="sa-hidden">{node.name}</span>
                       </Link>
                     </td>
                   </tr>

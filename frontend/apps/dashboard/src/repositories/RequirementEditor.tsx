@@ -49,7 +49,7 @@ export function RequirementEditor(props: RequirementEditorProps) {
         </Field>
         {onRemove && (
           <Button appearance="subtle" onClick={onRemove}>
-            Remove<span className="sa-hidden"> the requirement {requirement.name}</span>
+            Remove <span className="sa-hidden">the requirement {requirement.name}</span>
           </Button>
         )}
       </div>

@@ -43,7 +43,7 @@ export function RuleEditor(props: RuleEditorProps) {
             <span className="sa-hidden">Move {name} down</span>
           </Button>
           <Button appearance="subtle" disabled={count === 1} onClick={onRemove}>
-            Remove<span className="sa-hidden"> {name}</span>
+            Remove <span className="sa-hidden">{name}</span>
           </Button>
         </div>
       </header>
@@ -100,7 +100,7 @@ export function RuleEditor(props: RuleEditorProps) {
               set({ requirements: [...rule.requirements, { ...newRequirement(), name: "", everyone: false }] })
             }
           >
-            <Icon name="plus" /> Add a requirement<span className="sa-hidden"> to {name}</span>
+            <Icon name="plus" /> Add a requirement <span className="sa-hidden">to {name}</span>
           </Button>
         </div>
         <Check

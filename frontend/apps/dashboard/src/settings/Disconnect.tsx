@@ -41,7 +41,7 @@ export function Disconnect({ workspaceId, name, onDisconnected }: DisconnectProp
   return (
     <>
       <Button onClick={() => setAsking(true)}>
-        Disconnect…<span className="sa-hidden"> {name}</span>
+        Disconnect… <span className="sa-hidden">{name}</span>
       </Button>
       {asking && (
         <Dialog

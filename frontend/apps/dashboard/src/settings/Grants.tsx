@@ -115,8 +115,8 @@ export function Grants({ onConnected }: { onConnected: () => void }) {
                         busy={busy === workspace.uuid}
                         onClick={() => void choose(grant.id, workspace.uuid)}
                       >
-                        {workspace.connected ? "Reconnect" : "Connect"}
-                        <span className="sa-hidden"> {workspace.name}</span>
+                        {workspace.connected ? "Reconnect" : "Connect"}{" "}
+                        <span className="sa-hidden">{workspace.name}</span>
                       </Button>
                     </td>
                   </tr>

@@ -165,10 +165,10 @@ function PasskeyRow({ passkey: masked }: { passkey: FragmentType<typeof passkeyF
         {!passkey.revokedAt && (
           <span className="sa-row">
             <Button appearance="subtle" onClick={() => setOpen("rename")}>
-              Rename<span className="sa-hidden"> {passkey.name}</span>
+              Rename <span className="sa-hidden">{passkey.name}</span>
             </Button>
             <Button appearance="subtle" onClick={() => setOpen("revoke")}>
-              Revoke<span className="sa-hidden"> {passkey.name}</span>
+              Revoke <span className="sa-hidden">{passkey.name}</span>
             </Button>
           </span>
         )}

@@ -179,7 +179,7 @@ function TokenRow({ token: masked }: { token: FragmentType<typeof tokenFragment>
       <td>
         {!token.revokedAt && (
           <Button appearance="subtle" onClick={() => setAsking(true)}>
-            Revoke<span className="sa-hidden"> {token.name}</span>
+            Revoke <span className="sa-hidden">{token.name}</span>
           </Button>
         )}
         {asking && <Revoke id={token.id} name={token.name} onClose={() => setAsking(false)} />}

@@ -1,0 +1,275 @@
+import { openGraph } from "@signedapproval/graph/client";
+import {
+  alice,
+  bob,
+  carol,
+  head,
+  place,
+  pullRequest,
+  repositoryUuid,
+  request,
+  requirement,
+  viewerCan,
+  workspaceUuid,
+  world,
+} from "@signedapproval/graph/fixtures";
+import { MockApi } from "@signedapproval/graph/mockapi";
+import { GraphProvider } from "@signedapproval/graph/provider";
+import { recordingHost } from "@signedapproval/host/recording";
+import { violations } from "@signedapproval/ui/accessibility.ts";
+import { render, screen, waitFor } from "@testing-library/react";
+import userEvent from "@testing-library/user-event";
+import { describe, expect, test } from "vitest";
+import { Panel } from "./Panel.tsx";
+
+const here = { workspace: workspaceUuid, repository: repositoryUuid, number: 7 };
+
+function show(api: MockApi, host = recordingHost(here)) {
+  const view = render(
+    <GraphProvider graph={openGraph({ fetch: api.fetch })}>
+      <Panel host={host} />
+    </GraphProvider>,
+  );
+  return { ...view, host };
+}
+
+function showPullRequest(like: Record<string, unknown>) {
+  const api = new MockApi(world({ pullRequest: pullRequest(like) }));
+  return { api, ...show(api) };
+}
+
+const nothing = viewerCan({ approve: false, reject: false });
+
+describe("before there is an answer", () => {
+  test("says that it is loading", () => {
+    const api = new MockApi(world());
+    api.hold("Panel");
+    show(api);
+    expect(screen.getByRole("status")).toHaveTextContent("Reading the approvals…");
+  });
+
+  test("offers to sign in, and to come back", async () => {
+    const api = new MockApi(world());
+    api.refuse("Panel", "UNAUTHENTICATED", "Sign in first.", 401);
+    const { container } = show(api);
+    const link = await screen.findByRole("link", { name: "Sign in with Bitbucket" });
+    expect(link).toHaveAttribute("href", expect.stringContaining("/auth/sign-in?return_to="));
+    expect(await violations(container)).toEqual([]);
+  });
+
+  test("does not tell a hidden pull request from one that is not there", async () => {
+    const api = new MockApi(world({ pullRequest: null }));
+    show(api);
+    expect(
+      await screen.findByText(/not gated by SignedApproval, or your Bitbucket account may not see it/),
+    ).toBeVisible();
+  });
+
+  test("says so when the server refuses it", async () => {
+    const api = new MockApi(world());
+    api.refuse("Panel", "NOT_FOUND", "There is no such pull request.", 200);
+    show(api);
+    expect(await screen.findByRole("alert")).toHaveTextContent(
+      "It does not exist, or your Bitbucket account may not see it.",
+    );
+  });
+
+  test("tries again after an error", async () => {
+    const api = new MockApi(world());
+    api.refuse("Panel", "BITBUCKET_UNAVAILABLE", "Bitbucket did not answer.", 200);
+    show(api);
+    expect(await screen.findByRole("alert")).toHaveTextContent("Could not read the approvals");
+    api.release("Panel");
+    await userEvent.click(screen.getByRole("button", { name: "Try again" }));
+    expect(await screen.findByText("1 of 2 approvals; waiting for Carol Okafor")).toBeVisible();
+  });
+
+  test("an address without a pull request asks nothing", () => {
+    const api = new MockApi(world());
+    show(api, recordingHost(null));
+    expect(screen.getByText("This address names no pull request.")).toBeVisible();
+    expect(api.calls).toEqual([]);
+  });
+});
+
+describe("what it says", () => {
+  test("pending: the sentence, who approved, who can still approve, and the way to sign", async () => {
+    const { container, host } = showPullRequest({});
+    expect(await screen.findByText("1 of 2 approvals; waiting for Carol Okafor")).toBeVisible();
+    expect(screen.getByText("Waiting")).toBeVisible();
+    expect(screen.getByRole("list", { name: "Approved for Approval" })).toHaveTextContent(bob.name);
+    expect(screen.getByRole("list", { name: "Can still approve for Approval" })).toHaveTextContent(carol.name);
+    expect(screen.getByRole("progressbar", { name: "Approval: 1 of 2 approvals" })).toHaveValue(1);
+    expect(screen.getByTitle(head)).toHaveTextContent(head.slice(0, 12));
+    const approve = screen.getByRole("link", { name: "Approve (opens in a new tab)" });
+    expect(approve).toHaveAttribute("href", `/sign/${place}`);
+    await userEvent.click(approve);
+    expect(host.opened).toEqual([new URL(`/sign/${place}`, window.location.href).href]);
+    expect(await violations(container)).toEqual([]);
+  });
+
+  test("approved, with a merge under way", async () => {
+    showPullRequest({
+      sentence: "approved by Bob Tanaka and Carol Okafor",
+      merge: {
+        state: "CALLING",
+        sentence: "merging with squash",
+        strategy: "squash",
+        mergeCommit: null,
+        updatedAt: "2026-11-22T09:30:00Z",
+      },
+      request: request({
+        state: "APPROVED",
+        requirements: [requirement({ missing: 0, approvedBy: [bob, carol], canStillApprove: [] })],
+        viewerCan: viewerCan({ approve: false, reject: false, withdraw: true }),
+      }),
+    });
+    expect(await screen.findByText("Approved by Bob Tanaka and Carol Okafor")).toBeVisible();
+    expect(screen.getByText("Merging with squash")).toBeVisible();
+    expect(screen.getByRole("link", { name: /^Withdraw my decision/ })).toBeVisible();
+    expect(screen.queryByRole("list", { name: /Can still approve/ })).toBeNull();
+  });
+
+  test("rejected, with the reason why the viewer can do nothing", async () => {
+    const { container } = showPullRequest({
+      sentence: "rejected by Carol Okafor",
+      request: request({
+        state: "REJECTED",
+        rejectedBy: [carol],
+        requirements: [
+          requirement({
+            ignored: [
+              { account: alice, code: "IS_AUTHOR", sentence: "Alice Moreau is the author and may not approve" },
+            ],
+          }),
+        ],
+        viewerCan: { ...nothing, code: "AUTHOR", reason: "You are the author." },
+      }),
+    });
+    expect(await screen.findByRole("list", { name: "Rejected by" })).toHaveTextContent(carol.name);
+    expect(screen.getByText("You are the author.")).toBeVisible();
+    expect(screen.queryByRole("link", { name: /Approve/ })).toBeNull();
+    await userEvent.click(screen.getByText("1 decision does not count"));
+    expect(screen.getByText("Alice Moreau is the author and may not approve")).toBeVisible();
+    expect(await violations(container)).toEqual([]);
+  });
+
+  test.each([
+    ["SUPERSEDED", "Superseded"],
+    ["CANCELLED", "Cancelled"],
+    ["OVERRIDDEN", "Overridden"],
+  ])("a request that is %s", async (state, label) => {
+    showPullRequest({ request: request({ state, viewerCan: nothing }) });
+    expect(await screen.findByText(label)).toBeVisible();
+    expect(screen.queryByRole("link", { name: /Approve/ })).toBeNull();
+  });
+
+  test.each([
+    ["MERGED", "Merged"],
+    ["DECLINED", "Declined"],
+    ["GONE", "Gone"],
+  ])("a pull request that is %s", async (state, label) => {
+    showPullRequest({ state, sentence: "it is closed", request: request({ state: "CANCELLED", viewerCan: nothing }) });
+    expect(await screen.findByText(label)).toBeVisible();
+    expect(screen.getByText("It is closed")).toBeVisible();
+  });
+
+  test("a draft is not asked for", async () => {
+    showPullRequest({ draft: true, sentence: "a draft is not asked for" });
+    expect(await screen.findByText("Draft")).toBeVisible();
+    expect(screen.getByText(/when the pull request is ready for review/)).toBeVisible();
+    expect(screen.queryByRole("link", { name: /Approve/ })).toBeNull();
+  });
+
+  test("no rule asks", async () => {
+    showPullRequest({ request: null, status: null, sentence: "no rule asks for approvals into feature/x" });
+    expect(await screen.findByText("No rule asks for approvals into feature/x")).toBeVisible();
+  });
+
+  test("a build status that cannot be written", async () => {
+    showPullRequest({
+      status: {
+        commit: head,
+        state: "FAILED",
+        description: "",
+        paid: false,
+        paidAt: null,
+        problem: "Bitbucket refused it.",
+      },
+    });
+    expect(await screen.findByText("The build status on Bitbucket is not right")).toBeVisible();
+    expect(screen.getByText("Bitbucket refused it.")).toBeVisible();
+  });
+
+  test("many people are counted, and named on demand", async () => {
+    const people = Array.from({ length: 9 }, (_, index) => ({ accountId: `a${index}`, name: `Person ${index}` }));
+    showPullRequest({ request: request({ requirements: [requirement({ canStillApprove: people })] }) });
+    await userEvent.click(await screen.findByText("9 people can still approve"));
+    expect(screen.getByRole("list", { name: /Can still approve/ }).children).toHaveLength(9);
+  });
+
+  test("names that hide characters are marked", async () => {
+    showPullRequest({ sourceBranch: "feature/\u202egpj.exe" });
+    expect(await screen.findByTitle("right-to-left override (U+202E)")).toBeVisible();
+  });
+});
+
+describe("asking again", () => {
+  const expired = () =>
+    request({ state: "EXPIRED", viewerCan: viewerCan({ approve: false, reject: false, renew: true }) });
+
+  test("an expired request can be asked again", async () => {
+    const { api } = showPullRequest({ request: expired(), sentence: "expired before 2 approvals were given (1 of 2)" });
+    api.world.Mutation = { renewRequest: { request: request({ id: "request-1" }), userErrors: [] } };
+    await userEvent.click(await screen.findByRole("button", { name: "Ask again" }));
+    expect(await screen.findByRole("link", { name: /^Approve/ })).toBeVisible();
+    expect(api.calls.at(-1)).toEqual({
+      operation: "PanelRenewRequest",
+      variables: { input: { requestId: "request-1" } },
+    });
+  });
+
+  test("a refusal is told", async () => {
+    const { api } = showPullRequest({ request: expired() });
+    const refusal = { code: "FORBIDDEN", message: "Only people who may write can ask for that.", path: [] };
+    api.world.Mutation = { renewRequest: { request: null, userErrors: [refusal] } };
+    await userEvent.click(await screen.findByRole("button", { name: "Ask again" }));
+    expect(await screen.findByRole("alert")).toHaveTextContent("Only people who may write can ask for that.");
+  });
+});
+
+describe("live", () => {
+  test("an event changes what it says, and the host is told once", async () => {
+    const { api, host } = showPullRequest({});
+    await screen.findByText("1 of 2 approvals; waiting for Carol Okafor");
+    expect(await screen.findByText("Live")).toBeVisible();
+    const approved = pullRequest({
+      sentence: "approved by Bob Tanaka and Carol Okafor",
+      version: 4,
+      request: request({
+        state: "APPROVED",
+        viewerCan: nothing,
+        requirements: [requirement({ missing: 0, approvedBy: [bob, carol] })],
+      }),
+    });
+    api.emit("PanelChanged", { pullRequestChanged: approved });
+    expect(await screen.findByText("Approved by Bob Tanaka and Carol Okafor")).toBeVisible();
+    expect(screen.queryByRole("link", { name: /^Approve/ })).toBeNull();
+    const told = { title: "Approved by Bob Tanaka and Carol Okafor", tone: "success" };
+    await waitFor(() => expect(host.notified).toEqual([told]));
+  });
+
+  test("says when updates stop arriving", async () => {
+    const api = new MockApi(world());
+    api.answer("PanelChanged", () => Promise.reject(new TypeError("network")));
+    show(api);
+    expect(await screen.findByText("Not live: reconnecting…")).toBeVisible();
+  });
+
+  test("listens no longer than it is shown", async () => {
+    const { api, unmount } = showPullRequest({});
+    await waitFor(() => expect(api.listeners("PanelChanged")).toBe(1));
+    unmount();
+    await waitFor(() => expect(api.listeners("PanelChanged")).toBe(0));
+  });
+});

@@ -1,0 +1,87 @@
+// Statements as the server writes them, for tests.
+import { head, olderHead, repositoryUuid, workspaceUuid } from "@signedapproval/graph/fixtures";
+import { sha256, toBase64Url } from "./bytes.ts";
+import { canonical, meaningOf, type Shown } from "./statement.ts";
+
+export function shown(like: Partial<Shown> = {}): Shown {
+  return {
+    action: "APPROVE",
+    origin: "http://localhost:3000",
+    relyingPartyId: "localhost",
+    workspace: workspaceUuid,
+    repository: repositoryUuid,
+    request: "b7d3c1a2-4e5f-4a6b-8c7d-9e0f1a2b3c4d",
+    number: 7,
+    sourceBranch: "feature/coupon-check",
+    headCommit: head,
+    destinationBranch: "release/1.0",
+    destinationCommit: olderHead,
+    mergeBases: [olderHead],
+    diffSha256: "d".repeat(64),
+    diffSize: 4,
+    ruleDigest: "a".repeat(64),
+    requirements: [{ name: "Approval", quorum: 2, everyone: true, approvers: 0 }],
+    comment: "",
+    withdraws: null,
+    ...like,
+  };
+}
+
+/** The statement that says exactly what is shown. */
+export function statementOf(what: Shown): Record<string, unknown> & { predicate: Record<string, unknown> } {
+  return {
+    _type: "https://in-toto.io/Statement/v1",
+    predicateType: "https://github.com/signedapproval/bitbucket/decision/v1",
+    subject: [{ digest: { gitCommit: what.headCommit } }],
+    predicate: {
+      approver: { commitment: "1".repeat(64), person: "person-carol" },
+      author: { commitment: "2".repeat(64) },
+      chainHead: { chain: "3".repeat(64), leaf: "4".repeat(64), sequence: 3 },
+      destination: {
+        branch: what.destinationBranch,
+        commit: what.destinationCommit,
+        repository: `{${what.repository}}`,
+      },
+      diff: { sha256: what.diffSha256, size: what.diffSize },
+      expiresAt: "2026-11-22T10:05:00Z",
+      issuedAt: "2026-11-22T10:00:00Z",
+      logOrigin: "localhost/log",
+      meaning: meaningOf(what),
+      mergeBases: [...what.mergeBases],
+      nonce: "AAAAAAAAAAAAAAAAAAAAAA",
+      origin: what.origin,
+      policy: { digest: "5".repeat(64), ruleDigest: what.ruleDigest },
+      pullRequest: what.number,
+      purpose: what.action.toLowerCase(),
+      request: what.request,
+      requirements: what.requirements.map(({ name, quorum, everyone, approvers }) => ({
+        name,
+        quorum,
+        approvers: everyone
+          ? "anyone with write permission"
+          : approvers === 1
+            ? "1 named person"
+            : `${approvers} named people`,
+      })),
+      rpId: what.relyingPartyId,
+      source: { branch: what.sourceBranch, commit: what.headCommit, repository: `{${what.repository}}` },
+      workspace: `{${what.workspace}}`,
+      ...(what.comment && { comment: "6".repeat(64) }),
+      ...(what.withdraws && { withdraws: what.withdraws }),
+    },
+  };
+}
+
+/** A statement and the options that ask an authenticator to sign it. */
+export async function prepared(statement: unknown, text = canonical(statement), like: Record<string, unknown> = {}) {
+  const bytes = new TextEncoder().encode(text);
+  const options = {
+    challenge: toBase64Url(await sha256(bytes)),
+    rpId: "localhost",
+    userVerification: "required",
+    timeout: 300_000,
+    allowCredentials: [{ type: "public-key", id: "AAAA" }],
+    ...like,
+  };
+  return { statement: toBase64Url(bytes), options: JSON.stringify(options) };
+}
