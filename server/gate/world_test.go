@@ -4,11 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/signedapproval/bitbucket/internal/dbtest"
+	"github.com/signedapproval/bitbucket/internal/invariant"
 	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/bitbucketsim"
@@ -87,6 +86,7 @@ func newWorld(t *testing.T) *world {
 		Permission: func(_ context.Context, p store.Person, _, _ string, _ bool) (bitbucket.Permission, error) {
 			return w.rights[p.ID], nil
 		},
+		Readable: func(context.Context, store.Person, string) ([]string, error) { return []string{w.repository}, nil },
 		People: func(ctx context.Context, workspace, repository string) (list []store.RepositoryPerson, err error) {
 			for p, err := range w.client.RepositoryPermissions(ctx, workspace, repository) {
 				if err != nil {
@@ -379,148 +379,31 @@ func (w *world) sql(statement string, args ...any) {
 	w.must(err)
 }
 
-// check is the one invariant checker. Whatever happened, it holds:
-//
-//   - no commit shows SUCCESSFUL under our key unless a quorum of different people, none of them
-//     ruled out, has signed exactly that commit under a rule that was in force, by assertions that
-//     the verifier accepts. At rest, when no job is due, it must be the rule in force, those people
-//     must stand by it, and no rejection of that commit may stand: before that, a status may be
-//     stale;
-//   - every chain is gap-free, and each leaf is in the log once;
-//   - at most one request of a pull request is alive;
-//   - nothing was merged but heads that were approved when their merge was asked for, and no pull
-//     request twice.
+// check looks at everything that must hold whatever happened.
 func (w *world) check(atRest bool) {
+	w.t.Helper()
+	w.must(w.broken(atRest))
+}
+
+// broken is what does not hold.
+func (w *world) broken(atRest bool) error {
 	w.t.Helper()
 	ctx := w.t.Context()
 	conn, err := pgx.Connect(ctx, w.db.SuperURL)
 	w.must(err)
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	type row struct {
-		ID, StatusKey, ChainID, ChainLeaf string
-		Number, ChainSequence             int64
-	}
-	rows, err := conn.Query(ctx, `select id, status_key, chain_id, chain_leaf, number, chain_sequence from signedapproval_pull_requests`)
-	w.must(err)
-	pullRequests, err := pgx.CollectRows(rows, pgx.RowToStructByName[row])
-	w.must(err)
-	for _, pr := range pullRequests {
-		rows, err := conn.Query(ctx, `select entry from signedapproval_leaves where chain_id = $1 order by sequence`, pr.ChainID)
-		w.must(err)
-		entries, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
-		w.must(err)
-		if len(entries) > 0 {
-			if _, err := evidence.CheckChain(entries); err != nil {
-				w.t.Fatalf("chain of pull request %d: %v", pr.Number, err)
+	return invariant.Gate{
+		DB: conn, RelyingParty: evidence.RelyingParty{ID: rpID, Origin: origin},
+		Successful: func(ctx context.Context, repositoryID, commit, key string) (bool, error) {
+			for s, err := range w.client.Statuses(ctx, "acme", repositoryID, commit) {
+				if err != nil {
+					return false, err
+				}
+				if s.Key == key && s.State == bitbucket.StatusSuccessful {
+					return true, nil
+				}
 			}
-			if string(evidence.LeafDigest(entries[len(entries)-1])) != pr.ChainLeaf || int64(len(entries)) != pr.ChainSequence {
-				w.t.Fatalf("pull request %d names another end of its chain than the log has", pr.Number)
-			}
-		}
-		w.checkStatuses(ctx, conn, pr.ID, pr.StatusKey, pr.Number, atRest)
-	}
-	var size, leaves int64
-	w.must(conn.QueryRow(ctx, `select size, (select count(*) from signedapproval_leaves) from signedapproval_log_head`).Scan(&size, &leaves))
-	if size != leaves {
-		w.t.Fatalf("the log says %d leaves and has %d", size, leaves)
-	}
-}
-
-func (w *world) checkStatuses(ctx context.Context, conn *pgx.Conn, id, key string, number int64, atRest bool) {
-	w.t.Helper()
-	rows, err := conn.Query(ctx, `select distinct head_commit from signedapproval_approval_requests where pull_request_id = $1`, id)
-	w.must(err)
-	commits, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	w.must(err)
-	for _, commit := range commits {
-		for s, err := range w.client.Statuses(ctx, "acme", "rocket", commit) {
-			if err != nil {
-				return // a fault that the test put in place; the next check looks again
-			}
-			if s.Key == key && s.State == bitbucket.StatusSuccessful {
-				w.checkQuorum(ctx, conn, id, commit, number, atRest)
-			}
-		}
-	}
-}
-
-// checkQuorum counts the approvals of a commit by itself, from what is stored and signed.
-func (w *world) checkQuorum(ctx context.Context, conn *pgx.Conn, id, commit string, number int64, atRest bool) {
-	w.t.Helper()
-	var keys []evidence.Key
-	rows, err := conn.Query(ctx, `select person_id::text, id, public_key, backup_eligible from signedapproval_credentials`)
-	w.must(err)
-	for rows.Next() {
-		var k evidence.Key
-		w.must(rows.Scan(&k.Person, (*[]byte)(&k.CredentialID), (*[]byte)(&k.PublicKey), &k.BackupEligible))
-		keys = append(keys, k)
-	}
-	w.must(rows.Err())
-	stance := map[string]evidence.Statement{} // the last word of each person on this commit
-	approved := map[string]bool{}             // person and rule digest: who ever approved it
-	rows, err = conn.Query(ctx, `select statement, assertion from signedapproval_decisions where pull_request_id = $1 order by sequence`, id)
-	w.must(err)
-	for rows.Next() {
-		var statement, raw []byte
-		w.must(rows.Scan(&statement, &raw))
-		var assertion evidence.Assertion
-		w.must(json.Unmarshal(raw, &assertion))
-		if _, err := evidence.VerifyAssertion(statement, assertion, keys, evidence.RelyingParty{ID: rpID, Origin: origin}); err != nil {
-			w.t.Fatalf("a stored decision does not verify: %v", err)
-		}
-		s, err := evidence.ParseStatement(statement)
-		w.must(err)
-		if s.Source.Commit == commit {
-			stance[s.Approver.Person] = s
-			if s.Purpose == evidence.Approve {
-				approved[s.Approver.Person+string(s.Policy.RuleDigest)] = true
-			}
-		}
-	}
-	w.must(rows.Err())
-	rows, err = conn.Query(ctx, `select r.rule, p.author_account_id from signedapproval_approval_requests r
-		join signedapproval_pull_requests p on p.id = r.pull_request_id
-		where r.pull_request_id = $1 and r.head_commit = $2 order by round desc`, id, commit)
-	w.must(err)
-	defer rows.Close()
-	reached := false
-	for rows.Next() && !reached {
-		var document []byte
-		var author string
-		w.must(rows.Scan(&document, &author))
-		var rule approval.Rule
-		w.must(json.Unmarshal(document, &rule))
-		reached = w.reached(rule, author, func(p *person) bool {
-			s := stance[p.ID]
-			return approved[p.ID+string(rule.Digest())] && (!atRest || s.Purpose == evidence.Approve)
-		})
-		if atRest {
-			break // the newest request alone counts
-		}
-	}
-	if !reached {
-		w.t.Fatalf("pull request %d: %s is SUCCESSFUL without its approvals", number, commit[:12])
-	}
-	for _, s := range stance {
-		if atRest && s.Purpose == evidence.Reject {
-			w.t.Fatalf("pull request %d: %s is SUCCESSFUL although a rejection stands", number, commit[:12])
-		}
-	}
-}
-
-// reached counts the approvals of a rule by itself.
-func (w *world) reached(rule approval.Rule, author string, approves func(*person) bool) bool {
-	for _, requirement := range rule.Requirements {
-		n := 0
-		for _, p := range w.people {
-			named := requirement.Approvers.Everyone || slices.Contains(requirement.Approvers.Accounts, p.AccountID)
-			if named && approves(p) && (p.AccountID != author || rule.AuthorMayApprove) {
-				n++
-			}
-		}
-		if n < requirement.Quorum {
-			return false
-		}
-	}
-	return len(rule.Requirements) > 0
+			return false, nil
+		},
+	}.Check(ctx, atRest)
 }

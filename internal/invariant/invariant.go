@@ -1,0 +1,270 @@
+// Package invariant checks what must hold of a gate whatever happened to it. It looks from outside:
+// at the database as its superuser, and at what Bitbucket shows; it shares the verifier of evidence
+// with the product, and counts everything else by itself.
+package invariant
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/evidence"
+)
+
+// Gate is what is looked at.
+type Gate struct {
+	DB *pgx.Conn // superuser
+	// RelyingParty is where decisions must have been made.
+	RelyingParty evidence.RelyingParty
+	// Successful tells whether Bitbucket shows SUCCESSFUL under a key on a commit of a repository.
+	Successful func(ctx context.Context, repositoryID, commit, key string) (bool, error)
+}
+
+type pullRequest struct {
+	ID, RepositoryID, StatusKey, ChainID, ChainLeaf, AuthorAccountID string
+	Number, ChainSequence                                            int64
+}
+
+// Check answers everything that does not hold:
+//
+//   - no commit shows SUCCESSFUL under our key unless a quorum of different people, none of them
+//     ruled out, has signed exactly that commit under a rule that was in force, by assertions that
+//     the verifier accepts. At rest, when no job is due, it must be the rule in force, those people
+//     must stand by it, and no rejection of that commit may stand: before that, a status may be
+//     stale;
+//   - every chain is gap-free, and each leaf is in the log once;
+//   - at most one request of a pull request is alive;
+//   - nothing was merged by the gate but heads that were approved, and no pull request twice.
+//
+// A commit whose statuses cannot be read is left out: the next check looks again.
+func (g Gate) Check(ctx context.Context, atRest bool) error {
+	pullRequests, err := collect[pullRequest](ctx, g.DB, `select id::text, repository_id::text, status_key, chain_id, chain_leaf,
+		author_account_id, number, chain_sequence from signedapproval_pull_requests`)
+	if err != nil {
+		return err
+	}
+	var broken []error
+	for _, pr := range pullRequests {
+		for _, look := range []func() error{
+			func() error { return g.chain(ctx, pr) },
+			func() error { return g.requests(ctx, pr) },
+			func() error { return g.merges(ctx, pr) },
+			func() error { return g.statuses(ctx, pr, atRest) },
+		} {
+			if err := look(); err != nil {
+				broken = append(broken, fmt.Errorf("pull request %d: %w", pr.Number, err))
+			}
+		}
+	}
+	var size, leaves int64
+	err = g.DB.QueryRow(ctx, `select size, (select count(*) from signedapproval_leaves) from signedapproval_log_head`).Scan(&size, &leaves)
+	if err == nil && size != leaves {
+		err = fmt.Errorf("the log says %d leaves and has %d", size, leaves)
+	}
+	return errors.Join(append(broken, err)...)
+}
+
+func collect[T any](ctx context.Context, db *pgx.Conn, sql string, args ...any) ([]T, error) {
+	rows, err := db.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByName[T])
+}
+
+func texts[T any](ctx context.Context, db *pgx.Conn, sql string, args ...any) ([]T, error) {
+	rows, err := db.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[T])
+}
+
+// end is what a pull request's row says of its chain. It is read with the leaves, in one statement:
+// servers may be writing.
+type end struct {
+	ChainLeaf     string
+	ChainSequence int64
+	Entries       [][]byte
+}
+
+func (g Gate) chain(ctx context.Context, pr pullRequest) error {
+	ends, err := collect[end](ctx, g.DB, `select p.chain_leaf, p.chain_sequence,
+		array(select l.entry from signedapproval_leaves l where l.chain_id = p.chain_id order by l.sequence) as entries
+		from signedapproval_pull_requests p where p.id = $1`, pr.ID)
+	if err != nil || len(ends) == 0 {
+		return err
+	}
+	last := ends[0]
+	if int64(len(last.Entries)) != last.ChainSequence {
+		return fmt.Errorf("its chain has %d leaves, and it says %d", len(last.Entries), last.ChainSequence)
+	}
+	if len(last.Entries) == 0 {
+		return nil
+	}
+	if _, err := evidence.CheckChain(last.Entries); err != nil {
+		return fmt.Errorf("chain: %w", err)
+	}
+	if string(evidence.LeafDigest(last.Entries[len(last.Entries)-1])) != last.ChainLeaf {
+		return errors.New("it names another end of its chain than the log has")
+	}
+	return nil
+}
+
+func (g Gate) requests(ctx context.Context, pr pullRequest) error {
+	var alive int
+	err := g.DB.QueryRow(ctx, `select count(*) from signedapproval_approval_requests
+		where pull_request_id = $1 and state not in ('SUPERSEDED', 'CANCELLED')`, pr.ID).Scan(&alive)
+	if err == nil && alive > 1 {
+		err = fmt.Errorf("%d of its requests are alive", alive)
+	}
+	return err
+}
+
+// merges looks at what the gate merged: once at most, and only what was approved.
+func (g Gate) merges(ctx context.Context, pr pullRequest) error {
+	commits, err := texts[string](ctx, g.DB, `select head_commit from signedapproval_merge_intents
+		where pull_request_id = $1 and state = 'MERGED'`, pr.ID)
+	if err != nil {
+		return err
+	}
+	if len(commits) > 1 {
+		return fmt.Errorf("it was merged %d times", len(commits))
+	}
+	for _, commit := range commits {
+		if err := g.quorum(ctx, pr, commit, false); err != nil {
+			return fmt.Errorf("%s was merged: %w", commit[:12], err)
+		}
+	}
+	return nil
+}
+
+func (g Gate) statuses(ctx context.Context, pr pullRequest, atRest bool) error {
+	commits, err := texts[string](ctx, g.DB, `select distinct head_commit from signedapproval_approval_requests where pull_request_id = $1`, pr.ID)
+	if err != nil {
+		return err
+	}
+	for _, commit := range commits {
+		green, err := g.Successful(ctx, pr.RepositoryID, commit, pr.StatusKey)
+		if err != nil || !green {
+			continue // an error is a fault that the test put in place
+		}
+		if err := g.quorum(ctx, pr, commit, atRest); err != nil {
+			return fmt.Errorf("%s is SUCCESSFUL: %w", commit[:12], err)
+		}
+	}
+	return nil
+}
+
+// quorum counts the approvals of a commit from what is stored and signed.
+func (g Gate) quorum(ctx context.Context, pr pullRequest, commit string, atRest bool) error {
+	stance, approved, err := g.signed(ctx, pr, commit)
+	if err != nil {
+		return err
+	}
+	people, err := collect[person](ctx, g.DB, `select id::text, account_id from signedapproval_people`)
+	if err != nil {
+		return err
+	}
+	rules, err := texts[[]byte](ctx, g.DB, `select rule from signedapproval_approval_requests
+		where pull_request_id = $1 and head_commit = $2 order by round desc`, pr.ID, commit)
+	if err != nil {
+		return err
+	}
+	if atRest && len(rules) > 1 {
+		rules = rules[:1] // the newest request alone counts
+	}
+	met := slices.ContainsFunc(rules, func(document []byte) bool {
+		var rule approval.Rule
+		if json.Unmarshal(document, &rule) != nil {
+			return false
+		}
+		return reached(rule, pr.AuthorAccountID, people, func(id string) bool {
+			return approved[id+string(rule.Digest())] && (!atRest || stance[id] == evidence.Approve)
+		})
+	})
+	if !met {
+		return errors.New("without its approvals")
+	}
+	for _, said := range stance {
+		if atRest && said == evidence.Reject {
+			return errors.New("although a rejection stands")
+		}
+	}
+	return nil
+}
+
+type person struct{ ID, AccountID string }
+
+// signed verifies what people signed about a commit, and answers the last word of each, and, by
+// person and rule digest, who ever approved it.
+func (g Gate) signed(ctx context.Context, pr pullRequest, commit string) (stance map[string]evidence.Purpose, approved map[string]bool, err error) {
+	keys, err := g.keys(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	decisions, err := collect[struct{ Statement, Assertion []byte }](ctx, g.DB, `select statement, assertion
+		from signedapproval_decisions where pull_request_id = $1 order by sequence`, pr.ID)
+	if err != nil {
+		return nil, nil, err
+	}
+	stance, approved = map[string]evidence.Purpose{}, map[string]bool{}
+	for _, d := range decisions {
+		var assertion evidence.Assertion
+		if err := json.Unmarshal(d.Assertion, &assertion); err != nil {
+			return nil, nil, err
+		}
+		if _, err := evidence.VerifyAssertion(d.Statement, assertion, keys, g.RelyingParty); err != nil {
+			return nil, nil, fmt.Errorf("a stored decision does not verify: %w", err)
+		}
+		s, err := evidence.ParseStatement(d.Statement)
+		if err != nil {
+			return nil, nil, err
+		}
+		if s.Source.Commit != commit {
+			continue
+		}
+		stance[s.Approver.Person] = s.Purpose
+		if s.Purpose == evidence.Approve {
+			approved[s.Approver.Person+string(s.Policy.RuleDigest)] = true
+		}
+	}
+	return stance, approved, nil
+}
+
+func (g Gate) keys(ctx context.Context) (keys []evidence.Key, err error) {
+	rows, err := g.DB.Query(ctx, `select person_id::text, id, public_key, backup_eligible from signedapproval_credentials`)
+	if err != nil {
+		return nil, err
+	}
+	var k evidence.Key
+	var id, public []byte
+	_, err = pgx.ForEachRow(rows, []any{&k.Person, &id, &public, &k.BackupEligible}, func() error {
+		k.CredentialID, k.PublicKey = slices.Clone(id), slices.Clone(public)
+		keys = append(keys, k)
+		return nil
+	})
+	return keys, err
+}
+
+// reached counts the approvals of a rule.
+func reached(rule approval.Rule, author string, people []person, approves func(id string) bool) bool {
+	for _, requirement := range rule.Requirements {
+		n := 0
+		for _, p := range people {
+			named := requirement.Approvers.Everyone || slices.Contains(requirement.Approvers.Accounts, p.AccountID)
+			if named && approves(p.ID) && (p.AccountID != author || rule.AuthorMayApprove) {
+				n++
+			}
+		}
+		if n < requirement.Quorum {
+			return false
+		}
+	}
+	return len(rule.Requirements) > 0
+}
