@@ -99,7 +99,7 @@ func (w *world) wire() {
 	})
 	w.gate = &gate.Gate{
 		Store: w.store, Passkeys: ceremonies, Log: log, Origin: origin, RPID: "approvals.example", LogOrigin: "approvals.example/log",
-		Client: w.spaces.Client, Permission: w.spaces.Permission, People: w.spaces.People, EnsureHook: w.spaces.EnsureHook,
+		Client: w.spaces.Client, Permission: w.spaces.Permission, Readable: w.spaces.Readable, People: w.spaces.People, EnsureHook: w.spaces.EnsureHook,
 	}
 	w.people.Role = w.spaces.Role
 	w.spaces.Cancel = w.gate.Cancel

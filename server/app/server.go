@@ -107,7 +107,7 @@ func (s *Server) wire() error {
 	}
 	s.gate = &gate.Gate{
 		Store: s.store, Passkeys: ceremonies, Mail: mail, Log: s.log, Origin: s.config.Origin, RPID: s.config.RPID(), LogOrigin: s.config.LogOrigin,
-		Client: s.workspaces.Client, Permission: s.workspaces.Permission, People: s.workspaces.People, EnsureHook: s.workspaces.EnsureHook,
+		Client: s.workspaces.Client, Permission: s.workspaces.Permission, Readable: s.workspaces.Readable, People: s.workspaces.People, EnsureHook: s.workspaces.EnsureHook,
 	}
 	s.workspaces.Cancel, s.people.Role = s.gate.Cancel, s.workspaces.Role
 	s.handleJobs()

@@ -39,6 +39,9 @@ type Gate struct {
 	Client func(ctx context.Context, workspace string, class bitbucket.Class) (*bitbucket.Client, error)
 	// Permission is a person's own right on a repository, at most five minutes old, or read anew.
 	Permission func(ctx context.Context, person store.Person, workspace, repositoryID string, fresh bool) (bitbucket.Permission, error)
+	// Readable lists the gated repositories of a workspace that a person may read, by rights that are
+	// at most five minutes old.
+	Readable func(ctx context.Context, person store.Person, workspace string) ([]string, error)
 	// People lists everybody with a right on a repository, at most five minutes old.
 	People func(ctx context.Context, workspace, repositoryID string) ([]store.RepositoryPerson, error)
 	// EnsureHook makes or repairs the webhook of a repository.

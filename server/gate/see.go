@@ -243,16 +243,16 @@ func (c Can) because(code, reason string) Can {
 // WorkspaceRequests lists the requests of a workspace that the person may see, newest first, each
 // in the view of its pull request.
 func (g *Gate) WorkspaceRequests(ctx context.Context, person store.Person, workspace string, states []string, page store.Page) ([]View, bool, error) {
-	return g.views(ctx, person, workspace, func(tx *store.Tx) ([]store.ApprovalRequest, bool, error) {
-		return tx.Requests(ctx, states, page)
+	return g.views(ctx, person, workspace, func(tx *store.Tx, readable []string) ([]store.ApprovalRequest, bool, error) {
+		return tx.Requests(ctx, readable, states, page)
 	})
 }
 
 // Waiting lists the open requests of a workspace that the person can still approve, oldest first,
 // each in the view of its pull request.
 func (g *Gate) Waiting(ctx context.Context, person store.Person, workspace string, page store.Page) ([]View, bool, error) {
-	return g.views(ctx, person, workspace, func(tx *store.Tx) ([]store.ApprovalRequest, bool, error) {
-		return tx.Waiting(ctx, person.AccountID, page)
+	return g.views(ctx, person, workspace, func(tx *store.Tx, readable []string) ([]store.ApprovalRequest, bool, error) {
+		return tx.Waiting(ctx, readable, person.AccountID, page)
 	})
 }
 
@@ -275,11 +275,15 @@ func (g *Gate) PullRequests(ctx context.Context, person store.Person, workspace,
 	return finish(person, views), more, err
 }
 
-func (g *Gate) views(ctx context.Context, person store.Person, workspace string, query func(*store.Tx) ([]store.ApprovalRequest, bool, error)) ([]View, bool, error) {
-	var views []View
-	var more bool
-	err := g.Store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
-		list, next, err := query(tx)
+// views lists requests of the repositories that the person may read. The query leaves the others
+// out, so that a page is as long as it says.
+func (g *Gate) views(ctx context.Context, person store.Person, workspace string, query func(tx *store.Tx, readable []string) ([]store.ApprovalRequest, bool, error)) (views []View, more bool, err error) {
+	readable, err := g.Readable(ctx, person, workspace)
+	if err != nil {
+		return nil, false, err
+	}
+	err = g.Store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
+		list, next, err := query(tx, readable)
 		if err != nil {
 			return err
 		}
@@ -287,13 +291,7 @@ func (g *Gate) views(ctx context.Context, person store.Person, workspace string,
 		views, err = viewsOfRequests(ctx, tx, list)
 		return err
 	})
-	if err != nil {
-		return nil, false, err
-	}
-	if views, err = g.visible(ctx, person, workspace, views); err != nil {
-		return nil, false, err
-	}
-	return finish(person, views), more, nil
+	return finish(person, views), more, err
 }
 
 func finish(person store.Person, views []View) []View {

@@ -129,9 +129,16 @@ func (tx *Tx) RequestsOf(ctx context.Context, pullRequestID string, page Page) (
 	return tx.requests(ctx, page, `pull_request_id = $5`, pullRequestID)
 }
 
-// Requests lists the requests of the workspace, newest first; no states means all.
-func (tx *Tx) Requests(ctx context.Context, states []string, page Page) ([]ApprovalRequest, bool, error) {
-	return tx.requests(ctx, page, `(cardinality($5::text[]) = 0 or state = any($5))`, append([]string{}, states...))
+// Requests lists the requests on pull requests of the given repositories, newest first; no states
+// means all.
+func (tx *Tx) Requests(ctx context.Context, repositoryIDs, states []string, page Page) ([]ApprovalRequest, bool, error) {
+	return tx.requests(ctx, page, `(cardinality($5::text[]) = 0 or state = any($5)) and `+ofRepositories("$6"),
+		append([]string{}, states...), repositoryIDs)
+}
+
+// ofRepositories narrows requests to the pull requests of the repositories in a parameter.
+func ofRepositories(parameter string) string {
+	return `pull_request_id in (select id from signedapproval_pull_requests where workspace_id = $1 and repository_id = any(` + parameter + `::uuid[]))`
 }
 
 // AllRequestsOf lists all requests of a pull request in the order in which they were opened.
@@ -140,14 +147,14 @@ func (tx *Tx) AllRequestsOf(ctx context.Context, pullRequestID string) ([]Approv
 		where workspace_id = $1 and pull_request_id = $2 order by round`, tx.Workspace, pullRequestID)
 }
 
-func (tx *Tx) requests(ctx context.Context, page Page, where string, arg any) ([]ApprovalRequest, bool, error) {
+func (tx *Tx) requests(ctx context.Context, page Page, where string, arguments ...any) ([]ApprovalRequest, bool, error) {
 	at, id, err := page.after()
 	if err != nil {
 		return nil, false, err
 	}
 	rows, err := tx.tx.Query(ctx, `select `+requestColumns+` from signedapproval_approval_requests
 		where workspace_id = $1 and ($2::timestamptz is null or (requested_at, id) < ($2, $3::uuid)) and `+where+`
-		order by requested_at desc, id desc limit $4`, tx.Workspace, at, id, page.limit()+1, arg)
+		order by requested_at desc, id desc limit $4`, append([]any{tx.Workspace, at, id, page.limit() + 1}, arguments...)...)
 	if err != nil {
 		return nil, false, fmt.Errorf("store: list approval requests: %w", err)
 	}
@@ -159,8 +166,9 @@ func (tx *Tx) requests(ctx context.Context, page Page, where string, arg any) ([
 	return list, more, nil
 }
 
-// Waiting lists the pending requests of the workspace that accountID can still approve, oldest first.
-func (tx *Tx) Waiting(ctx context.Context, accountID string, page Page) ([]ApprovalRequest, bool, error) {
+// Waiting lists the pending requests on pull requests of the given repositories that accountID can
+// still approve, oldest first.
+func (tx *Tx) Waiting(ctx context.Context, repositoryIDs []string, accountID string, page Page) ([]ApprovalRequest, bool, error) {
 	at, id, err := page.after()
 	if err != nil {
 		return nil, false, err
@@ -173,8 +181,8 @@ func (tx *Tx) Waiting(ctx context.Context, accountID string, page Page) ([]Appro
 	}
 	rows, err := tx.tx.Query(ctx, `select `+requestColumns+` from signedapproval_approval_requests
 		where workspace_id = $1 and state = 'PENDING' and verdict @> $5::jsonb
-			and ($2::timestamptz is null or (requested_at, id) > ($2, $3::uuid))
-		order by requested_at, id limit $4`, tx.Workspace, at, id, page.limit()+1, waitsFor)
+			and ($2::timestamptz is null or (requested_at, id) > ($2, $3::uuid)) and `+ofRepositories("$6")+`
+		order by requested_at, id limit $4`, tx.Workspace, at, id, page.limit()+1, waitsFor, repositoryIDs)
 	if err != nil {
 		return nil, false, fmt.Errorf("store: list waiting requests: %w", err)
 	}

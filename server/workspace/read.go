@@ -170,7 +170,7 @@ func (w *Workspaces) Repositories(ctx context.Context, person store.Person, work
 	}
 	var only []string // nil: all of them
 	if role != store.RoleAdmin {
-		if only, err = w.readable(ctx, person, workspace); err != nil {
+		if only, err = w.Readable(ctx, person, workspace); err != nil {
 			return nil, false, err
 		}
 	}
@@ -185,8 +185,8 @@ func (w *Workspaces) Repositories(ctx context.Context, person store.Person, work
 	return configs, more, err
 }
 
-// readable finds out which gated repositories of a workspace the person may read. It is never nil.
-func (w *Workspaces) readable(ctx context.Context, person store.Person, workspace string) ([]string, error) {
+// Readable finds out which gated repositories of a workspace the person may read. It is never nil.
+func (w *Workspaces) Readable(ctx context.Context, person store.Person, workspace string) ([]string, error) {
 	var (
 		ids   []string
 		known map[string]string
