@@ -97,6 +97,7 @@ func (c *serveCommand) Run(ctx context.Context, s streams) error {
 			}
 		}()
 	}
+	server.reloadOnHangup(ctx)
 	log.Info("serving", "origin", c.Origin, "address", listener.Addr().String())
 	return server.Run(ctx, listener)
 }
