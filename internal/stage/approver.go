@@ -1,0 +1,144 @@
+package stage
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+)
+
+// Place is where a pull request is: Bitbucket's UUIDs and its number.
+type Place struct {
+	Workspace, Repository string
+	Number                int64
+}
+
+func (p Place) variables() map[string]any {
+	return map[string]any{"workspace": p.Workspace, "repository": p.Repository, "number": p.Number}
+}
+
+// Request is an open request as the sign page shows it.
+type Request struct{ ID, HeadCommit, State, Sentence, EvidencePath string }
+
+// ErrNoRequest says that nothing is asked for.
+var ErrNoRequest = errors.New("there is no request")
+
+// Request reads what is asked for.
+func (p *Person) Request(ctx context.Context, at Place) (Request, error) {
+	var found struct {
+		PullRequest *struct{ Request *Request }
+	}
+	if err := p.Ask(ctx, "Sign", at.variables(), &found); err != nil {
+		return Request{}, err
+	}
+	if found.PullRequest == nil || found.PullRequest.Request == nil {
+		return Request{}, ErrNoRequest
+	}
+	return *found.PullRequest.Request, nil
+}
+
+// Panel is a pull request as its panel shows it.
+type Panel struct {
+	State, Sentence string
+	Merge           *struct{ State, Sentence string }
+}
+
+// Panel reads the panel; nil where there is none.
+func (p *Person) Panel(ctx context.Context, at Place) (*Panel, error) {
+	var found struct{ PullRequest *Panel }
+	err := p.Ask(ctx, "Panel", at.variables(), &found)
+	return found.PullRequest, err
+}
+
+// Decide does what the sign page does: show, check, enrol where needed, sign, submit. action is
+// APPROVE, REJECT or WITHDRAW. It answers the SHA-256 of what was signed.
+func (p *Person) Decide(ctx context.Context, at Place, action string) (string, error) {
+	r, err := p.Request(ctx, at)
+	if err != nil {
+		return "", err
+	}
+	var change struct {
+		Node struct {
+			Diff struct{ Content, Sha256 string }
+		}
+	}
+	if err := p.Ask(ctx, "Change", map[string]any{"id": r.ID}, &change); err != nil {
+		return "", err
+	}
+	diff := change.Node.Diff
+	rendered, err := base64.StdEncoding.DecodeString(diff.Content)
+	if err != nil {
+		return "", err
+	}
+	digest := sha256.Sum256(rendered)
+	if hex.EncodeToString(digest[:]) != diff.Sha256 {
+		return "", errors.New("the diff is not what its digest says")
+	}
+	draft := input(map[string]any{"requestId": r.ID, "action": action, "headCommit": r.HeadCommit, "diffSha256": diff.Sha256})
+	statement, options, err := p.prepare(ctx, draft)
+	if err == nil && options == "" {
+		if err = p.enrol(ctx); err == nil {
+			statement, options, err = p.prepare(ctx, draft)
+		}
+	}
+	if err != nil {
+		return "", err
+	}
+	if !bytes.Contains(statement, []byte(r.HeadCommit)) {
+		return "", errors.New("the statement names another commit than the one shown")
+	}
+	answer, err := p.key.Get([]byte(options))
+	if err != nil {
+		return "", err
+	}
+	var submitted struct {
+		SubmitDecision struct {
+			Decision   struct{ StatementSha256 string }
+			UserErrors refusals
+		}
+	}
+	err = p.Ask(ctx, "SubmitDecision", input(map[string]any{"requestId": r.ID, "response": string(answer)}), &submitted)
+	return submitted.SubmitDecision.Decision.StatementSha256, errors.Join(err, submitted.SubmitDecision.UserErrors.err())
+}
+
+// prepare asks for the statement. No options say that the person has no passkey yet.
+func (p *Person) prepare(ctx context.Context, draft any) (statement []byte, options string, err error) {
+	var prepared struct {
+		PrepareDecision struct {
+			Statement, Options string
+			UserErrors         refusals
+		}
+	}
+	err = p.Ask(ctx, "PrepareDecision", draft, &prepared)
+	if err = errors.Join(err, prepared.PrepareDecision.UserErrors.err()); err != nil {
+		return nil, "", err
+	}
+	statement, err = base64.RawURLEncoding.DecodeString(prepared.PrepareDecision.Statement)
+	return statement, prepared.PrepareDecision.Options, err
+}
+
+// enrol enrols the person's passkey.
+func (p *Person) enrol(ctx context.Context) error {
+	var begun struct {
+		BeginPasskey struct {
+			Options    string
+			UserErrors refusals
+		}
+	}
+	name := p.Name + "'s key"
+	err := p.Ask(ctx, "BeginPasskey", input(map[string]any{"name": name}), &begun)
+	if err = errors.Join(err, begun.BeginPasskey.UserErrors.err()); err != nil {
+		return err
+	}
+	made, err := p.key.Create([]byte(begun.BeginPasskey.Options))
+	if err != nil {
+		return err
+	}
+	var finished struct {
+		FinishPasskey struct{ UserErrors refusals }
+	}
+	err = p.Ask(ctx, "FinishPasskey", input(map[string]any{"name": name, "response": string(made)}), &finished)
+	return errors.Join(err, finished.FinishPasskey.UserErrors.err())
+}
