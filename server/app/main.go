@@ -69,11 +69,8 @@ func Main(ctx context.Context, args []string, in io.Reader, out, errs io.Writer)
 
 type serveCommand struct{ Config }
 
-// Run serves until ctx ends.
+// Run serves until ctx ends. The parser has validated the configuration.
 func (c *serveCommand) Run(ctx context.Context, s streams) error {
-	if err := c.Validate(); err != nil {
-		return err
-	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
 		return err
