@@ -410,13 +410,13 @@ func (t *settlement) tally(ctx context.Context, r store.ApprovalRequest) (next t
 	if state == "" {
 		return next, fmt.Errorf("a verdict of an unknown state %q", verdict.State)
 	}
+	if err := t.owe(ctx, r, state, verdict.Sentence); err != nil {
+		return next, err
+	}
 	if verdict.State == approval.Approved && t.seen.rule.AutoMerge != nil {
 		if err := t.planMerge(ctx, r); err != nil {
 			return next, err
 		}
-	}
-	if err := t.owe(ctx, r, state, verdict.Sentence); err != nil {
-		return next, err
 	}
 	if verdict.State == approval.Pending {
 		next = r.ExpiresAt
@@ -477,11 +477,15 @@ func (t *settlement) planMerge(ctx context.Context, r store.ApprovalRequest) err
 	planned, err := t.tx.PlanMerge(ctx, store.MergeIntent{
 		PullRequestID: t.pr.ID, HeadCommit: r.HeadCommit, RequestID: r.ID, Strategy: t.seen.rule.AutoMerge.Strategy,
 	})
-	if err != nil || !planned {
+	if err != nil {
 		return err
 	}
-	t.changed = true
-	return nil
+	t.changed = t.changed || planned
+	status, err := t.tx.Status(ctx, t.pr.ID, r.HeadCommit)
+	if err != nil || !status.Paid() {
+		return err
+	}
+	return t.askForMerge(ctx, t.tx, *t.pr, r.HeadCommit)
 }
 
 // merged records that the pull request was seen merged, and whether what was merged was approved.
@@ -522,14 +526,20 @@ func (t *settlement) facts(r store.ApprovalRequest, decisions []store.Decision) 
 			}
 		}
 	}
-	for _, d := range decisions {
-		facts.Decisions = append(facts.Decisions, approval.Decision{
+	facts.Decisions = decisionsOf(decisions)
+	return facts
+}
+
+// decisionsOf is what a tally looks at of decisions.
+func decisionsOf(rows []store.Decision) (decisions []approval.Decision) {
+	for _, d := range rows {
+		decisions = append(decisions, approval.Decision{
 			ID: d.ID, RequestID: d.RequestID, PersonID: d.PersonID, AccountID: d.AccountID, Name: d.Name,
 			Action: approval.Action(d.Action), HeadCommit: d.HeadCommit, DestinationBranch: d.DestinationBranch,
 			RuleDigest: approval.Digest(d.RuleDigest), Sequence: d.Sequence,
 		})
 	}
-	return facts
+	return decisions
 }
 
 // panelURL is where the status leads: it holds no secret.

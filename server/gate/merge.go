@@ -21,6 +21,11 @@ import (
 // before Bitbucket is asked; so whoever finds CALLING knows that a call may have been made and
 // reads the pull request before anything else. Bitbucket's merge takes no expected head: the pull
 // request is read again right before the call, and what landed is verified right after.
+//
+// That a request is APPROVED is what the last evaluation said. A decision, or a change of the rules,
+// that no evaluation has seen yet counts here all the same: the transaction that moves the intent to
+// CALLING tallies once more. An intent whose approval does not stand stays PLANNED; the evaluation
+// that finds it standing again rings.
 
 // mergePoll is the pace of asking after a merge that Bitbucket is still at.
 const mergePoll = time.Second
@@ -29,7 +34,7 @@ const mergePoll = time.Second
 type attempt struct {
 	pr     store.PullRequest
 	intent store.MergeIntent
-	live   *store.ApprovalRequest
+	live   *store.ApprovalRequest // nil where the approval does not stand
 	client *bitbucket.Client
 }
 
@@ -59,6 +64,9 @@ func (g *Gate) Merge(ctx context.Context, job store.Job) error {
 	if remote.State == bitbucket.Merged {
 		return g.landed(ctx, job, at, a, remote)
 	}
+	if a.live == nil {
+		return g.letGo(ctx, job, at, a)
+	}
 	if refusal, err := g.mayMerge(ctx, at, a, remote); err != nil {
 		return g.fate(err)
 	} else if refusal != "" {
@@ -75,22 +83,75 @@ func (g *Gate) readMerge(ctx context.Context, at store.Place) (a attempt, err er
 		if a.intent, err = tx.Merge(ctx, at.PullRequest, at.Commit); err != nil {
 			return err
 		}
-		live, err := tx.LiveRequest(ctx, at.PullRequest)
-		if errors.Is(err, store.ErrNotFound) {
-			return nil
-		}
-		a.live = &live
+		a.live, err = standingApproval(ctx, tx, a.intent)
 		return err
 	})
 	return a, err
 }
 
-// mayMerge answers why the head must not be merged now, "" where it may: head and destination are
-// exactly those approved, and no check of Bitbucket's own would be overridden.
+// standingApproval gives the live request of an intent if it is approved by the rules and the
+// decisions as they are now, else nil. Who may write is as of the last evaluation.
+func standingApproval(ctx context.Context, tx *store.Tx, intent store.MergeIntent) (*store.ApprovalRequest, error) {
+	live, err := tx.LiveRequest(ctx, intent.PullRequestID)
+	if err != nil || live.ID != intent.RequestID || live.State != store.RequestApproved {
+		return nil, optional(err)
+	}
+	pr, err := tx.PullRequest(ctx, intent.PullRequestID)
+	if err != nil {
+		return nil, err
+	}
+	config, err := tx.RepositoryConfig(ctx, pr.RepositoryID)
+	if err != nil {
+		return nil, optional(err)
+	}
+	version, err := tx.PolicyVersion(ctx, config.PolicyVersionID)
+	if err != nil {
+		return nil, err
+	}
+	policy, err := approval.ParsePolicy(version.Document)
+	if err != nil {
+		return nil, fmt.Errorf("stored policy %s: %w", version.ID, err)
+	}
+	rule, _, ok := policy.Match(live.DestinationBranch)
+	if !ok || string(rule.Digest()) != live.RuleDigest {
+		return nil, nil
+	}
+	var facts approval.Facts
+	if err := json.Unmarshal(live.Facts, &facts); err != nil {
+		return nil, fmt.Errorf("stored facts of request %s: %w", live.ID, err)
+	}
+	decisions, err := tx.DecisionsOn(ctx, intent.PullRequestID, live.HeadCommit)
+	if err != nil {
+		return nil, err
+	}
+	if facts.Now, err = tx.Now(ctx); err != nil {
+		return nil, err
+	}
+	facts.Decisions = decisionsOf(decisions)
+	if approval.Tally(rule, facts).State != approval.Approved {
+		return nil, nil
+	}
+	return &live, nil
+}
+
+// letGo ends a turn whose approval does not stand, and has the pull request evaluated.
+func (g *Gate) letGo(ctx context.Context, job store.Job, at store.Place, a attempt) error {
+	return g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
+		a.intent.State = store.MergePlanned
+		if err := tx.MoveMerge(ctx, a.intent, store.MergePlanned, store.MergeCalling); err != nil {
+			return err
+		}
+		if err := tx.Enqueue(ctx, store.AskEvaluate(at.Workspace, a.pr.RepositoryID, a.pr.Number)); err != nil {
+			return err
+		}
+		return tx.FinishJob(ctx, job.Claim, time.Time{})
+	})
+}
+
+// mayMerge answers why the approved head must not be merged now, "" where it may: head and destination
+// are exactly those approved, and no check of Bitbucket's own would be overridden.
 func (g *Gate) mayMerge(ctx context.Context, at store.Place, a attempt, remote bitbucket.PullRequest) (string, error) {
 	switch {
-	case a.live == nil || a.live.ID != a.intent.RequestID || a.live.State != store.RequestApproved:
-		return "not merged: the approval no longer stands", nil
 	case remote.State != bitbucket.Open:
 		return "not merged: the pull request was closed", nil
 	case remote.Draft:
@@ -131,7 +192,7 @@ func (g *Gate) checksInTheWay(ctx context.Context, at store.Place, a attempt, re
 			if stopped || passed < wanted {
 				return fmt.Sprintf("not merged: Bitbucket asks for %d passing builds and none failed or running", wanted), nil
 			}
-		case bitbucket.RequireApprovals, bitbucket.RequireDefaultReviewerApprovals:
+		case bitbucket.RequireApprovals:
 			if approvals(remote) < wanted {
 				return fmt.Sprintf("not merged: Bitbucket asks for %d of its own approvals", wanted), nil
 			}
@@ -140,12 +201,20 @@ func (g *Gate) checksInTheWay(ctx context.Context, at store.Place, a attempt, re
 				return "not merged: a reviewer requested changes on Bitbucket", nil
 			}
 		case bitbucket.RequireTasksCompleted, bitbucket.RequireCommentsResolved, bitbucket.RequireCommitsBehind,
-			bitbucket.RequireReviewGroupApprovals, bitbucket.RequireDependenciesMerged:
-			return fmt.Sprintf("not merged: whether Bitbucket's check %q is met cannot be told from here; merge by hand", restriction.Kind), nil
-		default: // says nothing about whether a pull request may be merged
+			bitbucket.RequireReviewGroupApprovals, bitbucket.RequireDefaultReviewerApprovals, bitbucket.RequireDependenciesMerged:
+			return cannotTell(restriction.Kind), nil
+		default:
+			// A check that Bitbucket got after this was written; the others say nothing about a merge.
+			if strings.HasPrefix(string(restriction.Kind), "require_") {
+				return cannotTell(restriction.Kind), nil
+			}
 		}
 	}
 	return "", nil
+}
+
+func cannotTell(kind bitbucket.RestrictionKind) string {
+	return fmt.Sprintf("not merged: whether Bitbucket's check %q is met cannot be told from here; merge by hand", kind)
 }
 
 // builds counts the passing builds of a head, and tells whether one failed or is running.
@@ -192,12 +261,8 @@ func (g *Gate) callMerge(ctx context.Context, job store.Job, at store.Place, a a
 		if _, err := tx.LockPullRequestByID(ctx, at.PullRequest); err != nil {
 			return err
 		}
-		live, err := tx.LiveRequest(ctx, at.PullRequest)
-		if err != nil {
+		if a.live, err = standingApproval(ctx, tx, a.intent); err != nil || a.live == nil {
 			return err
-		}
-		if live.ID != a.intent.RequestID || live.State != store.RequestApproved {
-			return store.ErrConflict
 		}
 		calling := a.intent
 		calling.State = store.MergeCalling
@@ -205,6 +270,9 @@ func (g *Gate) callMerge(ctx context.Context, job store.Job, at store.Place, a a
 	})
 	if err != nil {
 		return err
+	}
+	if a.live == nil {
+		return g.letGo(ctx, job, at, a)
 	}
 	outcome, err := a.client.Merge(ctx, at.Workspace, a.pr.RepositoryID, a.pr.Number, bitbucket.MergeOptions{
 		Message: message, Strategy: bitbucket.MergeStrategy(a.intent.Strategy), CloseSourceBranch: closeBranch, Async: true,

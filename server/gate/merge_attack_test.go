@@ -40,6 +40,14 @@ func (w *world) only(kind string) (done int, failed []error) {
 	return done, failed
 }
 
+// onlyAll is only for what must not fail.
+func (w *world) onlyAll(kind string) {
+	w.t.Helper()
+	if _, failed := w.only(kind); len(failed) > 0 {
+		w.t.Fatal(failed)
+	}
+}
+
 // TestNothingIsMergedThatWasTakenBack lets the merge run first after the approval was taken back in
 // one of several ways, before any evaluation could tell.
 func TestNothingIsMergedThatWasTakenBack(t *testing.T) {
@@ -70,14 +78,15 @@ func TestNothingIsMergedThatWasTakenBack(t *testing.T) {
 				t.Fatalf("the request is %s, its merge %+v", v.Request.State, v.Merge)
 			}
 			takeBack(w, number)
-			if done, _ := w.only(store.KindMerge); done != 1 {
-				t.Fatalf("%d merges were due", done)
+			if done, failed := w.only(store.KindMerge); done != 1 || len(failed) > 0 {
+				t.Fatalf("%d merges were due, failed: %v", done, failed)
 			}
 			if n := w.calls("POST", "/merge$"); n != 0 {
 				t.Errorf("Bitbucket was asked to merge %d times", n)
 			}
-			w.drain()
-			w.drain()
+			w.onlyAll(store.KindEvaluate)
+			w.onlyAll(store.KindStatus)
+			w.drainAll()
 			if n := w.calls("POST", "/merge$"); n != 0 {
 				t.Errorf("Bitbucket was asked to merge %d times after the evaluation", n)
 			}
@@ -97,40 +106,37 @@ func TestWhatWasTakenBackAndGivenAgainIsMerged(t *testing.T) {
 	w.decides(number, "bob", approval.Approve)
 	w.allBut(store.KindMerge)
 	w.decides(number, "bob", approval.Withdraw)
-	w.drain()
-	w.decides(number, "carol", approval.Approve)
+	w.onlyAll(store.KindMerge)
+	w.onlyAll(store.KindEvaluate)
+	w.onlyAll(store.KindStatus)
+	w.decides(number, "bob", approval.Approve)
 	w.untilMerged(number)
 	if merges := w.merges(); merges != 1 {
 		t.Errorf("%d merge commits landed", merges)
 	}
 }
 
-// TestAutoMergeTakesNobodysWordForDefaultReviewers sets a check that counts particular reviewers: the
+// TestAutoMergeCountsNobodyAsADefaultReviewer sets a check that counts particular reviewers: the
 // approval of somebody else on Bitbucket does not meet it.
-func TestAutoMergeLeavesUnknownChecksToPeople(t *testing.T) {
-	t.Parallel()
-	for _, kind := range []bitbucket.RestrictionKind{bitbucket.RequireDefaultReviewerApprovals, "require_something_new_to_merge"} {
-		t.Run(string(kind), func(t *testing.T) {
-			w := newWorld(t)
-			rule := w.rule(1, "bob")
-			rule.AutoMerge = &approval.AutoMerge{Strategy: "merge_commit"}
-			w.save(rule)
-			one := 1
-			_, err := w.client.CreateBranchRestriction(t.Context(), "acme", "rocket", bitbucket.BranchRestriction{
-				Kind: kind, MatchKind: bitbucket.MatchGlob, Pattern: "release/*", Value: &one,
-			})
-			w.must(err)
-			number := w.open()
-			w.settle()
-			w.rest("POST", "/pullrequests/1/approve", nil) // alice is nobody's default reviewer
-			w.decides(number, "bob", approval.Approve)
-			w.drainAll()
-			if n := w.calls("POST", "/merge$"); n != 0 {
-				t.Errorf("Bitbucket was asked to merge %d times", n)
-			}
-			if v := w.view(number); v.Merge == nil || v.Merge.State != store.MergeRefused {
-				t.Errorf("the merge is %+v", v.Merge)
-			}
-		})
+func TestAutoMergeCountsNobodyAsADefaultReviewer(t *testing.T) {
+	w := newWorld(t)
+	rule := w.rule(1, "bob")
+	rule.AutoMerge = &approval.AutoMerge{Strategy: "merge_commit"}
+	w.save(rule)
+	one := 1
+	_, err := w.client.CreateBranchRestriction(t.Context(), "acme", "rocket", bitbucket.BranchRestriction{
+		Kind: bitbucket.RequireDefaultReviewerApprovals, MatchKind: bitbucket.MatchGlob, Pattern: "release/*", Value: &one,
+	})
+	w.must(err)
+	number := w.open()
+	w.settle()
+	w.rest("POST", "/pullrequests/1/approve", nil) // alice is nobody's default reviewer
+	w.decides(number, "bob", approval.Approve)
+	w.drainAll()
+	if n := w.calls("POST", "/merge$"); n != 0 {
+		t.Errorf("Bitbucket was asked to merge %d times", n)
+	}
+	if v := w.view(number); v.Merge == nil || v.Merge.State != store.MergeRefused {
+		t.Errorf("the merge is %+v", v.Merge)
 	}
 }
