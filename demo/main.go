@@ -32,7 +32,7 @@ func run(ctx context.Context) (err error) {
 	info := flag.String("json", "", "write the addresses to this file once everything is up")
 	flag.Parse()
 	started := time.Now()
-	s, err := start(ctx, *dir)
+	s, err := start(ctx, *dir, usual)
 	if err != nil {
 		return err
 	}

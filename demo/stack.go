@@ -37,27 +37,28 @@ type stack struct {
 	env     []string
 }
 
-const (
-	firstServerPort = 8080
-	firstSimPort    = 8180
-)
+// ports are the first ones to try for each face; 0 is any free one.
+type ports struct{ server, bitbucket int }
+
+// usual are the ports that the demo tries first.
+var usual = ports{server: 8080, bitbucket: 8180}
 
 // start brings the stack up. Whatever was started is stopped by stop, also after an error.
-func start(ctx context.Context, dir string) (*stack, error) {
+func start(ctx context.Context, dir string, first ports) (*stack, error) {
 	s := &stack{}
-	err := s.start(ctx, dir)
+	err := s.start(ctx, dir, first)
 	if err != nil {
 		return nil, errors.Join(err, s.stop())
 	}
 	return s, nil
 }
 
-func (s *stack) start(ctx context.Context, dir string) error {
+func (s *stack) start(ctx context.Context, dir string, first ports) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	s.binary = filepath.Join(dir, "signedapproval")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", s.binary, "./server").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, "go", "build", "-o", s.binary, "github.com/signedapproval/bitbucket/server").CombinedOutput(); err != nil {
 		return fmt.Errorf("build the server: %w\n%s", err, out)
 	}
 	appURL, ownerURL, err := s.postgres(ctx)
@@ -68,11 +69,11 @@ func (s *stack) start(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	if s.port, err = freePort(firstServerPort); err != nil {
+	if s.port, err = freePort(first.server); err != nil {
 		return err
 	}
 	s.origin = fmt.Sprintf("http://localhost:%d", s.port)
-	if err := s.bitbucket(); err != nil {
+	if err := s.bitbucket(first.bitbucket); err != nil {
 		return err
 	}
 	if err := s.command(ctx, append(os.Environ(), "DATABASE_OWNER_URL="+ownerURL), io.Discard, "migrate").Run(); err != nil {
@@ -159,9 +160,9 @@ func (s *stack) redis() (string, error) {
 }
 
 // bitbucket starts the simulated Bitbucket with a small world and the two consumers.
-func (s *stack) bitbucket() error {
+func (s *stack) bitbucket(first int) error {
 	s.sim = bitbucketsim.New(bitbucketsim.Options{})
-	port, err := freePort(firstSimPort)
+	port, err := freePort(first)
 	if err != nil {
 		return err
 	}
@@ -246,8 +247,15 @@ func (s *stack) stop() (err error) {
 	return err
 }
 
-// freePort finds the first port from first on that nobody listens on.
+// freePort finds the first port from first on that nobody listens on; any where first is 0.
 func freePort(first int) (int, error) {
+	if first == 0 {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return 0, err
+		}
+		return listener.Addr().(*net.TCPAddr).Port, listener.Close()
+	}
 	for port := first; port < first+100; port++ {
 		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {
