@@ -2,6 +2,7 @@ package gate_test
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -10,6 +11,9 @@ import (
 	"time"
 
 	"github.com/signedapproval/bitbucket/server/bitbucketsim"
+	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/passkey"
+	"github.com/signedapproval/bitbucket/server/passkey/passkeytest"
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
@@ -99,3 +103,42 @@ func (w *world) waitMerged(number int64) {
 		w.sql(`update signedapproval_jobs set run_at = now() where kind = 'merge' and state = 'READY'`)
 	}
 }
+
+// allowing names another person's keys in the options for an authenticator.
+func allowing(w *world, options []byte, who string) []byte {
+	w.t.Helper()
+	var keys []any
+	w.must(w.store.Outside(w.t.Context(), func(sh *store.Shared) error {
+		credentials, err := sh.Credentials(w.t.Context(), w.people[who].ID)
+		for _, c := range credentials {
+			keys = append(keys, map[string]any{"type": "public-key", "id": base64.RawURLEncoding.EncodeToString(c.ID)})
+		}
+		return err
+	}))
+	return withKeys(w, options, keys)
+}
+
+// stranger makes a key that nobody here knows, and options that ask it.
+func stranger(w *world, options []byte) (key *passkeytest.Authenticator, asking []byte) {
+	w.t.Helper()
+	key = passkeytest.New(origin)
+	enrolment, session, err := w.ceremonies.BeginRegistration(passkey.User{ID: []byte("stranger"), Name: "s", DisplayName: "s"}, nil)
+	w.must(err)
+	answer, err := key.Create(enrolment)
+	w.must(err)
+	made, err := w.ceremonies.FinishRegistration(session, answer)
+	w.must(err)
+	return key, withKeys(w, options, []any{map[string]any{"type": "public-key", "id": base64.RawURLEncoding.EncodeToString(made.CredentialID)}})
+}
+
+func withKeys(w *world, options []byte, keys []any) []byte {
+	w.t.Helper()
+	var fields map[string]any
+	w.must(json.Unmarshal(options, &fields))
+	fields["allowCredentials"] = keys
+	changed, err := json.Marshal(fields)
+	w.must(err)
+	return changed
+}
+
+func verify(bundle []byte) evidence.Report { return evidence.Verify(bundle, evidence.Anchors{}) }

@@ -2,7 +2,9 @@ package gate
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 
 	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/bitbucket"
@@ -16,12 +18,14 @@ type View struct {
 	Repository  store.RepositoryConfig // the zero one where the repository is no longer gated
 	PullRequest store.PullRequest
 	Request     *store.ApprovalRequest // the one that was asked for, else the live one, else the last one
-	Verdict     approval.Verdict       // of Request
+	Verdict     approval.Verdict       // of Request, as last tallied
 	Rule        approval.Rule          // of Request
 	Decisions   []store.Decision       // given to Request, oldest first
 	Status      *store.CommitStatus    // on the head
 	Merge       *store.MergeIntent     // of the head
 	Can         Can
+
+	facts approval.Facts // that Verdict was tallied from
 }
 
 // Can is what the viewer can do about the view's request.
@@ -166,8 +170,19 @@ func (v *View) setRequest(r store.ApprovalRequest) (err error) {
 	if v.Verdict, err = verdictOf(r); err != nil {
 		return err
 	}
+	if err := json.Unmarshal(r.Facts, &v.facts); err != nil {
+		return fmt.Errorf("stored facts of request %s: %w", r.ID, err)
+	}
 	v.Rule, err = ruleOf(r)
 	return err
+}
+
+// tally says what the rule says of the decisions as they are now: the verdict that is stored may be
+// older than the last of them.
+func (v *View) tally() approval.Verdict {
+	facts := v.facts
+	facts.Decisions = decisionsOf(v.Decisions)
+	return approval.Tally(v.Rule, facts)
 }
 
 func optional(err error) error {
@@ -210,7 +225,7 @@ func can(person store.Person, v View) Can {
 		return c.because(CodeAlreadyDecided, "You have decided already; withdraw it to decide anew.")
 	}
 	asked, author := false, person.AccountID == v.PullRequest.AuthorAccountID
-	for _, requirement := range v.Verdict.Requirements {
+	for _, requirement := range v.tally().Requirements {
 		for _, p := range requirement.CanStillApprove {
 			if p.AccountID == person.AccountID {
 				c.Approve = true
