@@ -34,7 +34,7 @@ func (g *Gate) Bundle(ctx context.Context, person store.Person, workspace, reque
 		return nil, err
 	}
 	if v.Verdict.State == "" {
-		return nil, refusal.New(refusal.Busy, "The request has not been tallied yet; try again.")
+		return nil, notTallied()
 	}
 	var b evidence.Bundle
 	err = g.Store.InWorkspace(ctx, workspace, func(tx *store.Tx) (err error) {
@@ -62,8 +62,8 @@ func readBundle(ctx context.Context, tx *store.Tx, v View) (b evidence.Bundle, e
 		return b, err
 	}
 	b.Policy, b.Salt = version.Document, v.Workspace.GenesisSalt
-	if err := json.Unmarshal(request.Facts, &b.Facts); err != nil {
-		return b, fmt.Errorf("stored facts: %w", err)
+	if b.Facts, err = factsOf(request); err != nil {
+		return b, err
 	}
 	if b.Verdict, err = verdictOf(request); err != nil {
 		return b, err
@@ -84,6 +84,9 @@ func readBundle(ctx context.Context, tx *store.Tx, v View) (b evidence.Bundle, e
 	}
 	decisions, err := tx.Decisions(ctx, pr.ID)
 	if err != nil {
+		return b, err
+	}
+	if err := tallied(request, b.Facts, decisions); err != nil {
 		return b, err
 	}
 	keys := map[string]bool{}
@@ -108,6 +111,28 @@ func readBundle(ctx context.Context, tx *store.Tx, v View) (b evidence.Bundle, e
 		}
 	}
 	return b, nil
+}
+
+// tallied refuses a bundle whose verdict does not rest on all decisions about its commit: no verifier
+// would accept it.
+func tallied(r store.ApprovalRequest, facts approval.Facts, decisions []store.Decision) error {
+	about := 0
+	for _, d := range decisions {
+		if d.HeadCommit == r.HeadCommit {
+			about++
+		}
+	}
+	switch {
+	case about == len(facts.Decisions):
+		return nil
+	case r.Alive():
+		return notTallied()
+	}
+	return refusal.New(refusal.BadInput, "This request has ended, and its commit was decided upon again: the evidence of the newer request holds all of it.")
+}
+
+func notTallied() error {
+	return refusal.New(refusal.Busy, "The request has not been tallied yet; try again.")
 }
 
 // Event is one leaf of a pull request's history, for people.

@@ -418,7 +418,11 @@ func (d *decider) verify(ctx context.Context, statement []byte) error {
 	if before := credential.SignCount; (before > 0 || result.SignCount > 0) && int64(result.SignCount) <= before {
 		return refusal.New(CodeCounter, "The authenticator's counter went back: it may have been copied. Use another key and revoke this one.").At("response")
 	}
-	return d.tx.UseCredential(ctx, credential.ID, int64(result.SignCount), result.BackupState)
+	err = d.tx.UseCredential(ctx, credential.ID, int64(result.SignCount), result.BackupState)
+	if errors.Is(err, store.ErrNotFound) {
+		return refusal.New(CodeCounter, "This key was revoked, or made another signature, at the same moment. Start again.").At("response")
+	}
+	return err
 }
 
 // keyOf is a credential as the roster names it.
@@ -450,6 +454,10 @@ func (d *decider) store(ctx context.Context, pr store.PullRequest, live store.Ap
 	now, err := d.tx.Now(ctx)
 	if err != nil {
 		return store.Decision{}, err
+	}
+	// No evaluation may have said so yet.
+	if action == approval.Approve && live.State != store.RequestApproved && !now.Before(live.ExpiresAt) {
+		return store.Decision{}, refusal.New(CodeExpired, "The request has expired; it can be asked for again.")
 	}
 	assertionDigest, err := d.assertion.Digest()
 	if err != nil {

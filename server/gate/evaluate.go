@@ -424,11 +424,18 @@ func (t *settlement) tally(ctx context.Context, r store.ApprovalRequest) (next t
 	return next, nil
 }
 
-// record writes a verdict if it differs from the last one.
+// record writes a verdict if it, or the decisions that it rests on, differ from the last ones: what
+// was taken back before anybody looked changes no verdict, but the bundle must hold it.
 func (t *settlement) record(ctx context.Context, r *store.ApprovalRequest, facts approval.Facts, verdict approval.Verdict) (err error) {
-	if last, err := verdictOf(*r); err != nil {
+	last, err := verdictOf(*r)
+	if err != nil {
 		return err
-	} else if reflect.DeepEqual(last, verdict) {
+	}
+	before, err := factsOf(*r)
+	if err != nil {
+		return err
+	}
+	if reflect.DeepEqual(last, verdict) && slices.Equal(before.Decisions, facts.Decisions) {
 		return nil
 	}
 	r.State, r.Sentence, r.PolicyVersionID = string(verdict.State), verdict.Sentence, t.seen.version.ID
@@ -456,6 +463,14 @@ func verdictOf(r store.ApprovalRequest) (v approval.Verdict, err error) {
 		return v, fmt.Errorf("stored verdict of request %s: %w", r.ID, err)
 	}
 	return v, nil
+}
+
+// factsOf reads the facts that a request's verdict was tallied from.
+func factsOf(r store.ApprovalRequest) (f approval.Facts, err error) {
+	if err := json.Unmarshal(r.Facts, &f); err != nil {
+		return f, fmt.Errorf("stored facts of request %s: %w", r.ID, err)
+	}
+	return f, nil
 }
 
 // owe sets what Bitbucket should show on a request's commit.

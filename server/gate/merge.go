@@ -116,9 +116,9 @@ func standingApproval(ctx context.Context, tx *store.Tx, intent store.MergeInten
 	if !ok || string(rule.Digest()) != live.RuleDigest {
 		return nil, nil
 	}
-	var facts approval.Facts
-	if err := json.Unmarshal(live.Facts, &facts); err != nil {
-		return nil, fmt.Errorf("stored facts of request %s: %w", live.ID, err)
+	facts, err := factsOf(live)
+	if err != nil {
+		return nil, err
 	}
 	decisions, err := tx.DecisionsOn(ctx, intent.PullRequestID, live.HeadCommit)
 	if err != nil {

@@ -103,7 +103,7 @@ func (g *Gate) see(ctx context.Context, person store.Person, workspace, reposito
 }
 
 func (g *Gate) view(ctx context.Context, person store.Person, workspace, requestID string, find func(*store.Tx) (store.PullRequest, error)) (View, error) {
-	if !store.ValidID(workspace) {
+	if !store.ValidID(workspace) || requestID != "" && !store.ValidID(requestID) {
 		return View{}, notFound()
 	}
 	var v View

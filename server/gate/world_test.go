@@ -21,6 +21,7 @@ import (
 	"github.com/signedapproval/bitbucket/server/bitbucketsim"
 	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/gate"
+	"github.com/signedapproval/bitbucket/server/jobs"
 	"github.com/signedapproval/bitbucket/server/passkey"
 	"github.com/signedapproval/bitbucket/server/passkey/passkeytest"
 	"github.com/signedapproval/bitbucket/server/store"
@@ -229,7 +230,11 @@ func (w *world) do(ring store.Ring) error {
 		return nil
 	}
 	if err := w.run(job); err != nil {
-		_, retryErr := w.store.RetryJob(ctx, job.Claim, err.Error(), 0, true, 50)
+		attempts := 50
+		if jobs.IsPermanent(err) {
+			attempts = 1
+		}
+		_, retryErr := w.store.RetryJob(ctx, job.Claim, err.Error(), 0, true, attempts)
 		if retryErr != nil && !errors.Is(retryErr, store.ErrLeaseLost) {
 			w.must(retryErr)
 		}

@@ -26,6 +26,12 @@ func Permanent(err error) error {
 	return permanent{err}
 }
 
+// IsPermanent tells whether an error bears the mark of [Permanent].
+func IsPermanent(err error) bool {
+	var gone permanent
+	return errors.As(err, &gone)
+}
+
 type later struct {
 	error
 	at time.Time
@@ -53,8 +59,7 @@ type fate struct {
 }
 
 func fateOf(err error, attempt, maxAttempts int, now time.Time) fate {
-	var gone permanent
-	if errors.As(err, &gone) {
+	if IsPermanent(err) {
 		return fate{burn: true, maxAttempts: 1, outcome: OutcomeDead}
 	}
 	var timed interface{ RetryAt() (time.Time, bool) }
