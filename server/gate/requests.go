@@ -1,0 +1,146 @@
+package gate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/signedapproval/bitbucket/server/bitbucket"
+	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/store"
+)
+
+// requests brings the pull request's approval request to where it should be.
+func (t *settlement) requests(ctx context.Context, before store.PullRequest) (next time.Time, err error) {
+	var live *store.ApprovalRequest
+	if r, err := t.tx.LiveRequest(ctx, t.pr.ID); err == nil {
+		live = &r
+	} else if !errors.Is(err, store.ErrNotFound) {
+		return next, err
+	}
+	if t.pr.State == "MERGED" && before.State == "OPEN" {
+		if err := t.merged(ctx, live); err != nil {
+			return next, err
+		}
+	}
+	wanted := t.seen.gated && t.pr.State == "OPEN" && !t.pr.Draft && t.seen.rule != nil
+	if live != nil && (!wanted || !t.fits(*live)) {
+		if err := t.close(ctx, *live, wanted); err != nil {
+			return next, err
+		}
+		live = nil
+	}
+	if !wanted {
+		return next, nil
+	}
+	if live == nil {
+		opened, err := t.open(ctx)
+		if err != nil {
+			return next, err
+		}
+		live = &opened
+	}
+	return t.tally(ctx, *live)
+}
+
+// fits tells whether a request asks exactly what must be asked now.
+func (t *settlement) fits(r store.ApprovalRequest) bool {
+	return r.HeadCommit == t.pr.HeadCommit && r.DestinationBranch == t.pr.DestinationBranch && r.RuleDigest == string(t.seen.rule.Digest())
+}
+
+// close ends a request that no longer fits: superseded where another one takes its place,
+// cancelled where none does. An approved request of a merged pull request has done its work: it
+// stays as it is.
+func (t *settlement) close(ctx context.Context, r store.ApprovalRequest, replaced bool) error {
+	if t.pr.State == "MERGED" && r.State == store.RequestApproved && r.HeadCommit == t.pr.HeadCommit {
+		return nil
+	}
+	state, reason, sentence := store.RequestCancelled, "cancelled", t.cancelSentence()
+	if replaced {
+		state, reason, sentence = store.RequestSuperseded, "superseded", t.supersedeSentence(r)
+	}
+	if err := t.tx.CloseRequest(ctx, r.ID, state, sentence); err != nil {
+		return err
+	}
+	if _, err := t.chain.add(evidence.RequestClosed{Request: r.ID, Reason: reason}); err != nil {
+		return err
+	}
+	t.changed = true
+	if replaced && r.HeadCommit == t.pr.HeadCommit {
+		return nil // the next request owes a status on this very commit
+	}
+	return t.owe(ctx, r, bitbucket.StatusStopped, sentence)
+}
+
+func (t *settlement) cancelSentence() string {
+	switch {
+	case !t.seen.gated:
+		return "cancelled: the repository is no longer gated"
+	case t.pr.State == "MERGED":
+		return "cancelled: the pull request was merged"
+	case t.pr.State == "GONE":
+		return "cancelled: Bitbucket no longer has the pull request"
+	case t.pr.State != "OPEN":
+		return "cancelled: the pull request was closed"
+	case t.pr.Draft:
+		return "cancelled: the pull request is a draft"
+	}
+	return "cancelled: no rule asks for approval of this destination branch"
+}
+
+func (t *settlement) supersedeSentence(r store.ApprovalRequest) string {
+	switch {
+	case r.HeadCommit != t.pr.HeadCommit:
+		return "superseded by a newer commit"
+	case r.DestinationBranch != t.pr.DestinationBranch:
+		return "superseded: the destination branch changed"
+	}
+	return "superseded: the rule changed"
+}
+
+// open asks the approvers.
+func (t *settlement) open(ctx context.Context) (store.ApprovalRequest, error) {
+	rule := *t.seen.rule
+	request, err := t.tx.InsertRequest(ctx, store.ApprovalRequest{
+		ID: uuid.NewString(), PullRequestID: t.pr.ID, HeadCommit: t.pr.HeadCommit, DestinationBranch: t.pr.DestinationBranch,
+		PolicyVersionID: t.seen.version.ID, Rule: rule.Canonical(), RuleDigest: string(rule.Digest()), Sentence: "waiting for approvals",
+		ExpiresAt: t.now.Add(rule.Expiry()),
+	})
+	if err != nil {
+		return store.ApprovalRequest{}, err
+	}
+	about, err := requestDocument(t.workspace, *t.pr, request).Digest()
+	if err != nil {
+		return store.ApprovalRequest{}, err
+	}
+	if _, err := t.chain.add(evidence.RequestOpened{Request: request.ID, Document: about}); err != nil {
+		return store.ApprovalRequest{}, err
+	}
+	t.changed = true
+	return request, t.notify(ctx, request, rule)
+}
+
+// merged records that the pull request was seen merged, and whether what was merged was approved.
+func (t *settlement) merged(ctx context.Context, live *store.ApprovalRequest) error {
+	if live == nil || t.seen.landed == "" {
+		return nil // nothing was asked for
+	}
+	approved := live.State == store.RequestApproved && live.HeadCommit == t.pr.HeadCommit && live.DestinationBranch == t.pr.DestinationBranch
+	body := evidence.Merged{Request: live.ID, Kind: "approved", Commit: t.seen.landed}
+	if !approved {
+		body.Kind = "violation"
+		_, err := t.tx.RaiseAlarm(ctx, store.Alarm{
+			Kind: store.AlarmMergedUnapproved, RepositoryID: &t.pr.RepositoryID, PullRequestID: &t.pr.ID, Subject: t.pr.ID,
+			Sentence: fmt.Sprintf("Pull request %d was merged without the approvals that its rule asks for.", t.pr.Number),
+		})
+		if err != nil {
+			return err
+		}
+	}
+	t.changed = true
+	_, err := t.chain.add(body)
+	return err
+}

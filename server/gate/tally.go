@@ -1,0 +1,158 @@
+package gate
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/bitbucket"
+	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/store"
+)
+
+// tally computes the verdict of a live request and owes Bitbucket what follows from it.
+func (t *settlement) tally(ctx context.Context, r store.ApprovalRequest) (next time.Time, err error) {
+	decisions, err := t.tx.DecisionsOn(ctx, t.pr.ID, r.HeadCommit)
+	if err != nil {
+		return next, err
+	}
+	facts := t.facts(r, decisions)
+	verdict := approval.Tally(*t.seen.rule, facts)
+	if err := t.record(ctx, &r, facts, verdict); err != nil {
+		return next, err
+	}
+	state := map[approval.State]bitbucket.StatusState{
+		approval.Pending: bitbucket.StatusInProgress, approval.Approved: bitbucket.StatusSuccessful,
+		approval.Rejected: bitbucket.StatusFailed, approval.Expired: bitbucket.StatusFailed,
+	}[verdict.State]
+	if state == "" {
+		return next, fmt.Errorf("a verdict of an unknown state %q", verdict.State)
+	}
+	if err := t.owe(ctx, r, state, verdict.Sentence); err != nil {
+		return next, err
+	}
+	if verdict.State == approval.Approved && t.seen.rule.AutoMerge != nil {
+		if err := t.planMerge(ctx, r); err != nil {
+			return next, err
+		}
+	}
+	if verdict.State == approval.Pending {
+		next = r.ExpiresAt
+	}
+	return next, nil
+}
+
+// record writes a verdict if it, or the decisions that it rests on, differ from the last ones: what
+// was taken back before anybody looked changes no verdict, but the bundle must hold it.
+func (t *settlement) record(ctx context.Context, r *store.ApprovalRequest, facts approval.Facts, verdict approval.Verdict) (err error) {
+	last, err := verdictOf(*r)
+	if err != nil {
+		return err
+	}
+	before, err := factsOf(*r)
+	if err != nil {
+		return err
+	}
+	if reflect.DeepEqual(last, verdict) && slices.Equal(before.Decisions, facts.Decisions) {
+		return nil
+	}
+	r.State, r.Sentence, r.PolicyVersionID = string(verdict.State), verdict.Sentence, t.seen.version.ID
+	if r.Facts, err = json.Marshal(facts); err != nil {
+		return err
+	}
+	if r.Verdict, err = json.Marshal(verdict); err != nil {
+		return err
+	}
+	if err := t.tx.SaveVerdict(ctx, *r); err != nil {
+		return err
+	}
+	outcome, err := evidence.OutcomeDigest(approval.Digest(t.seen.version.Digest), facts, verdict)
+	if err != nil {
+		return err
+	}
+	t.changed = true
+	_, err = t.chain.add(evidence.VerdictReached{Request: r.ID, State: r.State, Outcome: outcome})
+	return err
+}
+
+// verdictOf reads the verdict that a request bears: the zero one before the first tally.
+func verdictOf(r store.ApprovalRequest) (v approval.Verdict, err error) {
+	if err := json.Unmarshal(r.Verdict, &v); err != nil {
+		return v, fmt.Errorf("stored verdict of request %s: %w", r.ID, err)
+	}
+	return v, nil
+}
+
+// factsOf reads the facts that a request's verdict was tallied from.
+func factsOf(r store.ApprovalRequest) (f approval.Facts, err error) {
+	if err := json.Unmarshal(r.Facts, &f); err != nil {
+		return f, fmt.Errorf("stored facts of request %s: %w", r.ID, err)
+	}
+	return f, nil
+}
+
+// owe sets what Bitbucket should show on a request's commit.
+func (t *settlement) owe(ctx context.Context, r store.ApprovalRequest, state bitbucket.StatusState, sentence string) error {
+	owed, err := t.tx.OweStatus(ctx, store.CommitStatus{
+		PullRequestID: t.pr.ID, Commit: r.HeadCommit, RepositoryID: t.pr.RepositoryID, RequestID: r.ID, Key: t.pr.StatusKey,
+		RefName: t.pr.SourceBranch, State: string(state), Description: sentence, URL: t.panelURL(t.tx.Workspace, *t.pr),
+	})
+	if err != nil || !owed {
+		return err
+	}
+	t.changed = true
+	return t.tx.Enqueue(ctx, store.AskStatus(t.tx.Workspace, t.pr.ID, r.HeadCommit))
+}
+
+// planMerge records the intent to merge. The merge itself is asked for once Bitbucket has
+// confirmed the status, or now where nothing is owed any more.
+func (t *settlement) planMerge(ctx context.Context, r store.ApprovalRequest) error {
+	planned, err := t.tx.PlanMerge(ctx, store.MergeIntent{
+		PullRequestID: t.pr.ID, HeadCommit: r.HeadCommit, RequestID: r.ID, Strategy: t.seen.rule.AutoMerge.Strategy,
+	})
+	if err != nil {
+		return err
+	}
+	t.changed = t.changed || planned
+	status, err := t.tx.Status(ctx, t.pr.ID, r.HeadCommit)
+	if err != nil || !status.Paid() {
+		return err
+	}
+	return t.askForMerge(ctx, t.tx, *t.pr, r.HeadCommit)
+}
+
+// facts is everything that a tally looks at.
+func (t *settlement) facts(r store.ApprovalRequest, decisions []store.Decision) approval.Facts {
+	facts := approval.Facts{
+		Now: t.now, Author: t.pr.AuthorAccountID, Writers: t.seen.writers,
+		Request: approval.RequestFacts{
+			ID: r.ID, HeadCommit: r.HeadCommit, DestinationBranch: r.DestinationBranch,
+			RuleDigest: approval.Digest(r.RuleDigest), ExpiresAt: r.ExpiresAt.UTC(),
+		},
+	}
+	for _, requirement := range t.seen.rule.Requirements {
+		for _, p := range t.seen.people {
+			if slices.Contains(requirement.Approvers.Accounts, p.AccountID) {
+				facts.People = append(facts.People, p)
+			}
+		}
+	}
+	facts.Decisions = decisionsOf(decisions)
+	return facts
+}
+
+// decisionsOf is what a tally looks at of decisions.
+func decisionsOf(rows []store.Decision) (decisions []approval.Decision) {
+	for _, d := range rows {
+		decisions = append(decisions, approval.Decision{
+			ID: d.ID, RequestID: d.RequestID, PersonID: d.PersonID, AccountID: d.AccountID, Name: d.Name,
+			Action: approval.Action(d.Action), HeadCommit: d.HeadCommit, DestinationBranch: d.DestinationBranch,
+			RuleDigest: approval.Digest(d.RuleDigest), Sequence: d.Sequence,
+		})
+	}
+	return decisions
+}
