@@ -68,11 +68,12 @@ func (sh *Shared) LockCredentials(ctx context.Context, personID string) ([]Crede
 }
 
 // UseCredential notes that a key made a decision: its counter and whether it is backed up now.
-// ErrNotFound where the key was revoked meanwhile, so that the decision fails with it.
+// ErrNotFound where the key was revoked meanwhile, or its counter has been as far by another decision,
+// so that the decision fails with it.
 func (sh *Shared) UseCredential(ctx context.Context, id []byte, signCount int64, backupState bool) error {
 	done, err := sh.tx.Exec(ctx, `
 		update signedapproval_credentials set sign_count = $2, backup_state = $3, last_used_at = now()
-		where id = $1 and revoked_at is null`, id, signCount, backupState)
+		where id = $1 and revoked_at is null and (sign_count < $2 or sign_count = 0 and $2 = 0)`, id, signCount, backupState)
 	if err != nil {
 		return fmt.Errorf("store: use credential: %w", err)
 	}
