@@ -103,13 +103,13 @@ function Header({ name, unread, workspaces }: HeaderProps) {
         SignedApproval
       </Link>
       <nav className="shell__nav" aria-label="Main">
-        <Link to="/" activeOptions={{ exact: true }}>
+        <Link
+          to="/"
+          activeOptions={{ exact: true }}
+          {...(unread > 0 && { "aria-label": `Home, ${unread} unread ${unread === 1 ? "notice" : "notices"}` })}
+        >
           Home
-          {unread > 0 && (
-            <span className="shell__unread">
-              {unread >= 100 ? "99+" : unread} <span className="sa-hidden">unread notices</span>
-            </span>
-          )}
+          {unread > 0 && <span className="shell__unread">{unread >= 100 ? "99+" : unread}</span>}
         </Link>
         {workspace && (
           <>

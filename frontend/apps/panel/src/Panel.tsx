@@ -43,7 +43,7 @@ export function Panel({ host }: { host: Host }) {
 }
 
 function PullRequestPanel({ host, place }: { host: Host; place: PullRequestPlace }) {
-  const [{ data, error, fetching }, ask] = useQuery({ query: PanelQuery, variables: { ...place } });
+  const [{ data, error }, ask] = useQuery({ query: PanelQuery, variables: { ...place } });
   const id = data?.pullRequest?.id;
   useSubscription({ query: PanelChanged, variables: { id: id ?? "" }, pause: !id });
 
@@ -55,7 +55,7 @@ function PullRequestPanel({ host, place }: { host: Host; place: PullRequestPlace
     );
   }
   if (data?.pullRequest) return <PullRequestGate pullRequest={data.pullRequest} host={host} />;
-  if (fetching) return <Spinner label="Reading the approvals…" />;
+  if (!data) return <Spinner label="Reading the approvals…" />;
   return (
     <EmptyState title="Nothing to show">
       This pull request is not gated by SignedApproval, or your Bitbucket account may not see it.

@@ -66,7 +66,7 @@ export function SignPage({ location = window.location }: { location?: Pick<Locat
 }
 
 function SignPullRequest({ place }: { place: NonNullable<ReturnType<typeof placeOf>> }) {
-  const [{ data, error, fetching }, ask] = useQuery({ query: SignQuery, variables: { ...place } });
+  const [{ data, error }, ask] = useQuery({ query: SignQuery, variables: { ...place } });
   const pullRequest = data?.pullRequest;
   useSubscription({ query: SignChanged, variables: { id: pullRequest?.id ?? "" }, pause: !pullRequest });
 
@@ -100,7 +100,7 @@ function SignPullRequest({ place }: { place: NonNullable<ReturnType<typeof place
           doing="read the pull request"
           onRetry={() => ask({ requestPolicy: "network-only" })}
         />
-      ) : fetching ? (
+      ) : !data ? (
         <Spinner label="Reading the pull request…" />
       ) : pullRequest ? (
         <Note tone="information" title="Nothing to sign">

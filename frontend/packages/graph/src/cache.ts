@@ -1,5 +1,6 @@
-import type { Exchange } from "@urql/core";
+import type { Exchange, OperationResult } from "@urql/core";
 import { type Cache, cacheExchange, type KeyingConfig, type UpdateResolver } from "@urql/exchange-graphcache";
+import { map, pipe, tap } from "wonka";
 import schema from "./generated/introspection.ts";
 
 /**
@@ -51,3 +52,32 @@ export function normalizedCache(): Exchange {
     },
   });
 }
+
+/**
+ * Lets no answer through that the cache put together out of parts: what it does not have yet stands there as null, and a
+ * screen would say that there is nothing before anybody has looked. The last whole answer or error takes its place, or
+ * none. This stands before the cache.
+ */
+export const wholeAnswers: Exchange =
+  ({ forward }) =>
+  (operations$) => {
+    const whole = new Map<number, Pick<OperationResult, "data" | "error">>();
+    return pipe(
+      operations$,
+      tap((operation) => {
+        if (operation.kind === "teardown") whole.delete(operation.key);
+      }),
+      forward,
+      map((result) => {
+        const { key, kind, context } = result.operation;
+        if (kind !== "query") return result;
+        if (context.meta?.cacheOutcome === "partial") {
+          const { error: _, ...part } = result;
+          return { ...part, data: undefined, ...whole.get(key) };
+        }
+        const { data, error } = result;
+        whole.set(key, { data, ...(error && { error }) });
+        return result;
+      }),
+    );
+  };

@@ -1,5 +1,5 @@
 import { Client, fetchExchange, subscriptionExchange } from "@urql/core";
-import { normalizedCache } from "./cache.ts";
+import { normalizedCache, wholeAnswers } from "./cache.ts";
 import { LiveUpdates } from "./live.ts";
 import { byHash } from "./persisted.ts";
 
@@ -36,6 +36,7 @@ export function openGraph({
     // Also says that a query is not answered by a stream: the client's own list names event streams for queries too.
     fetchOptions: { headers: { accept: "application/graphql-response+json, application/json" } },
     exchanges: [
+      wholeAnswers,
       normalizedCache(),
       byHash,
       subscriptionExchange({ forwardSubscription: (body, operation) => live.forward(body, operation.context.url) }),

@@ -124,12 +124,12 @@ function NoticeRow({ notice: masked }: { notice: FragmentType<typeof noticeFragm
         </p>
         {failure && <ErrorNote failure={failure} doing="mark the notice as read" />}
       </div>
-      !notice.readAt && (
-      <Button appearance="subtle" busy={fetching} onClick={() => void markRead()}>
-        Mark as read
-        <span className="sa-hidden">: {notice.title}</span>
-      </Button>
-      )
+      {!notice.readAt && (
+        <Button appearance="subtle" busy={fetching} onClick={() => void markRead()}>
+          Mark as read
+          <span className="sa-hidden">: {notice.title}</span>
+        </Button>
+      )}
     </li>
   );
 }

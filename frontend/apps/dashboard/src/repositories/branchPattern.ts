@@ -29,7 +29,7 @@ function translate(pattern: string): string {
   for (let at = 0; at < pattern.length; ) {
     const rest = pattern.slice(at);
     const startsSegment = at === 0 || /[/{,]/u.test(pattern[at - 1] ?? "");
-    const across = /^\*\*(\/|$)/u.exec(rest);
+    const across = (depth > 0 ? /^\*\*(\/|$|(?=[,}]))/u : /^\*\*(\/|$)/u).exec(rest);
     if (startsSegment && across) {
       // `a/**/b` is also `a/b`, and `a/**` is also `a`.
       if (across[1] === "/") out += "(?:[^/]*/)*";
@@ -71,7 +71,7 @@ function translate(pattern: string): string {
 }
 
 function literally(text: string): string {
-  return text.replace(/[\\^$.*+?()[\]{}|/]/gu, "\\$&");
+  return text.replace(/[\\^$.*+?()[\]{}|]/gu, "\\$&");
 }
 
 function escapeInClass(text: string): string {

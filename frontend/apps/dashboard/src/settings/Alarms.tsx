@@ -1,5 +1,6 @@
 import { type FragmentType, graphql, readFragment } from "@signedapproval/graph/generated";
 import { Note } from "@signedapproval/ui/Note";
+import { sentenceCase } from "@signedapproval/ui/sentence.ts";
 import { Time } from "@signedapproval/ui/Time";
 import { Visible } from "@signedapproval/ui/Visible";
 import { Link } from "@tanstack/react-router";
@@ -32,7 +33,7 @@ export function Alarms({ workspace: masked }: { workspace: FragmentType<typeof w
       <ul className="sa-stack sa-stack--tight">
         {alarms.map((alarm) => (
           <li key={alarm.id}>
-            <Note tone="warning" title={alarm.kind.replaceAll("_", " ").toLowerCase()}>
+            <Note tone="warning" title={sentenceCase(alarm.kind.replaceAll("_", " ").toLowerCase())}>
               <p className="sa-wrap">
                 <Visible text={alarm.sentence} />
               </p>

@@ -1,0 +1,661 @@
+import { openGraph } from "@signedapproval/graph/client";
+import {
+  alice,
+  bitbucketRepository,
+  bob,
+  connectionOf,
+  decision,
+  head,
+  passkey,
+  policyVersion,
+  pullRequest,
+  repository,
+  request,
+  rule,
+  viewer,
+  viewerCan,
+  workspace,
+  workspaceUuid,
+  world,
+} from "@signedapproval/graph/fixtures";
+import { MockApi } from "@signedapproval/graph/mockapi";
+import { GraphProvider } from "@signedapproval/graph/provider";
+import { violations } from "@signedapproval/ui/accessibility.ts";
+import { createMemoryHistory, RouterProvider } from "@tanstack/react-router";
+import { render, screen, waitFor, within } from "@testing-library/react";
+import userEvent from "@testing-library/user-event";
+import { afterEach, describe, expect, test, vi } from "vitest";
+import { createDashboardRouter } from "./router.tsx";
+
+vi.spyOn(window, "scrollTo").mockImplementation(() => {});
+afterEach(() => vi.unstubAllGlobals());
+
+function open(path: string, like: Record<string, unknown> = {}, prepare?: (api: MockApi) => void) {
+  const api = new MockApi(world(like));
+  // What a stream begins with comes beside the queries; here it is the queries that are looked at.
+  delete api.world.Subscription;
+  prepare?.(api);
+  const router = createDashboardRouter(createMemoryHistory({ initialEntries: [path] }));
+  const view = render(
+    <GraphProvider graph={openGraph({ fetch: api.fetch })}>
+      <RouterProvider router={router} />
+    </GraphProvider>,
+  );
+  return { api, router, ...view };
+}
+
+const inputOf = (api: MockApi, operation: string) =>
+  api.calls.find((call) => call.operation === operation)?.variables["input"];
+
+function notice(like: Record<string, unknown> = {}) {
+  return {
+    __typename: "Notice",
+    id: "notice-1",
+    kind: "APPROVAL_WANTED",
+    title: "Your approval is wanted",
+    sentence: "Alice Moreau asks for it.",
+    path: "/sign/x",
+    createdAt: "2026-11-22T09:00:00Z",
+    readAt: null,
+    ...like,
+  };
+}
+
+// Each page with the query that its own part of the screen waits for.
+const pages: [string, string, string, string][] = [
+  ["what waits", "/", "Waiting", "Could not read what waits for you"],
+  ["notices", "/", "Notices", "Could not read your notices"],
+  ["a request", "/requests/request-1", "Request", "Could not read the request"],
+  ["a pull request", "/pull-requests/pull-request-7", "PullRequest", "Could not read the pull request"],
+  ["its requests", "/pull-requests/pull-request-7", "Rounds", "Could not read the requests"],
+  ["its history", "/pull-requests/pull-request-7", "History", "Could not read the history"],
+  ["requests", "/workspaces/acme/requests", "Requests", "Could not read the requests"],
+  ["repositories", "/workspaces/acme/repositories", "Repositories", "Could not read the repositories"],
+  [
+    "Bitbucket's repositories",
+    "/workspaces/acme/repositories",
+    "OtherRepositories",
+    "Could not list the repositories on Bitbucket",
+  ],
+  ["a repository", "/workspaces/acme/repositories/web-shop", "Repository", "Could not read the repository"],
+  ["its versions", "/workspaces/acme/repositories/web-shop", "PolicyVersions", "Could not read the versions"],
+  ["its branches", "/workspaces/acme/repositories/web-shop", "Branches", "Could not list the branches"],
+  ["the connections", "/settings/bitbucket", "Bitbucket", "Could not read the connections"],
+  ["the consents", "/settings/bitbucket", "Grants", "Could not read your consents"],
+  ["passkeys", "/settings/passkeys", "Passkeys", "Could not read your passkeys"],
+  ["workspaces of tokens", "/settings/tokens", "TokenWorkspaces", "Could not read your workspaces"],
+  ["tokens", "/settings/tokens", "Tokens", "Could not read the tokens"],
+];
+
+describe("every query", () => {
+  // A consent is shown where there is one and is not waited for; the shell has read the workspaces already.
+  const waitedFor = pages.filter(([, , operation]) => operation !== "Grants" && operation !== "TokenWorkspaces");
+  test.each(waitedFor)("%s: says that it is loading", async (_, path, operation) => {
+    const { api } = open(path, {}, (api) => api.hold(operation));
+    await waitFor(() => expect(api.calls.map((call) => call.operation)).toContain(operation));
+    // One is left when everything else has been answered.
+    await waitFor(() => expect(screen.getByText("Loading…")).toBeVisible());
+  });
+
+  test.each(pages)("%s: says what went wrong, and tries again", async (_, path, operation, title) => {
+    const { api } = open(path, {}, (api) => api.refuse(operation, "TIMEOUT", "It took too long.", 503));
+    const alert = await waitFor(() => {
+      const found = screen.getAllByRole("alert").find((element) => element.textContent?.includes(title));
+      if (!found) throw new Error(`no alert says ${title}`);
+      return found;
+    });
+    expect(alert).toHaveTextContent("It took too long.");
+    api.release(operation);
+    await userEvent.click(within(alert).getByRole("button", { name: "Try again" }));
+    await waitFor(() => expect(screen.queryByText(title)).toBeNull());
+  });
+
+  test.each(pages)("%s: does not tell what is hidden from what is not there", async (_, path, operation) => {
+    open(path, {}, (api) => api.refuse(operation, "NOT_FOUND", "There is no such thing.", 200));
+    expect(await screen.findByText("It does not exist, or your Bitbucket account may not see it.")).toBeVisible();
+  });
+
+  test.each([
+    ["/requests/gone", "There is no such request, or your Bitbucket account may not see its repository."],
+    ["/pull-requests/gone", "There is no such pull request, or your Bitbucket account may not see its repository."],
+  ])("%s that is not there", async (path, text) => {
+    open(path);
+    expect(await screen.findByText(text)).toBeVisible();
+  });
+
+  test.each(["/workspaces/other/requests", "/workspaces/other/repositories", "/workspaces/other/repositories/x"])(
+    "%s of a workspace that is not there",
+    async (path) => {
+      open(path, { workspace: null });
+      expect(await screen.findByText("This workspace is not connected, or you are not a member of it.")).toBeVisible();
+    },
+  );
+
+  test.each([
+    ["/", "Nothing waits for you"],
+    ["/", "No notices"],
+    ["/workspaces/acme/requests", "No requests"],
+    ["/settings/passkeys", "No passkey yet"],
+    ["/settings/tokens", "No tokens"],
+  ])("%s: %s", async (path, text) => {
+    open(path, { viewer: viewer({ passkeys: [] }) });
+    expect(await screen.findByText(text)).toBeVisible();
+  });
+});
+
+describe("the shell", () => {
+  test("somebody who is not signed in sees what this is, and the way in", async () => {
+    const { container } = open("/", { viewer: null });
+    expect(await screen.findByRole("heading", { name: "SignedApproval for Bitbucket" })).toBeVisible();
+    expect(screen.getByRole("link", { name: "Sign in with Bitbucket" })).toHaveAttribute(
+      "href",
+      expect.stringMatching(/^\/auth\/sign-in\?return_to=/),
+    );
+    expect(await violations(container)).toEqual([]);
+  });
+
+  test("an error is told, and tried again", async () => {
+    const { api } = open("/", {}, (api) => api.refuse("Shell", "INTERNAL", "Something went wrong.", 500));
+    expect(await screen.findByRole("alert")).toHaveTextContent("Could not load the dashboard");
+    api.release("Shell");
+    await userEvent.click(screen.getByRole("button", { name: "Try again" }));
+    expect(await screen.findByRole("heading", { name: "Waiting for you" })).toBeVisible();
+  });
+
+  test("an old page asks to be reloaded", async () => {
+    open("/", {}, (api) => api.refuse("Shell", "PERSISTED_QUERY_NOT_FOUND", "PersistedQueryNotFound", 400));
+    expect(await screen.findByRole("button", { name: "Reload" })).toBeVisible();
+  });
+
+  test("a dead connection is told on every page", async () => {
+    const dead = workspace({
+      connection: {
+        state: "NEEDS_RECONNECTING",
+        reason: "The grant was revoked.",
+        accountName: "A",
+        connectedAt: "2026-11-18T08:00:00Z",
+        refreshedAt: "2026-11-18T08:00:00Z",
+      },
+    });
+    open("/settings/passkeys", { viewer: viewer({ workspaces: connectionOf([dead]) }) });
+    expect(await screen.findByText("The connection of Acme to Bitbucket needs reconnecting")).toBeVisible();
+    expect(screen.getByRole("link", { name: "Reconnect" })).toHaveAttribute("href", "/settings/bitbucket");
+  });
+
+  test("an address that leads nowhere says so", async () => {
+    open("/nowhere/at/all");
+    expect(await screen.findByText("There is no such page")).toBeVisible();
+  });
+
+  test("settings begin with Bitbucket", async () => {
+    const { router } = open("/settings");
+    expect(await screen.findByRole("heading", { level: 1, name: "Bitbucket" })).toBeVisible();
+    expect(router.state.location.pathname).toBe("/settings/bitbucket");
+  });
+});
+
+describe("home", () => {
+  const waiting = viewer({ waiting: connectionOf([request()]), notices: connectionOf([notice()]), unreadNotices: 1 });
+
+  test("leads to the sign page of what waits, and to its request", async () => {
+    const { container } = open("/", { viewer: waiting });
+    const row = await screen.findByRole("row", { name: /Check the coupon before the payment/ });
+    expect(within(row).getByRole("link", { name: /^Review/ })).toHaveAttribute("href", request()["signPath"]);
+    expect(within(row).getByRole("link", { name: "Check the coupon before the payment" })).toHaveAttribute(
+      "href",
+      "/requests/request-1",
+    );
+    expect(screen.getByRole("link", { name: "Home, 1 unread notice" })).toBeVisible();
+    expect(await violations(container)).toEqual([]);
+  });
+
+  test("a notice can be marked as read", async () => {
+    const { api } = open("/", { viewer: waiting });
+    api.world.Mutation = { readNotice: { notice: notice({ readAt: "2026-11-22T10:00:00Z" }), userErrors: [] } };
+    await userEvent.click(await screen.findByRole("button", { name: /^Mark as read/ }));
+    await waitFor(() => expect(screen.queryByRole("button", { name: /^Mark as read/ })).toBeNull());
+    expect(inputOf(api, "ReadNotice")).toEqual({ id: "notice-1" });
+  });
+
+  test("what newly waits appears by itself", async () => {
+    const { api } = open("/");
+    expect(await screen.findByText("Nothing waits for you")).toBeVisible();
+    await waitFor(() => expect(api.listeners("InboxChanged")).toBe(1));
+    api.emit("InboxChanged", { inboxChanged: waiting });
+    expect(await screen.findByRole("link", { name: /^Review/ })).toBeVisible();
+    expect(screen.getByText("Your approval is wanted")).toBeVisible();
+  });
+
+  test("shows more on demand", async () => {
+    const pageOf = ({ after }: { after?: string }) =>
+      after === "c0"
+        ? connectionOf([request({ id: "second", pullRequest: () => pullRequest({ id: "pr-8", title: "The second" }) })])
+        : connectionOf([request()], true);
+    open("/", { viewer: viewer({ waiting: pageOf }) });
+    await userEvent.click(await screen.findByRole("button", { name: "Show more" }));
+    expect(await screen.findByRole("link", { name: "The second" })).toBeVisible();
+    expect(screen.getByRole("link", { name: "Check the coupon before the payment" })).toBeVisible();
+    expect(screen.queryByRole("button", { name: "Show more" })).toBeNull();
+  });
+});
+
+describe("a request", () => {
+  test("shows what was asked, who decided, and where its proof is", async () => {
+    const asked = request({ decisions: [decision({ comment: "Looks right." })] });
+    const { container } = open("/requests/request-1", {
+      node: ({ id }: { id: string }) => (id === "request-1" ? asked : pullRequest()),
+    });
+    const title = "Check the coupon before the payment";
+    expect(await screen.findByRole("heading", { level: 1, name: title })).toBeVisible();
+    expect(screen.getByText("Looks right.")).toBeVisible();
+    expect(container).toHaveTextContent(head);
+    expect(container).toHaveTextContent("5".repeat(64));
+    expect(screen.getByRole("link", { name: "Download the evidence" })).toHaveAttribute("href", asked["evidencePath"]);
+    expect(screen.getByRole("link", { name: "Review and sign" })).toHaveAttribute("href", asked["signPath"]);
+    expect(await violations(container)).toEqual([]);
+  });
+
+  test("is read again when its pull request changes", async () => {
+    const { api } = open("/requests/request-1");
+    await screen.findByText("1 of 2 approvals; waiting for Carol Okafor");
+    await waitFor(() => expect(api.listeners("RequestChanged")).toBe(1));
+    const superseded = request({ state: "SUPERSEDED", sentence: "a later commit took its place" });
+    api.world.Query = {
+      ...api.world.Query,
+      node: ({ id }: { id: string }) => (id === "request-1" ? superseded : pullRequest({ version: 4 })),
+    };
+    api.emit("RequestChanged", { pullRequestChanged: pullRequest({ version: 4 }) });
+    expect(await screen.findByText("A later commit took its place")).toBeVisible();
+  });
+
+  test("that expired can be asked again", async () => {
+    const expired = request({ state: "EXPIRED", viewerCan: viewerCan({ approve: false, reject: false, renew: true }) });
+    const { api } = open("/requests/request-1", {
+      node: ({ id }: { id: string }) => (id === "request-1" ? expired : pullRequest()),
+    });
+    api.world.Mutation = { renewRequest: { request: request(), userErrors: [] } };
+    await userEvent.click(await screen.findByRole("button", { name: "Ask again" }));
+    expect(await screen.findByRole("link", { name: "Review and sign" })).toBeVisible();
+  });
+});
+
+test("a pull request shows what Bitbucket was told, its rounds and its history, and can be looked at again", async () => {
+  const entry = {
+    sequence: 1,
+    type: "request-opened",
+    sentence: "asked for 2 approvals",
+    at: "2026-11-22T09:00:00Z",
+    leafHash: "1".repeat(64),
+  };
+  const shown = pullRequest({
+    history: connectionOf([entry]),
+    merge: {
+      state: "MERGED",
+      sentence: "merged with squash",
+      strategy: "squash",
+      mergeCommit: "b".repeat(40),
+      updatedAt: "2026-11-22T09:30:00Z",
+    },
+    status: {
+      commit: head,
+      state: "SUCCESSFUL",
+      description: "approved by two",
+      paid: false,
+      paidAt: null,
+      problem: "Bitbucket refused it.",
+    },
+  });
+  const { api, container } = open("/pull-requests/pull-request-7", { node: () => shown });
+  expect(await screen.findByText("Asked for 2 approvals")).toBeVisible();
+  expect(screen.getByText("Bitbucket refused it.")).toBeVisible();
+  expect(container).toHaveTextContent("b".repeat(40));
+  expect(await screen.findByRole("link", { name: "Round 1" })).toHaveAttribute("href", "/requests/request-1");
+  api.world.Mutation = { ringPullRequest: { pullRequest: shown, userErrors: [] } };
+  await userEvent.click(screen.getByRole("button", { name: "Look again now" }));
+  expect(await screen.findByText("Asked: what changed appears here.")).toBeVisible();
+  expect(inputOf(api, "RingPullRequest")).toEqual({ pullRequestId: "pull-request-7" });
+  expect(await violations(container)).toEqual([]);
+});
+
+test("requests are filtered by what became of them", async () => {
+  const { api } = open("/workspaces/acme/requests", { workspace: workspace({ requests: connectionOf([request()]) }) });
+  expect(await screen.findByRole("row", { name: /acme\/web-shop #7, round 1/ })).toBeVisible();
+  await userEvent.click(screen.getByRole("link", { name: "All" }));
+  await waitFor(() => expect(api.calls.at(-1)).toEqual({ operation: "Requests", variables: { workspace: "acme" } }));
+  expect(api.calls.find((call) => call.operation === "Requests")?.variables["states"]).toEqual([
+    "PENDING",
+    "REJECTED",
+    "EXPIRED",
+  ]);
+});
+
+describe("repositories", () => {
+  test("an administrator sees those that could be gated, and searches them", async () => {
+    const free = bitbucketRepository({
+      uuid: "u2",
+      name: "Docs",
+      slug: "docs",
+      fullName: "acme/docs",
+      repository: null,
+    });
+    const search = ({ search }: { search?: string }) =>
+      connectionOf(search === "doc" ? [free] : [bitbucketRepository(), free]);
+    const { container } = open("/workspaces/acme/repositories", {
+      workspace: workspace({ bitbucketRepositories: search }),
+    });
+    await userEvent.type(await screen.findByRole("searchbox"), "doc");
+    const select = await screen.findByRole("link", { name: "Select Docs" });
+    expect(select).toHaveAttribute("href", "/workspaces/acme/repositories/docs?name=Docs");
+    await waitFor(() => expect(screen.getAllByRole("link", { name: /Configure|Select/ })).toHaveLength(2));
+    expect(await violations(container)).toEqual([]);
+  });
+
+  test("somebody else sees what is gated, and no more", async () => {
+    const readable = repository({
+      viewerCanConfigure: false,
+      state: "ATTENTION",
+      attention: "The webhook was removed.",
+    });
+    const { api } = open("/workspaces/acme/repositories", {
+      workspace: workspace({ viewerIsAdmin: false, repositories: connectionOf([readable]) }),
+    });
+    expect(await screen.findByText("The webhook was removed.")).toBeVisible();
+    expect(screen.getByRole("link", { name: "Show Web Shop" })).toBeVisible();
+    expect(api.calls.map((call) => call.operation)).not.toContain("OtherRepositories");
+  });
+});
+
+describe("the rules of a repository", () => {
+  const path = "/workspaces/acme/repositories/web-shop";
+
+  test("are edited and saved in their order", async () => {
+    const { api, container } = open(path);
+    expect(await screen.findByText("Version 2 is in force.")).toBeVisible();
+    const first = screen.getByRole("region", { name: "Rule 1: Release branches" });
+    await userEvent.clear(within(first).getByLabelText("Approvals needed"));
+    await userEvent.type(within(first).getByLabelText("Approvals needed"), "3");
+    await userEvent.click(screen.getByRole("button", { name: "Add a rule" }));
+    const second = screen.getByRole("region", { name: "Rule 2: Rule 2" });
+    await userEvent.type(within(second).getByLabelText("Destination branches"), "main{Enter}hotfix/**");
+    await userEvent.click(within(second).getByLabelText("These people"));
+    await userEvent.click(await within(second).findByRole("button", { name: "Add Bob Tanaka" }));
+    await userEvent.click(within(second).getByLabelText("Merge at once"));
+    await userEvent.selectOptions(await within(second).findByLabelText("Strategy"), "squash");
+    await userEvent.click(within(second).getByLabelText("Close the source branch"));
+    expect(await violations(container)).toEqual([]);
+    await userEvent.click(within(second).getByRole("button", { name: "Move Rule 2 up" }));
+    expect(screen.getByText("You have changes that are not saved.")).toBeVisible();
+
+    const saved = repository({
+      policy: policyVersion({ id: "policy-3", version: 3, rules: [rule({ name: "Saved" })] }),
+    });
+    api.world.Mutation = { saveRepository: { repository: saved, userErrors: [] } };
+    api.world.Query = { ...api.world.Query, workspace: workspace({ repository: saved }) };
+    await userEvent.click(screen.getByRole("button", { name: "Save the rules" }));
+    expect(await screen.findByText("Version 3 is in force.")).toBeVisible();
+    expect(inputOf(api, "SaveRepository")).toEqual({
+      workspaceId: "workspace-1",
+      repositoryUuid: repository()["uuid"],
+      rules: [
+        {
+          name: "Rule 2",
+          branches: ["main", "hotfix/**"],
+          requirements: [{ name: "Approval", quorum: 1, everyone: false, approvers: [bob.accountId] }],
+          authorMayApprove: false,
+          expiresAfterSeconds: 604_800,
+          autoMerge: { strategy: "squash", closeSourceBranch: true, messageTemplate: "" },
+        },
+        {
+          name: "Release branches",
+          branches: ["release/*", "!release/old"],
+          requirements: [{ name: "Approval", quorum: 3, everyone: true, approvers: [] }],
+          authorMayApprove: false,
+          expiresAfterSeconds: 604_800,
+        },
+      ],
+    });
+  });
+
+  test("that are refused keep what was typed, each problem beside its field", async () => {
+    const { api } = open(path);
+    const quorum = await screen.findByLabelText("Approvals needed");
+    await userEvent.clear(quorum);
+    await userEvent.type(quorum, "9");
+    const refusal = {
+      code: "QUORUM_UNREACHABLE",
+      message: "There are only 2 people.",
+      path: ["rules", "0", "requirements", "0", "quorum"],
+    };
+    api.world.Mutation = { saveRepository: { repository: null, userErrors: [refusal] } };
+    await userEvent.click(screen.getByRole("button", { name: "Save the rules" }));
+    expect(await screen.findByText("The rules were not saved")).toBeVisible();
+    expect(quorum).toBeInvalid();
+    expect(quorum).toHaveAccessibleDescription("There are only 2 people.");
+    expect(quorum).toHaveValue(9);
+  });
+
+  test("tell which rule would apply to which branch while they are edited", async () => {
+    open(path);
+    const branches = await screen.findByRole("list", { name: "Branches" });
+    const of = (name: string) => within(branches).getByText(name).closest("li");
+    expect(of("release/1.0")).toHaveTextContent("rule 1, Release branches");
+    expect(of("release/old")).toHaveTextContent("not gated");
+    const patterns = screen.getByLabelText("Destination branches");
+    await userEvent.clear(patterns);
+    await userEvent.type(patterns, "main");
+    expect(of("release/1.0")).toHaveTextContent("not gated");
+    expect(of("main")).toHaveTextContent("rule 1, Release branches");
+  });
+
+  test("are not left with unsaved changes without asking", async () => {
+    const { router } = open(path);
+    await userEvent.type(await screen.findByLabelText("Name"), "!");
+    await userEvent.click(within(screen.getByRole("navigation", { name: "Main" })).getByRole("link", { name: "Home" }));
+    await userEvent.click(await screen.findByRole("button", { name: "Stay" }));
+    expect(router.state.location.pathname).toBe(path);
+    await userEvent.click(within(screen.getByRole("navigation", { name: "Main" })).getByRole("link", { name: "Home" }));
+    await userEvent.click(await screen.findByRole("button", { name: "Leave" }));
+    await waitFor(() => expect(router.state.location.pathname).toBe("/"));
+  });
+
+  test("of a repository that is not gated yet begin with one approval into main", async () => {
+    const free = bitbucketRepository({
+      uuid: "u2",
+      name: "The Docs",
+      slug: "docs",
+      fullName: "acme/docs",
+      repository: null,
+    });
+    const { api } = open("/workspaces/acme/repositories/docs?name=The%20Docs", {
+      workspace: workspace({ repository: null, bitbucketRepositories: connectionOf([free]) }),
+    });
+    expect(await screen.findByRole("heading", { level: 1, name: "The Docs" })).toBeVisible();
+    expect(api.calls.find((call) => call.operation === "Candidate")?.variables).toEqual({
+      workspace: "acme",
+      name: "The Docs",
+    });
+    api.world.Mutation = { saveRepository: { repository: repository(), userErrors: [] } };
+    await userEvent.click(screen.getByRole("button", { name: "Gate this repository" }));
+    await waitFor(() =>
+      expect(inputOf(api, "SaveRepository")).toMatchObject({ repositoryUuid: "u2", rules: [{ branches: ["main"] }] }),
+    );
+  });
+
+  test("can be taken away, after asking; what is left to do is told", async () => {
+    const { api, router } = open(path);
+    api.world.Mutation = { removeRepository: { leftToDo: ["Delete the webhook in acme/web-shop."], userErrors: [] } };
+    await userEvent.click(await screen.findByRole("button", { name: "Stop gating…" }));
+    await userEvent.click(screen.getByRole("button", { name: "Stop gating" }));
+    expect(await screen.findByText("Delete the webhook in acme/web-shop.")).toBeVisible();
+    expect(inputOf(api, "RemoveRepository")).toEqual({ repositoryId: "repository-1" });
+    await userEvent.click(screen.getByRole("button", { name: "Back to the repositories" }));
+    await waitFor(() => expect(router.state.location.pathname).toBe("/workspaces/acme/repositories"));
+  });
+
+  test("are shown in words to somebody who may not change them", async () => {
+    open(path, { workspace: workspace({ repository: () => repository({ viewerCanConfigure: false }) }) });
+    expect(await screen.findByText(/Administrators of the repository or the workspace change its rules/)).toBeVisible();
+    expect(screen.queryByRole("button", { name: "Save the rules" })).toBeNull();
+  });
+});
+
+describe("the connection to Bitbucket", () => {
+  test("begins on Bitbucket's consent page", async () => {
+    const assign = vi.fn();
+    vi.stubGlobal("location", { ...window.location, assign });
+    const { api } = open("/settings/bitbucket");
+    expect(await screen.findByText("repository:admin")).toBeVisible();
+    expect(screen.getByText("To read and set branch restrictions.")).toBeVisible();
+    api.world.Mutation = { beginConnect: { url: "https://bitbucket.example/consent?state=x", userErrors: [] } };
+    await userEvent.click(screen.getByRole("button", { name: "Connect workspace" }));
+    await waitFor(() => expect(assign).toHaveBeenCalledWith("https://bitbucket.example/consent?state=x"));
+    expect(inputOf(api, "BeginConnect")).toEqual({ returnTo: "/settings/bitbucket" });
+  });
+
+  test("after the consent a workspace is chosen", async () => {
+    const grant = {
+      __typename: "Grant",
+      id: "grant-1",
+      accountName: alice.name,
+      expiresAt: "2026-11-22T10:15:00Z",
+      workspaces: [
+        { uuid: workspaceUuid, slug: "acme", name: "Acme", connected: true },
+        { uuid: "w2", slug: "labs", name: "Labs", connected: false },
+      ],
+    };
+    const { api, container } = open("/settings/bitbucket", { viewer: viewer({ grants: [grant] }) });
+    expect(await screen.findByRole("button", { name: "Reconnect Acme" })).toBeVisible();
+    expect(await violations(container)).toEqual([]);
+    api.world.Mutation = {
+      connectWorkspace: { workspace: workspace({ id: "workspace-2", slug: "labs", name: "Labs" }), userErrors: [] },
+    };
+    await userEvent.click(screen.getByRole("button", { name: "Connect Labs" }));
+    expect(await screen.findByText("Labs is connected")).toBeVisible();
+    expect(screen.getByRole("link", { name: "Choose repositories" })).toHaveAttribute(
+      "href",
+      "/workspaces/labs/repositories",
+    );
+    expect(inputOf(api, "ConnectWorkspace")).toEqual({ grantId: "grant-1", workspaceUuid: "w2" });
+  });
+
+  test("can be ended, after asking; what could not be undone is told", async () => {
+    const { api } = open("/settings/bitbucket");
+    api.world.Mutation = {
+      disconnectWorkspace: { leftToDo: ["Remove the consent in your Bitbucket account."], userErrors: [] },
+    };
+    await userEvent.click(await screen.findByRole("button", { name: "Disconnect… Acme" }));
+    await userEvent.click(screen.getByRole("button", { name: "Disconnect" }));
+    expect(await screen.findByText("Remove the consent in your Bitbucket account.")).toBeVisible();
+    expect(inputOf(api, "DisconnectWorkspace")).toEqual({ workspaceId: "workspace-1" });
+  });
+
+  test("shows alarms to administrators", async () => {
+    const alarm = {
+      __typename: "Alarm",
+      id: "alarm-1",
+      kind: "FOREIGN_STATUS",
+      sentence: "Somebody wrote under our key.",
+      openedAt: "2026-11-22T08:00:00Z",
+      pullRequest: () => pullRequest(),
+    };
+    open("/settings/bitbucket", { viewer: viewer({ workspaces: connectionOf([workspace({ alarms: [alarm] })]) }) });
+    expect(await screen.findByText("Somebody wrote under our key.")).toBeVisible();
+    expect(screen.getByText("Foreign status")).toBeVisible();
+  });
+
+  test("none yet", async () => {
+    open("/settings/bitbucket", { viewer: viewer({ workspaces: connectionOf([]) }) });
+    expect(await screen.findByText("No workspace is connected")).toBeVisible();
+  });
+});
+
+describe("passkeys", () => {
+  test("are renamed", async () => {
+    const { api, container } = open("/settings/passkeys");
+    await userEvent.click(await screen.findByRole("button", { name: "Rename Laptop" }));
+    expect(await violations(container)).toEqual([]);
+    const name = screen.getByLabelText("Name");
+    await userEvent.clear(name);
+    await userEvent.type(name, "Work laptop");
+    api.world.Mutation = { renamePasskey: { passkey: passkey({ name: "Work laptop" }), userErrors: [] } };
+    await userEvent.click(screen.getByRole("button", { name: "Rename" }));
+    expect(await screen.findByRole("button", { name: "Rename Work laptop" })).toBeVisible();
+    expect(inputOf(api, "RenamePasskey")).toEqual({ id: "passkey-1", name: "Work laptop" });
+  });
+
+  test("are revoked, after asking", async () => {
+    const { api } = open("/settings/passkeys");
+    await userEvent.click(await screen.findByRole("button", { name: "Revoke Laptop" }));
+    expect(screen.getByRole("dialog")).toHaveTextContent("Decisions made with it stand.");
+    api.world.Mutation = { revokePasskey: { passkey: passkey({ revokedAt: "2026-11-22T10:00:00Z" }), userErrors: [] } };
+    await userEvent.click(screen.getByRole("button", { name: "Revoke" }));
+    expect(await screen.findByText("Revoked")).toBeVisible();
+    expect(screen.queryByRole("button", { name: "Revoke Laptop" })).toBeNull();
+  });
+
+  test("cannot be made where the browser has none", async () => {
+    const { api } = open("/settings/passkeys");
+    api.world.Mutation = { beginPasskey: { options: "{}", userErrors: [] } };
+    await userEvent.click(await screen.findByRole("button", { name: "Add a passkey" }));
+    expect(await screen.findByText("No passkey was made")).toBeVisible();
+  });
+});
+
+describe("API tokens", () => {
+  const token = {
+    __typename: "ApiToken",
+    id: "token-1",
+    name: "Release robot",
+    prefix: "sa_live_9fK2",
+    scopes: ["READ", "CONFIGURE"],
+    createdAt: "2026-11-01T08:00:00Z",
+    expiresAt: "2099-01-30T08:00:00Z",
+    lastUsedAt: null,
+    revokedAt: null,
+  };
+
+  test("are shown once when they are made", async () => {
+    const { api, container } = open("/settings/tokens");
+    await userEvent.type(await screen.findByLabelText("Name of the new token"), "Release robot");
+    await userEvent.click(screen.getByLabelText("Configure"));
+    api.world.Mutation = { createApiToken: { apiToken: token, secret: "sa_live_secret", userErrors: [] } };
+    await userEvent.click(screen.getByRole("button", { name: "Create the token" }));
+    expect(await screen.findByText("sa_live_secret")).toBeVisible();
+    expect(await violations(container)).toEqual([]);
+    expect(inputOf(api, "CreateApiToken")).toEqual({
+      workspaceId: "workspace-1",
+      name: "Release robot",
+      scopes: ["READ", "CONFIGURE"],
+      expiresInDays: 90,
+    });
+    await userEvent.click(screen.getByRole("button", { name: "I have copied it" }));
+    expect(screen.queryByText("sa_live_secret")).toBeNull();
+  });
+
+  test("problems stand beside their fields", async () => {
+    const { api } = open("/settings/tokens");
+    const days = await screen.findByLabelText("Expires after (days)");
+    await userEvent.clear(days);
+    await userEvent.type(days, "900");
+    const refusal = { code: "BAD_INPUT", message: "A token lives 1 to 366 days.", path: ["expiresInDays"] };
+    api.world.Mutation = { createApiToken: { apiToken: null, secret: null, userErrors: [refusal] } };
+    await userEvent.click(screen.getByRole("button", { name: "Create the token" }));
+    await waitFor(() => expect(days).toBeInvalid());
+    expect(days).toHaveAccessibleDescription("1 to 366. A token lives 1 to 366 days.");
+  });
+
+  test("are revoked, after asking", async () => {
+    const { api } = open("/settings/tokens", { workspace: workspace({ apiTokens: [token] }) });
+    await userEvent.click(await screen.findByRole("button", { name: "Revoke Release robot" }));
+    api.world.Mutation = {
+      revokeApiToken: { apiToken: { ...token, revokedAt: "2026-11-22T10:00:00Z" }, userErrors: [] },
+    };
+    await userEvent.click(screen.getByRole("button", { name: "Revoke" }));
+    expect(await screen.findByText("Revoked")).toBeVisible();
+  });
+
+  test("belong to administrators", async () => {
+    open("/settings/tokens", { viewer: viewer({ workspaces: connectionOf([workspace({ viewerIsAdmin: false })]) }) });
+    expect(await screen.findByText(/their administrators make them/)).toBeVisible();
+  });
+});
