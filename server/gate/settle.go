@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base32"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -24,6 +23,7 @@ type settlement struct {
 	seen      seen
 	now       time.Time
 	workspace store.Workspace
+	config    store.RepositoryConfig // the zero one where the repository is not gated
 	pr        *store.PullRequest
 	chain     *chain
 	changed   bool
@@ -50,24 +50,26 @@ func (g *Gate) settleIn(ctx context.Context, tx *store.Tx, at store.Place, s see
 		return next, err
 	}
 	pr, err := tx.LockPullRequest(ctx, at.Repository, at.Number)
-	if errors.Is(err, store.ErrNotFound) {
-		if !s.gated || s.remote == nil || s.remote.State != bitbucket.Open {
-			return next, nil // never gated, and nothing to gate
-		}
-		pr, err = t.insert(ctx)
-	}
-	if err != nil {
+	known := err == nil
+	if optional(err) != nil {
 		return next, err
 	}
-	t.pr, t.chain = &pr, newChain(t.workspace, &pr, t.now)
-
-	config, err := tx.RepositoryConfig(ctx, at.Repository)
+	t.config, err = tx.RepositoryConfig(ctx, at.Repository)
 	switch gated := err == nil; {
-	case err != nil && !errors.Is(err, store.ErrNotFound):
+	case optional(err) != nil:
 		return next, err
-	case gated != s.gated || gated && config.PolicyVersionID != s.version.ID:
+	case gated != s.gated || gated && t.config.PolicyVersionID != s.version.ID:
 		return t.now, nil // the rules changed since they were read: go round again
 	}
+	if !known {
+		if !s.gated || s.remote == nil || s.remote.State != bitbucket.Open {
+			return next, t.unseen(ctx)
+		}
+		if pr, err = t.insert(ctx); err != nil {
+			return next, err
+		}
+	}
+	t.pr, t.chain = &pr, newChain(t.workspace, &pr, t.now)
 	before := pr
 	t.copyRemote()
 	if next, err = t.requests(ctx, before); err != nil {
