@@ -491,6 +491,9 @@ func (d *decider) store(ctx context.Context, pr store.PullRequest, live store.Ap
 	pr.Version++
 	d.tx.Touch("pr:" + pr.ID)
 	d.tx.Touch("inbox:" + d.person.ID)
+	if err := d.tx.ReadNoticesOf(ctx, live.ID, d.person.ID); err != nil {
+		return store.Decision{}, err
+	}
 	if err := d.tx.UpdatePullRequest(ctx, pr); err != nil {
 		return store.Decision{}, err
 	}

@@ -2,12 +2,15 @@ package gate_test
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/notify"
 	"github.com/signedapproval/bitbucket/server/store"
 )
@@ -134,6 +137,29 @@ func TestConfiguredApproversAreNotified(t *testing.T) {
 	w.settle()
 	if n := w.inbox("bob"); len(n) != 2 {
 		t.Errorf("%d notices after a new head", len(n))
+	}
+}
+
+func TestNoticesAreReadOnceTheyAskForNothing(t *testing.T) {
+	w := newWorld(t)
+	w.save(w.rule(2, "bob", "carol"))
+	number := w.open()
+	w.settle()
+	var rung []string
+	w.store.Changed = func(_ context.Context, topics []string) { rung = append(rung, topics...) }
+	w.decides(number, "bob", approval.Approve)
+	w.settle()
+	if b, c := w.inbox("bob"), w.inbox("carol"); b[0].ReadAt == nil || c[0].ReadAt != nil {
+		t.Errorf("after bob decided: bob's notice read at %v, carol's at %v", b[0].ReadAt, c[0].ReadAt)
+	}
+	if !slices.Contains(rung, "inbox:"+w.people["carol"].ID) {
+		t.Errorf("carol's inbox was not rung: %v", rung)
+	}
+	w.push("src/nozzle.go", "package main // next\n")
+	w.event(number)
+	w.settle()
+	if c := w.inbox("carol"); len(c) != 2 || c[1].ReadAt == nil || c[0].ReadAt != nil {
+		t.Errorf("after a new head, carol's inbox: %+v", c)
 	}
 }
 

@@ -106,6 +106,31 @@ func (sh *Shared) ReadNotice(ctx context.Context, personID, id string) (Notice, 
 	return n, one(err)
 }
 
+// ReadNoticesOf marks the notices about a request as read, those of one person or, where personID is
+// "", of everybody: nothing is asked of them any more.
+func (sh *Shared) ReadNoticesOf(ctx context.Context, requestID, personID string) error {
+	return sh.touchInboxes(ctx, `update signedapproval_notices set read_at = now()
+		where request_id = $1 and ($2 = '' or person_id = nullif($2, '')::uuid) and read_at is null returning person_id`, requestID, personID)
+}
+
+// TouchInboxesOf has everybody who was told of a request look at their inbox again: what waits for
+// them may have changed.
+func (sh *Shared) TouchInboxesOf(ctx context.Context, requestID string) error {
+	return sh.touchInboxes(ctx, `select distinct person_id from signedapproval_notices where request_id = $1`, requestID)
+}
+
+func (sh *Shared) touchInboxes(ctx context.Context, query string, arguments ...any) error {
+	rows, err := sh.tx.Query(ctx, query, arguments...)
+	if err != nil {
+		return fmt.Errorf("store: inboxes: %w", err)
+	}
+	people, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	for _, id := range people {
+		sh.Touch("inbox:" + id)
+	}
+	return err
+}
+
 // MailedNotice records that a notice was handed to the mail server.
 func (sh *Shared) MailedNotice(ctx context.Context, id string) error {
 	_, err := sh.tx.Exec(ctx, `update signedapproval_notices set mailed_at = now() where id = $1`, id)

@@ -113,7 +113,8 @@ func (tx *Tx) SaveVerdict(ctx context.Context, r ApprovalRequest) error {
 	return nil
 }
 
-// CloseRequest ends a request for good: SUPERSEDED or CANCELLED. Closing a closed one changes nothing.
+// CloseRequest ends a request for good, SUPERSEDED or CANCELLED, and with it what its notices ask
+// for. Closing a closed one changes nothing.
 func (tx *Tx) CloseRequest(ctx context.Context, id, state, sentence string) error {
 	_, err := tx.tx.Exec(ctx, `
 		update signedapproval_approval_requests set state = $3, sentence = $4, closed_at = now()
@@ -121,7 +122,7 @@ func (tx *Tx) CloseRequest(ctx context.Context, id, state, sentence string) erro
 	if err != nil {
 		return fmt.Errorf("store: close approval request: %w", err)
 	}
-	return nil
+	return tx.ReadNoticesOf(ctx, id, "")
 }
 
 // RequestsOf lists the requests of a pull request, newest round first.
