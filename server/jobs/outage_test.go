@@ -2,6 +2,8 @@ package jobs_test
 
 import (
 	"context"
+	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -203,4 +205,32 @@ func TestSweepWithoutTheLedger(t *testing.T) {
 	if _, err := q.SweepOnce(ctx); err == nil {
 		t.Error("a sweep without the ledger is no error")
 	}
+}
+
+// TestAJobIsGivenBackThoughTheLedgerStumbles: the handler fails because the ledger does, which is
+// there again a moment later. The job does not wait for the end of its lease.
+func TestAJobIsGivenBackThoughTheLedgerStumbles(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, redistest.URL(t))
+	q := w.queue(t, jobs.Options{})
+	var stumbles atomic.Int32
+	retry := q.Ledger.Retry
+	q.Ledger.Retry = func(ctx context.Context, claim jobs.Claim, reason string, after time.Duration, burn bool, most int) (bool, error) {
+		if stumbles.Add(1) <= 2 {
+			return false, errors.New("the connection was cut")
+		}
+		return retry(ctx, claim, reason, after, burn, most)
+	}
+	var failed atomic.Bool
+	q.Handle("evaluate", jobs.HandlerOptions{Lease: time.Hour}, func(ctx context.Context, job jobs.Job) error {
+		if !failed.Swap(true) {
+			return errors.New("the connection was cut")
+		}
+		return w.finish(ctx, job)
+	})
+	run(t, q)
+	w.rung(q)
+	w.enqueue(t, store.JobSpec{Kind: "evaluate", Key: "one"})
+	eventually(t, "the job is done", w.allDone(t))
+	same(t, "times that it was given back", stumbles.Load(), 3)
 }

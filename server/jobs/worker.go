@@ -124,9 +124,7 @@ func (q *Queue) settle(h handler, job Job, err error) (outcome string) {
 	if errors.Is(err, errStopping) {
 		f = fate{maxAttempts: h.MaxAttempts, outcome: OutcomeHandedBack}
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(q.alive), ledgerTimeout)
-	defer cancel()
-	dead, retryErr := q.Ledger.Retry(ctx, job.Claim, err.Error(), f.after, f.burn, f.maxAttempts)
+	dead, retryErr := q.giveBack(job, err, f)
 	switch {
 	case errors.Is(retryErr, q.Ledger.LeaseLost):
 		q.stats.leasesLost.Add(1)
@@ -154,4 +152,18 @@ func (q *Queue) settle(h handler, job Job, err error) (outcome string) {
 		log.Warn("a job failed and is tried again", slog.Duration("after", f.after))
 	}
 	return f.outcome
+}
+
+// giveBack gives a claim back unfinished. What broke the handler may be the ledger itself, for the
+// moment: a job that is not given back waits for the end of its lease, so it is tried a few times.
+func (q *Queue) giveBack(job Job, reason error, f fate) (dead bool, err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(q.alive), ledgerTimeout)
+	defer cancel()
+	for pause := 100 * time.Millisecond; ; pause *= 3 {
+		dead, err = q.Ledger.Retry(ctx, job.Claim, reason.Error(), f.after, f.burn, f.maxAttempts)
+		if err == nil || errors.Is(err, q.Ledger.LeaseLost) || pause > 3*time.Second {
+			return dead, err
+		}
+		wait(ctx, pause)
+	}
 }
