@@ -148,6 +148,9 @@ func (i *Intake) commit(batch []waiting) {
 		rows[n] = w.packed
 	}
 	err := i.store.accept(ctx, rows)
+	for try := 0; lostConnection(err) && ctx.Err() == nil && try < 3; try++ {
+		err = i.store.accept(ctx, rows) // the pool gives another; a repeat is a no-op
+	}
 	var refused *pgconn.PgError
 	alone := err != nil && len(batch) > 1 && errors.As(err, &refused)
 	for _, w := range batch {

@@ -318,3 +318,19 @@ func (r *road) close() {
 	}
 	r.cars = nil
 }
+
+// TestIntakeOutlivesItsConnections: PostgreSQL ends every connection, as at a failover, and is there
+// again at once. Nothing is turned away for that.
+func TestIntakeOutlivesItsConnections(t *testing.T) {
+	t.Parallel()
+	h := open(t)
+	i := startIntake(t, h.Store, store.IntakeOptions{Writers: 1})
+	for n := range 5 {
+		must(t, i.Accept(t.Context(), delivery(n)))
+		h.super(t, `with theirs as materialized (
+				select pid from pg_stat_activity where datname = current_database() and application_name = 'signedapproval')
+			select pg_terminate_backend(pid) from theirs`)
+	}
+	must(t, i.Accept(t.Context(), delivery(5)))
+	same(t, "deliveries", h.count(t, "signedapproval_deliveries"), 6)
+}
