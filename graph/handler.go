@@ -135,6 +135,10 @@ func (h *Handler) caller(ctx context.Context, r *http.Request) (Caller, *request
 		return caller, nil
 	}
 	if no := refusal.Of(err); no != nil {
+		switch no.Code {
+		case refusal.Busy, refusal.BitbucketUnavailable: // it may be valid: nobody can say just now
+			return caller, refused(no.Code, "%s", no.Message).with(http.StatusServiceUnavailable)
+		}
 		return caller, refused(codeUnauthenticated, "%s", no.Message)
 	}
 	return caller, h.fault(ctx, "identify the caller", err)

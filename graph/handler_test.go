@@ -84,6 +84,13 @@ func TestFaultsOfIdentifyAreMasked(t *testing.T) {
 	if got := b.ask(t, `{ open }`, ""); got.status != 401 || got.code() != codeUnauthenticated || got.Errors[0].Message != "The API token is not valid." {
 		t.Errorf("%d %s", got.status, got.body)
 	}
+	// Whether a token is valid cannot be said while Bitbucket is away: a script must not take it for revoked.
+	b.identify = func(*http.Request) (Caller, error) {
+		return Caller{}, refusal.New(refusal.BitbucketUnavailable, "Bitbucket could not be asked.")
+	}
+	if got := b.ask(t, `{ open }`, ""); got.status != 503 || got.code() != refusal.BitbucketUnavailable {
+		t.Errorf("%d %s", got.status, got.body)
+	}
 	b.identify = func(*http.Request) (Caller, error) { return Caller{}, context.DeadlineExceeded }
 	if got := b.ask(t, `{ open }`, ""); got.status != 500 || got.code() != codeInternal || strings.Contains(got.body, "deadline") {
 		t.Errorf("%d %s", got.status, got.body)

@@ -128,7 +128,7 @@ func (s *stream) event(ctx context.Context) bool {
 	}
 	if len(a.Errors) > 0 && (len(a.Data) == 0 || string(a.Data) == "null") {
 		switch a.Errors[0].Extensions["code"] {
-		case codeInternal, codeTimeout, codeOverloaded:
+		case codeInternal, codeTimeout, codeOverloaded, refusal.Busy, refusal.BitbucketUnavailable:
 			s.version = "" // the next poll tries again
 			return true
 		}

@@ -8,10 +8,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/signedapproval/bitbucket/server/refusal"
 )
 
 // A stream that forgets to end would be found here, whichever test opened it. The tests' database
@@ -217,6 +220,35 @@ func TestStreamEndsWithTheTokenByItself(t *testing.T) {
 	e.want(0)
 	b.become(nobody)
 	e.wantEnd(codeUnauthenticated)
+}
+
+// Where nobody can say just now whether the caller may go on, the stream waits: it shows nothing, and
+// it does not end.
+func TestStreamOutlivesAnAbsentBitbucket(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "", false)
+	b.pace.poll = time.Millisecond
+	var away atomic.Bool
+	asked := make(chan struct{}, 1)
+	b.identify = func(*http.Request) (Caller, error) {
+		if !away.Load() {
+			return somebody, nil
+		}
+		select {
+		case asked <- struct{}{}:
+		default:
+		}
+		return Caller{}, refusal.New(refusal.BitbucketUnavailable, "Bitbucket could not be asked.")
+	}
+	e := listen(t, serve(t, b), ticks)
+	e.want(0)
+	away.Store(true)
+	for range 3 {
+		<-asked
+	}
+	b.probe.set(1)
+	away.Store(false)
+	e.want(1)
 }
 
 func TestStreamSurvivesAFault(t *testing.T) {
