@@ -11,14 +11,20 @@ func (s *Server) live(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write([]byte("ok\n"))
 }
 
-// ready answers whether deliveries can be taken in: that needs Postgres. Redis is the bell, its
-// loss costs latency, and so it is named but does not make the server unready.
+// ready answers whether deliveries can be taken in: that needs Postgres, with a schema that is new
+// enough for this program. Redis is the bell, its loss costs latency, and so it is named but does
+// not make the server unready.
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 	defer cancel()
 	if err := s.store.Ping(ctx); err != nil {
 		s.log.WarnContext(ctx, "not ready", "error", err)
 		http.Error(w, "postgres: away", http.StatusServiceUnavailable)
+		return
+	}
+	if applied, wanted, err := s.store.SchemaVersion(ctx); err != nil || applied < wanted {
+		s.log.WarnContext(ctx, "not ready", "schema", applied, "wanted", wanted, "error", err)
+		http.Error(w, "postgres: its schema is too old for this server: run signedapproval migrate", http.StatusServiceUnavailable)
 		return
 	}
 	bell := "here"

@@ -77,12 +77,16 @@ func (s *Server) evidence(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 20*time.Second)
 	defer cancel()
 	caller, err := s.identify(r.WithContext(ctx))
+	if code := refusal.Code(err); code == refusal.Forbidden || code == people.CodeTokenInvalid {
+		unauthorized(w, refusal.Of(err).Message)
+		return
+	}
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
 	if caller.Kind == graph.Anonymous {
-		http.Error(w, "Sign in, or send an API token.", http.StatusUnauthorized)
+		unauthorized(w, "Sign in, or send an API token.")
 		return
 	}
 	workspace := r.PathValue("workspace")
@@ -98,6 +102,12 @@ func (s *Server) evidence(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Disposition", `attachment; filename="evidence.json"`)
 	_, _ = w.Write(bundle) //nolint:gosec // JSON, as an attachment, under a policy that runs no script
+}
+
+// unauthorized asks for an API token, as RFC 9110 wants it asked.
+func unauthorized(w http.ResponseWriter, message string) {
+	w.Header().Set("WWW-Authenticate", "Bearer")
+	http.Error(w, message, http.StatusUnauthorized)
 }
 
 // fail answers a refusal with its message, and anything else with nothing but an apology.
