@@ -58,7 +58,9 @@ func parseID(id graphql.ID) (address, bool) {
 	}
 	a := address{kind: kind(parts[0]), workspace: parts[1], id: parts[2]}
 	switch a.kind {
-	case kindWorkspace, kindRepository, kindPullRequest, kindRequest, kindAlarm:
+	case kindWorkspace:
+		return a, store.ValidID(a.id) && a.id == a.workspace
+	case kindRepository, kindPullRequest, kindRequest, kindAlarm:
 		return a, store.ValidID(a.workspace) && store.ValidID(a.id)
 	case kindPolicyVersion, kindDecision:
 		of, id, ok := strings.Cut(a.id, ".")
