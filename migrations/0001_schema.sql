@@ -470,7 +470,7 @@ create policy sweep on signedapproval_bitbucket_commit_statuses for select to cu
 create function signedapproval_unattended(most integer)
 returns table (workspace_id uuid, pull_request_id uuid)
 language sql stable security definer
-set search_path = pg_catalog, public as $$
+set search_path = pg_catalog, public, pg_temp as $$ -- pg_temp, unless named, comes first
   select p.workspace_id, p.id
   from signedapproval_pull_requests p
   where (exists (select from signedapproval_approval_requests r
@@ -496,7 +496,7 @@ create policy reseal on signedapproval_bitbucket_connections for select to curre
 create function signedapproval_sealed_workspaces()
 returns setof uuid
 language sql stable security definer
-set search_path = pg_catalog, public as $$
+set search_path = pg_catalog, public, pg_temp as $$ -- pg_temp, unless named, comes first
   select c.workspace_id from signedapproval_bitbucket_connections c
   where c.access_token is not null or c.refresh_token is not null or c.previous_refresh_token is not null
   order by c.workspace_id
