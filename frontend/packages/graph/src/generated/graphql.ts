@@ -25,7 +25,7 @@ export type ApprovalState =
 export type AutoMergeInput = {
   /** False where missing. */
   closeSourceBranch?: boolean | null | undefined;
-  /** Up to 4000 characters. */
+  /** Up to 1000 characters; with placeholders as `AutoMerge` has them. */
   messageTemplate?: string | null | undefined;
   /** As Bitbucket names it; the destination branch must offer it. */
   strategy: string;
@@ -181,13 +181,13 @@ export type RepositoryState =
 
 /** A requirement as it is to be. */
 export type RequirementInput = {
-  /** Bitbucket account ids. */
+  /** Bitbucket account ids, at most 100. */
   approvers?: Array<string> | null | undefined;
   /** Anyone with write permission; then `approvers` stays empty. */
   everyone?: boolean | null | undefined;
-  /** 1 to 64 characters; `Approval` where missing. */
+  /** 1 to 80 characters; `Approval` where missing; no two in a rule have the same. */
   name?: string | null | undefined;
-  /** 1 or more. */
+  /** 1 to 50. */
   quorum: number;
 };
 
@@ -219,7 +219,7 @@ export type RuleInput = {
   branches: Array<string>;
   /** 60 to 7776000 (90 days); 604800 (7 days) where missing. */
   expiresAfterSeconds?: number | null | undefined;
-  /** 1 to 64 characters. */
+  /** 1 to 80 characters; no two rules have the same. */
   name: string;
   /** 1 to 10. */
   requirements: Array<RequirementInput>;
@@ -229,7 +229,7 @@ export type RuleInput = {
 export type SaveRepositoryInput = {
   /** The Bitbucket UUID of the repository. */
   repositoryUuid: string | number;
-  /** In the order in which they are tried; 1 to 20. */
+  /** In the order in which they are tried; 1 to 50. */
   rules: Array<RuleInput>;
   /** The workspace. */
   workspaceId: string | number;
