@@ -17,7 +17,8 @@ import (
 const rememberedRole = 7 * 24 * time.Hour
 
 // Role is what a person is in a connected workspace, by Bitbucket's word of the last five minutes;
-// fresh reads it anew, which every change must ask for. A workspace that is not connected has no
+// fresh reads it anew, which every change must ask for. That somebody is nobody is believed all the
+// same: strangers must not spend the calls of a workspace. A workspace that is not connected has no
 // roles. Where Bitbucket cannot be asked the answer is a refusal, never a guess.
 func (w *Workspaces) Role(ctx context.Context, person store.Person, workspace string, fresh bool) (store.Role, error) {
 	if !store.ValidID(workspace) {
@@ -34,9 +35,6 @@ func (w *Workspaces) Role(ctx context.Context, person store.Person, workspace st
 			return err
 		}
 		dead := connection.State == store.ConnectionNeedsReconnecting
-		if fresh && !dead {
-			return nil
-		}
 		age := cacheAge
 		if dead {
 			age = rememberedRole
@@ -48,8 +46,10 @@ func (w *Workspaces) Role(ctx context.Context, person store.Person, workspace st
 		case errors.Is(err, store.ErrNotFound):
 		case err != nil:
 			return err
-		case dead && fresh && membership.Role != store.RoleNone:
-			return needsReconnecting()
+		case fresh && membership.Role != store.RoleNone:
+			if dead {
+				return needsReconnecting()
+			}
 		default:
 			role = membership.Role
 		}
@@ -91,24 +91,22 @@ func (w *Workspaces) readRole(ctx context.Context, person store.Person, workspac
 }
 
 // Permission is a person's own right in a repository, by Bitbucket's word of the last five minutes;
-// fresh reads it anew. It is PermissionNone also for a repository that does not exist. Where Bitbucket
-// cannot be asked the answer is a refusal, never a guess.
+// fresh reads it anew, unless it was none, as in Role. It is PermissionNone also for a repository that
+// does not exist. Where Bitbucket cannot be asked the answer is a refusal, never a guess.
 func (w *Workspaces) Permission(ctx context.Context, person store.Person, workspace, repositoryID string, fresh bool) (bitbucket.Permission, error) {
 	if !store.ValidID(workspace) || !store.ValidID(repositoryID) {
 		return bitbucket.PermissionNone, nil
 	}
-	if !fresh {
-		var known store.RepositoryPerson
-		err := w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) (err error) {
-			known, err = tx.RepositoryPerson(ctx, repositoryID, person.AccountID, cacheAge)
-			return err
-		})
-		if err == nil {
-			return bitbucket.Permission(known.Permission), nil
-		}
-		if !errors.Is(err, store.ErrNotFound) {
-			return bitbucket.PermissionNone, err
-		}
+	var known store.RepositoryPerson
+	err := w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) (err error) {
+		known, err = tx.RepositoryPerson(ctx, repositoryID, person.AccountID, cacheAge)
+		return err
+	})
+	if err == nil && (!fresh || known.Permission == store.PermissionNone) {
+		return bitbucket.Permission(known.Permission), nil
+	}
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return bitbucket.PermissionNone, err
 	}
 	client, err := w.Client(ctx, workspace, bitbucket.Foreground)
 	if refusal.Code(err) == refusal.NotFound {
@@ -197,21 +195,24 @@ func (w *Workspaces) fetchPeople(ctx context.Context, workspace, repositoryID st
 	return people, err
 }
 
-// mayConfigure reads anew whether the person administers the repository, itself or as an
-// administrator of the workspace. To whom Bitbucket shows neither, neither exists.
+// mayConfigure reads anew whether the person administers the workspace or, as one of its members, the
+// repository. To whom Bitbucket shows neither, neither exists. Members come first: a stranger could ask
+// about any number of repositories, each at the cost of a call.
 func (w *Workspaces) mayConfigure(ctx context.Context, person store.Person, workspace, repositoryID string) error {
-	permission, err := w.Permission(ctx, person, workspace, repositoryID, true)
-	if err != nil {
-		return err
-	}
-	if permission.Allows(bitbucket.PermissionAdmin) {
-		return nil
-	}
 	role, err := w.Role(ctx, person, workspace, true)
 	switch {
 	case err != nil:
 		return err
 	case role == store.RoleAdmin:
+		return nil
+	case role == store.RoleNone:
+		return notFound("repository")
+	}
+	permission, err := w.Permission(ctx, person, workspace, repositoryID, true)
+	switch {
+	case err != nil:
+		return err
+	case permission.Allows(bitbucket.PermissionAdmin):
 		return nil
 	case permission.Allows(bitbucket.PermissionRead):
 		return refusal.New(refusal.Forbidden, "Only an administrator of the repository may change its rules.")
