@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/signedapproval/bitbucket/server/bitbucket"
+	"github.com/signedapproval/bitbucket/server/jobs"
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
@@ -86,15 +87,16 @@ func (g *Gate) Reconcile(ctx context.Context, job store.Job) error {
 	}
 	client, err := g.Client(ctx, at.Workspace, bitbucket.Background)
 	if err != nil {
-		return g.fate(err)
+		return g.walkLater(err)
 	}
-	// First: it notices a repository that was deleted or moved, of which the list would say nothing.
+	// First: it notices a repository that was deleted or moved, of which the list would say nothing. It
+	// says by itself what is wrong, and the walk is all there is while the webhook does not work.
 	if err := g.EnsureHook(ctx, at.Workspace, at.Repository); err != nil {
-		return g.fate(err)
+		g.Log.WarnContext(ctx, "the webhook could not be looked after", "workspace", at.Workspace, "repository", at.Repository, "error", err)
 	}
 	for remote, err := range client.OpenPullRequests(ctx, at.Workspace, at.Repository) {
 		if err != nil {
-			return g.fate(err)
+			return g.walkLater(err)
 		}
 		numbers[remote.ID] = true
 	}
@@ -115,12 +117,32 @@ func (g *Gate) Reconcile(ctx context.Context, job store.Job) error {
 			if err := tx.Enqueue(ctx, store.AskStatusSeen(at.Workspace, at.Repository, pr.StatusKey)); err != nil {
 				return err
 			}
+			// What is owed may have been given up: then Bitbucket shows something else for as long.
+			unpaid, err := tx.UnpaidStatusesOf(ctx, pr.ID)
+			if err != nil {
+				return err
+			}
+			for _, status := range unpaid {
+				if err := tx.Enqueue(ctx, store.AskStatus(at.Workspace, pr.ID, status.Commit)); err != nil {
+					return err
+				}
+			}
 		}
 		if err := tx.SetReconciled(ctx, at.Repository, interval); err != nil {
 			return err
 		}
 		return tx.FinishJob(ctx, job.Claim, now.Add(interval))
 	})
+}
+
+// walkLater puts a walk that failed off, whatever the reason and however often: a walk that gave up
+// would leave nobody to notice that the reason is gone.
+func (g *Gate) walkLater(err error) error {
+	var remote *bitbucket.Error
+	if errors.As(err, &remote) && remote.Throttled() {
+		return g.fate(err)
+	}
+	return jobs.Later(err, time.Now().Add(reconnectPause))
 }
 
 // Sweep is the job that asks for an evaluation of every pull request that owes something while no
