@@ -224,10 +224,10 @@ func (r *reader) prepare() {
 			r.t.Error(err)
 		}
 	})
-	port, err := freePort(0)
+	port, err := freePort(r.t.Context(), 0)
 	r.must(err)
 	r.stack.port, r.stack.origin = port, fmt.Sprintf("http://localhost:%d", port)
-	r.must(r.stack.bitbucket(0))
+	r.must(r.stack.bitbucket(r.t.Context(), 0))
 	r.tale = &tale{stack: r.stack, dir: r.dir}
 	r.sample("https://approvals.example", r.stack.origin)
 }
@@ -251,7 +251,7 @@ func (r *reader) database(login string) string {
 func (r *reader) sampleSettings() {
 	redis, err := r.stack.redis()
 	r.must(err)
-	admin, err := freePort(0)
+	admin, err := freePort(r.t.Context(), 0)
 	r.must(err)
 	r.sample("127.0.0.1:8080", fmt.Sprintf("127.0.0.1:%d", r.stack.port))
 	r.sample("127.0.0.1:9090", fmt.Sprintf("127.0.0.1:%d", admin))
@@ -334,8 +334,8 @@ func (r *reader) bash(ctx context.Context, b block) *exec.Cmd {
 	state := filepath.Join(r.dir, "shell-state")
 	script := "if [ -e '" + state + "' ]; then . '" + state + "'; fi\n" + r.real(b.text) +
 		"\n{ export -p; declare -f; } >'" + state + "'\n"
-	if b.test == "serve" {
-		script = r.real(b.text)
+	if b.test == "serve" { // in the shell's place, so that signals reach the server
+		script = strings.Replace(r.real(b.text), "./signedapproval serve", "exec ./signedapproval serve", 1)
 	}
 	cmd := exec.CommandContext(ctx, "bash", "-eu", "-c", script)
 	cmd.Dir = r.dir

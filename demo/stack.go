@@ -69,11 +69,11 @@ func (s *stack) start(ctx context.Context, dir string, first ports) error {
 	if err != nil {
 		return err
 	}
-	if s.port, err = freePort(first.server); err != nil {
+	if s.port, err = freePort(ctx, first.server); err != nil {
 		return err
 	}
 	s.origin = fmt.Sprintf("http://localhost:%d", s.port)
-	if err := s.bitbucket(first.bitbucket); err != nil {
+	if err := s.bitbucket(ctx, first.bitbucket); err != nil {
 		return err
 	}
 	if err := s.command(ctx, append(os.Environ(), "DATABASE_OWNER_URL="+ownerURL), io.Discard, "migrate").Run(); err != nil {
@@ -160,9 +160,9 @@ func (s *stack) redis() (string, error) {
 }
 
 // bitbucket starts the simulated Bitbucket with a small world and the two consumers.
-func (s *stack) bitbucket(first int) error {
+func (s *stack) bitbucket(ctx context.Context, first int) error {
 	s.sim = bitbucketsim.New(bitbucketsim.Options{})
-	port, err := freePort(first)
+	port, err := freePort(ctx, first)
 	if err != nil {
 		return err
 	}
@@ -248,18 +248,11 @@ func (s *stack) stop() (err error) {
 }
 
 // freePort finds the first port from first on that nobody listens on; any where first is 0.
-func freePort(first int) (int, error) {
-	if first == 0 {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return 0, err
-		}
-		return listener.Addr().(*net.TCPAddr).Port, listener.Close()
-	}
+func freePort(ctx context.Context, first int) (int, error) {
 	for port := first; port < first+100; port++ {
-		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {
-			return port, listener.Close()
+			return listener.Addr().(*net.TCPAddr).Port, listener.Close()
 		}
 	}
 	return 0, fmt.Errorf("no port from %d to %d is free", first, first+99)
