@@ -49,7 +49,8 @@ func (p *Person) Get(ctx context.Context, path string) ([]byte, error) {
 	return body, err
 }
 
-func (p *Person) do(ctx context.Context, method, address, origin, contentType string, body io.Reader) (*http.Response, []byte, error) {
+// do makes one request and follows its redirects; at is where it ended.
+func (p *Person) do(ctx context.Context, method, address, origin, contentType string, body io.Reader) (at *url.URL, text []byte, err error) {
 	request, err := http.NewRequestWithContext(ctx, method, address, body)
 	if err != nil {
 		return nil, nil, err
@@ -63,12 +64,13 @@ func (p *Person) do(ctx context.Context, method, address, origin, contentType st
 	if err != nil {
 		return nil, nil, err
 	}
-	text, err := io.ReadAll(response.Body)
+	text, err = io.ReadAll(response.Body)
 	err = errors.Join(err, response.Body.Close())
+	at = response.Request.URL
 	if err == nil && response.StatusCode >= 400 {
-		err = fmt.Errorf("%s %s answers %s: %s", method, response.Request.URL.Path, response.Status, strings.TrimSpace(string(text[max(0, len(text)-500):])))
+		err = fmt.Errorf("%s %s answers %s: %s", method, at.Path, response.Status, strings.TrimSpace(string(text[max(0, len(text)-500):])))
 	}
-	return response, text, err
+	return at, text, err
 }
 
 // SignIn signs in with Bitbucket.
@@ -78,11 +80,10 @@ func (p *Person) SignIn(ctx context.Context) error {
 
 // consent walks through Bitbucket's consent page: the page says who, the button says Allow.
 func (p *Person) consent(ctx context.Context, address string) error {
-	page, _, err := p.do(ctx, http.MethodGet, address, "", "", nil)
+	at, _, err := p.do(ctx, http.MethodGet, address, "", "", nil)
 	if err != nil {
 		return err
 	}
-	at := page.Request.URL
 	form := url.Values{"person": {p.Name}, "decision": {"allow"}}
 	_, _, err = p.do(ctx, http.MethodPost, at.String(), at.Scheme+"://"+at.Host, "application/x-www-form-urlencoded", strings.NewReader(form.Encode()))
 	return err
