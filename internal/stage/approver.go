@@ -55,28 +55,27 @@ func (p *Person) Panel(ctx context.Context, at Place) (*Panel, error) {
 // Decide does what the sign page does: show, check, enrol where needed, sign, submit. action is
 // APPROVE, REJECT or WITHDRAW. It answers the SHA-256 of what was signed.
 func (p *Person) Decide(ctx context.Context, at Place, action string) (string, error) {
+	signed, err := p.Sign(ctx, at, action)
+	if err != nil {
+		return "", err
+	}
+	return p.Submit(ctx, signed)
+}
+
+// Signed is a decision that nobody knows of yet.
+type Signed struct{ requestID, answer string }
+
+// Sign is Decide short of the submission.
+func (p *Person) Sign(ctx context.Context, at Place, action string) (Signed, error) {
 	r, err := p.Request(ctx, at)
 	if err != nil {
-		return "", err
+		return Signed{}, err
 	}
-	var change struct {
-		Node struct {
-			Diff struct{ Content, Sha256 string }
-		}
-	}
-	if err := p.Ask(ctx, "Change", map[string]any{"id": r.ID}, &change); err != nil {
-		return "", err
-	}
-	diff := change.Node.Diff
-	rendered, err := base64.StdEncoding.DecodeString(diff.Content)
+	digest, err := p.read(ctx, r.ID)
 	if err != nil {
-		return "", err
+		return Signed{}, err
 	}
-	digest := sha256.Sum256(rendered)
-	if hex.EncodeToString(digest[:]) != diff.Sha256 {
-		return "", errors.New("the diff is not what its digest says")
-	}
-	draft := input(map[string]any{"requestId": r.ID, "action": action, "headCommit": r.HeadCommit, "diffSha256": diff.Sha256})
+	draft := input(map[string]any{"requestId": r.ID, "action": action, "headCommit": r.HeadCommit, "diffSha256": digest})
 	statement, options, err := p.prepare(ctx, draft)
 	if err == nil && options == "" {
 		if err = p.enrol(ctx); err == nil {
@@ -84,22 +83,45 @@ func (p *Person) Decide(ctx context.Context, at Place, action string) (string, e
 		}
 	}
 	if err != nil {
-		return "", err
+		return Signed{}, err
 	}
 	if !bytes.Contains(statement, []byte(r.HeadCommit)) {
-		return "", errors.New("the statement names another commit than the one shown")
+		return Signed{}, errors.New("the statement names another commit than the one shown")
 	}
 	answer, err := p.key.Get([]byte(options))
+	return Signed{requestID: r.ID, answer: string(answer)}, err
+}
+
+// read reads the diff of a request and answers its digest, as the page that renders it would.
+func (p *Person) read(ctx context.Context, requestID string) (string, error) {
+	var change struct {
+		Node struct {
+			Diff struct{ Content, Sha256 string }
+		}
+	}
+	if err := p.Ask(ctx, "Change", map[string]any{"id": requestID}, &change); err != nil {
+		return "", err
+	}
+	rendered, err := base64.StdEncoding.DecodeString(change.Node.Diff.Content)
 	if err != nil {
 		return "", err
 	}
+	digest := sha256.Sum256(rendered)
+	if hex.EncodeToString(digest[:]) != change.Node.Diff.Sha256 {
+		return "", errors.New("the diff is not what its digest says")
+	}
+	return change.Node.Diff.Sha256, nil
+}
+
+// Submit submits a decision, and answers the SHA-256 of what was signed.
+func (p *Person) Submit(ctx context.Context, signed Signed) (string, error) {
 	var submitted struct {
 		SubmitDecision struct {
 			Decision   struct{ StatementSha256 string }
 			UserErrors refusals
 		}
 	}
-	err = p.Ask(ctx, "SubmitDecision", input(map[string]any{"requestId": r.ID, "response": string(answer)}), &submitted)
+	err := p.Ask(ctx, "SubmitDecision", input(map[string]any{"requestId": signed.requestID, "response": signed.answer}), &submitted)
 	return submitted.SubmitDecision.Decision.StatementSha256, errors.Join(err, submitted.SubmitDecision.UserErrors.err())
 }
 

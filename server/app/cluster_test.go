@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"os"
@@ -44,8 +46,8 @@ const (
 	patience = 150 * time.Second
 )
 
-// binary builds the product once, as an operator would.
-var binary = sync.OnceValues(func() (string, error) {
+// program builds the product once, as an operator would.
+var program = sync.OnceValues(func() (string, error) {
 	dir, err := tether.Dir("saapp", len("/signedapproval"))
 	if err != nil {
 		return "", err
@@ -82,8 +84,10 @@ type cluster struct {
 type options struct {
 	servers  int
 	sim      bitbucketsim.Options
-	database func(appURL string) string // what stands between the servers and PostgreSQL
+	database func(appURL string) string          // what stands between the servers and PostgreSQL
+	front    func(sim http.Handler) http.Handler // what stands before Bitbucket
 	env      []string
+	patience time.Duration // of the whole test; patience
 }
 
 // newCluster starts everything; the people are signed in, and the repository is gated: release/* needs
@@ -91,13 +95,20 @@ type options struct {
 func newCluster(t testing.TB, o options) *cluster {
 	t.Helper()
 	// The test's own context is done before its cleanups run, which still ask.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), cmp.Or(o.patience, patience))
 	t.Cleanup(cancel)
 	c := &cluster{t: t, ctx: ctx, db: dbtest.New(t), redis: redistest.Start(t), proxy: newProxy(t)}
 	o.sim.RepositoryCallsPerHour, o.sim.HookCallsPerHour = -1, -1
+	front := httptest.NewUnstartedServer(nil)
+	o.sim.BaseURL = "http://" + front.Listener.Addr().String()
 	c.sim = bitbucketsim.New(o.sim)
-	c.must(c.sim.Start("127.0.0.1:0"))
 	t.Cleanup(func() { _ = c.sim.Close() })
+	front.Config.Handler = c.sim
+	if o.front != nil {
+		front.Config.Handler = o.front(c.sim)
+	}
+	front.Start()
+	t.Cleanup(front.Close)
 	c.must(c.sim.AddExample())
 	app := c.db.AppURL
 	if o.database != nil {
@@ -407,7 +418,7 @@ type server struct {
 
 // start starts the process and waits until it is ready.
 func (s *server) start() error {
-	path, err := binary()
+	path, err := program()
 	if err != nil {
 		return err
 	}
