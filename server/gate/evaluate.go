@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/bitbucket"
+	"github.com/signedapproval/bitbucket/server/jobs"
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
@@ -87,9 +89,8 @@ func (g *Gate) look(ctx context.Context, at store.Place) (seen, error) {
 		return s, err
 	}
 	remote, err := client.PullRequest(ctx, at.Workspace, at.Repository, at.Number)
-	var failure *bitbucket.Error
-	if errors.As(err, &failure) && failure.NotFound() {
-		return s, nil
+	if notFound(err) {
+		return s, g.surelyGone(ctx, client, at)
 	}
 	if err != nil {
 		return s, err
@@ -137,6 +138,26 @@ func (g *Gate) look(ctx context.Context, at store.Place) (seen, error) {
 		}
 	}
 	return s, nil
+}
+
+// notOurs is how long an evaluation waits while the connected account cannot see the repository.
+const notOurs = 15 * time.Minute
+
+// surelyGone tells a pull request that Bitbucket does not have from a repository that the connected
+// account cannot see, for the moment or for good: then nothing is known of the pull request, and
+// what people signed must not be thrown away. The walk over the repository alarms the administrator.
+func (g *Gate) surelyGone(ctx context.Context, client *bitbucket.Client, at store.Place) error {
+	_, err := client.Repository(ctx, at.Workspace, at.Repository)
+	if notFound(err) {
+		return jobs.Later(err, time.Now().Add(notOurs))
+	}
+	return err
+}
+
+// notFound tells whether Bitbucket answered that there is no such thing, or not for this account.
+func notFound(err error) bool {
+	var failure *bitbucket.Error
+	return errors.As(err, &failure) && failure.NotFound()
 }
 
 // writersOf picks those with write permission.

@@ -58,7 +58,10 @@ func (g *Gate) fate(err error) error {
 		return nil
 	}
 	var remote *bitbucket.Error
+	var later interface{ RetryAt() (time.Time, bool) }
 	switch {
+	case errors.As(err, &later): // said already
+		return err
 	case refusal.Code(err) == refusal.NeedsReconnecting:
 		return jobs.Later(err, time.Now().Add(reconnectPause))
 	case errors.As(err, &remote) && remote.Throttled():

@@ -6,6 +6,7 @@ import (
 
 	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/bitbucket"
+	"github.com/signedapproval/bitbucket/server/bitbucketsim"
 	"github.com/signedapproval/bitbucket/server/gate"
 	"github.com/signedapproval/bitbucket/server/refusal"
 	"github.com/signedapproval/bitbucket/server/store"
@@ -348,4 +349,44 @@ func TestTheSweepFindsWhatNoJobAttendsTo(t *testing.T) {
 	w.must(w.gate.StartSweeping(t.Context()))
 	w.settle()
 	w.expect(number, head, "SUCCESSFUL", "approved by Bob")
+}
+
+func TestAPullRequestThatBitbucketNoLongerHas(t *testing.T) {
+	w := newWorld(t)
+	w.save(w.rule(1, "bob"))
+	number := w.open()
+	w.settle()
+	head := w.view(number).PullRequest.HeadCommit
+	_, err := w.sim.AddFault(bitbucketsim.Fault{Method: "GET", Path: `/pullrequests/1$`, Status: 404})
+	w.must(err)
+	w.event(number)
+	w.settle()
+	w.expect(number, head, "STOPPED", "cancelled: Bitbucket no longer has the pull request")
+}
+
+func TestARepositoryOutOfSightVoidsNothing(t *testing.T) {
+	w := newWorld(t)
+	w.save(w.rule(2, "bob", "carol"))
+	number := w.open()
+	w.settle()
+	w.decides(number, "bob", approval.Approve)
+	w.settle()
+	before := w.view(number)
+	for _, path := range []string{`/pullrequests/1$`, `/repositories/[^/]+/[^/]+$`} {
+		_, err := w.sim.AddFault(bitbucketsim.Fault{Method: "GET", Path: path, Status: 404})
+		w.must(err)
+	}
+	w.event(number)
+	for _, ring := range w.due() {
+		if err := w.do(ring); err == nil {
+			t.Error("the evaluation came to an end")
+		}
+	}
+	w.sim.ClearFaults()
+	if after := w.view(number); after.Request.ID != before.Request.ID || after.Request.State != store.RequestPending {
+		t.Errorf("the request became %s %s", after.Request.ID, after.Request.State)
+	}
+	w.soon()
+	w.settle()
+	w.expect(number, before.PullRequest.HeadCommit, "INPROGRESS", "1 of 2 approvals; waiting for Carol")
 }

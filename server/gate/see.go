@@ -77,15 +77,15 @@ func (g *Gate) ViewRequest(ctx context.Context, person store.Person, workspace, 
 	})
 }
 
-// notFound is the answer for what does not exist and for what may not be seen.
-func notFound() error {
+// unseen is the answer for what does not exist and for what may not be seen.
+func unseen() error {
 	return refusal.New(refusal.NotFound, "There is no such pull request, or you may not see it.")
 }
 
 // hide turns "no such row" into the refusal that says no more than that.
 func hide(err error) error {
 	if errors.Is(err, store.ErrNotFound) {
-		return notFound()
+		return unseen()
 	}
 	return err
 }
@@ -97,14 +97,14 @@ func (g *Gate) see(ctx context.Context, person store.Person, workspace, reposito
 		return err
 	}
 	if !permission.Allows(bitbucket.PermissionRead) {
-		return notFound()
+		return unseen()
 	}
 	return nil
 }
 
 func (g *Gate) view(ctx context.Context, person store.Person, workspace, requestID string, find func(*store.Tx) (store.PullRequest, error)) (View, error) {
 	if !store.ValidID(workspace) || requestID != "" && !store.ValidID(requestID) {
-		return View{}, notFound()
+		return View{}, unseen()
 	}
 	var v View
 	err := g.Store.InWorkspace(ctx, workspace, func(tx *store.Tx) (err error) {
