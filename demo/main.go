@@ -32,7 +32,11 @@ func run(ctx context.Context) (err error) {
 	info := flag.String("json", "", "write the addresses to this file once everything is up")
 	flag.Parse()
 	started := time.Now()
-	s, err := start(ctx, *dir, usual)
+	first := usual
+	if *hold { // several may start at the same time, and nobody types their addresses
+		first = ports{}
+	}
+	s, err := start(ctx, *dir, first)
 	if err != nil {
 		return err
 	}

@@ -29,6 +29,13 @@ export class Authenticator {
     return credentials;
   }
 
+  /** Takes passkeys over from another authenticator, as a person has theirs in every window. */
+  async add(credentials: Awaited<ReturnType<Authenticator["credentials"]>>): Promise<void> {
+    for (const credential of credentials) {
+      await this.#session.send("WebAuthn.addCredential", { authenticatorId: this.#id, credential });
+    }
+  }
+
   /** Loses every passkey, as a new device would have none. */
   async clear(): Promise<void> {
     await this.#session.send("WebAuthn.clearCredentials", { authenticatorId: this.#id });

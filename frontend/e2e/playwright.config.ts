@@ -24,6 +24,8 @@ export default defineConfig({
   fullyParallel: true,
   use: {
     trace: "retain-on-failure",
+    // A control that does not come within this time does not come.
+    actionTimeout: 30_000,
     launchOptions: {
       executablePath: browser,
       // Chromium's sandbox does not work as root.
