@@ -66,7 +66,8 @@ func (g *Gate) cancel(ctx context.Context, workspace, pullRequestID, why string)
 		if err := tx.UpdatePullRequest(ctx, pr); err != nil {
 			return err
 		}
-		return t.chain.write(ctx, tx)
+		t.chain.write(tx)
+		return nil
 	})
 }
 

@@ -107,7 +107,8 @@ func (g *Gate) pay(ctx context.Context, job store.Job, at store.Place, status st
 		if err := tx.UpdatePullRequest(ctx, pr); err != nil {
 			return err
 		}
-		return chain.write(ctx, tx)
+		chain.write(tx)
+		return nil
 	})
 }
 

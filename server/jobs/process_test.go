@@ -53,9 +53,7 @@ func worker() error {
 	effect := func(ctx context.Context, job jobs.Job, follow ...store.JobSpec) error {
 		entry := []byte(job.Kind + " " + job.Key)
 		return s.Outside(ctx, func(sh *store.Shared) error {
-			if _, err := sh.AppendLeaf(ctx, workspace, sha256.Sum256(entry), entry, "", 0); err != nil {
-				return err
-			}
+			sh.AppendLeaf(workspace, sha256.Sum256(entry), entry, "", 0)
 			if err := sh.Enqueue(ctx, follow...); err != nil {
 				return err
 			}

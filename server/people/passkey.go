@@ -318,6 +318,6 @@ func appendLeaf(ctx context.Context, sh *store.Shared, body evidence.Body) error
 	if err != nil {
 		return fmt.Errorf("leaf %s: %w", body.Type(), err)
 	}
-	_, err = sh.AppendLeaf(ctx, NoWorkspace, evidence.LeafHash(entry), entry, "", 0)
-	return err
+	sh.AppendLeaf(NoWorkspace, evidence.LeafHash(entry), entry, "", 0)
+	return nil
 }

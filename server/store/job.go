@@ -176,10 +176,10 @@ const finishJob = `
 	where id = $1 and fence = $3 and holder is not null and state = 'READY'
 	returning id, kind, key, state = 'READY' and run_at <= now()`
 
-// settle writes what the transaction asked of the ledger. Where it touches several jobs it locks
-// those that exist in the order of their ids first.
+// settle writes what the transaction asked of the ledger, and then its leaves. Where it touches
+// several jobs it locks those that exist in the order of their ids first.
 func (sh *Shared) settle(ctx context.Context) error {
-	if len(sh.jobs)+len(sh.finished) == 0 {
+	if len(sh.jobs)+len(sh.finished)+len(sh.leaves) == 0 {
 		return nil
 	}
 	entries := merge(sh.jobs)
@@ -210,8 +210,16 @@ func (sh *Shared) settle(ctx context.Context) error {
 			return nil
 		})
 	}
-	if err := sh.tx.SendBatch(ctx, batch).Close(); err != nil {
-		return fmt.Errorf("store: write the job ledger: %w", err)
+	if len(sh.leaves) > 0 {
+		hashes, entries, workspaces, chains, sequences := leafColumns(sh.leaves)
+		batch.Queue(appendLeaves, hashes, entries, workspaces, chains, sequences)
+	}
+	err := sh.tx.SendBatch(ctx, batch).Close()
+	if violates(err) {
+		return ErrConflict // only the place of a leaf can be taken
+	}
+	if err != nil {
+		return fmt.Errorf("store: write the job ledger and the log: %w", err)
 	}
 	return nil
 }

@@ -94,10 +94,13 @@ func (s *Store) Ping(ctx context.Context) error { return s.pool.Ping(ctx) }
 type Shared struct {
 	tx    pgx.Tx
 	vault *Vault
-	// jobs and finished are written last, by settle: a transaction that holds a row of the ledger
-	// waits for nothing else, so two of them cannot wait for each other.
+	// jobs, finished and leaves are written last, by settle, in this order: a transaction that holds a
+	// row of the ledger waits for nothing but the log's head, and one that holds the head for nothing
+	// but its commit. So no two of them can wait for each other, and the head, one row for everybody,
+	// is held for a moment only.
 	jobs     []ledgerEntry
 	finished []finish
+	leaves   []leaf
 	rings    []Ring
 	touch    []string
 }
@@ -112,24 +115,24 @@ type Tx struct {
 // InWorkspace runs fn in a transaction that sees the rows of one workspace. It commits when fn
 // returns nil. fn must not call the network.
 func (s *Store) InWorkspace(ctx context.Context, workspace string, fn func(*Tx) error) error {
-	return s.begin(ctx, func(sh *Shared) error {
-		if _, err := sh.tx.Exec(ctx, `select set_config('app.workspace', $1, true)`, workspace); err != nil {
-			return fmt.Errorf("store: name the workspace: %w", err)
-		}
-		return fn(&Tx{Shared: sh, Workspace: workspace})
-	})
+	if !ValidID(workspace) {
+		return fmt.Errorf("store: %q is no workspace: %w", workspace, ErrNotFound)
+	}
+	// In one round trip, as text without parameters: a valid id has no character that means anything.
+	begin := "begin; select set_config('app.workspace', '" + workspace + "', true)"
+	return s.begin(ctx, begin, func(sh *Shared) error { return fn(&Tx{Shared: sh, Workspace: workspace}) })
 }
 
 // Outside runs fn in a transaction that sees tenantless tables only.
 func (s *Store) Outside(ctx context.Context, fn func(*Shared) error) error {
-	return s.begin(ctx, fn)
+	return s.begin(ctx, "begin", fn)
 }
 
-func (s *Store) begin(ctx context.Context, fn func(*Shared) error) error {
+func (s *Store) begin(ctx context.Context, begin string, fn func(*Shared) error) error {
 	bounded, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
 	sh := &Shared{vault: s.Vault}
-	err := pgx.BeginFunc(bounded, s.pool, func(tx pgx.Tx) error {
+	err := pgx.BeginTxFunc(bounded, s.pool, pgx.TxOptions{BeginQuery: begin}, func(tx pgx.Tx) error {
 		sh.tx = tx
 		if err := fn(sh); err != nil {
 			return err

@@ -55,7 +55,7 @@ func (tx *Tx) ReadWorkspace(ctx context.Context) (Workspace, error) {
 // workspace is named for its own statement.
 func (s *Store) ConnectedWorkspaces(ctx context.Context, ids []string) ([]Workspace, error) {
 	var connected []Workspace
-	err := s.begin(ctx, func(sh *Shared) error {
+	err := s.Outside(ctx, func(sh *Shared) error {
 		batch := &pgx.Batch{}
 		for _, id := range ids {
 			batch.Queue(`select set_config('app.workspace', $1, true)`, id)
