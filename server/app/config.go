@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"strings"
@@ -18,6 +19,8 @@ type Config struct {
 	Listen string `help:"Address to listen on." env:"SIGNEDAPPROVAL_LISTEN" default:"127.0.0.1:8080"`
 	// Metrics and health are not for the public.
 	AdminListen string `help:"Address for /metrics, empty for none." env:"SIGNEDAPPROVAL_ADMIN_LISTEN" default:""`
+
+	TrustedProxies []string `help:"Networks of the proxies in front, whose X-Forwarded-For is believed, such as 10.0.0.0/8." env:"SIGNEDAPPROVAL_TRUSTED_PROXIES"`
 
 	DatabaseURL string `help:"PostgreSQL 15 or newer, as a login that is a member of signedapproval_app." env:"DATABASE_URL" placeholder:"postgres://…"`
 	RedisURL    string `help:"Redis 7 or newer, or Valkey." env:"REDIS_URL" placeholder:"redis://…"`
@@ -78,6 +81,9 @@ func (c *Config) Validate() error {
 			bad("%s must be an https address", name)
 		}
 	}
+	if _, err := c.proxies(); err != nil {
+		bad("SIGNEDAPPROVAL_TRUSTED_PROXIES: %w", err)
+	}
 	if c.CallsPerHour < 60 {
 		bad("SIGNEDAPPROVAL_CALLS_PER_HOUR must be at least 60")
 	}
@@ -85,6 +91,18 @@ func (c *Config) Validate() error {
 		bad("SIGNEDAPPROVAL_SMTP_HOST and SIGNEDAPPROVAL_SMTP_FROM go together")
 	}
 	return errors.Join(problems...)
+}
+
+// proxies are the trusted networks.
+func (c *Config) proxies() (prefixes []netip.Prefix, err error) {
+	for _, text := range c.TrustedProxies {
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, fmt.Errorf("%q is no network such as 10.0.0.0/8", text)
+		}
+		prefixes = append(prefixes, prefix.Masked())
+	}
+	return prefixes, nil
 }
 
 func loopback(host string) bool {

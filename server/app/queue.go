@@ -60,6 +60,7 @@ func (s *Server) handleJobs() {
 	handle(store.KindEvaluate, jobs.HandlerOptions{}, s.gate.Evaluate)
 	handle(store.KindStatus, jobs.HandlerOptions{MaxAttempts: 30}, s.gate.PutStatus)
 	handle(store.KindStatusSeen, jobs.HandlerOptions{}, s.gate.StatusSeen)
+	handle(store.KindBuilds, jobs.HandlerOptions{}, s.gate.Builds)
 	handle(store.KindMerge, jobs.HandlerOptions{}, s.gate.Merge)
 	handle(store.KindFan, jobs.HandlerOptions{}, s.gate.Fan)
 	handle(store.KindReconcile, jobs.HandlerOptions{Background: true, MaxAttempts: 1000}, s.gate.Reconcile)

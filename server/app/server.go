@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -41,6 +42,8 @@ type Server struct {
 	graph      *graph.Handler
 	hooks      http.Handler
 	meters     *meters
+	pace       *pace
+	proxies    []netip.Prefix // trusted
 }
 
 // New connects to Postgres and Redis and wires the parts. The configuration has been validated.
@@ -54,6 +57,12 @@ func New(ctx context.Context, config Config, log *slog.Logger) (*Server, error) 
 		return nil, err
 	}
 	s := &Server{config: config, log: log, meters: newMeters()}
+	if s.proxies, err = config.proxies(); err != nil {
+		return nil, err
+	}
+	if s.pace, err = newPace(); err != nil {
+		return nil, err
+	}
 	if s.store, err = store.Open(ctx, config.DatabaseURL, vault); err != nil {
 		return nil, err
 	}
@@ -107,7 +116,8 @@ func (s *Server) wire() error {
 	}
 	s.gate = &gate.Gate{
 		Store: s.store, Passkeys: ceremonies, Mail: mail, Log: s.log, Origin: s.config.Origin, RPID: s.config.RPID(), LogOrigin: s.config.LogOrigin,
-		Client: s.workspaces.Client, Permission: s.workspaces.Permission, Readable: s.workspaces.Readable, People: s.workspaces.People, EnsureHook: s.workspaces.EnsureHook,
+		CallsPerHour: s.config.CallsPerHour,
+		Client:       s.workspaces.Client, Permission: s.workspaces.Permission, Readable: s.workspaces.Readable, People: s.workspaces.People, EnsureHook: s.workspaces.EnsureHook,
 	}
 	s.workspaces.Cancel, s.people.Role = s.gate.Cancel, s.workspaces.Role
 	s.handleJobs()
@@ -131,10 +141,10 @@ func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("POST /graphql", s.graph)
 	mux.Handle("POST /hooks/{hook}", s.hooks)
-	mux.HandleFunc("GET /auth/sign-in", s.signIn)
-	mux.HandleFunc("GET /auth/callback", s.signedIn)
+	mux.HandleFunc("GET /auth/sign-in", s.pace.limit(s.signIn))
+	mux.HandleFunc("GET /auth/callback", s.pace.limit(s.signedIn))
 	mux.HandleFunc("GET /connect/callback", s.connected)
-	mux.HandleFunc("GET /evidence/{workspace}/{request}", s.evidence)
+	mux.HandleFunc("GET /evidence/{workspace}/{request}", s.pace.limit(s.evidence))
 	mux.HandleFunc("GET /pr/{workspace}/{repository}/{number}", s.page("panel"))
 	mux.HandleFunc("GET /sign/{workspace}/{repository}/{number}", s.page("sign"))
 	mux.Handle("GET /assets/", s.assets())
@@ -145,7 +155,7 @@ func (s *Server) Handler() http.Handler {
 	// changes something must come from our own pages, or from a program that sends no cookie.
 	guard := http.NewCrossOriginProtection()
 	guard.AddInsecureBypassPattern("POST /hooks/{hook}")
-	return s.harden(guard.Handler(mux))
+	return s.behindProxies(s.harden(guard.Handler(mux)))
 }
 
 // Run serves until ctx ends, then lets running work end.

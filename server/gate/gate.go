@@ -35,6 +35,9 @@ type Gate struct {
 	// LogOrigin names the log in statements.
 	LogOrigin string
 
+	// CallsPerHour is how many API calls a connection has; the reconciler keeps to a fifth of them.
+	CallsPerHour int
+
 	// Client gives Bitbucket's API in the name of a workspace's connection.
 	Client func(ctx context.Context, workspace string, class bitbucket.Class) (*bitbucket.Client, error)
 	// Permission is a person's own right on a repository, at most five minutes old, or read anew.

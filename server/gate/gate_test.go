@@ -256,11 +256,24 @@ func TestAutoMergeOverridesNoOtherCheck(t *testing.T) {
 	w.decides(number, "bob", approval.Approve)
 	w.settle()
 	v := w.view(number)
-	if v.Merge.State != store.MergeRefused || v.Merge.Sentence != "not merged: Bitbucket asks for 2 passing builds and none failed or running" {
+	if v.Merge.State != store.MergePlanned || v.Merge.Sentence != "not merged yet: Bitbucket asks for 2 passing builds and none failed or running" {
 		t.Errorf("merge %s %q", v.Merge.State, v.Merge.Sentence)
 	}
 	if n := w.calls("POST", "/merge$"); n != 0 {
 		t.Errorf("Bitbucket was asked to merge %d times", n)
+	}
+	// The other build passes after the approval, as builds do.
+	head := v.PullRequest.HeadCommit
+	_, err = w.client.PutStatus(t.Context(), "acme", "rocket", head, bitbucket.Status{
+		Key: "ci", State: bitbucket.StatusSuccessful, URL: "https://ci.example/1", RefName: feature,
+	})
+	w.must(err)
+	w.in(func(tx *store.Tx) error {
+		return tx.Enqueue(t.Context(), store.AskBuilds(w.workspace, w.repository, head))
+	})
+	w.waitMerged(number)
+	if v := w.view(number); v.Merge.State != store.MergeMerged {
+		t.Errorf("after the build: merge %s %q", v.Merge.State, v.Merge.Sentence)
 	}
 }
 

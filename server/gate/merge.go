@@ -67,10 +67,13 @@ func (g *Gate) Merge(ctx context.Context, job store.Job) error {
 	if a.live == nil {
 		return g.letGo(ctx, job, at, a)
 	}
-	if refusal, err := g.mayMerge(ctx, at, a, remote); err != nil {
+	switch refusal, err := g.mayMerge(ctx, at, a, remote); {
+	case err != nil:
 		return g.fate(err)
-	} else if refusal != "" {
-		return g.endMerge(ctx, job, at, a, store.MergeRefused, refusal, "")
+	case refusal.reason != "" && refusal.forNow:
+		return g.postponeMerge(ctx, job, at, a, refusal.reason)
+	case refusal.reason != "":
+		return g.endMerge(ctx, job, at, a, store.MergeRefused, refusal.reason, "")
 	}
 	return g.callMerge(ctx, job, at, a, remote)
 }
@@ -134,6 +137,47 @@ func standingApproval(ctx context.Context, tx *store.Tx, intent store.MergeInten
 	return &live, nil
 }
 
+// mergeWait is when a merge that waits for Bitbucket's own checks is tried again though no event came:
+// builds, approvals and the like ring it before.
+const mergeWait = 10 * time.Minute
+
+// postponeMerge keeps an intent planned, says why, and comes back.
+func (g *Gate) postponeMerge(ctx context.Context, job store.Job, at store.Place, a attempt, reason string) error {
+	return g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
+		now, err := tx.Now(ctx)
+		if err != nil {
+			return err
+		}
+		a.intent.State, a.intent.Sentence = store.MergePlanned, reason
+		if err := tx.MoveMerge(ctx, a.intent, store.MergePlanned, store.MergeCalling); err != nil {
+			return err
+		}
+		tx.Touch("pr:" + a.pr.ID)
+		return tx.FinishJob(ctx, job.Claim, now.Add(mergeWait))
+	})
+}
+
+// Builds is the job that follows the build of somebody else: it rings the merges that may be waiting
+// for it.
+func (g *Gate) Builds(ctx context.Context, job store.Job) error {
+	var at store.Place
+	if err := json.Unmarshal(job.Payload, &at); err != nil {
+		return fmt.Errorf("payload: %w", err)
+	}
+	return g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
+		waiting, err := tx.PlannedMerges(ctx, at.Repository, at.Commit)
+		if err != nil {
+			return err
+		}
+		for _, id := range waiting {
+			if err := tx.Enqueue(ctx, store.AskMerge(at.Workspace, id, at.Commit)); err != nil {
+				return err
+			}
+		}
+		return tx.FinishJob(ctx, job.Claim, time.Time{})
+	})
+}
+
 // letGo ends a turn whose approval does not stand, and has the pull request evaluated.
 func (g *Gate) letGo(ctx context.Context, job store.Job, at store.Place, a attempt) error {
 	return g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
@@ -148,33 +192,45 @@ func (g *Gate) letGo(ctx context.Context, job store.Job, at store.Place, a attem
 	})
 }
 
-// mayMerge answers why the approved head must not be merged now, "" where it may: head and destination
-// are exactly those approved, and no check of Bitbucket's own would be overridden.
-func (g *Gate) mayMerge(ctx context.Context, at store.Place, a attempt, remote bitbucket.PullRequest) (string, error) {
+// obstacle is why an approved head must not be merged; no reason means that it may.
+type obstacle struct {
+	reason string
+	forNow bool // it may go away by itself
+}
+
+func final(reason string) (obstacle, error) { return obstacle{reason: reason}, nil }
+
+func forNow(format string, args ...any) (obstacle, error) {
+	return obstacle{reason: fmt.Sprintf(format, args...), forNow: true}, nil
+}
+
+// mayMerge answers what stands in the way of merging the approved head now: head and destination must
+// be exactly those approved, and no check of Bitbucket's own would be overridden.
+func (g *Gate) mayMerge(ctx context.Context, at store.Place, a attempt, remote bitbucket.PullRequest) (obstacle, error) {
 	switch {
 	case remote.State != bitbucket.Open:
-		return "not merged: the pull request was closed", nil
+		return final("not merged: the pull request was closed")
 	case remote.Draft:
-		return "not merged: the pull request is a draft", nil
+		return final("not merged: the pull request is a draft")
 	case remote.Destination.Branch != a.live.DestinationBranch:
-		return "not merged: the destination branch changed", nil
+		return final("not merged: the destination branch changed")
 	}
 	head, err := a.client.PullRequestHead(ctx, at.Workspace, a.pr.RepositoryID, a.pr.Number)
 	if err != nil {
-		return "", err
+		return obstacle{}, err
 	}
 	if head != at.Commit || head != a.live.HeadCommit {
-		return "not merged: there is a newer commit than the one that was approved", nil
+		return final("not merged: there is a newer commit than the one that was approved")
 	}
 	return g.checksInTheWay(ctx, at, a, remote)
 }
 
 // checksInTheWay looks for checks of Bitbucket's own that are not met. Without Premium Bitbucket
 // would only warn, and a merge by us would override them.
-func (g *Gate) checksInTheWay(ctx context.Context, at store.Place, a attempt, remote bitbucket.PullRequest) (string, error) {
+func (g *Gate) checksInTheWay(ctx context.Context, at store.Place, a attempt, remote bitbucket.PullRequest) (obstacle, error) {
 	for restriction, err := range a.client.BranchRestrictions(ctx, at.Workspace, a.pr.RepositoryID) {
 		if err != nil {
-			return "", err
+			return obstacle{}, err
 		}
 		if !restriction.AppliesTo(remote.Destination.Branch) {
 			continue
@@ -187,30 +243,30 @@ func (g *Gate) checksInTheWay(ctx context.Context, at store.Place, a attempt, re
 		case bitbucket.RequirePassingBuilds:
 			passed, stopped, err := builds(ctx, a.client, at, a.pr)
 			if err != nil {
-				return "", err
+				return obstacle{}, err
 			}
 			if stopped || passed < wanted {
-				return fmt.Sprintf("not merged: Bitbucket asks for %d passing builds and none failed or running", wanted), nil
+				return forNow("not merged yet: Bitbucket asks for %d passing builds and none failed or running", wanted)
 			}
 		case bitbucket.RequireApprovals:
 			if approvals(remote) < wanted {
-				return fmt.Sprintf("not merged: Bitbucket asks for %d of its own approvals", wanted), nil
+				return forNow("not merged yet: Bitbucket asks for %d of its own approvals", wanted)
 			}
 		case bitbucket.RequireNoChangesRequested:
 			if changesRequested(remote) {
-				return "not merged: a reviewer requested changes on Bitbucket", nil
+				return forNow("not merged yet: a reviewer requested changes on Bitbucket")
 			}
 		case bitbucket.RequireTasksCompleted, bitbucket.RequireCommentsResolved, bitbucket.RequireCommitsBehind,
 			bitbucket.RequireReviewGroupApprovals, bitbucket.RequireDefaultReviewerApprovals, bitbucket.RequireDependenciesMerged:
-			return cannotTell(restriction.Kind), nil
+			return final(cannotTell(restriction.Kind))
 		default:
 			// A check that Bitbucket got after this was written; the others say nothing about a merge.
 			if strings.HasPrefix(string(restriction.Kind), "require_") {
-				return cannotTell(restriction.Kind), nil
+				return final(cannotTell(restriction.Kind))
 			}
 		}
 	}
-	return "", nil
+	return obstacle{}, nil
 }
 
 func cannotTell(kind bitbucket.RestrictionKind) string {

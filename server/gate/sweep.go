@@ -42,16 +42,15 @@ func (g *Gate) Fan(ctx context.Context, job store.Job) error {
 // The reconciler may spend a fifth of what one credential may ask in an hour, over all repositories
 // of its workspace.
 const (
-	hourlyBudget  = 1000
-	reconcileHalf = hourlyBudget / 5
+	reconcileShare = 5
 	// reconcileSoonest keeps a workspace of one quiet repository from being walked all the time.
 	reconcileSoonest = 2 * time.Minute
 	reconcileLatest  = 6 * time.Hour
 )
 
 // reconcileInterval is the pace at which walks of this cost stay inside the reconciler's share.
-func reconcileInterval(calls, repositories int) time.Duration {
-	interval := time.Duration(calls*repositories) * time.Hour / reconcileHalf
+func (g *Gate) reconcileInterval(calls, repositories int) time.Duration {
+	interval := time.Duration(calls*repositories) * time.Hour * reconcileShare / time.Duration(max(g.CallsPerHour, 1))
 	return min(max(interval, reconcileSoonest), reconcileLatest)
 }
 
@@ -102,7 +101,7 @@ func (g *Gate) Reconcile(ctx context.Context, job store.Job) error {
 	}
 	// A walk costs its pages, the look at the webhook, and per pull request an evaluation (pull
 	// request and head) and the status read back.
-	interval := reconcileInterval(2+len(numbers)/50+3*len(numbers), repositories)
+	interval := g.reconcileInterval(2+len(numbers)/50+3*len(numbers), repositories)
 	return g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
 		now, err := tx.Now(ctx)
 		if err != nil {

@@ -82,7 +82,7 @@ func newWorld(t *testing.T) *world {
 	w.ceremonies, err = passkey.New(rpID, "SignedApproval", origin)
 	w.must(err)
 	w.gate = &gate.Gate{
-		Store: w.store, Passkeys: w.ceremonies, Log: slog.New(slog.DiscardHandler), Origin: origin, RPID: rpID, LogOrigin: rpID + "/log",
+		Store: w.store, Passkeys: w.ceremonies, Log: slog.New(slog.DiscardHandler), Origin: origin, RPID: rpID, LogOrigin: rpID + "/log", CallsPerHour: 1000,
 		Client: func(context.Context, string, bitbucket.Class) (*bitbucket.Client, error) { return w.client, nil },
 		Permission: func(_ context.Context, p store.Person, _, _ string, _ bool) (bitbucket.Permission, error) {
 			return w.rights[p.ID], nil
@@ -248,7 +248,7 @@ func (w *world) run(job store.Job) error {
 	w.t.Helper()
 	handler := map[string]func(context.Context, store.Job) error{
 		store.KindEvaluate: w.gate.Evaluate, store.KindStatus: w.gate.PutStatus, store.KindStatusSeen: w.gate.StatusSeen,
-		store.KindMerge: w.gate.Merge, store.KindFan: w.gate.Fan, store.KindReconcile: w.gate.Reconcile,
+		store.KindMerge: w.gate.Merge, store.KindBuilds: w.gate.Builds, store.KindFan: w.gate.Fan, store.KindReconcile: w.gate.Reconcile,
 		store.KindNotify: w.gate.SendNotice, store.KindSweep: w.gate.Sweep,
 	}[job.Kind]
 	if handler == nil {

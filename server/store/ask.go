@@ -9,6 +9,7 @@ const (
 	KindFan        = "fan"         // ask for an evaluation of each open pull request of a branch
 	KindReconcile  = "reconcile"   // walk the open pull requests of a repository on Bitbucket
 	KindStatusSeen = "status-seen" // read one of our build statuses back
+	KindBuilds     = "builds"      // try again the merges that wait for builds of a commit
 	KindStatus     = "status"      // pay the status that is owed on a commit
 	KindMerge      = "merge"       // merge an approved head
 	KindNotify     = "notify"      // mail a notice
@@ -66,6 +67,14 @@ func AskStatusSeen(workspace, repository, key string) JobSpec {
 	return JobSpec{
 		Kind: KindStatusSeen, Key: repository + ":" + key, Workspace: workspace,
 		Payload: Place{Workspace: workspace, Repository: repository, Key: key},
+	}
+}
+
+// AskBuilds asks to try again the merges that wait for builds of a commit.
+func AskBuilds(workspace, repository, commit string) JobSpec {
+	return JobSpec{
+		Kind: KindBuilds, Key: repository + ":" + commit, Workspace: workspace,
+		Payload: Place{Workspace: workspace, Repository: repository, Commit: commit},
 	}
 }
 

@@ -59,6 +59,19 @@ func (tx *Tx) Merge(ctx context.Context, pullRequestID, headCommit string) (Merg
 	return m, one(err)
 }
 
+// PlannedMerges lists the pull requests of a repository that wait to be merged at a commit, by our ids.
+func (tx *Tx) PlannedMerges(ctx context.Context, repositoryID, headCommit string) ([]string, error) {
+	rows, err := tx.tx.Query(ctx, `
+		select m.pull_request_id from signedapproval_merge_intents m
+		join signedapproval_pull_requests p on p.workspace_id = m.workspace_id and p.id = m.pull_request_id
+		where m.workspace_id = $1 and p.repository_id = $2 and m.head_commit = $3 and m.state = 'PLANNED'
+		order by m.pull_request_id`, tx.Workspace, repositoryID, headCommit)
+	if err != nil {
+		return nil, fmt.Errorf("store: planned merges: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
+
 // MoveMerge moves an intent on; from names the states it may be moved from, so that two movers
 // cannot both succeed. It answers ErrConflict where it stands elsewhere.
 func (tx *Tx) MoveMerge(ctx context.Context, m MergeIntent, from ...string) error {

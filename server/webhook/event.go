@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -67,6 +68,8 @@ type Event struct {
 	Branches []string
 	// StatusKey is the key of the build status that was written; else "".
 	StatusKey string
+	// Commit is what that status is on, 40 hex digits; "" where the body does not say so in full.
+	Commit string
 }
 
 const (
@@ -128,7 +131,7 @@ func Parse(key string, raw []byte) (Event, error) {
 	case Pushed:
 		event.Branches, err = branches(b.Push)
 	case StatusWritten:
-		event.StatusKey, err = statusKey(b.CommitStatus)
+		event.StatusKey, event.Commit, err = status(b.CommitStatus)
 	case RepositoryChanged: // what it is now, the reconciler finds out
 	}
 	if err != nil {
@@ -150,18 +153,27 @@ func pullRequest(raw json.RawMessage) (int64, error) {
 	return part.ID, nil
 }
 
-func statusKey(raw json.RawMessage) (string, error) {
+func status(raw json.RawMessage) (key, commit string, err error) {
 	var part struct {
-		Key string `json:"key"`
+		Key    string          `json:"key"`
+		Commit json.RawMessage `json:"commit"`
 	}
 	if err := json.Unmarshal(raw, &part); err != nil {
-		return "", err
+		return "", "", err
 	}
 	if part.Key == "" {
-		return "", errors.New("the build status has no key")
+		return "", "", errors.New("the build status has no key")
 	}
-	return part.Key, nil
+	var on struct {
+		Hash string `json:"hash"`
+	}
+	if err := json.Unmarshal(part.Commit, &on); err != nil || !fullHash.MatchString(on.Hash) {
+		on.Hash = "" // old bodies and the documentation's samples have another form
+	}
+	return part.Key, on.Hash, nil
 }
+
+var fullHash = regexp.MustCompile(`^[0-9a-f]{40}$`)
 
 // branches names the branches of a push. A change that is "truncated" lacks some of its commits, not
 // its name.
@@ -219,6 +231,9 @@ func (e Event) jobs(workspace, repository string) []store.JobSpec {
 		if ours(e.StatusKey) {
 			return []store.JobSpec{store.AskStatusSeen(workspace, repository, e.StatusKey)}
 		}
+		if e.Commit != "" { // a merge may be waiting for this build
+			return []store.JobSpec{store.AskBuilds(workspace, repository, e.Commit)}
+		}
 	case RepositoryChanged:
 		return []store.JobSpec{store.AskReconcile(workspace, repository)}
 	case PullRequestDiscussed:
@@ -226,8 +241,7 @@ func (e Event) jobs(workspace, repository string) []store.JobSpec {
 	return nil
 }
 
-// ours tells whether a status key can be one of those that we write: other builds are many, and none
-// of the gate's business.
+// ours tells whether a status key can be one of those that we write.
 func ours(key string) bool {
 	return len(key) <= maxStatusKey && strings.HasPrefix(key, store.StatusKeyPrefix) &&
 		!strings.ContainsFunc(key, func(c rune) bool { return c <= ' ' || c > '~' })

@@ -187,6 +187,16 @@ func TestParse(t *testing.T) {
 			webhook.Event{Kind: webhook.StatusWritten, RepositoryUUID: repoUUID, StatusKey: "jenkins"},
 			nil,
 		},
+		"a status of another on a commit": {
+			"repo:commit_status_created", `{` + inRepo + `,"commit_status":{"key":"jenkins","commit":{"hash":"` + strings.Repeat("a1", 20) + `"}}}`,
+			webhook.Event{Kind: webhook.StatusWritten, RepositoryUUID: repoUUID, StatusKey: "jenkins", Commit: strings.Repeat("a1", 20)},
+			[]string{"builds R:" + strings.Repeat("a1", 20)},
+		},
+		"a status of another on a prefix of a commit": {
+			"repo:commit_status_created", `{` + inRepo + `,"commit_status":{"key":"jenkins","commit":{"hash":"a1a1a1a1a1a1"}}}`,
+			webhook.Event{Kind: webhook.StatusWritten, RepositoryUUID: repoUUID, StatusKey: "jenkins"},
+			nil,
+		},
 		"a status longer than ours can be": {
 			"repo:commit_status_created", `{` + inRepo + `,"commit_status":{"key":"` + ourKey + `zz"}}`,
 			webhook.Event{Kind: webhook.StatusWritten, RepositoryUUID: repoUUID, StatusKey: ourKey + "zz"},
