@@ -403,3 +403,31 @@ func TestARepositoryOutOfSightVoidsNothing(t *testing.T) {
 	w.settle()
 	w.expect(number, before.PullRequest.HeadCommit, "INPROGRESS", "1 of 2 approvals; waiting for Carol")
 }
+
+func TestAutoMergeCountsNobodyWhoLostTheRightToWrite(t *testing.T) {
+	w := newWorld(t)
+	rule := w.rule(1) // anyone with write permission
+	rule.AutoMerge = &approval.AutoMerge{Strategy: "merge_commit"}
+	w.save(rule)
+	number := w.open()
+	w.settle()
+	w.decides(number, "bob", approval.Approve)
+	for pending := true; pending; { // all but the merge
+		pending = false
+		for _, ring := range w.due() {
+			if ring.Kind != store.KindMerge {
+				w.must(w.do(ring))
+				pending = true
+			}
+		}
+	}
+	_, err := w.sim.SetPermission(bitbucketsim.Permission{Repository: rocket, Person: "bob", Level: "read"})
+	w.must(err)
+	w.drain()
+	if v := w.view(number); v.PullRequest.State != "OPEN" || v.Request.State != store.RequestPending {
+		t.Errorf("the pull request is %s, its request %s: %s", v.PullRequest.State, v.Request.State, v.Request.Sentence)
+	}
+	if n := w.calls("POST", "/merge$"); n != 0 {
+		t.Errorf("Bitbucket was asked to merge %d times", n)
+	}
+}

@@ -36,6 +36,8 @@ type attempt struct {
 	intent store.MergeIntent
 	live   *store.ApprovalRequest // nil where the approval does not stand
 	client *bitbucket.Client
+	// writers are those with write permission now; nil until they were read.
+	writers []approval.Person
 }
 
 // Merge is the job that merges an approved head, or finds out what became of an earlier attempt.
@@ -75,6 +77,11 @@ func (g *Gate) Merge(ctx context.Context, job store.Job) error {
 	case refusal.reason != "":
 		return g.endMerge(ctx, job, at, a, store.MergeRefused, refusal.reason, "")
 	}
+	people, err := g.People(ctx, at.Workspace, a.pr.RepositoryID)
+	if err != nil {
+		return g.fate(err)
+	}
+	a.writers = writersOf(people)
 	return g.callMerge(ctx, job, at, a, remote)
 }
 
@@ -86,15 +93,15 @@ func (g *Gate) readMerge(ctx context.Context, at store.Place) (a attempt, err er
 		if a.intent, err = tx.Merge(ctx, at.PullRequest, at.Commit); err != nil {
 			return err
 		}
-		a.live, err = standingApproval(ctx, tx, a.intent)
+		a.live, err = standingApproval(ctx, tx, a.intent, nil)
 		return err
 	})
 	return a, err
 }
 
 // standingApproval gives the live request of an intent if it is approved by the rules and the
-// decisions as they are now, else nil. Who may write is as of the last evaluation.
-func standingApproval(ctx context.Context, tx *store.Tx, intent store.MergeIntent) (*store.ApprovalRequest, error) {
+// decisions as they are now, else nil. Who may write is as of the last evaluation where writers is nil.
+func standingApproval(ctx context.Context, tx *store.Tx, intent store.MergeIntent, writers []approval.Person) (*store.ApprovalRequest, error) {
 	live, err := tx.LiveRequest(ctx, intent.PullRequestID)
 	if err != nil || live.ID != intent.RequestID || live.State != store.RequestApproved {
 		return nil, optional(err)
@@ -131,6 +138,9 @@ func standingApproval(ctx context.Context, tx *store.Tx, intent store.MergeInten
 		return nil, err
 	}
 	facts.Decisions = decisionsOf(decisions)
+	if writers != nil && rule.Needs().Writers {
+		facts.Writers = writers
+	}
 	if approval.Tally(rule, facts).State != approval.Approved {
 		return nil, nil
 	}
@@ -317,7 +327,7 @@ func (g *Gate) callMerge(ctx context.Context, job store.Job, at store.Place, a a
 		if _, err := tx.LockPullRequestByID(ctx, at.PullRequest); err != nil {
 			return err
 		}
-		if a.live, err = standingApproval(ctx, tx, a.intent); err != nil || a.live == nil {
+		if a.live, err = standingApproval(ctx, tx, a.intent, a.writers); err != nil || a.live == nil {
 			return err
 		}
 		calling := a.intent
