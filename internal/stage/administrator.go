@@ -21,7 +21,7 @@ func (p *Person) Connect(ctx context.Context) (Workspace, error) {
 			UserErrors refusals
 		}
 	}
-	err := p.Ask(ctx, "BeginConnect", input(map[string]any{"returnTo": "/settings/bitbucket"}), &begun)
+	err := p.Ask(ctx, "BeginConnect", input(map[string]any{"returnTo": afterwards}), &begun)
 	if err = errors.Join(err, begun.BeginConnect.UserErrors.err()); err != nil {
 		return Workspace{}, err
 	}

@@ -73,9 +73,12 @@ func (p *Person) do(ctx context.Context, method, address, origin, contentType st
 	return at, text, err
 }
 
+// afterwards is where Bitbucket's consent leads back to: no page, since those may not be built.
+const afterwards = "/livez"
+
 // SignIn signs in with Bitbucket.
 func (p *Person) SignIn(ctx context.Context) error {
-	return p.consent(ctx, p.origin+"/auth/sign-in?return_to=/")
+	return p.consent(ctx, p.origin+"/auth/sign-in?return_to="+afterwards)
 }
 
 // consent walks through Bitbucket's consent page: the page says who, the button says Allow.
