@@ -92,6 +92,7 @@ func (s *Server) wire() error {
 	s.intake = store.NewIntake(s.store, store.IntakeOptions{})
 	s.store.Ring = func(ctx context.Context, rings []store.Ring) { s.queue.Ring(ctx, toJobs(rings)) }
 	s.store.Changed = s.bell.Publish
+	s.store.NoMail = s.config.SMTPHost == ""
 
 	api := bitbucket.New(bitbucket.Config{
 		BaseURL: s.config.BitbucketAPI, UserAgent: "SignedApproval (+" + s.config.Origin + ")",

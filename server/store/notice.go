@@ -32,8 +32,8 @@ func (n Notice) Cursor() string { return cursor(n.CreatedAt, n.ID) }
 const noticeColumns = `id, person_id, workspace_id, pull_request_id, request_id, kind, dedupe_key, title, sentence, path,
 	created_at, read_at, mailed_at`
 
-// AddNotice puts a notice into a person's inbox and enqueues its mail; a notice with the same
-// dedupe key is left as it is.
+// AddNotice puts a notice into a person's inbox and, where notices are mailed, enqueues its mail; a
+// notice with the same dedupe key is left as it is.
 func (sh *Shared) AddNotice(ctx context.Context, n Notice) error {
 	var id string
 	err := sh.tx.QueryRow(ctx, `
@@ -48,6 +48,9 @@ func (sh *Shared) AddNotice(ctx context.Context, n Notice) error {
 		return fmt.Errorf("store: add notice: %w", err)
 	}
 	sh.Touch("inbox:" + n.PersonID)
+	if sh.noMail {
+		return nil
+	}
 	return sh.Enqueue(ctx, AskNotify(n.WorkspaceID, id))
 }
 

@@ -35,6 +35,8 @@ type Store struct {
 	// Ring is called after the commit of a transaction that enqueued jobs. It is best effort: the
 	// sweep finds what it loses. app sets it before the first transaction; nil rings nothing.
 	Ring func(ctx context.Context, rings []Ring)
+	// NoMail says that notices are not mailed, so that nobody is asked to. Set by app.
+	NoMail bool
 	// Changed is called after the commit of a transaction that changed what a screen may show, with
 	// the topics given to [Shared.Touch]. Best effort, set by app; nil tells nobody.
 	Changed func(ctx context.Context, topics []string)
@@ -92,8 +94,9 @@ func (s *Store) Ping(ctx context.Context) error { return s.pool.Ping(ctx) }
 
 // Shared is a transaction as far as tenantless tables are concerned. It belongs to one goroutine.
 type Shared struct {
-	tx    pgx.Tx
-	vault *Vault
+	tx     pgx.Tx
+	vault  *Vault
+	noMail bool
 	// jobs, finished and leaves are written last, by settle, in this order: a transaction that holds a
 	// row of the ledger waits for nothing but the log's head, and one that holds the head for nothing
 	// but its commit. So no two of them can wait for each other, and the head, one row for everybody,
@@ -131,7 +134,7 @@ func (s *Store) Outside(ctx context.Context, fn func(*Shared) error) error {
 func (s *Store) begin(ctx context.Context, begin string, fn func(*Shared) error) error {
 	bounded, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
-	sh := &Shared{vault: s.Vault}
+	sh := &Shared{vault: s.Vault, noMail: s.NoMail}
 	err := pgx.BeginTxFunc(bounded, s.pool, pgx.TxOptions{BeginQuery: begin}, func(tx pgx.Tx) error {
 		sh.tx = tx
 		if err := fn(sh); err != nil {
