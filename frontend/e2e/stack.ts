@@ -295,6 +295,6 @@ export const test = base.extend<TestFixtures, WorkerFixtures>({
 });
 
 /** Lets no event stream through. */
-export async function withoutStreams(context: BrowserContext): Promise<void> {
+export async function withoutStreams(context: BrowserContext | Page): Promise<void> {
   await context.route(/\/graphql\?\w+Changed$/, (route) => route.abort());
 }

@@ -39,11 +39,12 @@ async function openPanel(person: Person, number: number): Promise<Page> {
   await page.locator(`a[href*="/pr/${person.world.uuid}/"]`).click();
   await expect(page.getByRole("heading", { name: "Approvals" })).toBeVisible();
   const signIn = page.getByRole("link", { name: "Sign in with Bitbucket" });
-  await expect(signIn.or(page.getByText("Live", { exact: true }))).toBeVisible(patience);
+  const sentence = page.locator(".panel__sentence");
+  await expect(signIn.or(sentence)).toBeVisible(patience);
   if (await signIn.isVisible()) {
     await signIn.click();
     await allow(page, person);
-    await expect(page.getByText("Live", { exact: true })).toBeVisible(patience);
+    await expect(sentence).toBeVisible(patience);
   }
   return page;
 }
