@@ -1,52 +1,52 @@
 import { fileURLToPath } from "node:url";
 import { expect } from "@playwright/test";
-import { test } from "./stack.ts";
+import { Person, test } from "./stack.ts";
 
-// The pictures of the README, of the real pages before a simulated Bitbucket. Take them again with "make screenshots".
+// The pictures of the README: what carol sees while her approval is waited for.
 
 const picture = (name: string) => fileURLToPath(new URL(`screenshots/${name}.png`, import.meta.url));
+const patience = { timeout: 30_000 };
 
-test("the panel, the sign page and the dashboard", async ({ world, person }) => {
-  const alice = await person("alice");
-  await alice.signIn();
+test("panel, sign page and dashboard", async ({ stack, browser, addAuthenticator }) => {
+  test.setTimeout(180_000);
+  const world = await stack.newWorld("Northwind");
+  const open = async (who: "alice" | "bob" | "carol") => {
+    const context = await browser.newContext({ deviceScaleFactor: 2, colorScheme: "light" });
+    return new Person(world, who, context, addAuthenticator);
+  };
+  const [alice, bob, carol] = [await open("alice"), await open("bob"), await open("carol")];
+  for (const person of [carol, bob, alice]) await person.signIn();
   await alice.gate();
-  const bob = await person("bob");
-  await bob.signIn();
-  const carol = await person("carol");
-  await carol.signIn();
-
-  await world.push("refunds", {
+  await world.push("feature/coupon-check", {
     "src/pay.ts":
-      "export function pay(order: Order) {\n\tbank.charge(order.card, order.total());\n}\n\n" +
-      "export function refund(order: Order, amount: Money) {\n\tif (amount.over(order.total())) throw new TooMuch(amount);\n" +
-      "\tbank.credit(order.card, amount);\n}\n",
-    "README.md": "# Web shop\n\nPayments and refunds.\n",
+      "export async function pay(order: Order) {\n\tconst coupon = await coupons.check(order.coupon);\n\tconst total = order.total().minus(coupon.amount);\n\tawait bank.charge(order.card, total);\n}\n",
+    "src/coupons.ts":
+      'import { store } from "./store";\n\n/** A coupon counts once, and only while it is valid. */\nexport async function check(code: string) {\n\tconst coupon = await store.take(code);\n\tif (!coupon || coupon.until < Date.now()) throw new Refused(code);\n\treturn coupon;\n}\n',
   });
-  const refunds = await world.openPullRequest("Refund an order in part", "refunds");
-  await world.push("currency", { "src/currency.ts": 'export const currencies = ["EUR", "CHF"] as const;\n' });
-  const currency = await world.openPullRequest("Take Swiss francs", "currency");
+  const first = await world.openPullRequest("Check the coupon before the payment", "feature/coupon-check");
+  await world.push("feature/basket-limit", { "src/basket.ts": "export const limit = 200;\n" });
+  await world.openPullRequest("Raise the limit of the basket to 200 positions", "feature/basket-limit");
 
-  // Bob approves the first one, so that the pictures show a quorum under way.
-  const signing = await bob.openSignPage(refunds);
-  await signing.getByRole("button", { name: "Approve", exact: true }).click();
-  await expect(signing.getByText(/approved/i).first()).toBeVisible();
+  const bobs = await bob.openSignPage(first);
+  await bobs.getByRole("button", { name: "Approve" }).click(patience);
+  await expect(bobs.getByText("You approved this commit")).toBeVisible(patience);
 
-  const panel = await carol.context.newPage();
-  await panel.setViewportSize({ width: 380, height: 420 });
-  await panel.goto(world.page("pr", refunds));
-  await expect(panel.locator(".panel__sentence")).toContainText("1 of 2 approvals");
-  await panel.screenshot({ path: picture("panel"), animations: "disabled" });
+  const page = await carol.context.newPage();
+  await page.setViewportSize({ width: 360, height: 480 });
+  await page.goto(world.page("pr", first));
+  await expect(page.getByText("1 of 2 approvals", { exact: false }).first()).toBeVisible(patience);
+  await expect(page.getByText("Live", { exact: true })).toBeVisible(patience);
+  await page.screenshot({ path: picture("panel") });
 
-  const sign = await carol.context.newPage();
-  await sign.setViewportSize({ width: 1280, height: 900 });
-  await sign.goto(world.page("sign", refunds));
-  await expect(sign.getByRole("button", { name: "Approve", exact: true })).toBeEnabled();
-  await sign.screenshot({ path: picture("sign"), animations: "disabled" });
+  await page.setViewportSize({ width: 1280, height: 860 });
+  await page.goto(world.page("sign", first));
+  await expect(page.getByRole("button", { name: "Approve" })).toBeEnabled(patience);
+  await page.screenshot({ path: picture("sign") });
 
-  const home = await carol.context.newPage();
-  await home.setViewportSize({ width: 1280, height: 640 });
-  await home.goto(world.stack.server);
-  await expect(home.getByRole("link", { name: "Take Swiss francs" }).first()).toBeVisible();
-  await expect(home.getByText(`Pull request #${currency}`)).toBeVisible();
-  await home.screenshot({ path: picture("dashboard"), animations: "disabled" });
+  await page.setViewportSize({ width: 1280, height: 620 });
+  await page.goto(stack.server);
+  await expect(page.getByRole("row", { name: /Raise the limit/ })).toBeVisible(patience);
+  await expect(page.getByRole("listitem").filter({ hasText: "Raise the limit" }).first()).toBeVisible(patience);
+  await page.screenshot({ path: picture("dashboard") });
+  for (const person of [alice, bob, carol]) await person.context.close();
 });

@@ -42,18 +42,20 @@ export class Stack {
     return answer as Answer;
   }
 
-  /** A workspace of its own with people of its own, so that no test sees what another does. */
-  async newWorld(): Promise<World> {
-    const number = `${process.pid}${this.#made++}`;
-    const names = { alice: `alice-${number}`, bob: `bob-${number}`, carol: `carol-${number}` };
+  /**
+   * A workspace of its own with people of its own, so that no test sees what another does. It can be given a name, once.
+   */
+  async newWorld(name?: string): Promise<World> {
+    const label = name?.toLowerCase() ?? `acme-${process.pid}${this.#made++}`;
+    const names = { alice: `alice-${label}`, bob: `bob-${label}`, carol: `carol-${label}` };
     const display = { alice: "Alice Moreau", bob: "Bob Tanaka", carol: "Carol Okafor" };
     for (const [who, nickname] of Object.entries(names)) {
       await this.control("people", { nickname, display_name: display[who as keyof typeof display] });
     }
-    const slug = `acme-${number}`;
+    const slug = label;
     const { uuid } = await this.control<{ uuid: string }>("workspaces", {
       slug,
-      name: `Acme ${number}`,
+      name: name ?? label,
       premium: true,
       owners: [names.alice],
       members: [names.bob, names.carol],

@@ -160,6 +160,14 @@ const screens: Record<string, Screen> = {
     nothing: says("No branch has this in its name."),
     doing: "list the branches",
   },
+  MergeBranches: {
+    path: repository,
+    reach: (page) => page.getByLabel("Merge at once").check(),
+    // As with the strategies below.
+    empty: (data) => Object.assign(data["node"] ?? {}, { branches: [] }),
+    nothing: says("Not every branch offers each of them; that is checked when you save."),
+    doing: "",
+  },
   MergeStrategies: {
     path: repository,
     reach: (page) => page.getByLabel("Merge at once").check(),

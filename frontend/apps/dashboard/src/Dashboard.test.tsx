@@ -434,6 +434,14 @@ describe("the rules of a repository", () => {
     expect(quorum).toHaveValue(9);
   });
 
+  test("offer the merge strategies of a branch that they are about", async () => {
+    const { api } = open(path);
+    await userEvent.click(await screen.findByLabelText("Merge at once"));
+    expect(await screen.findByText("Those that release/1.0 offers.")).toBeVisible();
+    expect(within(screen.getByLabelText("Strategy")).getAllByRole("option")).toHaveLength(3);
+    expect(api.calls.find((call) => call.operation === "MergeStrategies")?.variables["branch"]).toBe("release/1.0");
+  });
+
   test("tell which rule would apply to which branch while they are edited", async () => {
     open(path);
     const branches = await screen.findByRole("list", { name: "Branches" });

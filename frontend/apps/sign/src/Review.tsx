@@ -3,6 +3,7 @@ import { Person } from "@signedapproval/ui/Avatar";
 import { Button } from "@signedapproval/ui/Button";
 import { Branches, FullCommit } from "@signedapproval/ui/Commit";
 import { CopyButton } from "@signedapproval/ui/CopyButton";
+import { withoutHidden } from "@signedapproval/ui/characters.ts";
 import { ExternalLink } from "@signedapproval/ui/Link";
 import { Note } from "@signedapproval/ui/Note";
 import { Time } from "@signedapproval/ui/Time";
@@ -74,7 +75,7 @@ export function Review({ viewer, server, pullRequest: masked }: ReviewProps) {
   const [change, setChange] = useState<RenderedChange | null>(null);
 
   useEffect(() => {
-    document.title = `Sign: ${pullRequest.title} (#${pullRequest.number})`;
+    document.title = `Sign: ${withoutHidden(pullRequest.title)} (#${pullRequest.number})`;
   }, [pullRequest.title, pullRequest.number]);
 
   if (!latest || !reviewed) return null;

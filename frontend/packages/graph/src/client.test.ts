@@ -10,7 +10,7 @@ import {
   RepositoriesDocument,
 } from "./generated/graphql.ts";
 import documents from "./generated/persisted-documents.json" with { type: "json" };
-import { pause } from "./live.ts";
+import { outOfSight, pause } from "./live.ts";
 import { MockApi } from "./mockapi.ts";
 
 const until = (check: () => void) => vi.waitFor(check, { timeout: 10_000 });
@@ -146,6 +146,31 @@ describe("live updates", () => {
     vi.useRealTimers();
     expect(asked()).toBeGreaterThan(1);
     stream.unsubscribe();
+  });
+
+  test("rest while the page is out of sight, and make good what was missed when it is seen again", async () => {
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+    const { client, api } = open();
+    const seen: unknown[] = [];
+    const stream = client
+      .subscription(PanelChangedDocument, { id: "pull-request-7" })
+      .subscribe((result) =>
+        seen.push((result.data?.pullRequestChanged as { sentence?: string } | undefined)?.sentence),
+      );
+    await until(() => expect(seen).toHaveLength(1));
+    const visibility = vi.spyOn(document, "visibilityState", "get").mockReturnValue("hidden");
+    document.dispatchEvent(new Event("visibilitychange"));
+    await vi.advanceTimersByTimeAsync(outOfSight - 1);
+    expect(api.listeners("PanelChanged")).toBe(1);
+    await vi.advanceTimersByTimeAsync(1);
+    await until(() => expect(api.listeners("PanelChanged")).toBe(0));
+    api.world.Subscription = { pullRequestChanged: pullRequest({ sentence: "approved by Bob Tanaka" }) };
+    visibility.mockReturnValue("visible");
+    document.dispatchEvent(new Event("visibilitychange"));
+    vi.useRealTimers();
+    await until(() => expect(seen.at(-1)).toBe("approved by Bob Tanaka"));
+    stream.unsubscribe();
+    await until(() => expect(api.listeners("PanelChanged")).toBe(0));
   });
 
   test("wait longer after each failed attempt, but never longer than half a minute", () => {

@@ -16,9 +16,13 @@ export function pause(attempt: number, random: () => number = Math.random): numb
   return most / 2 + (most / 2) * random();
 }
 
+/** How long a page may be out of sight before its streams are closed, in milliseconds. */
+export const outOfSight = 60_000;
+
 /**
  * The event streams of a page. A stream that breaks is opened again for as long as somebody listens: each one begins
- * with the object as it is now, so whatever was missed meanwhile is made good.
+ * with the object as it is now, so whatever was missed meanwhile is made good. A page that is out of sight gives its
+ * streams up after a while, for a browser opens only six connections to a server that speaks HTTP/1.1.
  */
 export class LiveUpdates {
   #state: LiveState = "connecting";
@@ -44,45 +48,70 @@ export class LiveUpdates {
   forward(body: SubscriptionOperation, url: string) {
     return {
       subscribe: (sink: Sink) => {
-        let ended = false;
-        const streams = createClient({
-          url,
-          fetchFn: this.#fetch,
-          retryAttempts: Number.POSITIVE_INFINITY,
-          retry: async (attempt) => {
-            this.#become("lost");
-            await wakeUp(pause(attempt));
-          },
-        });
-        const listen = (attempt: number) => {
-          let answered = false;
-          streams.subscribe(body as unknown as RequestParams, {
-            next: (value) => {
-              answered = true;
-              this.#become("live");
-              sink.next(value as never);
-            },
-            error: (reason) => {
-              if (ended) return;
-              this.#become("lost");
-              sink.error(reason);
-            },
-            // The server ends a stream that has lived long enough: the next one goes on from there.
-            complete: () => {
-              if (ended) return;
-              const next = answered ? 0 : attempt + 1;
-              void wakeUp(pause(next)).then(() => !ended && listen(next));
-            },
-          });
+        let close = this.#open(body, url, sink);
+        let open = true;
+        let timer: ReturnType<typeof setTimeout> | undefined;
+        const look = () => {
+          clearTimeout(timer);
+          if (document.visibilityState === "hidden") {
+            timer = setTimeout(() => {
+              close();
+              open = false;
+            }, outOfSight);
+          } else if (!open) {
+            close = this.#open(body, url, sink);
+            open = true;
+          }
         };
-        listen(0);
+        document.addEventListener("visibilitychange", look);
         return {
           unsubscribe: () => {
-            ended = true;
-            streams.dispose();
+            document.removeEventListener("visibilitychange", look);
+            clearTimeout(timer);
+            close();
           },
         };
       },
+    };
+  }
+
+  /** Opens a stream and keeps it open until the function that it returns is called. */
+  #open(body: SubscriptionOperation, url: string, sink: Sink): () => void {
+    let closed = false;
+    const streams = createClient({
+      url,
+      fetchFn: this.#fetch,
+      retryAttempts: Number.POSITIVE_INFINITY,
+      retry: async (attempt) => {
+        this.#become("lost");
+        await wakeUp(pause(attempt));
+      },
+    });
+    const listen = (attempt: number) => {
+      let answered = false;
+      streams.subscribe(body as unknown as RequestParams, {
+        next: (value) => {
+          answered = true;
+          this.#become("live");
+          sink.next(value as never);
+        },
+        error: (reason) => {
+          if (closed) return;
+          this.#become("lost");
+          sink.error(reason);
+        },
+        // The server ends a stream that has lived long enough: the next one goes on from there.
+        complete: () => {
+          if (closed) return;
+          const next = answered ? 0 : attempt + 1;
+          void wakeUp(pause(next)).then(() => !closed && listen(next));
+        },
+      });
+    };
+    listen(0);
+    return () => {
+      closed = true;
+      streams.dispose();
     };
   }
 

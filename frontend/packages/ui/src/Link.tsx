@@ -1,5 +1,6 @@
 import type { AnchorHTMLAttributes, MouseEvent } from "react";
 import { Icon } from "./Icon.tsx";
+import "./Link.css";
 
 /** Whether an address from the API may become a link: a path of ours, or a page on the web. */
 export function isSafe(address: string): boolean {
@@ -21,7 +22,14 @@ export function ExternalLink({ href, onOpen, children, ...rest }: ExternalLinkPr
     onOpen(href);
   };
   return (
-    <a {...rest} href={href} target="_blank" rel="noopener noreferrer" onClick={open}>
+    <a
+      {...rest}
+      className={rest.className ?? "sa-external"}
+      href={href}
+      target="_blank"
+      rel="noopener noreferrer"
+      onClick={open}
+    >
       {children} <span className="sa-hidden">(opens in a new tab)</span>
       <Icon name="external" />
     </a>

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { decode, hiddenIn, pieces } from "./characters.ts";
+import { decode, hiddenIn, pieces, withoutHidden } from "./characters.ts";
 
 const bidi = ["\u061c", "\u200e", "\u200f", "\u202a", "\u202b", "\u202c", "\u202d", "\u202e"];
 const isolates = ["\u2066", "\u2067", "\u2068", "\u2069"];
@@ -88,6 +88,10 @@ describe("pieces", () => {
       expect(parts.filter((part) => part.mark)).toHaveLength(hiddenIn(text));
     }
   });
+});
+
+test("a title loses what would not show in it", () => {
+  expect(withoutHidden("Fix \u202eeht bug\u200b 👩‍💻")).toBe("Fix eht bug 👩‍💻");
 });
 
 describe("decode", () => {

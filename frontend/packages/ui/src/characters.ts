@@ -112,6 +112,14 @@ export function hiddenIn(text: string): number {
   return count;
 }
 
+/** A text without the characters that would not show, for places that cannot hold marks, such as a window's title. */
+export function withoutHidden(text: string): string {
+  return pieces(text)
+    .filter((piece) => !piece.mark)
+    .map((piece) => piece.text)
+    .join("");
+}
+
 /**
  * Reads bytes as UTF-8 without losing any: a byte that does not belong to a character becomes the lone surrogate U+DC00
  * plus its value, which {@link pieces} marks. Different bytes never give the same text.

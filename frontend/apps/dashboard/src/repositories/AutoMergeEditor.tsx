@@ -2,6 +2,7 @@ import { graphql } from "@signedapproval/graph/generated";
 import { strategyInWords } from "@signedapproval/sign/RuleInWords";
 import { Check, Field, Problem } from "@signedapproval/ui/Field";
 import { useQuery } from "urql";
+import { matches } from "./branchPattern.ts";
 import { type Problems, patternsOf, type RuleDraft } from "./draft.ts";
 
 const MergeStrategiesQuery = graphql(`
@@ -10,6 +11,17 @@ const MergeStrategiesQuery = graphql(`
       id
       ... on Repository {
         mergeStrategies(branch: $branch)
+      }
+    }
+  }
+`);
+
+const MergeBranchesQuery = graphql(`
+  query MergeBranches($repository: ID!, $search: String) {
+    node(id: $repository) {
+      id
+      ... on Repository {
+        branches(search: $search)
       }
     }
   }
@@ -105,14 +117,21 @@ export function AutoMergeEditor({ rule, path, repositoryId, problems, set }: Aut
   );
 }
 
-/** What the rule's first branch that is named in full offers; nothing while that is not known. */
+/** What the first branch that the rule is about offers; nothing while that is not known. */
 function useOffered(repositoryId: string | null, patterns: readonly string[], wanted: boolean) {
-  const branch = patterns.find((pattern) => !/[*?[\]{}!\\]/u.test(pattern));
+  const beginning = /^[^*?[\]{}\\]*/u.exec(patterns.find((pattern) => !pattern.startsWith("!")) ?? "")?.[0] ?? "";
+  const [{ data: found }] = useQuery({
+    query: MergeBranchesQuery,
+    variables: { repository: repositoryId ?? "", ...(beginning && { search: beginning }) },
+    pause: !wanted || !repositoryId,
+  });
+  const branches = (found?.node?.__typename === "Repository" && found.node.branches) || [];
+  const branch = branches.find((name) => matches(patterns, name));
   const [{ data }] = useQuery({
     query: MergeStrategiesQuery,
     variables: { repository: repositoryId ?? "", branch: branch ?? "" },
     pause: !wanted || !repositoryId || !branch,
   });
   const strategies = data?.node?.__typename === "Repository" ? data.node.mergeStrategies : null;
-  return { branch, strategies: strategies?.length ? strategies : null };
+  return { branch, strategies: branch && strategies?.length ? strategies : null };
 }
