@@ -64,7 +64,7 @@ var program = sync.OnceValues(func() (string, error) {
 // behind a proxy, before a simulated Bitbucket.
 type cluster struct {
 	t     testing.TB
-	ctx   context.Context //nolint:containedctx // the deadline of the whole test.
+	ctx   context.Context // the deadline of the whole test
 	db    dbtest.Database
 	redis *redistest.Server
 	sim   *bitbucketsim.Sim
@@ -142,7 +142,7 @@ func newCluster(t testing.TB, o options) *cluster {
 	}
 	t.Cleanup(func() {
 		for _, s := range c.servers {
-			s.end(syscall.SIGKILL)
+			_ = s.end(syscall.SIGKILL) // it may have ended by itself
 			if t.Failed() {
 				t.Logf("the end of a server's log:\n%s", s.log.tail(6000))
 			}

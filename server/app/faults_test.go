@@ -107,11 +107,11 @@ func (c *cluster) untilMerged(list []opened) {
 func TestServersAreKilled(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, options{servers: 3})
-	random := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // repeatable on purpose.
+	random := rand.New(rand.NewPCG(seed, 1))
 	c.troubleCalls(random)
 	c.troubleWebhooks(random)
 	kills := 0
-	stop := c.during(12, rand.New(rand.NewPCG(seed, 2)), 60, func() error { //nolint:gosec // as above.
+	stop := c.during(12, rand.New(rand.NewPCG(seed, 2)), 60, func() error {
 		kills++
 		return c.servers[kills*2%3].restart()
 	})
@@ -175,7 +175,7 @@ func TestPostgresConnectionsAreCut(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, options{servers: 3})
 	cut := 0
-	stop := c.during(10, rand.New(rand.NewPCG(seed, 3)), 20, func() error { //nolint:gosec // repeatable on purpose.
+	stop := c.during(10, rand.New(rand.NewPCG(seed, 3)), 20, func() error {
 		// Chosen first, so that it cannot be this connection itself that is ended.
 		ended, err := c.query(`with theirs as materialized (
 				select pid from pg_stat_activity where datname = current_database() and application_name = 'signedapproval')

@@ -208,10 +208,10 @@ type obstacle struct {
 	forNow bool // it may go away by itself
 }
 
-func final(reason string) (obstacle, error) { return obstacle{reason: reason}, nil }
+func final(reason string) obstacle { return obstacle{reason: reason} }
 
-func forNow(format string, args ...any) (obstacle, error) {
-	return obstacle{reason: fmt.Sprintf(format, args...), forNow: true}, nil
+func forNow(format string, args ...any) obstacle {
+	return obstacle{reason: fmt.Sprintf(format, args...), forNow: true}
 }
 
 // mayMerge answers what stands in the way of merging the approved head now: head and destination must
@@ -219,18 +219,18 @@ func forNow(format string, args ...any) (obstacle, error) {
 func (g *Gate) mayMerge(ctx context.Context, at store.Place, a attempt, remote bitbucket.PullRequest) (obstacle, error) {
 	switch {
 	case remote.State != bitbucket.Open:
-		return final("not merged: the pull request was closed")
+		return final("not merged: the pull request was closed"), nil
 	case remote.Draft:
-		return final("not merged: the pull request is a draft")
+		return final("not merged: the pull request is a draft"), nil
 	case remote.Destination.Branch != a.live.DestinationBranch:
-		return final("not merged: the destination branch changed")
+		return final("not merged: the destination branch changed"), nil
 	}
 	head, err := a.client.PullRequestHead(ctx, at.Workspace, a.pr.RepositoryID, a.pr.Number)
 	if err != nil {
 		return obstacle{}, err
 	}
 	if head != at.Commit || head != a.live.HeadCommit {
-		return final("not merged: there is a newer commit than the one that was approved")
+		return final("not merged: there is a newer commit than the one that was approved"), nil
 	}
 	return g.checksInTheWay(ctx, at, a, remote)
 }
@@ -256,23 +256,23 @@ func (g *Gate) checksInTheWay(ctx context.Context, at store.Place, a attempt, re
 				return obstacle{}, err
 			}
 			if stopped || passed < wanted {
-				return forNow("not merged yet: Bitbucket asks for %d passing builds and none failed or running", wanted)
+				return forNow("not merged yet: Bitbucket asks for %d passing builds and none failed or running", wanted), nil
 			}
 		case bitbucket.RequireApprovals:
 			if approvals(remote) < wanted {
-				return forNow("not merged yet: Bitbucket asks for %d of its own approvals", wanted)
+				return forNow("not merged yet: Bitbucket asks for %d of its own approvals", wanted), nil
 			}
 		case bitbucket.RequireNoChangesRequested:
 			if changesRequested(remote) {
-				return forNow("not merged yet: a reviewer requested changes on Bitbucket")
+				return forNow("not merged yet: a reviewer requested changes on Bitbucket"), nil
 			}
 		case bitbucket.RequireTasksCompleted, bitbucket.RequireCommentsResolved, bitbucket.RequireCommitsBehind,
 			bitbucket.RequireReviewGroupApprovals, bitbucket.RequireDefaultReviewerApprovals, bitbucket.RequireDependenciesMerged:
-			return final(cannotTell(restriction.Kind))
+			return final(cannotTell(restriction.Kind)), nil
 		default:
 			// A check that Bitbucket got after this was written; the others say nothing about a merge.
 			if strings.HasPrefix(string(restriction.Kind), "require_") {
-				return final(cannotTell(restriction.Kind))
+				return final(cannotTell(restriction.Kind)), nil
 			}
 		}
 	}

@@ -77,12 +77,14 @@ var recordedEvents = map[string]recorded{
 	"drone__go-scm/pipeline_hook_created.json": {
 		"repo:commit_status_created",
 		webhook.Event{Kind: webhook.StatusWritten, RepositoryUUID: pipeline, StatusKey: "3343801", Commit: "bdf6fac0519ffd1562461eb82e018ff62efffbc9"},
-		store.DeliveryParsed, []string{"builds R:bdf6fac0519ffd1562461eb82e018ff62efffbc9"},
+		store.DeliveryParsed,
+		[]string{"builds R:bdf6fac0519ffd1562461eb82e018ff62efffbc9"},
 	},
 	"drone__go-scm/pipeline_hook_update.json": {
 		"repo:commit_status_updated",
 		webhook.Event{Kind: webhook.StatusWritten, RepositoryUUID: pipeline, StatusKey: "3343801", Commit: "bdf6fac0519ffd1562461eb82e018ff62efffbc9"},
-		store.DeliveryParsed, []string{"builds R:bdf6fac0519ffd1562461eb82e018ff62efffbc9"},
+		store.DeliveryParsed,
+		[]string{"builds R:bdf6fac0519ffd1562461eb82e018ff62efffbc9"},
 	},
 	"drone__go-scm/pr_comment_created.json": discussed("pullrequest:comment_created", spring, 1),
 	"drone__go-scm/pr_comment_deleted.json": discussed("pullrequest:comment_deleted", spring, 1),
