@@ -136,6 +136,11 @@ func newBench(b *testing.B, o options) *bench {
 	s.must(err)
 	_, err = s.sim.AddWebhookFault(bitbucketsim.WebhookFault{Event: "^(pullrequest:|repo:push)", Drop: true})
 	s.must(err)
+	// The reconciler would find the pull requests before their webhooks are sent.
+	s.eventually("the first walk is over, and the next one far away", func() bool {
+		return len(s.sql(`update signedapproval_jobs set run_at = now() + interval '1 day' where kind = 'reconcile' and state = 'READY' and holder is null
+			and exists (select from signedapproval_bitbucket_repo_configs where reconciled_at is not null) and run_at > now() returning key`)) > 0
+	})
 	s.eventually("the jobs come to rest", func() bool { return s.unfinished() == "" })
 	return s
 }
@@ -202,9 +207,13 @@ func (s *bench) waitShown(state string, list []opened) []time.Time {
 	return times
 }
 
-// delay makes every call to Bitbucket take so many milliseconds more.
+// delay makes every call to Bitbucket take so many milliseconds more, once what went before is over.
 func (s *bench) delay(milliseconds int) {
 	s.t.Helper()
+	s.eventually("nothing is under way", func() bool {
+		waiting := slices.ContainsFunc(s.sim.Deliveries(), func(d bitbucketsim.Delivery) bool { return d.State == "waiting" })
+		return !waiting && s.unfinished() == ""
+	})
 	s.sim.ClearFaults()
 	_, err := s.sim.AddWebhookFault(bitbucketsim.WebhookFault{Event: "^(pullrequest:|repo:push)", Drop: true})
 	s.must(err)
@@ -329,7 +338,6 @@ func (s *bench) toSuccessful(delay int, load string) figures {
 func (s *bench) evaluations(delay int, load string) figures {
 	s.delay(0)
 	list, hooks := s.created(burst)
-	s.eventually("the jobs come to rest", func() bool { return s.unfinished() == "" })
 	s.delay(delay)
 	began := time.Now()
 	s.pour(len(hooks), func(i int) error { return s.accepted(hooks[i]) })
