@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -155,7 +156,11 @@ func (s *Store) begin(ctx context.Context, begin string, fn func(*Shared) error)
 }
 
 // Touch names a topic whose screens should look again once this transaction is committed.
-func (sh *Shared) Touch(topic string) { sh.touch = append(sh.touch, topic) }
+func (sh *Shared) Touch(topic string) {
+	if !slices.Contains(sh.touch, topic) {
+		sh.touch = append(sh.touch, topic)
+	}
+}
 
 // Now is the transaction's time by the database's clock: the only clock that decides anything.
 func (sh *Shared) Now(ctx context.Context) (time.Time, error) {
