@@ -252,6 +252,12 @@ func (c *cluster) approve(p *stage.Person, list []opened) error {
 			again, last = append(again, pr), err
 		}
 		left = again
+		if len(left) > 0 { // the API has a limit, which people who press again and again would meet
+			select {
+			case <-time.After(time.Second):
+			case <-c.ctx.Done():
+			}
+		}
 		return len(left) == 0
 	})
 	if err != nil {
