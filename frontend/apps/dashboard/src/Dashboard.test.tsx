@@ -490,14 +490,15 @@ describe("the rules of a repository", () => {
   });
 
   test("can be taken away, after asking; what is left to do is told", async () => {
-    const { api, router } = open(path);
+    const { api } = open(`${path}?name=Web%20Shop`);
     api.world.Mutation = { removeRepository: { leftToDo: ["Delete the webhook in acme/web-shop."], userErrors: [] } };
     await userEvent.click(await screen.findByRole("button", { name: "Stop gating…" }));
+    api.world.Query = { ...api.world.Query, workspace: workspace({ repository: null }) };
     await userEvent.click(screen.getByRole("button", { name: "Stop gating" }));
-    expect(await screen.findByText("Delete the webhook in acme/web-shop.")).toBeVisible();
+    expect(await screen.findByText("Web Shop is no longer gated")).toBeVisible();
+    expect(screen.getByText("Delete the webhook in acme/web-shop.")).toBeVisible();
     expect(inputOf(api, "RemoveRepository")).toEqual({ repositoryId: "repository-1" });
-    await userEvent.click(screen.getByRole("button", { name: "Back to the repositories" }));
-    await waitFor(() => expect(router.state.location.pathname).toBe("/workspaces/acme/repositories"));
+    expect(await screen.findByRole("button", { name: "Gate this repository" })).toBeVisible();
   });
 
   test("are shown in words to somebody who may not change them", async () => {
@@ -552,8 +553,11 @@ describe("the connection to Bitbucket", () => {
       disconnectWorkspace: { leftToDo: ["Remove the consent in your Bitbucket account."], userErrors: [] },
     };
     await userEvent.click(await screen.findByRole("button", { name: "Disconnect… Acme" }));
+    api.world.Query = { ...api.world.Query, viewer: viewer({ workspaces: connectionOf([]) }) };
     await userEvent.click(screen.getByRole("button", { name: "Disconnect" }));
-    expect(await screen.findByText("Remove the consent in your Bitbucket account.")).toBeVisible();
+    expect(await screen.findByText("Acme is disconnected")).toBeVisible();
+    expect(await screen.findByText("No workspace is connected")).toBeVisible();
+    expect(screen.getByText("Remove the consent in your Bitbucket account.")).toBeVisible();
     expect(inputOf(api, "DisconnectWorkspace")).toEqual({ workspaceId: "workspace-1" });
   });
 

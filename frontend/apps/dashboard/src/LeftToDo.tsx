@@ -1,10 +1,17 @@
 import { Note } from "@signedapproval/ui/Note";
 
-/** What could not be undone and is left to a person. */
-export function LeftToDo({ sentences }: { sentences: readonly string[] }) {
-  if (sentences.length === 0) return <Note tone="success">Everything was undone on Bitbucket.</Note>;
+/** That something was undone, and what of it is left to a person. */
+export function LeftToDo({ title, sentences }: { title: string; sentences: readonly string[] }) {
+  if (sentences.length === 0) {
+    return (
+      <Note tone="success" title={title} urgent>
+        Everything was undone on Bitbucket.
+      </Note>
+    );
+  }
   return (
-    <Note tone="warning" title="This is left for you to do on Bitbucket" urgent>
+    <Note tone="warning" title={title} urgent>
+      <p>This is left for you to do on Bitbucket:</p>
       <ul>
         {sentences.map((sentence) => (
           <li key={sentence}>{sentence}</li>

@@ -5,8 +5,10 @@ import { Lozenge } from "@signedapproval/ui/Lozenge";
 import { Note } from "@signedapproval/ui/Note";
 import { Visible } from "@signedapproval/ui/Visible";
 import { Link } from "@tanstack/react-router";
+import { useState } from "react";
 import { useQuery } from "urql";
 import { Answer } from "../Answer.tsx";
+import { LeftToDo } from "../LeftToDo.tsx";
 import { draftOf, newRule } from "./draft.ts";
 import { PolicyVersions } from "./PolicyVersions.tsx";
 import { RulesEditor } from "./RulesEditor.tsx";
@@ -93,6 +95,7 @@ export interface RepositoryPageProps {
 /** The rules of one repository: in force, or those that it is to begin with. */
 export function RepositoryPage({ workspace, slug, name }: RepositoryPageProps) {
   const [result, ask] = useQuery({ query: RepositoryQuery, variables: { workspace, slug } });
+  const [left, setLeft] = useState<readonly string[] | null>(null);
   return (
     <>
       <p>
@@ -100,6 +103,7 @@ export function RepositoryPage({ workspace, slug, name }: RepositoryPageProps) {
           Repositories
         </Link>
       </p>
+      {left && <LeftToDo title={`${name} is no longer gated`} sentences={left} />}
       <Answer result={result} ask={ask} doing="read the repository">
         {(data) => {
           if (!data.workspace) {
@@ -118,6 +122,7 @@ export function RepositoryPage({ workspace, slug, name }: RepositoryPageProps) {
                 workspaceId={data.workspace.id}
                 workspace={workspace}
                 repository={data.workspace.repository}
+                onStopped={setLeft}
               />
             );
           }
@@ -132,10 +137,12 @@ function RepositorySettings({
   workspaceId,
   workspace,
   repository: masked,
+  onStopped,
 }: {
   workspaceId: string;
   workspace: string;
   repository: FragmentType<typeof repositoryFragment>;
+  onStopped: (leftToDo: readonly string[]) => void;
 }) {
   const repository = readFragment(repositoryFragment, masked);
   const { policy } = repository;
@@ -180,7 +187,7 @@ function RepositorySettings({
       )}
       <PolicyVersions repositoryId={repository.id} current={policy.version} />
       {repository.viewerCanConfigure && (
-        <StopGating workspace={workspace} repositoryId={repository.id} name={repository.name} />
+        <StopGating repositoryId={repository.id} name={repository.name} onStopped={onStopped} />
       )}
     </>
   );

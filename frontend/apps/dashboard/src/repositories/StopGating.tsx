@@ -4,10 +4,8 @@ import { Button } from "@signedapproval/ui/Button";
 import { Dialog } from "@signedapproval/ui/Dialog";
 import { ErrorNote } from "@signedapproval/ui/ErrorNote";
 import { Note } from "@signedapproval/ui/Note";
-import { useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
 import { useMutation } from "urql";
-import { LeftToDo } from "../LeftToDo.tsx";
 
 const RemoveRepository = graphql(`
   mutation RemoveRepository($input: RemoveRepositoryInput!) {
@@ -22,23 +20,25 @@ const RemoveRepository = graphql(`
   }
 `);
 
-/** Takes the gate away from a repository, after asking. */
-export function StopGating({
-  workspace,
-  repositoryId,
-  name,
-}: {
-  workspace: string;
+export interface StopGatingProps {
   repositoryId: string;
   name: string;
-}) {
-  const navigate = useNavigate();
+  /** Called with what is left to a person. The repository is no longer gated then. */
+  onStopped: (leftToDo: readonly string[]) => void;
+}
+
+/** Takes the gate away from a repository, after asking. */
+export function StopGating({ repositoryId, name, onStopped }: StopGatingProps) {
   const [asking, setAsking] = useState(false);
   const [{ fetching, data, error }, remove] = useMutation(RemoveRepository);
   const failure = failureOf(error);
   const refusal = data?.removeRepository.userErrors[0];
-  const done = data && !refusal;
-  const leave = () => void navigate({ to: "/workspaces/$workspace/repositories", params: { workspace } });
+  const confirm = async () => {
+    const { data: answer } = await remove({ input: { repositoryId } });
+    if (!answer || answer.removeRepository.userErrors.length > 0) return;
+    setAsking(false);
+    onStopped(answer.removeRepository.leftToDo);
+  };
   return (
     <section className="sa-stack sa-stack--tight" aria-labelledby="stop">
       <h2 id="stop">Stop gating</h2>
@@ -48,30 +48,20 @@ export function StopGating({
       </div>
       {asking && (
         <Dialog
-          title={done ? `${name} is no longer gated` : `Stop gating ${name}?`}
-          onClose={() => (done ? leave() : setAsking(false))}
+          title={`Stop gating ${name}?`}
+          onClose={() => setAsking(false)}
           actions={
-            done ? (
-              <Button appearance="primary" onClick={leave}>
-                Back to the repositories
+            <>
+              <Button onClick={() => setAsking(false)}>Keep the gate</Button>
+              <Button appearance="danger" busy={fetching} onClick={() => void confirm()}>
+                Stop gating
               </Button>
-            ) : (
-              <>
-                <Button onClick={() => setAsking(false)}>Keep the gate</Button>
-                <Button appearance="danger" busy={fetching} onClick={() => void remove({ input: { repositoryId } })}>
-                  Stop gating
-                </Button>
-              </>
-            )
+            </>
           }
         >
-          {done ? (
-            <LeftToDo sentences={data.removeRepository.leftToDo} />
-          ) : (
-            <p>
-              Open requests are cancelled and their build statuses stopped. Pull requests can then be merged unsigned.
-            </p>
-          )}
+          <p>
+            Open requests are cancelled and their build statuses stopped. Pull requests can then be merged unsigned.
+          </p>
           {failure && <ErrorNote failure={failure} doing="stop gating" />}
           {refusal && (
             <Note tone="danger" urgent>

@@ -5,8 +5,10 @@ import { Note } from "@signedapproval/ui/Note";
 import { Time } from "@signedapproval/ui/Time";
 import { Visible } from "@signedapproval/ui/Visible";
 import { Link } from "@tanstack/react-router";
+import { useState } from "react";
 import { useQuery } from "urql";
 import { Answer } from "../Answer.tsx";
+import { LeftToDo } from "../LeftToDo.tsx";
 import { connectionBadges } from "../states.ts";
 import { Alarms } from "./Alarms.tsx";
 import { Connect } from "./Connect.tsx";
@@ -51,17 +53,26 @@ const workspaceFragment = graphql(`
 /** Which workspaces are connected, by whom, and how another is. */
 export function BitbucketPage() {
   const [result, ask] = useQuery({ query: BitbucketQuery });
+  const [ended, setEnded] = useState<{ name: string; leftToDo: readonly string[] } | null>(null);
   const again = () => ask({ requestPolicy: "network-only" });
   return (
     <>
       <h1>Bitbucket</h1>
+      {ended && <LeftToDo title={`${ended.name} is disconnected`} sentences={ended.leftToDo} />}
       <Answer result={result} ask={ask} doing="read the connections">
         {({ viewer, server }) => (
           <>
             <Grants onConnected={again} />
             {viewer?.workspaces.edges.length ? (
               viewer.workspaces.edges.map(({ node }) => (
-                <ConnectedWorkspace key={node.id} workspace={node} onDisconnected={again} />
+                <ConnectedWorkspace
+                  key={node.id}
+                  workspace={node}
+                  onDisconnected={(name, leftToDo) => {
+                    setEnded({ name, leftToDo });
+                    again();
+                  }}
+                />
               ))
             ) : (
               <EmptyState title="No workspace is connected">
@@ -81,7 +92,7 @@ function ConnectedWorkspace({
   onDisconnected,
 }: {
   workspace: FragmentType<typeof workspaceFragment>;
-  onDisconnected: () => void;
+  onDisconnected: (name: string, leftToDo: readonly string[]) => void;
 }) {
   const workspace = readFragment(workspaceFragment, masked);
   const { connection } = workspace;
@@ -93,7 +104,11 @@ function ConnectedWorkspace({
           <Visible text={workspace.name} /> <Lozenge tone={badge.tone}>{badge.label}</Lozenge>
         </h2>
         {workspace.viewerIsAdmin && connection && connection.state !== "DISCONNECTED" && (
-          <Disconnect workspaceId={workspace.id} name={workspace.name} onDisconnected={onDisconnected} />
+          <Disconnect
+            workspaceId={workspace.id}
+            name={workspace.name}
+            onDisconnected={(leftToDo) => onDisconnected(workspace.name, leftToDo)}
+          />
         )}
       </div>
       {connection?.state === "NEEDS_RECONNECTING" && (

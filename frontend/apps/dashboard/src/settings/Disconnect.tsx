@@ -6,7 +6,6 @@ import { ErrorNote } from "@signedapproval/ui/ErrorNote";
 import { Note } from "@signedapproval/ui/Note";
 import { useState } from "react";
 import { useMutation } from "urql";
-import { LeftToDo } from "../LeftToDo.tsx";
 
 const DisconnectWorkspace = graphql(`
   mutation DisconnectWorkspace($input: DisconnectWorkspaceInput!) {
@@ -24,19 +23,21 @@ const DisconnectWorkspace = graphql(`
 export interface DisconnectProps {
   workspaceId: string;
   name: string;
-  onDisconnected: () => void;
+  /** Called with what is left to a person. The workspace is gone from the page then, and this with it. */
+  onDisconnected: (leftToDo: readonly string[]) => void;
 }
 
-/** Ends a connection, after asking, and says what could not be undone. */
+/** Ends a connection, after asking. */
 export function Disconnect({ workspaceId, name, onDisconnected }: DisconnectProps) {
   const [asking, setAsking] = useState(false);
   const [{ fetching, data, error }, disconnect] = useMutation(DisconnectWorkspace);
   const failure = failureOf(error);
   const refusal = data?.disconnectWorkspace.userErrors[0];
-  const done = data && !refusal;
-  const close = () => {
+  const confirm = async () => {
+    const { data: answer } = await disconnect({ input: { workspaceId } });
+    if (!answer || answer.disconnectWorkspace.userErrors.length > 0) return;
     setAsking(false);
-    if (done) onDisconnected();
+    onDisconnected(answer.disconnectWorkspace.leftToDo);
   };
   return (
     <>
@@ -45,34 +46,22 @@ export function Disconnect({ workspaceId, name, onDisconnected }: DisconnectProp
       </Button>
       {asking && (
         <Dialog
-          title={done ? `${name} is disconnected` : `Disconnect ${name}?`}
-          onClose={close}
+          title={`Disconnect ${name}?`}
+          onClose={() => setAsking(false)}
           actions={
-            done ? (
-              <Button appearance="primary" onClick={close}>
-                Done
+            <>
+              <Button onClick={() => setAsking(false)}>Stay connected</Button>
+              <Button appearance="danger" busy={fetching} onClick={() => void confirm()}>
+                Disconnect
               </Button>
-            ) : (
-              <>
-                <Button onClick={close}>Stay connected</Button>
-                <Button appearance="danger" busy={fetching} onClick={() => void disconnect({ input: { workspaceId } })}>
-                  Disconnect
-                </Button>
-              </>
-            )
+            </>
           }
         >
-          {done ? (
-            <LeftToDo sentences={data.disconnectWorkspace.leftToDo} />
-          ) : (
-            <>
-              <p>
-                Removes our webhooks, forgets the tokens, removes the rules of all repositories and cancels all open
-                requests.
-              </p>
-              <p>Decisions and their proof stay. Pull requests can then be merged unsigned.</p>
-            </>
-          )}
+          <p>
+            Removes our webhooks, forgets the tokens, removes the rules of all repositories and cancels all open
+            requests.
+          </p>
+          <p>Decisions and their proof stay. Pull requests can then be merged unsigned.</p>
           {failure && <ErrorNote failure={failure} doing="disconnect" />}
           {refusal && (
             <Note tone="danger" urgent>

@@ -1,0 +1,114 @@
+import { expect } from "@playwright/test";
+import { test } from "./stack.ts";
+
+const patience = { timeout: 30_000 };
+
+test("passkeys are added, renamed and revoked", async ({ person, world }) => {
+  const bob = await person("bob");
+  await bob.signIn();
+  const page = await bob.context.newPage();
+  await bob.handPasskeys(page);
+  await page.goto(`${world.stack.server}/settings/passkeys`);
+  await page.getByLabel("Name of the new passkey (optional)").fill("Blue key");
+  await page.getByRole("button", { name: "Add a passkey" }).click();
+  await expect(page.getByRole("rowheader", { name: "Blue key" })).toBeVisible(patience);
+
+  await page.getByRole("button", { name: "Rename Blue key" }).click();
+  await page.getByRole("dialog").getByLabel("Name").fill("Red key");
+  await page.getByRole("dialog").getByRole("button", { name: "Rename" }).click();
+  await expect(page.getByRole("rowheader", { name: "Red key" })).toBeVisible(patience);
+
+  await page.getByRole("button", { name: "Add a passkey" }).click();
+  await expect(page.getByText("No passkey was made")).toBeVisible(patience);
+
+  await page.getByRole("button", { name: "Revoke Red key" }).click();
+  await page.keyboard.press("Escape");
+  await expect(page.getByRole("dialog")).toHaveCount(0);
+  await expect(page.getByRole("button", { name: "Revoke Red key" })).toBeFocused();
+  await page.getByRole("button", { name: "Revoke Red key" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Revoke" }).click();
+  await expect(page.getByText("Revoked", { exact: true })).toBeVisible(patience);
+});
+
+test("an API token reads until it is revoked, and cannot decide", async ({ person, world, playwright }) => {
+  const alice = await person("alice");
+  await alice.signIn();
+  await alice.gate();
+  const page = await alice.context.newPage();
+  await page.goto(`${world.stack.server}/settings/tokens`);
+  await page.getByLabel("Name of the new token").fill("Release robot");
+  await page.getByRole("button", { name: "Create the token" }).click();
+  const secret = (await page.locator(".token code").textContent(patience)) ?? "";
+  expect(secret).toMatch(/^sa_live_/);
+  await page.getByRole("button", { name: "I have copied it" }).click();
+  await expect(page.getByText(secret)).toHaveCount(0);
+
+  const script = await playwright.request.newContext({ extraHTTPHeaders: { authorization: `Bearer ${secret}` } });
+  const ask = async (query: string) => {
+    const response = await script.post(`${world.stack.server}/graphql`, { data: { query } });
+    return await response.json();
+  };
+  expect(await ask(`{ workspace(key: "${world.slug}") { slug } }`)).toEqual({
+    data: { workspace: { slug: world.slug } },
+  });
+  const decide = "mutation($input: PrepareDecisionInput!) { prepareDecision(input: $input) { statement } }";
+  expect((await ask(decide)).errors).toHaveLength(1);
+
+  await page.getByRole("button", { name: "Revoke Release robot" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Revoke" }).click();
+  await expect(page.getByText("Revoked", { exact: true })).toBeVisible(patience);
+  expect((await ask(`{ workspace(key: "${world.slug}") { slug } }`)).errors).toHaveLength(1);
+  await script.dispose();
+});
+
+test("rules are refused beside their field, changed, and taken away", async ({ person, world }) => {
+  const alice = await person("alice");
+  await alice.signIn();
+  await alice.gate();
+  const page = await alice.context.newPage();
+  await page.goto(`${world.stack.server}/workspaces/${world.slug}/repositories/web-shop?name=Web%20Shop`);
+  const quorum = page.getByLabel("Approvals needed");
+  await quorum.fill("9");
+  await page.getByRole("button", { name: "Save the rules" }).click();
+  await expect(page.getByText("The rules were not saved")).toBeVisible(patience);
+  await expect(quorum).toHaveAttribute("aria-invalid", "true");
+  await expect(quorum).toHaveAccessibleDescription(/9 approvals/);
+
+  await quorum.fill("1");
+  await page.getByLabel("These people").check();
+  await page.getByRole("button", { name: "Add Carol Okafor" }).click();
+  await page.getByLabel("Merge at once").check();
+  await expect(page.getByText("Those that release/1.0 offers.")).toBeVisible(patience);
+  await page.getByRole("button", { name: "Save the rules" }).click();
+  await expect(page.getByText("Version 2 is in force.")).toBeVisible(patience);
+  await expect(page.getByText("Version 1", { exact: true })).toBeVisible();
+
+  await page.getByRole("button", { name: "Stop gating…" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Stop gating" }).click();
+  await expect(page.getByText("Web Shop is no longer gated")).toBeVisible(patience);
+  await page.getByRole("main").getByRole("link", { name: "Repositories" }).click();
+  await expect(page.getByText("No repository is gated yet")).toBeVisible(patience);
+});
+
+test("a workspace is disconnected, and says what is left to do", async ({ person, world }) => {
+  const alice = await person("alice");
+  await alice.signIn();
+  await alice.gate();
+  const page = await alice.context.newPage();
+  await page.goto(`${world.stack.server}/settings/bitbucket`);
+  await page.getByRole("button", { name: /^Disconnect…/ }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Disconnect" }).click();
+  await expect(page.getByText(`${world.slug} is disconnected`)).toBeVisible(patience);
+  await expect(page.getByText("No workspace is connected")).toBeVisible(patience);
+});
+
+test("signing out ends the session of every page", async ({ person, world }) => {
+  const bob = await person("bob");
+  await bob.signIn();
+  const page = await bob.context.newPage();
+  await page.goto(world.stack.server);
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await expect(page.getByRole("heading", { name: "SignedApproval for Bitbucket" })).toBeVisible(patience);
+  await page.goto(`${world.stack.server}/settings/passkeys`);
+  await expect(page.getByRole("link", { name: "Sign in with Bitbucket" })).toBeVisible(patience);
+});
