@@ -78,13 +78,14 @@ export class LiveUpdates {
   /** Opens a stream and keeps it open until the function that it returns is called. */
   #open(body: SubscriptionOperation, url: string, sink: Sink): () => void {
     let closed = false;
+    const unwanted = new AbortController();
     const streams = createClient({
       url,
       fetchFn: this.#fetch,
       retryAttempts: Number.POSITIVE_INFINITY,
       retry: async (attempt) => {
         this.#become("lost");
-        await wakeUp(pause(attempt));
+        await wakeUp(pause(attempt), unwanted.signal);
       },
     });
     const listen = (attempt: number) => {
@@ -104,13 +105,14 @@ export class LiveUpdates {
         complete: () => {
           if (closed) return;
           const next = answered ? 0 : attempt + 1;
-          void wakeUp(pause(next)).then(() => !closed && listen(next));
+          void wakeUp(pause(next), unwanted.signal).then(() => !closed && listen(next));
         },
       });
     };
     listen(0);
     return () => {
       closed = true;
+      unwanted.abort();
       streams.dispose();
     };
   }
@@ -122,15 +124,18 @@ export class LiveUpdates {
   }
 }
 
-/** Resolves after the given time, or as soon as the browser says that it is online again. */
-function wakeUp(milliseconds: number): Promise<void> {
+/** Resolves after the given time, as soon as the browser says that it is online again, or when it is not wanted any more. */
+function wakeUp(milliseconds: number, unwanted: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
+    const over = new AbortController();
     const done = () => {
       clearTimeout(timer);
-      globalThis.removeEventListener("online", done);
+      over.abort();
       resolve();
     };
     const timer = setTimeout(done, milliseconds);
-    globalThis.addEventListener("online", done);
+    globalThis.addEventListener("online", done, { signal: over.signal });
+    unwanted.addEventListener("abort", done, { signal: over.signal });
+    if (unwanted.aborted) done();
   });
 }
