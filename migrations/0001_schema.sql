@@ -267,6 +267,7 @@ create table signedapproval_sessions (
   seen_at      timestamptz not null default now(),
   expires_at   timestamptz not null
 );
+create index on signedapproval_sessions (expires_at);
 
 -- An OAuth round trip starts before a workspace is known.
 create table signedapproval_oauth_states (
@@ -277,6 +278,7 @@ create table signedapproval_oauth_states (
   created_at    timestamptz not null default now(),
   expires_at    timestamptz not null
 );
+create index on signedapproval_oauth_states (expires_at);
 
 -- A consent that has not been given to a workspace yet: after it, the administrator picks one.
 create table signedapproval_pending_grants (
@@ -292,6 +294,7 @@ create table signedapproval_pending_grants (
   created_at        timestamptz not null default now(),
   expires_at        timestamptz not null
 );
+create index on signedapproval_pending_grants (expires_at);
 
 -- Keys belong to people.
 create table signedapproval_credentials (
@@ -324,6 +327,7 @@ create table signedapproval_challenges (
   created_at   timestamptz not null default now(),
   expires_at   timestamptz not null
 );
+create index on signedapproval_challenges (expires_at);
 
 -- Found by its hash before the workspace is known.
 create table signedapproval_api_tokens (
