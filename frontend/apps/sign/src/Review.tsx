@@ -86,6 +86,9 @@ export function Review({ viewer, server, pullRequest: masked }: ReviewProps) {
   };
   return (
     <>
+      <a className="sign__skip" href="#decision">
+        Skip to the decision
+      </a>
       <header className="sign__head">
         <p className="sa-row sa-subtle">
           <Visible text={pullRequest.repository.fullName} />

@@ -47,21 +47,16 @@ const SignChanged = graphql(`
 export function SignPage({ location = window.location }: { location?: Pick<Location, "pathname" | "search"> }) {
   const place = placeOf(location.pathname);
   return (
-    <>
-      <a className="sign__skip" href="#decision">
-        Skip to the decision
-      </a>
-      <main className="sign">
-        {place ? (
-          <SignPullRequest place={place} />
-        ) : (
-          <>
-            <h1>Sign a decision</h1>
-            <EmptyState title="No pull request">This address names no pull request.</EmptyState>
-          </>
-        )}
-      </main>
-    </>
+    <main className="sign">
+      {place ? (
+        <SignPullRequest place={place} />
+      ) : (
+        <>
+          <h1>Sign a decision</h1>
+          <EmptyState title="No pull request">This address names no pull request.</EmptyState>
+        </>
+      )}
+    </main>
   );
 }
 
