@@ -23,7 +23,9 @@ export default defineConfig({
   workers: 2,
   fullyParallel: true,
   use: {
-    trace: "retain-on-failure",
+    // Recording every test takes as long again: ask for it with --trace=retain-on-failure.
+    trace: "off",
+    screenshot: "only-on-failure",
     // A control that does not come within this time does not come.
     actionTimeout: 30_000,
     launchOptions: {

@@ -218,13 +218,6 @@ const screens: Record<string, Screen> = {
     nothing: says("No passkey yet"),
     doing: "read your passkeys",
   },
-  TokenWorkspaces: {
-    path: () => "/settings/tokens",
-    // The shell has read the same workspaces a moment ago.
-    empty: (data) => Object.assign(data["viewer"] ?? {}, { workspaces: connection("WorkspaceConnection") }),
-    nothing: says("API tokens belong to connected workspaces, and their administrators make them."),
-    doing: "read your workspaces",
-  },
   Tokens: {
     path: () => "/settings/tokens",
     loading: "Loading…",

@@ -83,13 +83,12 @@ const pages: [string, string, string, string][] = [
   ["the connections", "/settings/bitbucket", "Bitbucket", "Could not read the connections"],
   ["the consents", "/settings/bitbucket", "Grants", "Could not read your consents"],
   ["passkeys", "/settings/passkeys", "Passkeys", "Could not read your passkeys"],
-  ["workspaces of tokens", "/settings/tokens", "TokenWorkspaces", "Could not read your workspaces"],
   ["tokens", "/settings/tokens", "Tokens", "Could not read the tokens"],
 ];
 
 describe("every query", () => {
-  // A consent is shown where there is one and is not waited for; the shell has read the workspaces already.
-  const waitedFor = pages.filter(([, , operation]) => operation !== "Grants" && operation !== "TokenWorkspaces");
+  // A consent is shown where there is one and is not waited for.
+  const waitedFor = pages.filter(([, , operation]) => operation !== "Grants");
   test.each(waitedFor)("%s: says that it is loading", async (_, path, operation) => {
     const { api } = open(path, {}, (api) => api.hold(operation));
     await waitFor(() => expect(api.calls.map((call) => call.operation)).toContain(operation));

@@ -10,6 +10,7 @@ import { useEffect, useRef } from "react";
 import { useMutation, useQuery } from "urql";
 import { Landing } from "./Landing.tsx";
 import { Reconnecting } from "./Reconnecting.tsx";
+import { type MemberWorkspace, Workspaces } from "./workspaces.ts";
 import "./Shell.css";
 
 const ShellQuery = graphql(`
@@ -26,6 +27,7 @@ const ShellQuery = graphql(`
             id
             slug
             name
+            viewerIsAdmin
             ...Reconnecting_workspace
           }
         }
@@ -70,7 +72,7 @@ export function Shell() {
   }
   const workspaces = viewer.workspaces.edges.map((edge) => edge.node);
   return (
-    <>
+    <Workspaces value={workspaces}>
       <a className="shell__skip" href="#main">
         Skip to the content
       </a>
@@ -81,14 +83,14 @@ export function Shell() {
         ))}
         <Outlet />
       </main>
-    </>
+    </Workspaces>
   );
 }
 
 interface HeaderProps {
   name: string;
   unread: number;
-  workspaces: readonly { id: string; slug: string; name: string }[];
+  workspaces: readonly MemberWorkspace[];
 }
 
 function Header({ name, unread, workspaces }: HeaderProps) {
@@ -125,7 +127,9 @@ function Header({ name, unread, workspaces }: HeaderProps) {
           Settings
         </Link>
       </nav>
-      {workspaces.length > 1 && params.workspace && <Workspaces workspaces={workspaces} current={params.workspace} />}
+      {workspaces.length > 1 && params.workspace && (
+        <WorkspaceChoice workspaces={workspaces} current={params.workspace} />
+      )}
       <div className="shell__viewer">
         <Person name={name} />
         <SignOutButton />
@@ -134,7 +138,7 @@ function Header({ name, unread, workspaces }: HeaderProps) {
   );
 }
 
-function Workspaces({ workspaces, current }: { workspaces: HeaderProps["workspaces"]; current: string }) {
+function WorkspaceChoice({ workspaces, current }: { workspaces: HeaderProps["workspaces"]; current: string }) {
   const navigate = useNavigate();
   return (
     <label className="shell__workspaces">

@@ -15,24 +15,8 @@ import { useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
 import { useMutation, useQuery } from "urql";
 import { Answer } from "../Answer.tsx";
+import { useWorkspaces } from "../workspaces.ts";
 import { CreateToken } from "./CreateToken.tsx";
-
-const TokenWorkspacesQuery = graphql(`
-  query TokenWorkspaces {
-    viewer {
-      workspaces(first: 100) {
-        edges {
-          node {
-            id
-            slug
-            name
-            viewerIsAdmin
-          }
-        }
-      }
-    }
-  }
-`);
 
 const TokensQuery = graphql(`
   query Tokens($workspace: String!) {
@@ -77,52 +61,39 @@ const RevokeApiToken = graphql(`
 
 /** The API tokens of a workspace, for its administrators. */
 export function TokensPage({ workspace }: { workspace: string | undefined }) {
-  const [result, ask] = useQuery({ query: TokenWorkspacesQuery });
   const navigate = useNavigate();
+  const administered = useWorkspaces().filter((node) => node.viewerIsAdmin);
+  const chosen = administered.find((node) => node.slug === workspace) ?? administered[0];
   return (
     <>
       <h1>API tokens</h1>
       <p className="sa-subtle">
         For scripts that read and configure. No token can make a decision: that takes a person and a passkey.
       </p>
-      <Answer result={result} ask={ask} doing="read your workspaces">
-        {({ viewer }) => {
-          const workspaces =
-            viewer?.workspaces.edges.map((edge) => edge.node).filter((node) => node.viewerIsAdmin) ?? [];
-          const chosen = workspaces.find((node) => node.slug === workspace) ?? workspaces[0];
-          if (!chosen) {
-            return (
-              <EmptyState title="Nothing to show">
-                API tokens belong to connected workspaces, and their administrators make them.
-              </EmptyState>
-            );
-          }
-          return (
-            <>
-              {workspaces.length > 1 && (
-                <Field label="Workspace">
-                  {(control) => (
-                    <select
-                      {...control}
-                      value={chosen.slug}
-                      onChange={(event) =>
-                        void navigate({ to: "/settings/tokens", search: { workspace: event.target.value } })
-                      }
-                    >
-                      {workspaces.map((node) => (
-                        <option key={node.id} value={node.slug}>
-                          {node.name}
-                        </option>
-                      ))}
-                    </select>
-                  )}
-                </Field>
-              )}
-              <Tokens key={chosen.slug} workspace={chosen.slug} workspaceId={chosen.id} />
-            </>
-          );
-        }}
-      </Answer>
+      {administered.length > 1 && (
+        <Field label="Workspace">
+          {(control) => (
+            <select
+              {...control}
+              value={chosen?.slug}
+              onChange={(event) => void navigate({ to: "/settings/tokens", search: { workspace: event.target.value } })}
+            >
+              {administered.map((node) => (
+                <option key={node.id} value={node.slug}>
+                  {node.name}
+                </option>
+              ))}
+            </select>
+          )}
+        </Field>
+      )}
+      {chosen ? (
+        <Tokens key={chosen.slug} workspace={chosen.slug} workspaceId={chosen.id} />
+      ) : (
+        <EmptyState title="Nothing to show">
+          API tokens belong to connected workspaces, and their administrators make them.
+        </EmptyState>
+      )}
     </>
   );
 }
