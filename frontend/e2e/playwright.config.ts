@@ -22,6 +22,8 @@ export default defineConfig({
   retries: 0,
   workers: 2,
   fullyParallel: true,
+  // A busy machine is no fault of the page.
+  expect: { timeout: 15_000 },
   use: {
     // Recording every test takes as long again: ask for it with --trace=retain-on-failure.
     trace: "off",
