@@ -51,7 +51,7 @@ func (g *Gate) Merge(ctx context.Context, job store.Job) error {
 		return err
 	}
 	if a.intent.State == store.MergeMerged || a.intent.State == store.MergeRefused {
-		return g.Store.Outside(ctx, func(sh *store.Shared) error { return sh.FinishJob(ctx, job.Claim, time.Time{}) })
+		return g.done(ctx, job)
 	}
 	if a.client, err = g.Client(ctx, at.Workspace, bitbucket.Foreground); err != nil {
 		return g.fate(err)

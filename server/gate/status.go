@@ -173,14 +173,14 @@ func (g *Gate) StatusSeen(ctx context.Context, job store.Job) error {
 	})
 	if errors.Is(err, store.ErrNotFound) {
 		// A key that looks like ours and is not, or nothing owed on this head.
-		return g.Store.Outside(ctx, func(sh *store.Shared) error { return sh.FinishJob(ctx, job.Claim, time.Time{}) })
+		return g.done(ctx, job)
 	}
 	if err != nil {
 		return err
 	}
 	if !status.Paid() {
 		// The job that pays will overwrite whatever is there.
-		return g.Store.Outside(ctx, func(sh *store.Shared) error { return sh.FinishJob(ctx, job.Claim, time.Time{}) })
+		return g.done(ctx, job)
 	}
 	return g.checkPaid(ctx, job, at, status)
 }

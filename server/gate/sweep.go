@@ -75,7 +75,7 @@ func (g *Gate) Reconcile(ctx context.Context, job store.Job) error {
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) {
-		return g.Store.Outside(ctx, func(sh *store.Shared) error { return sh.FinishJob(ctx, job.Claim, time.Time{}) })
+		return g.done(ctx, job)
 	}
 	if err != nil {
 		return err
