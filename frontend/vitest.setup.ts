@@ -14,3 +14,6 @@ HTMLDialogElement.prototype.showModal ??= function showModal(this: HTMLDialogEle
 HTMLDialogElement.prototype.close ??= function close(this: HTMLDialogElement) {
   this.open = false;
 };
+
+// jsdom has this one too, and prints a line each time that it does nothing.
+window.scrollTo = () => {};

@@ -67,11 +67,15 @@ func (g *Gate) show(ctx context.Context, v View) (Shown, error) {
 	if err != nil {
 		return Shown{}, g.unavailable(ctx, err)
 	}
+	if remote.State != bitbucket.Open {
+		g.ring(ctx, workspace, pr)
+		return Shown{}, refusal.New(CodeNotOpen, "The pull request is no longer open on Bitbucket. There is nothing left to decide.")
+	}
 	head, err := client.PullRequestHead(ctx, workspace, pr.RepositoryID, pr.Number)
 	if err != nil {
 		return Shown{}, g.unavailable(ctx, err)
 	}
-	if remote.State != bitbucket.Open || head != v.Request.HeadCommit || remote.Destination.Branch != v.Request.DestinationBranch {
+	if head != v.Request.HeadCommit || remote.Destination.Branch != v.Request.DestinationBranch {
 		g.ring(ctx, workspace, pr)
 		return Shown{}, refusal.New(CodeHeadChanged, "The pull request has changed since this page was loaded. Reload the page to see what it asks for now.")
 	}

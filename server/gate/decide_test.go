@@ -78,6 +78,11 @@ func TestDecisionsThatAreRefused(t *testing.T) {
 			_, err := w.submit("bob", d)
 			return err
 		}},
+		{"a pull request that was closed, its webhook not here yet", gate.CodeNotOpen, "The pull request is no longer open on Bitbucket.", func(w *world, number int64, d gate.Draft) error {
+			w.post(number, "decline", nil)
+			_, err := w.submit("bob", d)
+			return err
+		}},
 		{"a head that moved between show and sign", gate.CodeHeadChanged, "The pull request has changed since you were asked to sign", func(w *world, number int64, d gate.Draft) error {
 			answer := signed(w, "bob", d)
 			w.push("src/nozzle.go", "package main // moved\n")
