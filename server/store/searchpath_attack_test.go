@@ -22,6 +22,7 @@ func TestRestrictedFunctionsTrustNoTemporaryTable(t *testing.T) {
 			"signedapproval_bitbucket_connections", "workspace_id uuid, access_token bytea, refresh_token bytea, previous_refresh_token bytea",
 			`select * from signedapproval_sealed_workspaces()`,
 		},
+		"sealed installations": {"signedapproval_installations", "workspace_id uuid, system_token bytea", `select * from signedapproval_sealed_workspaces()`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -36,13 +37,17 @@ func TestRestrictedFunctionsTrustNoTemporaryTable(t *testing.T) {
 			must(t, err)
 			_, err = conn.Exec(ctx, `insert into pg_temp.`+c.table+` (workspace_id) values (gen_random_uuid())`)
 			must(t, err)
-			if name == "unattended" {
+			switch name {
+			case "unattended":
 				_, err = conn.Exec(ctx, `create temporary table signedapproval_approval_requests (workspace_id uuid, pull_request_id uuid, state text, expires_at timestamptz);
 					grant select on pg_temp.signedapproval_approval_requests to public;
 					update pg_temp.signedapproval_pull_requests set id = workspace_id, repository_id = workspace_id, number = 1;
 					insert into pg_temp.signedapproval_approval_requests select workspace_id, id, 'PENDING', now() - interval '1 hour' from pg_temp.signedapproval_pull_requests`)
 				must(t, err)
-			} else {
+			case "sealed installations":
+				_, err = conn.Exec(ctx, `update pg_temp.signedapproval_installations set system_token = '\x00'`)
+				must(t, err)
+			default:
 				_, err = conn.Exec(ctx, `update pg_temp.signedapproval_bitbucket_connections set access_token = '\x00'`)
 				must(t, err)
 			}

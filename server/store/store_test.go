@@ -65,6 +65,13 @@ var seeds = []struct{ table, insert string }{
 	{"signedapproval_repository_people", `(workspace_id, repository_id, account_id, name, permission) values ($1, $1, 'a', 'A', 'read')`},
 	{"signedapproval_repository_people_lists", `(workspace_id, repository_id, fetched_at) values ($1, $1, now())`},
 	{"signedapproval_alarms", `(workspace_id, kind, subject, sentence) values ($1, 'FOREIGN_STATUS', 's', 's')`},
+	{"signedapproval_installations", `(workspace_id, id, installation_id, environment_type, state, api_base_url, system_token)
+		values ($1, $1, $1::uuid::text, 'PRODUCTION', 'ACTIVE', 'https://api.example.com', '\x00')`},
+	{"signedapproval_merge_checks", `(workspace_id, id, repository_id, number, trigger, success, code, sentence)
+		values ($1, $1, $1, 1, 'ON_MERGE', false, 'C', 's')`},
+	{"signedapproval_merges_seen", `(workspace_id, pull_request_id, repository_id, destination_branch, kind, checked, sentence)
+		values ($1, $1, $1, 'main', 'VIOLATION', false, 's')`},
+	{"signedapproval_enforcements", `(workspace_id, repository_id, pattern, state, reasons) values ($1, $1, 'main', 'OPEN', '[]')`},
 }
 
 func seed(t *testing.T, h *house, workspaces ...string) {
@@ -101,6 +108,20 @@ func TestRowLevelSecurity(t *testing.T) {
 					t.Errorf("in workspace %s rows of %v are seen, want one of its own", acme, seen)
 				}
 			})
+			// What it cannot see, it cannot change or remove either; some tables allow that to nobody.
+			for _, statement := range []string{
+				"update " + s.table + " set workspace_id = workspace_id where workspace_id = '" + globex + "'",
+				"delete from " + s.table + " where workspace_id = '" + globex + "'",
+			} {
+				inWorkspace(t, conn, acme, func(tx pgx.Tx) {
+					done, err := tx.Exec(ctx, statement)
+					if err == nil && done.RowsAffected() != 0 {
+						t.Errorf("reached %d rows of another workspace: %s", done.RowsAffected(), statement)
+					} else if err != nil {
+						wantCode(t, statement, err, "42501")
+					}
+				})
+			}
 			inWorkspace(t, conn, acme, func(tx pgx.Tx) {
 				_, err := tx.Exec(ctx, "insert into "+s.table+" "+strings.ReplaceAll(s.insert, "$1", "'"+uuid(9)+"'"))
 				wantCode(t, "insert into another workspace", err, "42501")
@@ -139,13 +160,48 @@ func TestTenantTablesAreAllTested(t *testing.T) {
 	same(t, "tables with policies", found, len(seeds))
 }
 
+// TestTenantlessTablesAreListed holds the tables without row-level security against a list: each has
+// its reason beside it in the migration, and a new one needs a decision.
+func TestTenantlessTablesAreListed(t *testing.T) {
+	t.Parallel()
+	rows, err := connect(t, dbtest.New(t).SuperURL).Query(t.Context(), `
+		select c.relname::text from pg_class c
+		where c.relkind in ('r', 'p') and c.relname like 'signedapproval\_%' and not c.relrowsecurity order by 1`)
+	must(t, err)
+	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	must(t, err)
+	listed := []string{
+		"api_budgets", "api_tokens", "challenges", "credentials", "deliveries", "hook_endpoints", "jobs", "leaves", "log_head",
+		"memberships", "notices", "oauth_states", "pending_grants", "people", "queue_epoch", "schema_versions", "sessions", "tickets",
+	}
+	same(t, "tables without row-level security", strings.Join(found, " "), "signedapproval_"+strings.Join(listed, " signedapproval_"))
+}
+
+// TestAWorkspaceHasOneInstallationAtMost asks the schema: two replicas may be told of two at once.
+func TestAWorkspaceHasOneInstallationAtMost(t *testing.T) {
+	t.Parallel()
+	h := open(t)
+	h.super(t, `insert into signedapproval_workspaces (workspace_id, slug, name, genesis_salt) values ($1, 's', 'S', '\x00')`, acme)
+	conn := connect(t, h.AppURL)
+	inWorkspace(t, conn, acme, func(tx pgx.Tx) {
+		put := `insert into signedapproval_installations (workspace_id, installation_id, environment_type, state, api_base_url)
+			values ($1, $2, 'PRODUCTION', $3, 'https://api.example.com')`
+		for id, state := range map[string]string{"old": "UNINSTALLED", "older": "UNINSTALLED", "new": "ACTIVE"} {
+			_, err := tx.Exec(t.Context(), put, acme, id, state)
+			must(t, err)
+		}
+		_, err := tx.Exec(t.Context(), put, acme, "newer", "AWAITING_CONFIRMATION")
+		wantCode(t, "a second installation that is not over", err, "23505")
+	})
+}
+
 func TestWhatIsDecidedIsImmutable(t *testing.T) {
 	t.Parallel()
 	h := open(t)
 	seed(t, h, acme)
 	h.super(t, `insert into signedapproval_leaves (index, hash, entry, workspace_id) values (0, '\x00', '\x00', $1)`, acme)
 	conn := connect(t, h.AppURL)
-	for _, table := range []string{"signedapproval_policy_versions", "signedapproval_decisions", "signedapproval_leaves"} {
+	for _, table := range []string{"signedapproval_policy_versions", "signedapproval_decisions", "signedapproval_leaves", "signedapproval_merge_checks"} {
 		for _, statement := range []string{"update " + table + " set workspace_id = workspace_id", "delete from " + table} {
 			inWorkspace(t, conn, acme, func(tx pgx.Tx) {
 				_, err := tx.Exec(t.Context(), statement)

@@ -1,0 +1,116 @@
+-- +goose Up
+
+-- The Forge app in a workspace. An installation is known by its ARI; a reinstallation is another one.
+create table signedapproval_installations (
+  workspace_id            uuid not null references signedapproval_workspaces,
+  id                      uuid not null default gen_random_uuid(),
+  installation_id         text not null,       -- ari:cloud:ecosystem::installation/<uuid>
+  environment_type        text not null check (environment_type in ('DEVELOPMENT', 'STAGING', 'PRODUCTION')),
+  -- AWAITING_CONFIRMATION: the workspace has data of before; an administrator must say that they go together.
+  state                   text not null check (state in ('ACTIVE', 'AWAITING_CONFIRMATION', 'UNINSTALLED')),
+  app_version             text not null default '',
+  api_base_url            text not null,       -- from the invocation token, one of an allow-list
+  installed_by            text not null default '', -- Bitbucket account id, '' where nobody is named
+  system_token            bytea,               -- sealed; null while none is held
+  system_token_expires_at timestamptz,
+  installed_at            timestamptz not null default now(),
+  confirmed_by            uuid,                -- person; null where nothing had to be confirmed
+  uninstalled_at          timestamptz,
+  seen_at                 timestamptz not null default now(),
+  primary key (workspace_id, id),
+  unique (workspace_id, installation_id)
+);
+-- A workspace has at most one installation that is not over.
+create unique index on signedapproval_installations (workspace_id) where state <> 'UNINSTALLED';
+
+-- What the merge check was asked and what it answered.
+create table signedapproval_merge_checks (
+  workspace_id       uuid not null,
+  id                 uuid not null default gen_random_uuid(),
+  repository_id      uuid not null,
+  number             bigint not null,
+  pull_request_id    uuid,                     -- null: the gate does not know the pull request
+  trigger            text not null check (trigger in ('ON_MERGE', 'PRE_MERGE')),
+  head_commit        text not null default '', -- '' where it could not be read
+  destination_branch text not null default '',
+  account_id         text not null default '', -- who asked, '' where nobody is named
+  success            boolean not null,
+  code               text not null,            -- why, stable; see gate
+  sentence           text not null,
+  asked_at           timestamptz not null default now(),
+  primary key (workspace_id, id)
+);
+create index on signedapproval_merge_checks (workspace_id, repository_id, asked_at desc);
+create index on signedapproval_merge_checks (workspace_id, repository_id, number, asked_at desc);
+
+-- Merges that were seen in gated branches: approved ones and violations.
+create table signedapproval_merges_seen (
+  workspace_id       uuid not null,
+  pull_request_id    uuid not null,
+  repository_id      uuid not null,
+  destination_branch text not null,
+  kind               text not null check (kind in ('APPROVED', 'VIOLATION')),
+  landed_commit      text not null default '',
+  checked            boolean not null,         -- the on-merge check was asked about that head and said yes
+  sentence           text not null,
+  seen_at            timestamptz not null default now(),
+  primary key (workspace_id, pull_request_id)
+);
+create index on signedapproval_merges_seen (workspace_id, repository_id, seen_at desc);
+
+-- What the doctor found out last about each rule's branch patterns.
+create table signedapproval_enforcements (
+  workspace_id  uuid not null,
+  repository_id uuid not null,
+  pattern       text not null,
+  state         text not null check (state in ('ENFORCED', 'WARNS_ONLY', 'OPEN', 'UNKNOWN')),
+  reasons       jsonb not null,                -- [{code, sentence, fix}]
+  checked_at    timestamptz not null default now(),
+  changed_at    timestamptz not null default now(),
+  primary key (workspace_id, repository_id, pattern)
+);
+
+-- +goose StatementBegin
+do $$
+declare t text;
+begin
+  foreach t in array array['signedapproval_installations', 'signedapproval_merge_checks', 'signedapproval_merges_seen',
+      'signedapproval_enforcements'] loop
+    execute format('alter table %I enable row level security', t);
+    execute format('alter table %I force row level security', t);
+    execute format('create policy tenant on %I to signedapproval_app
+      using (workspace_id = (select current_setting(''app.workspace''))::uuid)
+      with check (workspace_id = (select current_setting(''app.workspace''))::uuid)', t);
+    execute format('grant select, insert, update, delete on %I to signedapproval_app', t);
+  end loop;
+end $$;
+-- +goose StatementEnd
+revoke update, delete on signedapproval_merge_checks from signedapproval_app;
+
+-- A ticket leads from the panel to the sign page. It is found by its hash before a workspace is named.
+create table signedapproval_tickets (
+  token_hash   bytea primary key,              -- SHA-256; consumed by the statement that reads it
+  person_id    uuid not null references signedapproval_people,
+  workspace_id uuid not null,
+  request_id   uuid not null,
+  head_commit  text not null,
+  created_at   timestamptz not null default now(),
+  expires_at   timestamptz not null
+);
+create index on signedapproval_tickets (expires_at);
+grant select, insert, update, delete on signedapproval_tickets to signedapproval_app;
+
+-- The rotation of keys has to find the tokens of installations too.
+create policy reseal on signedapproval_installations for select to current_user using (true);
+-- +goose StatementBegin
+create or replace function signedapproval_sealed_workspaces()
+returns setof uuid
+language sql stable security definer
+set search_path = pg_catalog, public, pg_temp as $$
+  select c.workspace_id from signedapproval_bitbucket_connections c
+  where c.access_token is not null or c.refresh_token is not null or c.previous_refresh_token is not null
+  union
+  select i.workspace_id from signedapproval_installations i where i.system_token is not null
+  order by 1
+$$;
+-- +goose StatementEnd
