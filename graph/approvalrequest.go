@@ -155,9 +155,10 @@ type prepareDecisionInput struct {
 
 type prepareDecisionPayload struct {
 	problems
-	Statement *string
-	Options   *string
-	ExpiresAt *Time
+	Statement   *string
+	CommentSalt *string
+	Options     *string
+	ExpiresAt   *Time
 }
 
 // PrepareDecision makes the statement that a decision will sign.
@@ -176,6 +177,9 @@ func (r *resolver) PrepareDecision(ctx context.Context, args struct{ Input prepa
 			return err
 		}
 		p.Statement, p.ExpiresAt = new(base64.RawURLEncoding.EncodeToString(prepared.Statement)), timeOrNil(&prepared.ExpiresAt)
+		if prepared.CommentSalt != nil {
+			p.CommentSalt = new(base64.RawURLEncoding.EncodeToString(prepared.CommentSalt))
+		}
 		if prepared.Options != nil {
 			p.Options = new(string(prepared.Options))
 		}

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/signedapproval/bitbucket/server/evidence"
 )
 
 // The whole road by query text: connect, gate, open, show, sign, approve.
@@ -40,6 +42,9 @@ func TestStory(t *testing.T) {
 		t.Errorf("there are options without a passkey: %v", prepared)
 	}
 	bob.enrol()
+	if salt, err := base64.RawURLEncoding.DecodeString(bob.prepare(request, "APPROVE").text("commentSalt")); err != nil || len(salt) != evidence.SaltSize {
+		t.Errorf("the salt of the comment: %x, %v", salt, err)
+	}
 	made := bob.decide(request, "APPROVE")
 	if made.text("decision.action") != "APPROVE" || made.text("request.id") != request {
 		t.Errorf("decision %v", made)

@@ -180,6 +180,44 @@ test("a statement that says something else is not signed", async ({ asked, world
   expect(await approvals(asked.alice, world, asked.number)).toBe(0);
 });
 
+for (const [typed, committed] of [
+  ["Only the tests.", "All of it."],
+  ["", "All of it."],
+  ["Only the tests.", ""],
+] as const) {
+  test(`a comment of ${JSON.stringify(typed)} is not signed as ${JSON.stringify(committed)}`, async ({
+    asked,
+    world,
+  }) => {
+    const { page } = await open(asked.bob, asked.number);
+    const submitted = sent(page, "SubmitDecision");
+    // The whole of what is prepared fits itself; only the text is another one.
+    await page.route(
+      (address) => address.search === "?PrepareDecision",
+      async (route) => {
+        const body = route.request().postDataJSON() as { variables: { input: Record<string, unknown> } };
+        const { comment: _, ...input } = body.variables.input;
+        const postData = { ...body, variables: { input: committed ? { ...input, comment: committed } : input } };
+        await route.fulfill({ response: await route.fetch({ postData }) });
+      },
+    );
+    await page.getByLabel("Comment (optional)").fill(typed);
+    await approve(page).click();
+    await expect(page.getByText("Refused: this is not what you were shown")).toBeVisible(patience);
+    expect(submitted).toEqual([]);
+    expect(await approvals(asked.alice, world, asked.number)).toBe(0);
+  });
+}
+
+test("a decision is signed with the comment that was typed", async ({ asked, world }) => {
+  const { page } = await open(asked.bob, asked.number);
+  const text = 'Größe \u202e"ok" <&>\nzweite Zeile 😀';
+  await page.getByLabel("Comment (optional)").fill(`  ${text} `);
+  await approve(page).click();
+  await expect(page.getByText("You approved this commit")).toBeVisible(patience);
+  expect(await approvals(asked.alice, world, asked.number)).toBe(1);
+});
+
 test("a signature that was used is not taken a second time", async ({ asked, world }) => {
   const { page } = await open(asked.bob, asked.number);
   const submitted = sent(page, "SubmitDecision");

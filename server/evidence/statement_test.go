@@ -287,6 +287,22 @@ func TestCommitments(t *testing.T) {
 	}
 }
 
+// TestCommentCommitmentOfThePage: the sign page computes it too; its own test has the same value.
+func TestCommentCommitmentOfThePage(t *testing.T) {
+	t.Parallel()
+	opening := evidence.CommentOpening{
+		Salt: bytes.Repeat([]byte{7}, evidence.SaltSize),
+		Text: "Nicht so: \u202e\"größe\"\n\t\u0001 世界 😀 <&>",
+	}
+	c, err := opening.Commitment()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := evidence.Commitment("72226d69c1b4754dc2e1a2e416727285626109f3afa299282599ac2a8f3dfae2"); c != want {
+		t.Errorf("commitment %s, want %s", c, want)
+	}
+}
+
 // TestCanonicalVectors runs the vectors of RFC 8785's author through the
 // library that canonical forms rest on.
 func TestCanonicalVectors(t *testing.T) {

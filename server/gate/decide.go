@@ -130,6 +130,9 @@ type Draft struct {
 type Prepared struct {
 	Statement []byte // the very bytes; their SHA-256 is the challenge
 	Options   []byte // PublicKeyCredentialRequestOptions, JSON; nil where the person has no passkey yet
+	// CommentSalt opens the statement's commitment to the comment, so that the page can tell that it
+	// is one to the text that was typed; nil without a comment.
+	CommentSalt []byte
 	ExpiresAt time.Time
 }
 
@@ -242,6 +245,9 @@ func (g *Gate) prepare(ctx context.Context, person store.Person, sessionHash []b
 			return err
 		}
 		p.Statement = keep.Statement
+		if keep.Openings.Comment != nil {
+			p.CommentSalt = keep.Openings.Comment.Salt
+		}
 		allow := make([]passkey.Credential, len(credentials))
 		for i, c := range credentials {
 			allow[i] = passkey.Credential{ID: c.ID, Transports: c.Transports}

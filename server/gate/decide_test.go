@@ -6,10 +6,42 @@ import (
 
 	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/bitbucket"
+	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/gate"
 	"github.com/signedapproval/bitbucket/server/passkey/passkeytest"
 	"github.com/signedapproval/bitbucket/server/refusal"
 )
+
+// TestPreparedCommentSalt: what is prepared carries the salt that opens the statement's commitment to
+// the comment, and none where there is no comment.
+func TestPreparedCommentSalt(t *testing.T) {
+	w := newWorld(t)
+	w.save(w.rule(1, "bob"))
+	number := w.open()
+	w.settle()
+	draft, err := w.draft(number, "bob", approval.Approve)
+	w.must(err)
+	bob := w.people["bob"]
+	for _, text := range []string{"", "Mind the nozzle."} {
+		draft.Comment = text
+		prepared, err := w.gate.Prepare(t.Context(), bob.Person, bob.session, draft)
+		w.must(err)
+		statement, err := evidence.ParseStatement(prepared.Statement)
+		w.must(err)
+		if text == "" {
+			if prepared.CommentSalt != nil || statement.Comment != "" {
+				t.Errorf("without a comment: salt %x, commitment %q", prepared.CommentSalt, statement.Comment)
+			}
+			continue
+		}
+		if err := (evidence.CommentOpening{Salt: prepared.CommentSalt, Text: text}).Verify(statement.Comment); err != nil {
+			t.Errorf("the salt does not open the commitment: %v", err)
+		}
+		if err := (evidence.CommentOpening{Salt: prepared.CommentSalt, Text: text + "!"}).Verify(statement.Comment); evidence.CodeOf(err) != evidence.CodeCommitment {
+			t.Errorf("another text: %v", err)
+		}
+	}
+}
 
 // TestDecisionsThatAreRefused goes through what can be wrong with a decision, one at a time, and
 // expects a code and a sentence of its own, and that nothing was decided.

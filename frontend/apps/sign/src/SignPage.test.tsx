@@ -101,7 +101,7 @@ interface Setup {
   query?: Record<string, unknown>;
 }
 
-function open({ request: like = {}, viewer: who = {}, query = {} }: Setup = {}) {
+async function open({ request: like = {}, viewer: who = {}, query = {} }: Setup = {}) {
   const asked = request({ decisions: [], diff, ...like });
   const api = new MockApi(
     world({
@@ -112,7 +112,7 @@ function open({ request: like = {}, viewer: who = {}, query = {} }: Setup = {}) 
       ...query,
     }),
   );
-  const statement = statementOf({ ...what, origin: window.location.origin });
+  const statement = await statementOf({ ...what, origin: window.location.origin });
   api.world.Mutation = {
     prepareDecision: async () => ({
       ...(await prepared(statement)),
@@ -154,7 +154,7 @@ const operations = (api: MockApi) => api.calls.map((call) => call.operation);
 
 describe("what is shown", () => {
   test("everything that is signed", async () => {
-    const { container } = open({ request: { decisions: [decision({ comment: "Looks right." })] } });
+    const { container } = await open({ request: { decisions: [decision({ comment: "Looks right." })] } });
     const title = "Check the coupon before the payment";
     expect(await screen.findByRole("heading", { level: 1, name: title })).toBeVisible();
     expect(screen.getByText("acme/web-shop")).toBeVisible();
@@ -182,7 +182,7 @@ describe("what is shown", () => {
       size: bytes.length,
       sha256: hex(await sha256(new Uint8Array(bytes))),
     };
-    open({ request: { diff: long } });
+    await open({ request: { diff: long } });
     expect(await screen.findByText("1,234 lines are folded.")).toBeVisible();
     expect(screen.queryByText("line 1233")).toBeNull();
     await userEvent.click(screen.getByRole("button", { name: "Show 1,234 lines" }));
@@ -190,13 +190,13 @@ describe("what is shown", () => {
   });
 
   test("bytes that do not have the digest that was given for them are refused", async () => {
-    open({ request: { diff: { ...diff, sha256: "0".repeat(64) } } });
+    await open({ request: { diff: { ...diff, sha256: "0".repeat(64) } } });
     expect(await screen.findByRole("alert")).toHaveTextContent("The bytes that arrived do not have the digest");
     expect(screen.getByRole("button", { name: "Approve" })).toBeDisabled();
   });
 
   test("a change that cannot be read can be asked for again", async () => {
-    const { api } = open();
+    const { api } = await open();
     api.refuse("Change", "BITBUCKET_UNAVAILABLE", "Bitbucket did not answer.", 200);
     expect(await screen.findByRole("alert")).toHaveTextContent("Could not read the change");
     expect(screen.getByRole("button", { name: "Approve" })).toBeDisabled();
@@ -207,39 +207,39 @@ describe("what is shown", () => {
 
   test("an empty change is told as one", async () => {
     const nothing = { ...diff, content: "", size: 0, sha256: hex(await sha256(new Uint8Array())) };
-    open({ request: { diff: nothing } });
+    await open({ request: { diff: nothing } });
     expect(await screen.findByText("The commit changes no file.")).toBeVisible();
   });
 });
 
 describe("who may not", () => {
   test("somebody who is not signed in is led to sign in and back", async () => {
-    const { api } = open();
+    const { api } = await open();
     api.refuse("Sign", "UNAUTHENTICATED", "Sign in first.", 401);
     expect(await screen.findByRole("link", { name: "Sign in with Bitbucket" })).toBeVisible();
   });
 
   test("a pull request that may not be seen is not found", async () => {
-    open({ query: { pullRequest: null } });
+    await open({ query: { pullRequest: null } });
     expect(await screen.findByText(/your Bitbucket account may not see it/)).toBeVisible();
   });
 
   test("the author is told why", async () => {
     const can = viewerCan({ approve: false, reject: false, code: "AUTHOR", reason: "You are the author." });
-    open({ request: { viewerCan: can } });
+    await open({ request: { viewerCan: can } });
     expect(await screen.findByText("You are the author.")).toBeVisible();
     expect(screen.queryByRole("button", { name: "Approve" })).toBeNull();
   });
 
   test("nothing is asked for", async () => {
-    open({ query: { pullRequest: pullRequest({ request: null, sentence: "no rule asks for approvals" }) } });
+    await open({ query: { pullRequest: pullRequest({ request: null, sentence: "no rule asks for approvals" }) } });
     expect(await screen.findByText("no rule asks for approvals")).toBeVisible();
   });
 });
 
 describe("approving", () => {
   test("signs the statement that was checked, and shows what was signed", async () => {
-    const { api, container } = open();
+    const { api, container } = await open();
     await press("Approve");
     expect(await screen.findByText("You approved this commit")).toBeVisible();
     const prepare = api.calls.find((call) => call.operation === "PrepareDecision");
@@ -261,7 +261,7 @@ describe("approving", () => {
   });
 
   test("enrols a passkey first where there is none, without another button", async () => {
-    const { api } = open({ viewer: { passkeys: [passkey({ revokedAt: "2026-11-20T00:00:00Z" })] } });
+    const { api } = await open({ viewer: { passkeys: [passkey({ revokedAt: "2026-11-20T00:00:00Z" })] } });
     await press("Approve");
     expect(await screen.findByText("You approved this commit")).toBeVisible();
     expect(authenticator.created).toBe(1);
@@ -274,7 +274,7 @@ describe("approving", () => {
   });
 
   test("asks for one more press where the browser wants it", async () => {
-    open({ viewer: { passkeys: [] } });
+    await open({ viewer: { passkeys: [] } });
     authenticator.refuse.get = new DOMException("denied", "NotAllowedError");
     Object.defineProperty(navigator, "userActivation", { value: { isActive: false }, configurable: true });
     await press("Approve");
@@ -285,8 +285,8 @@ describe("approving", () => {
   });
 
   test("signs nothing where the statement differs from the page", async () => {
-    const { api } = open();
-    const evil = statementOf({ ...what, origin: window.location.origin, destinationBranch: "main" });
+    const { api } = await open();
+    const evil = await statementOf({ ...what, origin: window.location.origin, destinationBranch: "main" });
     Object.assign(api.world.Mutation ?? {}, {
       prepareDecision: async () => ({ ...(await prepared(evil)), expiresAt: null, userErrors: [] }),
     });
@@ -299,7 +299,7 @@ describe("approving", () => {
   });
 
   test("tells when another statement was recorded than the one that was signed", async () => {
-    const { api } = open();
+    const { api } = await open();
     Object.assign(api.world.Mutation ?? {}, {
       submitDecision: {
         decision: decision({ id: "made", statementSha256: "9".repeat(64) }),
@@ -312,7 +312,7 @@ describe("approving", () => {
   });
 
   test("asks once, however often the button is pressed", async () => {
-    const { api } = open();
+    const { api } = await open();
     api.hold("PrepareDecision");
     await press("Approve");
     expect(await screen.findByText("Preparing what you sign…")).toBeVisible();
@@ -342,7 +342,7 @@ describe("each refusal has its own words", () => {
     ["SOMETHING_NEW", "A sentence of a newer server.", "Nothing was signed"],
   ];
   test.each(refusals)("%s", async (code, message, title) => {
-    const { api } = open();
+    const { api } = await open();
     const answer = { decision: null, request: null, userErrors: [{ code, message, path: [] }] };
     Object.assign(api.world.Mutation ?? {}, { submitDecision: answer });
     await press("Approve");
@@ -353,7 +353,7 @@ describe("each refusal has its own words", () => {
   });
 
   test("a changed head offers to reload", async () => {
-    const { api } = open();
+    const { api } = await open();
     const answer = {
       statement: null,
       options: null,
@@ -370,14 +370,14 @@ describe("each refusal has its own words", () => {
     ["SecurityError", "Passkeys do not work at this address"],
     ["UnknownError", "The passkey did not work"],
   ])("a browser's %s", async (name, title) => {
-    open();
+    await open();
     authenticator.refuse.get = new DOMException("x", name);
     await press("Approve");
     expect(await screen.findByRole("alert")).toHaveTextContent(title);
   });
 
   test("a passkey that is on no device here can be made here", async () => {
-    const { api } = open();
+    const { api } = await open();
     authenticator.refuse.get = new DOMException("x", "NotAllowedError");
     await press("Approve");
     await userEvent.click(await screen.findByRole("button", { name: "Make a passkey on this device" }));
@@ -388,7 +388,7 @@ describe("each refusal has its own words", () => {
   });
 
   test("a device that holds a passkey already says so", async () => {
-    open({ viewer: { passkeys: [] } });
+    await open({ viewer: { passkeys: [] } });
     authenticator.refuse.create = new DOMException("x", "InvalidStateError");
     await press("Approve");
     expect(await screen.findByRole("alert")).toHaveTextContent("This device already holds one of your passkeys");
@@ -396,20 +396,20 @@ describe("each refusal has its own words", () => {
 
   test("a browser without passkeys", async () => {
     vi.stubGlobal("PublicKeyCredential", undefined);
-    open();
+    await open();
     await press("Approve");
     expect(await screen.findByRole("alert")).toHaveTextContent("This browser cannot use passkeys here");
   });
 
   test("a session that ended", async () => {
-    const { api } = open();
+    const { api } = await open();
     api.refuse("PrepareDecision", "UNAUTHENTICATED", "Sign in first.", 401);
     await press("Approve");
     expect(await screen.findByRole("link", { name: "Sign in with Bitbucket" })).toBeVisible();
   });
 
   test("a server that cannot be reached", async () => {
-    const { api } = open();
+    const { api } = await open();
     api.answer("PrepareDecision", () => Promise.reject(new TypeError("network")));
     await press("Approve");
     expect(await screen.findByRole("alert")).toHaveTextContent("The server cannot be reached");
@@ -417,8 +417,8 @@ describe("each refusal has its own words", () => {
 });
 
 test("a comment is sent with the decision, and is part of what must be signed", async () => {
-  const { api } = open();
-  const statement = statementOf({ ...what, origin: window.location.origin, action: "REJECT", comment: "Twice!" });
+  const { api } = await open();
+  const statement = await statementOf({ ...what, origin: window.location.origin, action: "REJECT", comment: "Twice!" });
   Object.assign(api.world.Mutation ?? {}, {
     prepareDecision: async () => ({ ...(await prepared(statement)), expiresAt: null, userErrors: [] }),
     submitDecision: async () => ({
@@ -438,15 +438,28 @@ test("a comment is sent with the decision, and is part of what must be signed", 
   expect(prepare?.variables["input"]).toMatchObject({ action: "REJECT", comment: "Twice!" });
 });
 
+test("signs nothing where the server committed to another comment than the one that was typed", async () => {
+  const { api } = await open();
+  const swapped = await statementOf({ ...what, origin: window.location.origin, comment: "All of it is fine." });
+  Object.assign(api.world.Mutation ?? {}, {
+    prepareDecision: async () => ({ ...(await prepared(swapped)), expiresAt: null, userErrors: [] }),
+  });
+  await userEvent.type(await screen.findByLabelText("Comment (optional)"), "Only the tests.");
+  await press("Approve");
+  expect(await screen.findByRole("alert")).toHaveTextContent("differs from this page in the comment.");
+  expect(authenticator.signed).toEqual([]);
+  expect(operations(api)).not.toContain("SubmitDecision");
+});
+
 test("withdrawing takes back the viewer's decision that stands, and no other", async () => {
   const mine = decision({ id: "mine", account: carol, statementSha256: "7".repeat(64) });
-  const { api } = open({
+  const { api } = await open({
     request: {
       decisions: [decision({ account: bob }), mine],
       viewerCan: viewerCan({ approve: false, reject: false, withdraw: true }),
     },
   });
-  const statement = statementOf({
+  const statement = await statementOf({
     ...what,
     origin: window.location.origin,
     action: "WITHDRAW",
@@ -469,7 +482,7 @@ test("withdrawing takes back the viewer's decision that stands, and no other", a
 });
 
 test("a commit that is pushed meanwhile stops the signing until the new change is shown", async () => {
-  const { api } = open();
+  const { api } = await open();
   expect(await screen.findByText("2 files changed")).toBeVisible();
   await vi.waitFor(() => expect(api.listeners("SignChanged")).toBe(1), { timeout: 10_000 });
   const newer = request({ id: "request-2", round: 2, headCommit: olderHead, decisions: [] });

@@ -1,7 +1,7 @@
 import { failureOf } from "@signedapproval/graph/failure";
 import { graphql } from "@signedapproval/graph/generated";
 import type { AnyVariables, Client, TypedDocumentNode } from "urql";
-import { checkStatement, type Shown, StatementMismatch } from "./statement.ts";
+import { checkStatement, type Prepared, type Shown, StatementMismatch } from "./statement.ts";
 import { CeremonyError, createPasskey, signWithPasskey } from "./webauthn.ts";
 
 const BeginPasskey = graphql(`
@@ -41,6 +41,7 @@ const PrepareDecision = graphql(`
   mutation PrepareDecision($input: PrepareDecisionInput!) {
     prepareDecision(input: $input) {
       statement
+      commentSalt
       options
       expiresAt
       userErrors {
@@ -129,9 +130,9 @@ export async function decide({ client, requestId, shown, enrolled, onStep }: Dec
     onStep("preparing");
     prepared = await prepare(client, requestId, shown);
   }
-  const { statement, options } = prepared;
+  const { statement, options, commentSalt } = prepared;
   if (!statement || !options) throw new Refusal("NO_STATEMENT", "The server prepared nothing to sign.");
-  const statementSha256 = await checked(statement, options, shown);
+  const statementSha256 = await checked({ statement, options, commentSalt }, shown);
 
   onStep("signing");
   const response = await ceremony(() => signWithPasskey(options));
@@ -169,9 +170,9 @@ async function prepare(client: Client, requestId: string, shown: Shown) {
   return prepareDecision;
 }
 
-async function checked(statement: string, options: string, shown: Shown): Promise<string> {
+async function checked(prepared: Prepared, shown: Shown): Promise<string> {
   try {
-    return await checkStatement(statement, options, shown);
+    return await checkStatement(prepared, shown);
   } catch (error) {
     if (!(error instanceof StatementMismatch)) throw error;
     throw new Refusal(

@@ -1,12 +1,11 @@
 import { olderHead } from "@signedapproval/graph/fixtures";
 import { describe, expect, test } from "vitest";
 import { hex, sha256 } from "./bytes.ts";
-import { canonical, checkStatement, type Shown, StatementMismatch } from "./statement.ts";
-import { prepared, shown, statementOf } from "./statementfixture.ts";
+import { canonical, checkStatement, commentCommitment, type Shown, StatementMismatch } from "./statement.ts";
+import { commentSalt, prepared, shown, statementOf } from "./statementfixture.ts";
 
 async function check(what: Shown, statement: unknown, text?: string, options?: Record<string, unknown>) {
-  const { statement: bytes, options: asked } = await prepared(statement, text, options);
-  return await checkStatement(bytes, asked, what);
+  return await checkStatement(await prepared(statement, text, options), what);
 }
 
 async function difference(promise: Promise<unknown>): Promise<string> {
@@ -37,7 +36,7 @@ describe("a statement that says what is shown", () => {
     ["a branch of other letters", { sourceBranch: "feature/größe-世界-\u202e" }],
   ])("is accepted: %s", async (_, like) => {
     const what = shown(like);
-    const statement = statementOf(what);
+    const statement = await statementOf(what);
     const digest = hex(await sha256(new TextEncoder().encode(canonical(statement))));
     expect(await check(what, statement)).toBe(digest);
   });
@@ -82,37 +81,61 @@ describe("a statement that says something else is refused", () => {
     ["an unknown part of the source", (p) => Object.assign(p["source"] as object, { extra: 1 }), "the source"],
   ])("%s", async (_, change, expected) => {
     const what = shown();
-    const statement = statementOf(what);
+    const statement = await statementOf(what);
     change(statement.predicate);
     expect(await difference(check(what, statement))).toBe(expected);
   });
 
   test("a comment that was left out", async () => {
-    expect(await difference(check(shown({ comment: "Mind the rounding." }), statementOf(shown())))).toBe("its parts");
+    expect(await difference(check(shown({ comment: "Mind the rounding." }), await statementOf(shown())))).toBe(
+      "its parts",
+    );
+  });
+
+  test.each([
+    ["another text", "Mind the rounding!"],
+    ["no text of this page", ""],
+    ["the text with white space", "Mind the rounding. "],
+  ])("a comment that commits to %s", async (_, exchanged) => {
+    const what = shown({ comment: "Mind the rounding." });
+    const statement = await statementOf(what);
+    statement.predicate["comment"] = await commentCommitment(commentSalt, exchanged);
+    expect(await difference(check(what, statement))).toBe("the comment");
+  });
+
+  test.each([
+    ["none", null],
+    ["another", "A".repeat(43)],
+    ["a shorter one", "BwcH"],
+    ["one that cannot be read", "!"],
+  ])("a comment without the salt that opens it: %s", async (_, salt) => {
+    const what = shown({ comment: "Mind the rounding." });
+    const good = await prepared(await statementOf(what));
+    expect(await difference(checkStatement({ ...good, commentSalt: salt }, what))).toBe("the comment");
   });
 
   test("a withdrawal of another decision", async () => {
-    const statement = statementOf(shown({ action: "WITHDRAW", withdraws: "8".repeat(64) }));
+    const statement = await statementOf(shown({ action: "WITHDRAW", withdraws: "8".repeat(64) }));
     const what = shown({ action: "WITHDRAW", withdraws: "7".repeat(64) });
     expect(await difference(check(what, statement))).toBe("the decision that is withdrawn");
   });
 
   test("another subject, or two", async () => {
-    const statement = { ...statementOf(shown()), subject: [{ digest: { gitCommit: olderHead } }] };
+    const statement = { ...(await statementOf(shown())), subject: [{ digest: { gitCommit: olderHead } }] };
     expect(await difference(check(shown(), statement))).toBe("the head commit");
-    const two = statementOf(shown());
+    const two = await statementOf(shown());
     expect(
       await difference(check(shown(), { ...two, subject: [...(two["subject"] as []), ...(two["subject"] as [])] })),
     ).toBe("the head commit");
   });
 
   test("another type of statement", async () => {
-    const statement = { ...statementOf(shown()), predicateType: "https://example.com/v2" };
+    const statement = { ...(await statementOf(shown())), predicateType: "https://example.com/v2" };
     expect(await difference(check(shown(), statement))).toBe("its type");
   });
 
   test("the same text in another form", async () => {
-    const statement = statementOf(shown());
+    const statement = await statementOf(shown());
     const loose = JSON.stringify(statement, null, 1);
     expect(await difference(check(shown(), statement, loose))).toBe("it is not in canonical form");
     const twice = canonical(statement).replace('"purpose":"approve"', '"purpose":"reject","purpose":"approve"');
@@ -125,13 +148,13 @@ describe("a statement that says something else is refused", () => {
     ["not JSON", "eA", "it is not a document"],
     ["a list", "W10", "it is not a document"],
   ])("%s", async (_, statement, expected) => {
-    const { options } = await prepared(statementOf(shown()));
-    expect(await difference(checkStatement(statement, options, shown()))).toBe(expected);
+    const good = await prepared(await statementOf(shown()));
+    expect(await difference(checkStatement({ ...good, statement }, shown()))).toBe(expected);
   });
 });
 
-describe("what the authenticator is asked", () => {
-  const statement = statementOf(shown());
+describe("what the authenticator is asked", async () => {
+  const statement = await statementOf(shown());
 
   test("must be these very bytes", async () => {
     const asked = { challenge: "A".repeat(43) };
@@ -148,8 +171,8 @@ describe("what the authenticator is asked", () => {
   });
 
   test("must be readable", async () => {
-    const { statement: bytes } = await prepared(statement);
-    expect(await difference(checkStatement(bytes, "{", shown()))).toContain("authenticator");
+    const asked = { ...(await prepared(statement)), options: "{" };
+    expect(await difference(checkStatement(asked, shown()))).toContain("authenticator");
   });
 });
 
@@ -166,5 +189,13 @@ test("canonical form sorts by UTF-16 code units and writes numbers and text as J
   };
   expect(canonical(value)).toBe(
     '{"\\r":2,"1":4,"nested":[{"a":"\\u0001\\"","b":1e+21}],"\u0080":6,"ö":7,"\u20ac":1,"\u{1f600}":5,"\ufb33":3}',
+  );
+});
+
+test("a commitment to a comment is the one that the server makes", async () => {
+  // The value is that of the server's own test.
+  const text = 'Nicht so: \u202e"größe"\n\t\u0001 世界 😀 <&>';
+  expect(await commentCommitment("BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc", text)).toBe(
+    "72226d69c1b4754dc2e1a2e416727285626109f3afa299282599ac2a8f3dfae2",
   );
 });

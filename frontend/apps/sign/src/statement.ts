@@ -1,5 +1,5 @@
 import type { DecisionAction } from "@signedapproval/graph/generated/graphql.ts";
-import { fromBase64Url, hex, sha256, toBase64Url } from "./bytes.ts";
+import { fromBase64Url, hex, hmacSha256, sha256, toBase64Url } from "./bytes.ts";
 
 /** What the page shows, and so what a signature made on it may say. */
 export interface Shown {
@@ -35,6 +35,16 @@ export interface ShownRequirement {
   quorum: number;
   everyone: boolean;
   approvers: number;
+}
+
+/** What the server prepared. */
+export interface Prepared {
+  /** The statement's bytes, base64url. */
+  statement: string;
+  /** What the authenticator is asked, JSON. */
+  options: string;
+  /** What opens the commitment to the comment, base64url; null without a comment. */
+  commentSalt: string | null | undefined;
 }
 
 /** What was prepared does not say what the page shows: it must not be signed. */
@@ -80,7 +90,7 @@ const always = [
  * these bytes. Gives the statement's SHA-256 in hex; throws {@link StatementMismatch} otherwise. What only the server
  * knows (who the approver is, the chain, the nonce, the times) is not compared.
  */
-export async function checkStatement(statement: string, options: string, shown: Shown): Promise<string> {
+export async function checkStatement({ statement, options, commentSalt }: Prepared, shown: Shown): Promise<string> {
   const bytes = read(() => fromBase64Url(statement), "it cannot be decoded");
   const text = read(() => new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes), "it is not text");
   const whole = read(() => object(JSON.parse(text)), "it is not a document");
@@ -117,7 +127,10 @@ export async function checkStatement(statement: string, options: string, shown: 
   expect(same(predicate["requirements"], shown.requirements.map(inStatement)), "the requirements");
   expect(predicate["meaning"] === meaningOf(shown), "the meaning");
   if (shown.action === "WITHDRAW") expect(predicate["withdraws"] === shown.withdraws, "the decision that is withdrawn");
-  if (shown.comment) expect(typeof predicate["comment"] === "string", "the comment");
+  if (shown.comment) {
+    const opened = await commentCommitment(commentSalt ?? "", shown.comment);
+    expect(predicate["comment"] === opened, "the comment");
+  }
 
   const digest = await sha256(bytes);
   const asked = read(() => object(JSON.parse(options)), "the request to the authenticator");
@@ -125,6 +138,15 @@ export async function checkStatement(statement: string, options: string, shown: 
   expect(asked["rpId"] === shown.relyingPartyId, "the relying party");
   expect(asked["userVerification"] === "required", "the demand that the authenticator verifies you");
   return hex(digest);
+}
+
+const saltSize = 32;
+
+/** What a statement commits to a comment with, as the server computes it: the text cannot be exchanged afterwards. */
+export async function commentCommitment(salt: string, text: string): Promise<string> {
+  const key = read(() => fromBase64Url(salt), "the comment");
+  expect(key.length === saltSize, "the comment");
+  return hex(await hmacSha256(key, new TextEncoder().encode(canonical({ kind: "comment", text }))));
 }
 
 /** The sentence that a signature says. */

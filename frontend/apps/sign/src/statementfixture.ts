@@ -1,7 +1,7 @@
 // Statements as the server writes them, for tests.
 import { head, olderHead, repositoryUuid, workspaceUuid } from "@signedapproval/graph/fixtures";
 import { sha256, toBase64Url } from "./bytes.ts";
-import { canonical, meaningOf, type Shown } from "./statement.ts";
+import { canonical, commentCommitment, meaningOf, type Shown } from "./statement.ts";
 
 export function shown(like: Partial<Shown> = {}): Shown {
   return {
@@ -27,8 +27,13 @@ export function shown(like: Partial<Shown> = {}): Shown {
   };
 }
 
+/** The salt under which statements of tests commit to their comments. */
+export const commentSalt = toBase64Url(new Uint8Array(32).fill(7));
+
 /** The statement that says exactly what is shown. */
-export function statementOf(what: Shown): Record<string, unknown> & { predicate: Record<string, unknown> } {
+export async function statementOf(
+  what: Shown,
+): Promise<Record<string, unknown> & { predicate: Record<string, unknown> }> {
   return {
     _type: "https://in-toto.io/Statement/v1",
     predicateType: "https://github.com/signedapproval/bitbucket/decision/v1",
@@ -66,7 +71,7 @@ export function statementOf(what: Shown): Record<string, unknown> & { predicate:
       rpId: what.relyingPartyId,
       source: { branch: what.sourceBranch, commit: what.headCommit, repository: `{${what.repository}}` },
       workspace: `{${what.workspace}}`,
-      ...(what.comment && { comment: "6".repeat(64) }),
+      ...(what.comment && { comment: await commentCommitment(commentSalt, what.comment) }),
       ...(what.withdraws && { withdraws: what.withdraws }),
     },
   };
@@ -83,5 +88,5 @@ export async function prepared(statement: unknown, text = canonical(statement), 
     allowCredentials: [{ type: "public-key", id: "AAAA" }],
     ...like,
   };
-  return { statement: toBase64Url(bytes), options: JSON.stringify(options) };
+  return { statement: toBase64Url(bytes), options: JSON.stringify(options), commentSalt };
 }

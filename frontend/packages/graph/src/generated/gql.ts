@@ -86,7 +86,7 @@ type Documents = {
     "\n  subscription SignChanged($id: ID!) {\n    pullRequestChanged(id: $id) {\n      id\n      sentence\n      request {\n        id\n      }\n      ...Review_pullRequest\n    }\n  }\n": typeof types.SignChangedDocument,
     "\n  mutation BeginPasskey($input: BeginPasskeyInput!) {\n    beginPasskey(input: $input) {\n      options\n      userErrors {\n        code\n        message\n        path\n      }\n    }\n  }\n": typeof types.BeginPasskeyDocument,
     "\n  mutation FinishPasskey($input: FinishPasskeyInput!) {\n    finishPasskey(input: $input) {\n      passkey {\n        id\n        name\n        createdAt\n        lastUsedAt\n        revokedAt\n        synced\n      }\n      userErrors {\n        code\n        message\n        path\n      }\n    }\n  }\n": typeof types.FinishPasskeyDocument,
-    "\n  mutation PrepareDecision($input: PrepareDecisionInput!) {\n    prepareDecision(input: $input) {\n      statement\n      options\n      expiresAt\n      userErrors {\n        code\n        message\n        path\n      }\n    }\n  }\n": typeof types.PrepareDecisionDocument,
+    "\n  mutation PrepareDecision($input: PrepareDecisionInput!) {\n    prepareDecision(input: $input) {\n      statement\n      commentSalt\n      options\n      expiresAt\n      userErrors {\n        code\n        message\n        path\n      }\n    }\n  }\n": typeof types.PrepareDecisionDocument,
     "\n  mutation SubmitDecision($input: SubmitDecisionInput!) {\n    submitDecision(input: $input) {\n      decision {\n        id\n        action\n        decidedAt\n        statementSha256\n        leafHash\n      }\n      request {\n        id\n        state\n        sentence\n        ...Decisions_request\n        ...Decide_request\n      }\n      userErrors {\n        code\n        message\n        path\n      }\n    }\n  }\n": typeof types.SubmitDecisionDocument,
 };
 const documents: Documents = {
@@ -162,7 +162,7 @@ const documents: Documents = {
     "\n  subscription SignChanged($id: ID!) {\n    pullRequestChanged(id: $id) {\n      id\n      sentence\n      request {\n        id\n      }\n      ...Review_pullRequest\n    }\n  }\n": types.SignChangedDocument,
     "\n  mutation BeginPasskey($input: BeginPasskeyInput!) {\n    beginPasskey(input: $input) {\n      options\n      userErrors {\n        code\n        message\n        path\n      }\n    }\n  }\n": types.BeginPasskeyDocument,
     "\n  mutation FinishPasskey($input: FinishPasskeyInput!) {\n    finishPasskey(input: $input) {\n      passkey {\n        id\n        name\n        createdAt\n        lastUsedAt\n        revokedAt\n        synced\n      }\n      userErrors {\n        code\n        message\n        path\n      }\n    }\n  }\n": types.FinishPasskeyDocument,
-    "\n  mutation PrepareDecision($input: PrepareDecisionInput!) {\n    prepareDecision(input: $input) {\n      statement\n      options\n      expiresAt\n      userErrors {\n        code\n        message\n        path\n      }\n    }\n  }\n": types.PrepareDecisionDocument,
+    "\n  mutation PrepareDecision($input: PrepareDecisionInput!) {\n    prepareDecision(input: $input) {\n      statement\n      commentSalt\n      options\n      expiresAt\n      userErrors {\n        code\n        message\n        path\n      }\n    }\n  }\n": types.PrepareDecisionDocument,
     "\n  mutation SubmitDecision($input: SubmitDecisionInput!) {\n    submitDecision(input: $input) {\n      decision {\n        id\n        action\n        decidedAt\n        statementSha256\n        leafHash\n      }\n      request {\n        id\n        state\n        sentence\n        ...Decisions_request\n        ...Decide_request\n      }\n      userErrors {\n        code\n        message\n        path\n      }\n    }\n  }\n": types.SubmitDecisionDocument,
 };
 
@@ -471,7 +471,7 @@ export function graphql(source: "\n  mutation FinishPasskey($input: FinishPasske
 /**
  * The graphql function is used to parse GraphQL queries into a document that can be used by GraphQL clients.
  */
-export function graphql(source: "\n  mutation PrepareDecision($input: PrepareDecisionInput!) {\n    prepareDecision(input: $input) {\n      statement\n      options\n      expiresAt\n      userErrors {\n        code\n        message\n        path\n      }\n    }\n  }\n"): (typeof documents)["\n  mutation PrepareDecision($input: PrepareDecisionInput!) {\n    prepareDecision(input: $input) {\n      statement\n      options\n      expiresAt\n      userErrors {\n        code\n        message\n        path\n      }\n    }\n  }\n"];
+export function graphql(source: "\n  mutation PrepareDecision($input: PrepareDecisionInput!) {\n    prepareDecision(input: $input) {\n      statement\n      commentSalt\n      options\n      expiresAt\n      userErrors {\n        code\n        message\n        path\n      }\n    }\n  }\n"): (typeof documents)["\n  mutation PrepareDecision($input: PrepareDecisionInput!) {\n    prepareDecision(input: $input) {\n      statement\n      commentSalt\n      options\n      expiresAt\n      userErrors {\n        code\n        message\n        path\n      }\n    }\n  }\n"];
 /**
  * The graphql function is used to parse GraphQL queries into a document that can be used by GraphQL clients.
  */

@@ -2560,6 +2560,14 @@ export default {
         "name": "PrepareDecisionPayload",
         "fields": [
           {
+            "name": "commentSalt",
+            "type": {
+              "kind": "SCALAR",
+              "name": "Any"
+            },
+            "args": []
+          },
+          {
             "name": "expiresAt",
             "type": {
               "kind": "SCALAR",
