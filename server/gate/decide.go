@@ -133,7 +133,7 @@ type Prepared struct {
 	// CommentSalt opens the statement's commitment to the comment, so that the page can tell that it
 	// is one to the text that was typed; nil without a comment.
 	CommentSalt []byte
-	ExpiresAt time.Time
+	ExpiresAt   time.Time
 }
 
 // kept is what a DECIDE challenge keeps until the assertion comes.
