@@ -52,12 +52,14 @@ const (
 	TypeVerdict       LeafType = "verdict"
 	TypeStatusPaid    LeafType = "status-paid"
 	TypeMerged        LeafType = "merged"
+	TypeMergeChecked  LeafType = "merge-checked"
 
-	TypeGenesis       LeafType = "genesis"
-	TypePolicyVersion LeafType = "policy-version"
-	TypeKeyEnrolled   LeafType = "key-enrolled"
-	TypeKeyRevoked    LeafType = "key-revoked"
-	TypeConnection    LeafType = "connection"
+	TypeGenesis         LeafType = "genesis"
+	TypePolicyVersion   LeafType = "policy-version"
+	TypeKeyEnrolled     LeafType = "key-enrolled"
+	TypeKeyRevoked      LeafType = "key-revoked"
+	TypeConnection      LeafType = "connection"
+	TypeEnforcementSeen LeafType = "enforcement-seen"
 )
 
 // Body is the typed content of a leaf: one of the structs of this file.
@@ -117,6 +119,43 @@ type Merged struct {
 	Commit string `json:"commit"`
 }
 
+// The triggers and the answers of a merge check.
+const (
+	TriggerOnMerge  = "on-merge"
+	TriggerPreMerge = "pre-merge"
+	AnswerYes       = "yes"
+	AnswerNo        = "no"
+)
+
+// The codes of a merge check's "yes"; those of a "no" are the gate's own.
+const (
+	// CheckApproved: the request is approved.
+	CheckApproved = "APPROVED"
+	// CheckNoRule: no rule asks for approval of the destination branch.
+	CheckNoRule = "NO_RULE"
+)
+
+// MergeChecked says what was answered to Bitbucket's merge check. It is written
+// before the answer leaves: whether Bitbucket got the answer it does not say.
+type MergeChecked struct {
+	// Trigger is [TriggerOnMerge] or [TriggerPreMerge].
+	Trigger string `json:"trigger"`
+	// Asker commits to the account that wants to merge, by [PersonOpening] without
+	// a name; empty when Bitbucket names nobody.
+	Asker Commitment `json:"asker,omitempty"`
+	// Answer is [AnswerYes] or [AnswerNo].
+	Answer string `json:"answer"`
+	// Code says why.
+	Code string `json:"code"`
+	// Commit is the full hash of the head that was judged; empty in a "no" when
+	// it could not be read.
+	Commit string `json:"commit,omitempty"`
+	// Destination is [BranchID] of the destination branch, empty like Commit.
+	Destination Digest `json:"destination,omitempty"`
+	// Request is the request that was judged; empty when there was none.
+	Request string `json:"request,omitempty"`
+}
+
 // Genesis is a workspace's first event.
 type Genesis struct {
 	// Salt is the SHA-256 hash of the salt under which the workspace's ids are made.
@@ -160,6 +199,17 @@ type Connection struct {
 	Person string `json:"person,omitempty"`
 }
 
+// EnforcementSeen says what was found out about how far Bitbucket enforces the
+// gate for the branches of a pattern. It is written when that changes.
+type EnforcementSeen struct {
+	// Repository is [RepositoryID] of the repository.
+	Repository Digest `json:"repository"`
+	// Branches is [BranchID] of the pattern.
+	Branches Digest `json:"branches"`
+	// State is ENFORCED, WARNS_ONLY, OPEN or UNKNOWN.
+	State string `json:"state"`
+}
+
 // Type returns [TypeRequestOpened].
 func (RequestOpened) Type() LeafType { return TypeRequestOpened }
 
@@ -178,6 +228,9 @@ func (StatusPaid) Type() LeafType { return TypeStatusPaid }
 // Type returns [TypeMerged].
 func (Merged) Type() LeafType { return TypeMerged }
 
+// Type returns [TypeMergeChecked].
+func (MergeChecked) Type() LeafType { return TypeMergeChecked }
+
 // Type returns [TypeGenesis].
 func (Genesis) Type() LeafType { return TypeGenesis }
 
@@ -192,6 +245,9 @@ func (KeyRevoked) Type() LeafType { return TypeKeyRevoked }
 
 // Type returns [TypeConnection].
 func (Connection) Type() LeafType { return TypeConnection }
+
+// Type returns [TypeEnforcementSeen].
+func (EnforcementSeen) Type() LeafType { return TypeEnforcementSeen }
 
 func (b RequestOpened) check() error {
 	return need(idForm.MatchString(b.Request) && b.Document.Valid())
@@ -216,6 +272,17 @@ func (b StatusPaid) check() error {
 func (b Merged) check() error {
 	return need((b.Request == "" || idForm.MatchString(b.Request)) && slices.Contains([]string{"approved", "violation"}, b.Kind) && commitForm.MatchString(b.Commit))
 }
+
+func (b MergeChecked) check() error {
+	known := commitForm.MatchString(b.Commit) && b.Destination.Valid()
+	approved := b.Code == CheckApproved && b.Request != ""
+	ruleless := b.Code == CheckNoRule && b.Request == ""
+	fits := b.Answer == AnswerNo && b.Code != CheckApproved && b.Code != CheckNoRule && (known || b.Commit == "" && b.Destination == "") ||
+		b.Answer == AnswerYes && known && (approved || ruleless)
+	return need(fits && slices.Contains([]string{TriggerOnMerge, TriggerPreMerge}, b.Trigger) && idForm.MatchString(b.Code) &&
+		(b.Asker == "" || b.Asker.Valid()) && (b.Request == "" || idForm.MatchString(b.Request)))
+}
+
 func (b Genesis) check() error { return need(b.Salt.Valid()) }
 
 func (b PolicyVersion) check() error {
@@ -230,6 +297,10 @@ func (b KeyRevoked) check() error { return need(idForm.MatchString(b.Person) && 
 
 func (b Connection) check() error {
 	return need(slices.Contains([]string{"made", "renewed", "broken", "ended"}, b.Event) && (b.Person == "" || idForm.MatchString(b.Person)))
+}
+
+func (b EnforcementSeen) check() error {
+	return need(b.Repository.Valid() && b.Branches.Valid() && slices.Contains([]string{"ENFORCED", "WARNS_ONLY", "OPEN", "UNKNOWN"}, b.State))
 }
 
 func need(ok bool) error {
@@ -251,11 +322,14 @@ var bodies = map[LeafType]struct {
 	TypeVerdict:       {VerdictReached{}, true},
 	TypeStatusPaid:    {StatusPaid{}, true},
 	TypeMerged:        {Merged{}, true},
+	TypeMergeChecked:  {MergeChecked{}, true},
 	TypeGenesis:       {Genesis{}, false},
 	TypePolicyVersion: {PolicyVersion{}, false},
 	TypeKeyEnrolled:   {KeyEnrolled{}, false},
 	TypeKeyRevoked:    {KeyRevoked{}, false},
 	TypeConnection:    {Connection{}, false},
+
+	TypeEnforcementSeen: {EnforcementSeen{}, false},
 }
 
 type entry struct {
@@ -347,6 +421,12 @@ func ChainID(salt []byte, repository string, number int64) Digest {
 // RepositoryID returns what stands for a repository in the log.
 func RepositoryID(salt []byte, repository string) Digest {
 	return mac(salt, []byte("repository\x00"+repository))
+}
+
+// BranchID returns what stands for a branch of a repository, or for a pattern of
+// branches, in the log.
+func BranchID(salt []byte, repository, branch string) Digest {
+	return mac(salt, []byte("branch\x00"+repository+"\x00"+branch))
 }
 
 // WorkspaceID returns what stands for a workspace in the log.

@@ -48,6 +48,11 @@ func leaves() []evidence.Leaf {
 		evidence.VerdictReached{Request: "req-1", State: "APPROVED", Outcome: digestOf("o")},
 		evidence.StatusPaid{Request: "req-1", State: "SUCCESSFUL"},
 		evidence.Merged{Kind: "violation", Commit: commits["base"]},
+		evidence.MergeChecked{
+			Trigger: evidence.TriggerOnMerge, Asker: evidence.Commitment(digestOf("alice")), Answer: evidence.AnswerYes, Code: evidence.CheckApproved,
+			Commit: commits["base"], Destination: digestOf("d"), Request: "req-1",
+		},
+		evidence.MergeChecked{Trigger: evidence.TriggerPreMerge, Answer: evidence.AnswerNo, Code: "BITBUCKET"},
 	} {
 		list = append(list, evidence.Leaf{Time: at, Workspace: digestOf("w"), Chain: chain, Body: body})
 	}
@@ -57,10 +62,21 @@ func leaves() []evidence.Leaf {
 		evidence.KeyEnrolled{Person: "per-bob", Key: digestOf("k"), AttestationObject: digestOf("o"), ClientData: digestOf("c"), IdentifiedBy: "bitbucket-login"},
 		evidence.KeyRevoked{Person: "per-bob", Key: digestOf("k")},
 		evidence.Connection{Event: "made", Person: "per-bob"},
+		evidence.EnforcementSeen{Repository: digestOf("r"), Branches: digestOf("b"), State: "OPEN"},
 	} {
 		list = append(list, evidence.Leaf{Time: at, Workspace: digestOf("w"), Body: body})
 	}
 	return list
+}
+
+// checked is an honest "yes" of the merge check with something changed.
+func checked(change func(c *evidence.MergeChecked)) evidence.MergeChecked {
+	c := evidence.MergeChecked{
+		Trigger: evidence.TriggerOnMerge, Answer: evidence.AnswerYes, Code: evidence.CheckApproved, Commit: commits["base"],
+		Destination: digestOf("d"), Request: "req-1",
+	}
+	change(&c)
+	return c
 }
 
 func TestLeafRoundTrip(t *testing.T) {
@@ -129,6 +145,20 @@ func TestLeafRefuses(t *testing.T) {
 		evidence.KeyEnrolled{Person: "per-bob"},
 		evidence.KeyRevoked{Person: "Bob Builder", Key: digestOf("k")},
 		evidence.Connection{Event: "seen"},
+		checked(func(c *evidence.MergeChecked) { c.Trigger = "on-code-pushed" }),
+		checked(func(c *evidence.MergeChecked) { c.Answer = "true" }),
+		checked(func(c *evidence.MergeChecked) { c.Answer = evidence.AnswerNo }),
+		checked(func(c *evidence.MergeChecked) { c.Code = "FINE" }),
+		checked(func(c *evidence.MergeChecked) { c.Code = evidence.CheckNoRule }),
+		checked(func(c *evidence.MergeChecked) { c.Code, c.Answer = "not approved", evidence.AnswerNo }),
+		checked(func(c *evidence.MergeChecked) { c.Request = "" }),
+		checked(func(c *evidence.MergeChecked) { c.Commit = commits["base"][:12] }),
+		checked(func(c *evidence.MergeChecked) { c.Commit = "" }),
+		checked(func(c *evidence.MergeChecked) { c.Destination = "" }),
+		checked(func(c *evidence.MergeChecked) { c.Commit, c.Answer, c.Code = "", evidence.AnswerNo, "PENDING" }),
+		checked(func(c *evidence.MergeChecked) { c.Asker = "acc-alice" }),
+		evidence.EnforcementSeen{Repository: digestOf("r"), Branches: digestOf("b"), State: "CLOSED"},
+		evidence.EnforcementSeen{Repository: digestOf("r"), State: "OPEN"},
 	} {
 		leaf := evidence.Leaf{Time: time.Unix(0, 0).UTC(), Workspace: digestOf("w"), Body: body}
 		for _, honest := range leaves() {
@@ -168,6 +198,7 @@ func TestIDsDoNotMeet(t *testing.T) {
 	ids := []evidence.Digest{
 		evidence.ChainID(salt, repositoryUUID, 1), evidence.ChainID(salt, repositoryUUID, 11), evidence.ChainID(salt, workspaceUUID, 1),
 		evidence.ChainID(seed("another"), repositoryUUID, 1), evidence.RepositoryID(salt, repositoryUUID), evidence.WorkspaceID(salt, repositoryUUID),
+		evidence.BranchID(salt, repositoryUUID, "main"), evidence.BranchID(salt, repositoryUUID, "1"), evidence.BranchID(salt, workspaceUUID, "main"),
 	}
 	seen := map[evidence.Digest]bool{}
 	for i, id := range ids {
@@ -223,7 +254,7 @@ func TestCheckChain(t *testing.T) {
 				t.Fatal(err)
 			}
 		case "foreign":
-			foreign, err := leaves()[6].Entry()
+			foreign, err := leaves()[len(leaves())-1].Entry()
 			if err != nil {
 				t.Fatal(err)
 			}

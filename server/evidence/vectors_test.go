@@ -45,6 +45,13 @@ func bundleVectors(t *testing.T) (list []bundleVector) {
 		"good approved": (*world).story,
 		"good rejected": rejection,
 		"good pending":  func(w *world) { w.open("old") },
+		"good merge checked": func(w *world) {
+			w.open("old")
+			w.check(evidence.AnswerNo, "PENDING")
+			w.decide("bob", evidence.Approve)
+			w.decide("dave", evidence.Approve)
+			w.check(evidence.AnswerYes, evidence.CheckApproved)
+		},
 		"good erased": func(w *world) {
 			w.story()
 			w.decisions[0].Approver, w.decisions[0].Author = nil, nil

@@ -230,7 +230,12 @@ func (v *verification) chain() (string, error) {
 func (v *verification) requests() (string, error) {
 	opened := map[string]bool{}
 	next := 0
+	var live standing
 	for i, leaf := range v.leaves {
+		if body, ok := leaf.Body.(MergeChecked); ok && body.Answer == AnswerYes && !live.allows(body, v.b.Salt) {
+			return "", refuse(CodeChain, "leaf %d lets something be merged that the leaves before it do not show as approved", i+1)
+		}
+		live.follow(leaf.Body)
 		if body, ok := leaf.Body.(RequestOpened); ok {
 			if next == len(v.b.Requests) {
 				return "", refuse(CodeChain, "leaf %d opens a request that the bundle leaves out", i+1)
@@ -251,6 +256,7 @@ func (v *verification) requests() (string, error) {
 				return "", refuse(CodeChain, "leaf %d opens a request again", i+1)
 			}
 			opened[r.ID] = true
+			live = standing{request: &r}
 			next++
 			continue
 		}
@@ -274,6 +280,37 @@ func (v *verification) requests() (string, error) {
 	return fmt.Sprintf("%d in the chain, the verdict is about number %d", next, i+1), nil
 }
 
+// standing is the request that is open at a place in the chain, with its last
+// verdict; the zero one where none is.
+type standing struct {
+	request *Request
+	verdict string
+}
+
+// follow moves on over a leaf.
+func (s *standing) follow(body Body) {
+	switch body := body.(type) {
+	case VerdictReached:
+		if s.request != nil && s.request.ID == body.Request {
+			s.verdict = body.State
+		}
+	case RequestClosed:
+		if s.request != nil && s.request.ID == body.Request {
+			*s = standing{}
+		}
+	}
+}
+
+// allows reports whether a "yes" of the merge check may stand here: the open
+// request is approved and is about this commit and branch, or nothing is asked for.
+func (s *standing) allows(yes MergeChecked, salt []byte) bool {
+	if s.request == nil {
+		return yes.Code == CheckNoRule
+	}
+	return yes.Request == s.request.ID && s.verdict == string(approval.Approved) && yes.Commit == s.request.HeadCommit &&
+		yes.Destination == BranchID(salt, s.request.Repository, s.request.DestinationBranch)
+}
+
 // requestOf returns the request that a leaf is about.
 func requestOf(body Body) string {
 	switch body := body.(type) {
@@ -286,6 +323,8 @@ func requestOf(body Body) string {
 	case StatusPaid:
 		return body.Request
 	case Merged:
+		return body.Request
+	case MergeChecked:
 		return body.Request
 	}
 	return ""
@@ -593,6 +632,10 @@ func (v *verification) label() {
 			}
 		case Merged:
 			add("merge", fmt.Sprintf("%s, commit %s", body.Kind, body.Commit), Asserted)
+		case MergeChecked:
+			if body.Trigger == TriggerOnMerge && body.Commit != "" {
+				add("merge check", fmt.Sprintf("answered %s (%s) for commit %s", body.Answer, body.Code, body.Commit), Asserted)
+			}
 		}
 	}
 	add("verdict", fmt.Sprintf("%s: %s", v.b.Verdict.State, v.b.Verdict.Sentence), Recomputed)

@@ -111,6 +111,38 @@ func TestVerifyOtherVerdicts(t *testing.T) {
 	}
 }
 
+// The merge check's answers are part of the history, and a "yes" must fit it.
+func TestVerifyMergeChecks(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.open("old")
+	w.check(evidence.AnswerNo, "PENDING")
+	w.check(evidence.AnswerNo, "BITBUCKET", func(c *evidence.MergeChecked) { c.Commit, c.Destination, c.Request = "", "", "" })
+	w.decide("bob", evidence.Approve)
+	w.decide("dave", evidence.Approve)
+	w.check(evidence.AnswerYes, evidence.CheckApproved)
+	w.check(evidence.AnswerYes, evidence.CheckApproved, func(c *evidence.MergeChecked) { c.Trigger = evidence.TriggerPreMerge })
+	w.append(evidence.RequestClosed{Request: w.request().ID, Reason: "cancelled"})
+	w.check(evidence.AnswerYes, evidence.CheckNoRule, func(c *evidence.MergeChecked) { c.Request = "" })
+	report := evidence.Verify(w.encoded(), w.anchors())
+	if report.ExitCode() != 2 {
+		t.Fatal(report.Sentence())
+	}
+	var said []string
+	for _, fact := range report.Facts {
+		if fact.Name == "merge check" {
+			said = append(said, fact.Value)
+			if fact.Label != evidence.Asserted {
+				t.Errorf("%s is %s", fact.Value, fact.Label)
+			}
+		}
+	}
+	old := " for commit " + commits["old"]
+	if diff := cmp.Diff([]string{"answered no (PENDING)" + old, "answered yes (APPROVED)" + old, "answered yes (NO_RULE)" + old}, said); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestVerifyAfterErasure(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -243,6 +275,45 @@ func forgeries() []forged {
 		{"a leaf about a request never opened", told(func(w *world) {
 			w.story()
 			w.append(evidence.StatusPaid{Request: "req-9", State: "SUCCESSFUL"})
+		}), "requests", evidence.CodeChain},
+
+		{"a yes to a merge that was not approved", told(func(w *world) {
+			w.open("old")
+			w.decide("bob", evidence.Approve)
+			w.check(evidence.AnswerYes, evidence.CheckApproved)
+		}), "requests", evidence.CodeChain},
+		{"a yes to a merge that was approved later", told(func(w *world) {
+			w.open("old")
+			w.decide("bob", evidence.Approve)
+			w.check(evidence.AnswerYes, evidence.CheckApproved)
+			w.decide("dave", evidence.Approve)
+		}), "requests", evidence.CodeChain},
+		{"a yes to another commit", told(func(w *world) {
+			w.story()
+			w.check(evidence.AnswerYes, evidence.CheckApproved, func(c *evidence.MergeChecked) { c.Commit = commits["old"] })
+		}), "requests", evidence.CodeChain},
+		{"a yes to another branch", told(func(w *world) {
+			w.story()
+			w.check(evidence.AnswerYes, evidence.CheckApproved, func(c *evidence.MergeChecked) {
+				c.Destination = evidence.BranchID(w.salt, repositoryUUID, "main")
+			})
+		}), "requests", evidence.CodeChain},
+		{"a yes to an earlier request", told(func(w *world) {
+			w.story()
+			w.check(evidence.AnswerYes, evidence.CheckApproved, func(c *evidence.MergeChecked) { c.Request = "req-1" })
+		}), "requests", evidence.CodeChain},
+		{"a yes without a rule while one asks", told(func(w *world) {
+			w.open("old")
+			w.check(evidence.AnswerYes, evidence.CheckNoRule, func(c *evidence.MergeChecked) { c.Request = "" })
+		}), "requests", evidence.CodeChain},
+		{"a yes after the request was closed", told(func(w *world) {
+			w.story()
+			w.append(evidence.RequestClosed{Request: w.request().ID, Reason: "cancelled"})
+			w.check(evidence.AnswerYes, evidence.CheckApproved)
+		}), "requests", evidence.CodeChain},
+		{"an answer about a request never opened", told(func(w *world) {
+			w.story()
+			w.check(evidence.AnswerNo, "PENDING", func(c *evidence.MergeChecked) { c.Request = "req-9" })
 		}), "requests", evidence.CodeChain},
 
 		{"a hidden rejection", told(func(w *world) {

@@ -353,6 +353,20 @@ func (w *world) tally() {
 	w.append(evidence.VerdictReached{Request: r.ID, State: string(w.verdict.State), Outcome: outcome})
 }
 
+// check answers the merge check about the open request.
+func (w *world) check(answer, code string, change ...func(c *evidence.MergeChecked)) {
+	w.t.Helper()
+	r := w.request()
+	c := evidence.MergeChecked{
+		Trigger: evidence.TriggerOnMerge, Answer: answer, Code: code, Commit: r.HeadCommit,
+		Destination: evidence.BranchID(w.salt, r.Repository, r.DestinationBranch), Request: r.ID,
+	}
+	for _, fn := range change {
+		fn(&c)
+	}
+	w.append(c)
+}
+
 // story is a pull request that gets a new commit, is rejected, and approved.
 func (w *world) story() {
 	w.t.Helper()
