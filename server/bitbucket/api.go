@@ -89,9 +89,8 @@ func New(config Config) *API {
 	if config.BaseURL == "" {
 		config.BaseURL = defaultBaseURL
 	}
-	base, err := url.Parse(strings.TrimRight(config.BaseURL, "/"))
-	if err != nil || base.Host == "" || (base.Scheme != "https" && base.Scheme != "http") ||
-		base.User != nil || base.RawQuery != "" || base.Fragment != "" {
+	base, ok := baseOf(config.BaseURL)
+	if !ok {
 		panic("bitbucket: Config.BaseURL is not the URL of an API: " + config.BaseURL)
 	}
 	if config.Transport == nil {
@@ -113,6 +112,25 @@ func New(config Config) *API {
 		Transport:     config.Transport,
 		CheckRedirect: leaveRedirects,
 	}}
+}
+
+// At is the same API behind another address, with the same transport, limits and budget: Bitbucket
+// names one in each call of an app. It fails where baseURL is not an absolute http or https URL
+// without query.
+func (a *API) At(baseURL string) (*API, error) {
+	base, ok := baseOf(baseURL)
+	if !ok {
+		return nil, invalid("choose an address", "the address of the API is not a URL")
+	}
+	config := a.config
+	config.BaseURL = baseURL
+	return &API{config: config, base: base, http: a.http}, nil
+}
+
+func baseOf(text string) (*url.URL, bool) {
+	base, err := url.Parse(strings.TrimRight(text, "/"))
+	return base, err == nil && base.Host != "" && (base.Scheme == "https" || base.Scheme == "http") &&
+		base.User == nil && base.RawQuery == "" && base.Fragment == ""
 }
 
 // defaultTransport keeps more idle connections to one host than the standard
@@ -145,6 +163,14 @@ type Client struct {
 	renew func(ctx context.Context, refused string) (token string, err error)
 	// renewed is this client with the token that renew gave last; nil before.
 	renewed atomic.Pointer[Client]
+	// readOnly is why nothing may be written; nil where it may.
+	readOnly error
+}
+
+// ReadOnly returns a client like c that sends no call that could change anything: each of them fails
+// before it leaves, with a Transient *Error that wraps why. why must hold no text from outside.
+func (c *Client) ReadOnly(why error) *Client {
+	return &Client{api: c.api, token: c.token, tokenKey: c.tokenKey, class: c.class, renew: c.renew, readOnly: why}
 }
 
 // Renewing returns a client like c which, when Bitbucket answers a call with 401,
@@ -153,7 +179,7 @@ type Client struct {
 // the refused token and must be safe for concurrent use; if it fails, the call fails
 // with a 401 that wraps its error, unless that is an *Error itself.
 func (c *Client) Renewing(renew func(ctx context.Context, refused string) (token string, err error)) *Client {
-	return &Client{api: c.api, token: c.token, tokenKey: c.tokenKey, class: c.class, renew: renew}
+	return &Client{api: c.api, token: c.token, tokenKey: c.tokenKey, class: c.class, renew: renew, readOnly: c.readOnly}
 }
 
 // tokens are the secrets that an answer to this client could echo.
@@ -231,7 +257,7 @@ func (c *Client) do(ctx context.Context, r request) (*answer, error) {
 		refusal.cause = failure
 		return nil, refusal
 	}
-	present = c.api.As(token, c.tokenKey, c.class)
+	present = &Client{api: c.api, token: token, tokenKey: c.tokenKey, class: c.class, readOnly: c.readOnly}
 	c.renewed.Store(present)
 	return present.attempt(ctx, r)
 }
@@ -265,6 +291,9 @@ func (c *Client) attempt(ctx context.Context, r request) (*answer, error) {
 // exchange sends one HTTP request and reads the whole answer, whatever its
 // status. It is the only place where the token leaves the process.
 func (c *Client) exchange(ctx context.Context, r request) (*answer, *Error) {
+	if c.readOnly != nil && r.method != http.MethodGet {
+		return nil, &Error{Op: r.op, cause: c.readOnly}
+	}
 	config := c.api.config
 	call := Call{TokenKey: c.tokenKey, Class: c.class, Op: r.op}
 	if config.Reserve != nil {
@@ -339,13 +368,23 @@ func (c *Client) roundTrip(req *http.Request, r request) (*answer, *Error) {
 	return &answer{status: res.StatusCode, header: res.Header, body: body}, nil
 }
 
-// follow resolves a link of an answer, if it stays within the API's origin.
+// follow resolves a link of an answer, if it stays within the API's origin and, where the API lies
+// below a path, below that path. There, links may name Bitbucket's public address: they are followed
+// below ours, so the token goes nowhere else.
 func (c *Client) follow(op string, from *url.URL, link string) (*url.URL, *Error) {
 	next, err := from.Parse(link)
 	if err != nil {
 		return nil, badAnswer(op, "a link in the answer is not a URL")
 	}
-	if !sameOrigin(next, c.api.base) {
+	base := c.api.base
+	if base.Path != "" && next.User == nil && next.Scheme+"://"+next.Host == defaultBaseURL {
+		next.Scheme, next.Host = base.Scheme, base.Host
+		if next.RawPath != "" {
+			next.RawPath = base.EscapedPath() + next.RawPath
+		}
+		next.Path = base.Path + next.Path
+	}
+	if !sameOrigin(next, base) || !strings.HasPrefix(next.Path, base.Path+"/") {
 		return nil, &Error{Op: op, cause: ErrForeignOrigin}
 	}
 	return next, nil

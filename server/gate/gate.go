@@ -51,9 +51,15 @@ type Gate struct {
 	EnsureHook func(ctx context.Context, workspace, repositoryID string) error
 }
 
-// reconnectPause is how long a job waits while its workspace's connection is dead. Reconnecting
-// rings everything at once, so this is only the pace of looking.
+// reconnectPause is how long a job waits while nothing can be done in its workspace: its connection is
+// dead, or its app holds no token or is not confirmed. The end of that rings everything at once, so
+// this is only the pace of looking.
 const reconnectPause = 5 * time.Minute
+
+// waits tells whether a refusal ends by itself or by an administrator, and rings what waited when it does.
+func waits(code string) bool {
+	return code == refusal.NeedsReconnecting || code == refusal.WaitingForToken || code == refusal.AwaitingConfirmation
+}
 
 // fate tells the queue what an error means for a job: wait without blame, give up, or try again.
 func (g *Gate) fate(err error) error {
@@ -65,7 +71,7 @@ func (g *Gate) fate(err error) error {
 	switch {
 	case errors.As(err, &later): // said already
 		return err
-	case refusal.Code(err) == refusal.NeedsReconnecting:
+	case waits(refusal.Code(err)):
 		return jobs.Later(err, time.Now().Add(reconnectPause))
 	case errors.As(err, &remote) && remote.Throttled():
 		return jobs.Later(err, remote.RetryAt)

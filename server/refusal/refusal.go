@@ -21,6 +21,12 @@ const (
 	BitbucketUnavailable = "BITBUCKET_UNAVAILABLE"
 	// NeedsReconnecting says that the workspace's connection is dead until an administrator reconnects.
 	NeedsReconnecting = "NEEDS_RECONNECTING"
+	// WaitingForToken says that the workspace's app may not be asked by us until Bitbucket calls again and
+	// brings a token, which it does at least each hour. What was to be written is written then.
+	WaitingForToken = "WAITING_FOR_TOKEN"
+	// AwaitingConfirmation says that the app was installed in a workspace that was gated before, and that
+	// an administrator has not confirmed yet that the two go together.
+	AwaitingConfirmation = "AWAITING_CONFIRMATION"
 )
 
 // Error is a refusal. Message is shown to the caller as it is and must never hold a secret.
