@@ -34,6 +34,8 @@ create table signedapproval_merge_checks (
   head_commit        text not null default '', -- '' where it could not be read
   destination_branch text not null default '',
   account_id         text not null default '', -- who asked, '' where nobody is named
+  asker_salt         bytea,                    -- opens the leaf's commitment to account_id; null without a leaf or an account
+  request_id         uuid,                     -- the request that was judged; null where there was none
   success            boolean not null,
   code               text not null,            -- why, stable; see gate
   sentence           text not null,
@@ -43,18 +45,22 @@ create table signedapproval_merge_checks (
 create index on signedapproval_merge_checks (workspace_id, repository_id, asked_at desc);
 create index on signedapproval_merge_checks (workspace_id, repository_id, number, asked_at desc);
 
--- Merges that were seen in gated branches: approved ones and violations.
+-- Merges that were seen in gated branches: approved ones and violations. A pull request that was
+-- opened and merged between two looks has no row of its own.
 create table signedapproval_merges_seen (
   workspace_id       uuid not null,
-  pull_request_id    uuid not null,
   repository_id      uuid not null,
+  number             bigint not null,
+  pull_request_id    uuid,                     -- null: it was never seen open
   destination_branch text not null,
   kind               text not null check (kind in ('APPROVED', 'VIOLATION')),
+  head_commit        text not null default '', -- '' where it was never seen open
   landed_commit      text not null default '',
-  checked            boolean not null,         -- the on-merge check was asked about that head and said yes
+  asked              boolean not null,         -- the on-merge check was asked about that head
+  checked            boolean not null,         -- and its last word was yes
   sentence           text not null,
   seen_at            timestamptz not null default now(),
-  primary key (workspace_id, pull_request_id)
+  primary key (workspace_id, repository_id, number)
 );
 create index on signedapproval_merges_seen (workspace_id, repository_id, seen_at desc);
 
@@ -64,7 +70,8 @@ create table signedapproval_enforcements (
   repository_id uuid not null,
   pattern       text not null,
   state         text not null check (state in ('ENFORCED', 'WARNS_ONLY', 'OPEN', 'UNKNOWN')),
-  reasons       jsonb not null,                -- [{code, sentence, fix}]
+  reasons       jsonb not null,                -- [{code, sentence, fix, steps}]
+  held_at       timestamptz,                   -- when a "no" of the on-merge check was last seen to hold; null: never
   checked_at    timestamptz not null default now(),
   changed_at    timestamptz not null default now(),
   primary key (workspace_id, repository_id, pattern)

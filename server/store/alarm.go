@@ -17,6 +17,7 @@ const (
 	AlarmHookMissing        = "HOOK_MISSING"        // the webhook was gone and could not be repaired
 	AlarmMergedUnapproved   = "MERGED_UNAPPROVED"   // a gated pull request was merged without its quorum
 	AlarmJobDead            = "JOB_DEAD"            // a job gave up
+	AlarmNotEnforced        = "NOT_ENFORCED"        // Bitbucket enforces the gate of a branch pattern less than before
 )
 
 // Alarm is something that needs an administrator of the workspace.

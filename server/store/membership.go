@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // Role is what a person is in a workspace.
@@ -56,4 +58,30 @@ func (sh *Shared) Membership(ctx context.Context, personID, workspace string, ma
 func (sh *Shared) Memberships(ctx context.Context, personID string) ([]Membership, error) {
 	return list[Membership](ctx, sh.tx, `select `+membershipColumns+` from signedapproval_memberships
 		where person_id = $1 and role <> 'NONE' order by workspace_id`, personID)
+}
+
+// maxAdministrators bounds how many people one event tells.
+const maxAdministrators = 50
+
+// NotifyAdministrators puts a notice into the inbox of each administrator of the workspace whom we
+// know, by the roles as they were last read. The person is appended to DedupeKey, so that one cause
+// makes one notice for each; PersonID and WorkspaceID of n are not read.
+func (tx *Tx) NotifyAdministrators(ctx context.Context, n Notice) error {
+	rows, err := tx.tx.Query(ctx, `select person_id from signedapproval_memberships
+		where workspace_id = $1 and role = 'ADMIN' order by fetched_at desc, person_id limit $2`, tx.Workspace, maxAdministrators)
+	if err != nil {
+		return fmt.Errorf("store: list administrators: %w", err)
+	}
+	people, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return fmt.Errorf("store: list administrators: %w", err)
+	}
+	cause := n.DedupeKey
+	for _, id := range people {
+		n.PersonID, n.WorkspaceID, n.DedupeKey = id, tx.Workspace, cause+":"+id
+		if err := tx.AddNotice(ctx, n); err != nil {
+			return err
+		}
+	}
+	return nil
 }
