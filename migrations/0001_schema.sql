@@ -486,7 +486,7 @@ set search_path = pg_catalog, public, pg_temp as $$ -- pg_temp, unless named, co
                    and not exists (select from signedapproval_jobs j
                                    where j.kind = 'status' and j.key = p.id || ':' || s.commit and j.state in ('READY', 'DEAD'))))
     and not exists (select from signedapproval_jobs j
-                    where j.kind = 'evaluate' and j.key = p.repository_id || ':' || p.number
+                    where j.kind = 'evaluate' and j.key = p.workspace_id || '/' || p.repository_id || ':' || p.number
                       and (j.state = 'DEAD' or j.state = 'READY' and j.run_at < now() + interval '5 seconds'))
   limit most
 $$;

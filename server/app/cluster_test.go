@@ -42,7 +42,7 @@ const (
 	release = "release/1.0"
 
 	// patience is how long a test waits for what must follow. A job whose worker was killed is taken
-	// over when its lease of 30 s has run out.
+	// over when its lease has run out.
 	patience = 150 * time.Second
 )
 

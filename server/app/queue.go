@@ -55,8 +55,10 @@ func (s *Server) handleJobs() {
 			})
 		})
 	}
-	// A call to Bitbucket is given up after 20 s, before the lease of 30 s that a running job keeps
-	// extending: a worker that lost its lease is not waiting for Bitbucket any more.
+	// A running job keeps extending its lease of 4 s, so a worker may wait for Bitbucket as long as a
+	// call may take, and the job of one that was killed is taken over within one local sweep. A worker
+	// that loses its lease gives its call up; that call may still land, which is what a status in doubt
+	// is for.
 	handle(store.KindEvaluate, jobs.HandlerOptions{}, s.gate.Evaluate)
 	handle(store.KindStatus, jobs.HandlerOptions{MaxAttempts: 30}, s.gate.PutStatus)
 	handle(store.KindStatusSeen, jobs.HandlerOptions{}, s.gate.StatusSeen)

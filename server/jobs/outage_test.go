@@ -3,6 +3,7 @@ package jobs_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -233,4 +234,43 @@ func TestAJobIsGivenBackThoughTheLedgerStumbles(t *testing.T) {
 	w.enqueue(t, store.JobSpec{Kind: "evaluate", Key: "one"})
 	eventually(t, "the job is done", w.allDone(t))
 	same(t, "times that it was given back", stumbles.Load(), 3)
+}
+
+// TestAClaimThatStumblesIsTriedAgain: the ring of a job that could not be claimed is not lost, whether
+// or not it came through Redis. No later sweep helps: this ledger names each due job once.
+func TestAClaimThatStumblesIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	for _, alive := range []bool{true, false} {
+		t.Run(fmt.Sprintf("Redis lives: %t", alive), func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			w := newWorld(t, server.URL())
+			q := w.queue(t, jobs.Options{})
+			var stumbles, named atomic.Int32
+			claim, due := q.Ledger.Claim, q.Ledger.Due
+			q.Ledger.Claim = func(ctx context.Context, id int64, holder string, lease time.Duration) (jobs.Job, bool, error) {
+				if stumbles.Add(1) <= 2 {
+					return jobs.Job{}, false, errors.New("the connection was cut")
+				}
+				return claim(ctx, id, holder, lease)
+			}
+			q.Ledger.Due = func(ctx context.Context, epoch int64, limit int) ([]jobs.Ring, error) {
+				if named.Load() > 0 {
+					return nil, nil
+				}
+				rings, err := due(ctx, epoch, limit)
+				named.Add(int32(len(rings)))
+				return rings, err
+			}
+			q.Handle("evaluate", jobs.HandlerOptions{}, w.finish)
+			if !alive {
+				server.Kill(t)
+			}
+			run(t, q)
+			w.enqueue(t, store.JobSpec{Kind: "evaluate", Key: "one"})
+			eventually(t, "the job is done", w.allDone(t))
+			same(t, "claims", stumbles.Load(), 3)
+			same(t, "times that a sweep named it", named.Load(), 1)
+		})
+	}
 }

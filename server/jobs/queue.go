@@ -42,14 +42,14 @@ type Options struct {
 
 	// Slow is when a job moves to the reserve (250 ms), Sweep the pause between sweeps (1 s), Block
 	// how long a reader waits for an entry (2 s). An entry that its reader left alone for MinIdle
-	// (15 s) goes to another; readers look for such each Reclaim (5 s).
+	// (4 s) goes to another; readers look for such each Reclaim (1 s).
 	Slow, Sweep, Block, MinIdle, Reclaim time.Duration
 }
 
 // HandlerOptions say how jobs of one kind run; zero fields mean the defaults.
 type HandlerOptions struct {
 	// Lease is how long a claim holds without a sign of life, and so how long the job of a worker
-	// that was killed waits: 30 s. A running job extends it.
+	// that was killed waits: 4 s. A running job extends it.
 	Lease time.Duration
 	// Timeout is when the handler's context ends: 2 min.
 	Timeout time.Duration
@@ -138,8 +138,8 @@ func New(options Options) *Queue {
 	o.Slow = cmp.Or(o.Slow, 250*time.Millisecond)
 	o.Sweep = cmp.Or(o.Sweep, time.Second)
 	o.Block = cmp.Or(o.Block, 2*time.Second)
-	o.MinIdle = cmp.Or(o.MinIdle, 15*time.Second)
-	o.Reclaim = cmp.Or(o.Reclaim, 5*time.Second)
+	o.MinIdle = cmp.Or(o.MinIdle, 4*time.Second)
+	o.Reclaim = cmp.Or(o.Reclaim, time.Second)
 	q := &Queue{
 		Options: options, handlers: map[string]handler{},
 		quick: newLane(o.Concurrency, o.Reserve, o.Slow),
@@ -156,7 +156,7 @@ func (q *Queue) Handle(kind string, options HandlerOptions, run Handler) {
 	if _, twice := q.handlers[kind]; twice {
 		panic("jobs: two handlers for " + kind)
 	}
-	options.Lease = cmp.Or(options.Lease, 30*time.Second)
+	options.Lease = cmp.Or(options.Lease, 4*time.Second)
 	options.Timeout = cmp.Or(options.Timeout, 2*time.Minute)
 	options.MaxAttempts = cmp.Or(options.MaxAttempts, 12)
 	q.handlers[kind] = handler{HandlerOptions: options, run: run}

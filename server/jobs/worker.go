@@ -24,8 +24,12 @@ func (q *Queue) work(ring Ring, entry *ack) {
 	job, claimed, err := q.Ledger.Claim(ctx, ring.ID, q.Holder, h.Lease)
 	cancel()
 	if err != nil {
-		// The entry stays, and is read again once it has been idle.
+		// The entry stays, and is read again once it has been idle. A ring that came without Redis has
+		// none: it waits here, as long as the sweep would.
 		q.stats.ledgerErrors.Add(1)
+		if entry == nil {
+			time.AfterFunc(q.Sweep, func() { q.lane(ring.Kind).offer(ring) })
+		}
 		q.Log.Error("claim a job", slog.String("kind", ring.Kind), slog.Int64("job", ring.ID), slog.Any("error", err))
 		return
 	}

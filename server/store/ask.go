@@ -14,6 +14,7 @@ const (
 	KindMerge      = "merge"       // merge an approved head
 	KindNotify     = "notify"      // mail a notice
 	KindSweep      = "sweep"       // find what nothing attends to
+	KindDoctor     = "doctor"      // look at how far Bitbucket enforces the gate of a repository
 )
 
 // StatusKeyPrefix begins the key of every build status of ours, so that the others are told at a look.
@@ -31,11 +32,21 @@ type Place struct {
 	Notice      string `json:"notice,omitempty"`       // our id
 }
 
+// inRepository is the key of a job about something in a repository, or about all of it where what is
+// "". The workspace is part of it: a repository that was transferred may be gated in two.
+func inRepository(workspace, repository, what string) string {
+	key := workspace + "/" + repository
+	if what != "" {
+		key += ":" + what
+	}
+	return key
+}
+
 // AskEvaluate asks to look at one pull request again. Workspace and repository are UUIDs, bare and
 // in lower case, here and below.
 func AskEvaluate(workspace, repository string, number int64) JobSpec {
 	return JobSpec{
-		Kind: KindEvaluate, Key: repository + ":" + strconv.FormatInt(number, 10), Workspace: workspace,
+		Kind: KindEvaluate, Key: inRepository(workspace, repository, strconv.FormatInt(number, 10)), Workspace: workspace,
 		Payload: Place{Workspace: workspace, Repository: repository, Number: number},
 	}
 }
@@ -44,12 +55,8 @@ func AskEvaluate(workspace, repository string, number int64) JobSpec {
 // where branch is "". The branch is part of the key: the last payload of a key wins, and a push to
 // two branches concerns both.
 func AskFan(workspace, repository, branch string) JobSpec {
-	key := repository
-	if branch != "" {
-		key += ":" + branch
-	}
 	return JobSpec{
-		Kind: KindFan, Key: key, Workspace: workspace,
+		Kind: KindFan, Key: inRepository(workspace, repository, branch), Workspace: workspace,
 		Payload: Place{Workspace: workspace, Repository: repository, Branch: branch},
 	}
 }
@@ -57,7 +64,7 @@ func AskFan(workspace, repository, branch string) JobSpec {
 // AskReconcile asks to walk the open pull requests of a repository on Bitbucket, now.
 func AskReconcile(workspace, repository string) JobSpec {
 	return JobSpec{
-		Kind: KindReconcile, Key: repository, Workspace: workspace,
+		Kind: KindReconcile, Key: inRepository(workspace, repository, ""), Workspace: workspace,
 		Payload: Place{Workspace: workspace, Repository: repository},
 	}
 }
@@ -65,7 +72,7 @@ func AskReconcile(workspace, repository string) JobSpec {
 // AskStatusSeen asks to read back the build status that bears key.
 func AskStatusSeen(workspace, repository, key string) JobSpec {
 	return JobSpec{
-		Kind: KindStatusSeen, Key: repository + ":" + key, Workspace: workspace,
+		Kind: KindStatusSeen, Key: inRepository(workspace, repository, key), Workspace: workspace,
 		Payload: Place{Workspace: workspace, Repository: repository, Key: key},
 	}
 }
@@ -73,7 +80,7 @@ func AskStatusSeen(workspace, repository, key string) JobSpec {
 // AskBuilds asks to try again the merges that wait for builds of a commit.
 func AskBuilds(workspace, repository, commit string) JobSpec {
 	return JobSpec{
-		Kind: KindBuilds, Key: repository + ":" + commit, Workspace: workspace,
+		Kind: KindBuilds, Key: inRepository(workspace, repository, commit), Workspace: workspace,
 		Payload: Place{Workspace: workspace, Repository: repository, Commit: commit},
 	}
 }
@@ -91,6 +98,14 @@ func AskMerge(workspace, pullRequestID, commit string) JobSpec {
 	return JobSpec{
 		Kind: KindMerge, Key: pullRequestID + ":" + commit, Workspace: workspace,
 		Payload: Place{Workspace: workspace, PullRequest: pullRequestID, Commit: commit},
+	}
+}
+
+// AskDoctor asks to look at how far Bitbucket enforces the gate of a repository.
+func AskDoctor(workspace, repository string) JobSpec {
+	return JobSpec{
+		Kind: KindDoctor, Key: inRepository(workspace, repository, ""), Workspace: workspace,
+		Payload: Place{Workspace: workspace, Repository: repository},
 	}
 }
 

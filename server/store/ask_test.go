@@ -15,11 +15,11 @@ func TestAskWritesTheWordsOfTheLedger(t *testing.T) {
 		spec               store.JobSpec
 		kind, key, payload string
 	}{
-		{store.AskEvaluate(acme, repo, 7), "evaluate", repo + ":7", `{"workspace":"` + acme + `","repository":"` + repo + `","number":7}`},
-		{store.AskFan(acme, repo, "release/1"), "fan", repo + ":release/1", `{"workspace":"` + acme + `","repository":"` + repo + `","branch":"release/1"}`},
-		{store.AskFan(acme, repo, ""), "fan", repo, `{"workspace":"` + acme + `","repository":"` + repo + `"}`},
-		{store.AskReconcile(acme, repo), "reconcile", repo, `{"workspace":"` + acme + `","repository":"` + repo + `"}`},
-		{store.AskStatusSeen(acme, repo, "signedapproval-x"), "status-seen", repo + ":signedapproval-x", `{"workspace":"` + acme + `","repository":"` + repo + `","key":"signedapproval-x"}`},
+		{store.AskEvaluate(acme, repo, 7), "evaluate", acme + "/" + repo + ":7", `{"workspace":"` + acme + `","repository":"` + repo + `","number":7}`},
+		{store.AskFan(acme, repo, "release/1"), "fan", acme + "/" + repo + ":release/1", `{"workspace":"` + acme + `","repository":"` + repo + `","branch":"release/1"}`},
+		{store.AskFan(acme, repo, ""), "fan", acme + "/" + repo, `{"workspace":"` + acme + `","repository":"` + repo + `"}`},
+		{store.AskReconcile(acme, repo), "reconcile", acme + "/" + repo, `{"workspace":"` + acme + `","repository":"` + repo + `"}`},
+		{store.AskStatusSeen(acme, repo, "signedapproval-x"), "status-seen", acme + "/" + repo + ":signedapproval-x", `{"workspace":"` + acme + `","repository":"` + repo + `","key":"signedapproval-x"}`},
 		{store.AskStatus(acme, alice, commit), "status", alice + ":" + commit, `{"workspace":"` + acme + `","pull_request":"` + alice + `","commit":"` + commit + `"}`},
 		{store.AskMerge(acme, alice, commit), "merge", alice + ":" + commit, `{"workspace":"` + acme + `","pull_request":"` + alice + `","commit":"` + commit + `"}`},
 		{store.AskNotify(acme, alice), "notify", alice, `{"workspace":"` + acme + `","notice":"` + alice + `"}`},

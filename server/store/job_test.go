@@ -371,7 +371,7 @@ func TestUnattended(t *testing.T) {
 		{"one is paid", `update signedapproval_bitbucket_commit_statuses set paid_version = owed_version where workspace_id = '` + globex + `'`, 1},
 		{"a job pays the other", `insert into signedapproval_jobs (kind, key, payload, state, run_at) values ('status', '` + acme + `:' || repeat('a', 40), '{}', 'READY', now())`, 0},
 		{"a request has run out", `update signedapproval_approval_requests set expires_at = now() - interval '1 minute' where workspace_id = '` + globex + `'`, 1},
-		{"a job evaluates it", `insert into signedapproval_jobs (kind, key, payload, state, run_at) values ('evaluate', '` + globex + `:1', '{}', 'READY', now())`, 0},
+		{"a job evaluates it", `insert into signedapproval_jobs (kind, key, payload, state, run_at) values ('evaluate', '` + globex + `/` + globex + `:1', '{}', 'READY', now())`, 0},
 	} {
 		h.super(t, test.change)
 		found, err := h.Unattended(t.Context(), 10)

@@ -232,7 +232,7 @@ func TestAcceptedDeliveries(t *testing.T) {
 			}
 			jobs, _ := ledger(t, conn)
 			for i := range jobs {
-				jobs[i] = strings.Replace(jobs[i], repoUUID, "R", 1)
+				jobs[i] = strings.Replace(jobs[i], workspaceUUID+"/"+repoUUID, "R", 1)
 			}
 			if !slices.Equal(jobs, test.jobs) {
 				t.Errorf("jobs %q, want %q", jobs, test.jobs)
@@ -274,7 +274,7 @@ func TestRepeats(t *testing.T) {
 		t.Errorf("stored %v", rows)
 	}
 	jobs, asked := ledger(t, conn)
-	if want := []string{"evaluate " + repoUUID + ":7", "reconcile " + repoUUID}; !slices.Equal(jobs, want) || !slices.Equal(asked, []int64{1, 1}) {
+	if want := []string{"evaluate " + workspaceUUID + "/" + repoUUID + ":7", "reconcile " + workspaceUUID + "/" + repoUUID}; !slices.Equal(jobs, want) || !slices.Equal(asked, []int64{1, 1}) {
 		t.Errorf("jobs %q, asked %d times", jobs, asked)
 	}
 }
@@ -378,7 +378,7 @@ func TestDatabaseIsAway(t *testing.T) {
 	if rows := stored(t, conn); len(rows) != 2 || rows[id].Outcome != store.DeliveryParsed {
 		t.Errorf("stored %v", rows)
 	}
-	if jobs, _ := ledger(t, conn); !slices.Equal(jobs, []string{"evaluate " + repoUUID + ":7", "reconcile " + repoUUID}) {
+	if jobs, _ := ledger(t, conn); !slices.Equal(jobs, []string{"evaluate " + workspaceUUID + "/" + repoUUID + ":7", "reconcile " + workspaceUUID + "/" + repoUUID}) {
 		t.Errorf("jobs %q", jobs)
 	}
 }

@@ -228,7 +228,7 @@ func TestParse(t *testing.T) {
 func named(specs []store.JobSpec) []string {
 	var names []string
 	for _, spec := range specs {
-		names = append(names, spec.Kind+" "+strings.Replace(spec.Key, repoUUID, "R", 1))
+		names = append(names, spec.Kind+" "+strings.Replace(spec.Key, workspaceUUID+"/"+repoUUID, "R", 1))
 	}
 	return names
 }
@@ -315,7 +315,7 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("branches %q", event.Branches)
 		}
 		for _, spec := range event.Jobs(workspaceUUID, repoUUID) {
-			if !strings.HasPrefix(spec.Key, repoUUID) || len(spec.Key) > 1100 || spec.Workspace != workspaceUUID ||
+			if !strings.HasPrefix(spec.Key, workspaceUUID+"/"+repoUUID) || len(spec.Key) > 1100 || spec.Workspace != workspaceUUID ||
 				!utf8.ValidString(spec.Key) || strings.ContainsFunc(spec.Key, func(c rune) bool { return c < 0x20 }) {
 				t.Fatalf("job %+v", spec)
 			}

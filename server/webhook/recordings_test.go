@@ -203,7 +203,7 @@ func TestRecordedWebhooks(t *testing.T) {
 			}
 			jobs, asked := ledger(t, conn)
 			for i := range jobs {
-				jobs[i] = strings.Replace(jobs[i], repository, "R", 1)
+				jobs[i] = strings.Replace(jobs[i], workspaceUUID+"/"+repository, "R", 1)
 			}
 			if !slices.Equal(jobs, want.jobs) || slices.ContainsFunc(asked, func(n int64) bool { return n != 1 }) {
 				t.Errorf("jobs %q asked %d times, want %q", jobs, asked, want.jobs)
