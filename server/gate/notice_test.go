@@ -163,6 +163,41 @@ func TestNoticesAreReadOnceTheyAskForNothing(t *testing.T) {
 	}
 }
 
+// TestWaitingListOfALateComer: who signs in for the first time after a request was opened has no
+// notice of it, and their waiting list follows all the same.
+func TestWaitingListOfALateComer(t *testing.T) {
+	w := newWorld(t)
+	w.save(w.rule(2, "bob", "carol"))
+	carol := w.people["carol"]
+	w.sql(`update signedapproval_people set account_id = 'nobody' where id = $1`, carol.ID)
+	number := w.open()
+	w.settle()
+	w.sql(`update signedapproval_people set account_id = $2 where id = $1`, carol.ID, carol.AccountID)
+	if told := w.inbox("carol"); len(told) != 0 {
+		t.Fatalf("carol was told: %+v", told)
+	}
+	var rung []string
+	w.store.Changed = func(_ context.Context, topics []string) { rung = append(rung, topics...) }
+	for _, step := range []struct {
+		what string
+		do   func()
+	}{
+		{"an approval", func() { w.decides(number, "bob", approval.Approve) }},
+		{"a commit", func() { w.push("src/nozzle.go", "package main // next\n"); w.event(number) }},
+		{"the end of the pull request", func() { w.post(number, "decline", nil); w.event(number) }},
+	} {
+		rung = nil
+		step.do()
+		w.settle()
+		if !slices.Contains(rung, "inbox:"+carol.ID) {
+			t.Errorf("%s did not ring carol's inbox: %v", step.what, rung)
+		}
+	}
+	if slices.Contains(rung, "inbox:"+w.people["alice"].ID) {
+		t.Errorf("the inbox of alice, for whom nothing waited, was rung: %v", rung)
+	}
+}
+
 func TestAMailThatIsRefusedForGoodIsNotTriedForEver(t *testing.T) {
 	w := newWorld(t)
 	s := newMailServer(t)

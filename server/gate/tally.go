@@ -74,9 +74,6 @@ func (t *settlement) record(ctx context.Context, r *store.ApprovalRequest, facts
 	if err != nil {
 		return err
 	}
-	if err := t.tx.TouchInboxesOf(ctx, r.ID); err != nil {
-		return err
-	}
 	t.changed = true
 	_, err = t.chain.add(evidence.VerdictReached{Request: r.ID, State: r.State, Outcome: outcome})
 	return err

@@ -116,12 +116,6 @@ func (sh *Shared) ReadNoticesOf(ctx context.Context, requestID, personID string)
 		where request_id = $1 and ($2 = '' or person_id = nullif($2, '')::uuid) and read_at is null returning person_id`, requestID, personID)
 }
 
-// TouchInboxesOf has everybody who was told of a request look at their inbox again: what waits for
-// them may have changed.
-func (sh *Shared) TouchInboxesOf(ctx context.Context, requestID string) error {
-	return sh.touchInboxes(ctx, `select distinct person_id from signedapproval_notices where request_id = $1`, requestID)
-}
-
 func (sh *Shared) touchInboxes(ctx context.Context, query string, arguments ...any) error {
 	rows, err := sh.tx.Query(ctx, query, arguments...)
 	if err != nil {

@@ -96,8 +96,12 @@ func (tx *Tx) InsertRequest(ctx context.Context, r ApprovalRequest) (ApprovalReq
 	return pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[ApprovalRequest])
 }
 
-// SaveVerdict stores what a tally said about a live request.
+// SaveVerdict stores what a tally said about a live request, and has everybody for whom it waited
+// or waits now look at their inbox again.
 func (tx *Tx) SaveVerdict(ctx context.Context, r ApprovalRequest) error {
+	if err := tx.touchWaiting(ctx, r.ID); err != nil {
+		return err
+	}
 	tag, err := tx.tx.Exec(ctx, `
 		update signedapproval_approval_requests set state = $3, sentence = $4, verdict = $5, facts = $6, policy_version_id = $7,
 			decided_at = case when $3 in ('APPROVED', 'REJECTED') and state <> $3 then now()
@@ -110,12 +114,23 @@ func (tx *Tx) SaveVerdict(ctx context.Context, r ApprovalRequest) error {
 	if tag.RowsAffected() == 0 {
 		return ErrNotFound
 	}
-	return nil
+	return tx.touchWaiting(ctx, r.ID)
+}
+
+// touchWaiting touches the inboxes of the people for whom a request waits, whether they were told of
+// it or not: somebody who signed in only after it was opened has no notice of it.
+func (tx *Tx) touchWaiting(ctx context.Context, requestID string) error {
+	return tx.touchInboxes(ctx, `select id from signedapproval_people where account_id in (
+		select jsonb_path_query(verdict, '$.requirements[*].canStillApprove[*].accountId') #>> '{}'
+		from signedapproval_approval_requests where workspace_id = $1 and id = $2 and state = 'PENDING')`, tx.Workspace, requestID)
 }
 
 // CloseRequest ends a request for good, SUPERSEDED or CANCELLED, and with it what its notices ask
 // for. Closing a closed one changes nothing.
 func (tx *Tx) CloseRequest(ctx context.Context, id, state, sentence string) error {
+	if err := tx.touchWaiting(ctx, id); err != nil {
+		return err
+	}
 	_, err := tx.tx.Exec(ctx, `
 		update signedapproval_approval_requests set state = $3, sentence = $4, closed_at = now()
 		where workspace_id = $1 and id = $2 and `+requestAlive, tx.Workspace, id, state, sentence)
