@@ -191,9 +191,10 @@ type KeyRevoked struct {
 	Key    Digest `json:"key"`
 }
 
-// Connection says that a workspace's connection was made or ended.
+// Connection says that a workspace's connection was made or ended, or that the app was installed,
+// confirmed or uninstalled in it.
 type Connection struct {
-	// Event is made, renewed, broken or ended.
+	// Event is made, renewed, broken or ended, or installed, confirmed or uninstalled.
 	Event string `json:"event"`
 	// Person is who did it; empty when nobody here did.
 	Person string `json:"person,omitempty"`
@@ -296,7 +297,7 @@ func (b KeyEnrolled) check() error {
 func (b KeyRevoked) check() error { return need(idForm.MatchString(b.Person) && b.Key.Valid()) }
 
 func (b Connection) check() error {
-	return need(slices.Contains([]string{"made", "renewed", "broken", "ended"}, b.Event) && (b.Person == "" || idForm.MatchString(b.Person)))
+	return need(slices.Contains([]string{"made", "renewed", "broken", "ended", "installed", "confirmed", "uninstalled"}, b.Event) && (b.Person == "" || idForm.MatchString(b.Person)))
 }
 
 func (b EnforcementSeen) check() error {

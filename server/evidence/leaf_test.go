@@ -62,6 +62,7 @@ func leaves() []evidence.Leaf {
 		evidence.KeyEnrolled{Person: "per-bob", Key: digestOf("k"), AttestationObject: digestOf("o"), ClientData: digestOf("c"), IdentifiedBy: "bitbucket-login"},
 		evidence.KeyRevoked{Person: "per-bob", Key: digestOf("k")},
 		evidence.Connection{Event: "made", Person: "per-bob"},
+		evidence.Connection{Event: "confirmed", Person: "per-bob"},
 		evidence.EnforcementSeen{Repository: digestOf("r"), Branches: digestOf("b"), State: "OPEN"},
 	} {
 		list = append(list, evidence.Leaf{Time: at, Workspace: digestOf("w"), Body: body})
