@@ -15,13 +15,17 @@ create table signedapproval_installations (
   system_token_expires_at timestamptz,
   installed_at            timestamptz not null default now(),
   confirmed_by            uuid,                -- person; null where nothing had to be confirmed
+  confirmed_at            timestamptz,
   uninstalled_at          timestamptz,
-  seen_at                 timestamptz not null default now(),
+  seen_at                 timestamptz not null, -- when the newest invocation was issued, to the minute
   primary key (workspace_id, id),
   unique (workspace_id, installation_id)
 );
 -- A workspace has at most one installation that is not over.
 create unique index on signedapproval_installations (workspace_id) where state <> 'UNINSTALLED';
+
+-- The app is told of events by itself: a repository needs no webhook.
+alter table signedapproval_bitbucket_repo_configs alter column hook_id drop not null;
 
 -- What the merge check was asked and what it answered.
 create table signedapproval_merge_checks (
@@ -121,3 +125,17 @@ set search_path = pg_catalog, public, pg_temp as $$
   order by 1
 $$;
 -- +goose StatementEnd
+
+-- A stream token lets a panel in Bitbucket's frame subscribe, and nothing else. It is found by its hash.
+create table signedapproval_stream_tokens (
+  token_hash   bytea primary key,              -- SHA-256
+  person_id    uuid not null references signedapproval_people,
+  workspace_id uuid not null,
+  created_at   timestamptz not null default now(),
+  expires_at   timestamptz not null
+);
+create index on signedapproval_stream_tokens (expires_at);
+grant select, insert, update, delete on signedapproval_stream_tokens to signedapproval_app;
+
+-- Whom a browser that redeemed a ticket must sign in as.
+alter table signedapproval_sessions add column expects_person uuid references signedapproval_people;

@@ -16,6 +16,10 @@ const (
 	AlarmConnectionReplaced = "CONNECTION_REPLACED" // another account may not overwrite our statuses
 	AlarmHookMissing        = "HOOK_MISSING"        // the webhook was gone and could not be repaired
 	AlarmMergedUnapproved   = "MERGED_UNAPPROVED"   // a gated pull request was merged without its quorum
+	AlarmUninstalled        = "APP_UNINSTALLED"     // the app is no longer in the workspace
+	AlarmUnconfirmed        = "APP_UNCONFIRMED"     // the app waits for an administrator to confirm it
+	AlarmTokenMissing       = "TOKEN_MISSING"       // Bitbucket has not called the app for so long that it may do nothing
+	AlarmIdentityChanged    = "IDENTITY_CHANGED"    // statuses are written in another name than before
 	AlarmJobDead            = "JOB_DEAD"            // a job gave up
 	AlarmNotEnforced        = "NOT_ENFORCED"        // Bitbucket enforces the gate of a branch pattern less than before
 )

@@ -83,6 +83,24 @@ func (sh *Shared) Enqueue(_ context.Context, specs ...JobSpec) error {
 	return nil
 }
 
+// AskAgain asks, now, for every job of the workspace that waits because it failed last with a refusal
+// of one of these codes.
+func (tx *Tx) AskAgain(ctx context.Context, codes ...string) error {
+	rows, err := tx.tx.Query(ctx, `select kind, key, payload from signedapproval_jobs
+		where workspace_id = $1 and state = 'READY' and exists (select from unnest($2::text[]) as code where last_error like '%' || code || ': %')
+		order by kind, key`, tx.Workspace, codes)
+	if err != nil {
+		return fmt.Errorf("store: jobs that wait: %w", err)
+	}
+	spec := JobSpec{Workspace: tx.Workspace}
+	var payload json.RawMessage
+	_, err = pgx.ForEachRow(rows, []any{&spec.Kind, &spec.Key, &payload}, func() error {
+		spec.Payload = slices.Clone(payload)
+		return tx.Enqueue(ctx, spec)
+	})
+	return err
+}
+
 func (spec JobSpec) entry() (ledgerEntry, error) {
 	if spec.Kind == "" || spec.Key == "" {
 		return ledgerEntry{}, errors.New("store: a job needs a kind and a key")

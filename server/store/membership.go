@@ -85,3 +85,15 @@ func (tx *Tx) NotifyAdministrators(ctx context.Context, n Notice) error {
 	}
 	return nil
 }
+
+// Administrators lists who was an administrator of the workspace when we last read it, within maxAge,
+// at most 100.
+func (sh *Shared) Administrators(ctx context.Context, workspace string, maxAge time.Duration) ([]string, error) {
+	rows, err := sh.tx.Query(ctx, `select person_id::text from signedapproval_memberships
+		where workspace_id = $1 and role = 'ADMIN' and fetched_at > now() - make_interval(secs => $2)
+		order by fetched_at desc limit 100`, workspace, maxAge.Seconds())
+	if err != nil {
+		return nil, fmt.Errorf("store: list administrators: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}

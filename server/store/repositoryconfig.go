@@ -21,7 +21,7 @@ type RepositoryConfig struct {
 	FullName         string // as last seen; display only
 	Name             string // as last seen
 	PolicyVersionID  string
-	HookID           string // of the webhook endpoint
+	HookID           string // of the webhook endpoint; "" where there is none: the app is told of events by itself
 	State            string
 	Attention        string // a sentence for the administrator; "" while ACTIVE
 	CreatedAt        time.Time
@@ -33,21 +33,23 @@ type RepositoryConfig struct {
 // Cursor is the place of c in a list ordered by name.
 func (c RepositoryConfig) Cursor() string { return cursor(c.Name, c.RepositoryID) }
 
-const repositoryConfigColumns = `repository_id, slug, full_name, name, policy_version_id, hook_id, state, attention,
+const repositoryConfigColumns = `repository_id, slug, full_name, name, policy_version_id, coalesce(hook_id::text, '') as hook_id, state, attention,
 	created_at, updated_at, reconciled_at, reconcile_seconds`
 
-// PutRepositoryConfig stores what an administrator saved. A new config is in ATTENTION with the
-// given sentence until its webhook is confirmed; of a present one, state and attention stay, unless
-// it gets another webhook endpoint. The time columns of c are not read.
+// PutRepositoryConfig stores what an administrator saved. A new config with a webhook endpoint is in
+// ATTENTION with the given sentence until its webhook is confirmed; one without is ACTIVE. Of a present
+// one, state and attention stay, unless it gets another endpoint, or loses it. State and the time columns of
+// c are not read.
 func (tx *Tx) PutRepositoryConfig(ctx context.Context, c RepositoryConfig) (RepositoryConfig, error) {
 	stored, err := single[RepositoryConfig](ctx, tx.tx, `
 		insert into signedapproval_bitbucket_repo_configs as c (workspace_id, repository_id, slug, full_name, name,
 			policy_version_id, hook_id, state, attention)
-		values ($1, $2, $3, $4, $5, $6, $7, 'ATTENTION', $8)
+		values ($1, $2, $3, $4, $5, $6, nullif($7, '')::uuid,
+			case when $7 = '' then 'ACTIVE' else 'ATTENTION' end, case when $7 = '' then '' else $8 end)
 		on conflict (workspace_id, repository_id) do update set slug = excluded.slug, full_name = excluded.full_name,
 			name = excluded.name, policy_version_id = excluded.policy_version_id, hook_id = excluded.hook_id,
-			state = case when c.hook_id = excluded.hook_id then c.state else excluded.state end,
-			attention = case when c.hook_id = excluded.hook_id then c.attention else excluded.attention end,
+			state = case when c.hook_id is not distinct from excluded.hook_id then c.state else excluded.state end,
+			attention = case when c.hook_id is not distinct from excluded.hook_id then c.attention else excluded.attention end,
 			updated_at = now()
 		returning `+repositoryConfigColumns,
 		tx.Workspace, c.RepositoryID, c.Slug, c.FullName, c.Name, c.PolicyVersionID, c.HookID, c.Attention)
@@ -98,6 +100,11 @@ func (tx *Tx) RepositoryConfigs(ctx context.Context, only []string, page Page) (
 // ErrNotFound where the repository is not gated any more.
 func (tx *Tx) SetRepositoryState(ctx context.Context, repositoryID, state, attention string) error {
 	return tx.updateRepository(ctx, "set repository state", `state = $3, attention = $4`, repositoryID, state, attention)
+}
+
+// SetHook says which webhook endpoint a repository has; "" for none.
+func (tx *Tx) SetHook(ctx context.Context, repositoryID, hookID string) error {
+	return tx.updateRepository(ctx, "set the repository's webhook", `hook_id = nullif($3, '')::uuid`, repositoryID, hookID)
 }
 
 // RenameRepository writes down what a repository is called now.

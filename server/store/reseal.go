@@ -23,7 +23,7 @@ func (s *Store) Reseal(ctx context.Context) (int, error) {
 	}
 	count := 0
 	for _, c := range sealedColumns {
-		if c.row != "workspace_id" {
+		if !c.tenant {
 			n, err := s.resealColumn(ctx, c, s.Outside)
 			if count += n; err != nil {
 				return count, err

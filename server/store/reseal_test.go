@@ -20,6 +20,7 @@ func TestResealWhileWriting(t *testing.T) {
 	must(t, err)
 	serving := reopen(t, h.AppURL, first)
 
+	const installations = "signedapproval_installations"
 	const workspaces, grants, endpoints = 4, 3, 30
 	h.super(t, `insert into signedapproval_people (id, account_id, account_uuid, name, salt) values ($1, 'a', $1, 'A', '\x00')`, alice)
 	for n := range workspaces {
@@ -31,6 +32,13 @@ func TestResealWhileWriting(t *testing.T) {
 		h.super(t, `insert into signedapproval_bitbucket_connections
 			(workspace_id, state, connected_by, account_id, account_uuid, account_name, scopes, access_token, refresh_token)
 			values ($1, 'ACTIVE', $2, 'a', $2, 'A', '{}', $3, $4)`, uuid(n), alice, token, refresh)
+		// Of a workspace that never was connected too: the app alone is there.
+		app := uuid(n + workspaces)
+		h.super(t, `insert into signedapproval_workspaces (workspace_id, slug, name, genesis_salt) values ($1, 's', 'S', '\x00')`, app)
+		system, err := serving.Vault.Seal(installations, alice, "system_token", []byte("system"))
+		must(t, err)
+		h.super(t, `insert into signedapproval_installations (workspace_id, id, installation_id, environment_type, state, api_base_url, system_token, seen_at)
+			values ($1, $2, 'i', 'PRODUCTION', 'ACTIVE', 'https://api.example.com', $3, now())`, app, alice, system)
 	}
 	for n := range grants {
 		access, err := serving.Vault.Seal("signedapproval_pending_grants", uuid(n), "access_token", []byte("a"))
@@ -78,7 +86,7 @@ func TestResealWhileWriting(t *testing.T) {
 	close(stop)
 	writers.Wait()
 	must(t, err)
-	if least := workspaces + 2*grants + endpoints; count < least { // the refresh tokens and the rest; access tokens may be the writers' own
+	if least := 2*workspaces + 2*grants + endpoints; count < least { // the refresh and system tokens and the rest; access tokens may be the writers' own
 		t.Errorf("Reseal = %d, want at least %d", count, least)
 	}
 
@@ -92,6 +100,12 @@ func TestResealWhileWriting(t *testing.T) {
 		plain, err := serving.Vault.Open(connections, uuid(n), "access_token", access)
 		must(t, err)
 		same(t, "the token", string(plain), fmt.Sprintf("access %d", last[n]))
+		var system []byte
+		h.read(t, &system, `select system_token from signedapproval_installations where workspace_id = $1`, uuid(n+workspaces))
+		same(t, "NeedsReseal", serving.Vault.NeedsReseal(system), false)
+		plain, err = serving.Vault.Open(installations, alice, "system_token", system)
+		must(t, err)
+		same(t, "the system token", string(plain), "system")
 	}
 	again, err := reopen(t, h.AppURL, second).Reseal(ctx)
 	must(t, err)

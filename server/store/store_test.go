@@ -65,12 +65,12 @@ var seeds = []struct{ table, insert string }{
 	{"signedapproval_repository_people", `(workspace_id, repository_id, account_id, name, permission) values ($1, $1, 'a', 'A', 'read')`},
 	{"signedapproval_repository_people_lists", `(workspace_id, repository_id, fetched_at) values ($1, $1, now())`},
 	{"signedapproval_alarms", `(workspace_id, kind, subject, sentence) values ($1, 'FOREIGN_STATUS', 's', 's')`},
-	{"signedapproval_installations", `(workspace_id, id, installation_id, environment_type, state, api_base_url, system_token)
-		values ($1, $1, $1::uuid::text, 'PRODUCTION', 'ACTIVE', 'https://api.example.com', '\x00')`},
+	{"signedapproval_installations", `(workspace_id, id, installation_id, environment_type, state, api_base_url, system_token, seen_at)
+		values ($1, $1, $1::uuid::text, 'PRODUCTION', 'ACTIVE', 'https://api.example.com', '\x00', now())`},
 	{"signedapproval_merge_checks", `(workspace_id, id, repository_id, number, trigger, success, code, sentence)
 		values ($1, $1, $1, 1, 'ON_MERGE', false, 'C', 's')`},
-	{"signedapproval_merges_seen", `(workspace_id, pull_request_id, repository_id, destination_branch, kind, checked, sentence)
-		values ($1, $1, $1, 'main', 'VIOLATION', false, 's')`},
+	{"signedapproval_merges_seen", `(workspace_id, pull_request_id, repository_id, number, destination_branch, kind, asked, checked, sentence)
+		values ($1, $1, $1, 1, 'main', 'VIOLATION', false, false, 's')`},
 	{"signedapproval_enforcements", `(workspace_id, repository_id, pattern, state, reasons) values ($1, $1, 'main', 'OPEN', '[]')`},
 }
 
@@ -184,8 +184,8 @@ func TestAWorkspaceHasOneInstallationAtMost(t *testing.T) {
 	h.super(t, `insert into signedapproval_workspaces (workspace_id, slug, name, genesis_salt) values ($1, 's', 'S', '\x00')`, acme)
 	conn := connect(t, h.AppURL)
 	inWorkspace(t, conn, acme, func(tx pgx.Tx) {
-		put := `insert into signedapproval_installations (workspace_id, installation_id, environment_type, state, api_base_url)
-			values ($1, $2, 'PRODUCTION', $3, 'https://api.example.com')`
+		put := `insert into signedapproval_installations (workspace_id, installation_id, environment_type, state, api_base_url, seen_at)
+			values ($1, $2, 'PRODUCTION', $3, 'https://api.example.com', now())`
 		for id, state := range map[string]string{"old": "UNINSTALLED", "older": "UNINSTALLED", "new": "ACTIVE"} {
 			_, err := tx.Exec(t.Context(), put, acme, id, state)
 			must(t, err)

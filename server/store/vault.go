@@ -18,18 +18,22 @@ import (
 var ErrUnknownKey = errors.New("store: sealed with a key that is not in the keyset")
 
 // sealedColumn names a place where a secret is at rest. row is the column whose text identifies
-// the row in the associated data.
-type sealedColumn struct{ table, row, column string }
+// the row in the associated data; tenant tells a table with row-level security.
+type sealedColumn struct {
+	table, row, column string
+	tenant             bool
+}
 
 // sealedColumns are all of them. [Vault.Seal] refuses any other, so that [Store.Reseal] can never
 // forget one.
 var sealedColumns = []sealedColumn{
-	{"signedapproval_bitbucket_connections", "workspace_id", "access_token"},
-	{"signedapproval_bitbucket_connections", "workspace_id", "refresh_token"},
-	{"signedapproval_bitbucket_connections", "workspace_id", "previous_refresh_token"},
-	{"signedapproval_pending_grants", "id", "access_token"},
-	{"signedapproval_pending_grants", "id", "refresh_token"},
-	{"signedapproval_hook_endpoints", "id", "secret"},
+	{"signedapproval_bitbucket_connections", "workspace_id", "access_token", true},
+	{"signedapproval_bitbucket_connections", "workspace_id", "refresh_token", true},
+	{"signedapproval_bitbucket_connections", "workspace_id", "previous_refresh_token", true},
+	{"signedapproval_installations", "id", "system_token", true},
+	{"signedapproval_pending_grants", "id", "access_token", false},
+	{"signedapproval_pending_grants", "id", "refresh_token", false},
+	{"signedapproval_hook_endpoints", "id", "secret", false},
 }
 
 // prefixSize is the length of what tink writes before a ciphertext: a version byte and the key id.
@@ -86,8 +90,8 @@ func (v *Vault) Reload(keysetJSON []byte) error {
 }
 
 // Seal encrypts plain for one column of one row. table is the table's full name, row the text of
-// its key: the workspace of a connection, the id of a pending grant or of a hook endpoint, as
-// Postgres prints it (a UUID bare and in lower case).
+// its key: the workspace of a connection, the id of an installation, a pending grant or a hook
+// endpoint, as Postgres prints it (a UUID bare and in lower case).
 func (v *Vault) Seal(table, row, column string, plain []byte) ([]byte, error) {
 	keys, err := v.place(table, row, column)
 	if err != nil {

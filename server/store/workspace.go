@@ -45,23 +45,51 @@ func (tx *Tx) PutWorkspace(ctx context.Context, slug, name string) (w Workspace,
 	return stored.Workspace, stored.Created, nil
 }
 
+// RegisterWorkspace makes sure that the workspace of this transaction has a row, and keeps everybody
+// else who registers it waiting until the transaction ends. A new one has its UUID in braces, which
+// Bitbucket takes for a slug, as slug and name until somebody has read better ones.
+func (tx *Tx) RegisterWorkspace(ctx context.Context) (w Workspace, created bool, err error) {
+	salt := make([]byte, 32)
+	rand.Read(salt) // never fails
+	done, err := tx.tx.Exec(ctx, `
+		insert into signedapproval_workspaces (workspace_id, slug, name, genesis_salt) values ($1, $2, $2, $3)
+		on conflict (workspace_id) do nothing`, tx.Workspace, "{"+tx.Workspace+"}", salt)
+	if err != nil {
+		return Workspace{}, false, fmt.Errorf("store: register workspace: %w", err)
+	}
+	w, err = single[Workspace](ctx, tx.tx, `select `+workspaceColumns+` from signedapproval_workspaces
+		where workspace_id = $1 for no key update`, tx.Workspace)
+	return w, done.RowsAffected() > 0, err
+}
+
 // ReadWorkspace reads the workspace of this transaction.
 func (tx *Tx) ReadWorkspace(ctx context.Context) (Workspace, error) {
 	return single[Workspace](ctx, tx.tx, `select `+workspaceColumns+` from signedapproval_workspaces where workspace_id = $1`, tx.Workspace)
 }
 
 // ConnectedWorkspaces reads those of the given workspaces that are connected, working or not, by
-// name. The caller has found out that they may be seen. It is one round trip, in which each
-// workspace is named for its own statement.
+// name. The caller has found out that they may be seen.
 func (s *Store) ConnectedWorkspaces(ctx context.Context, ids []string) ([]Workspace, error) {
+	return s.workspaces(ctx, ids, isConnected)
+}
+
+// LinkedWorkspaces is ConnectedWorkspaces, and also gives those in which the app is or was installed.
+func (s *Store) LinkedWorkspaces(ctx context.Context, ids []string) ([]Workspace, error) {
+	return s.workspaces(ctx, ids, isConnected+` or exists (select from signedapproval_installations i where i.workspace_id = w.workspace_id)`)
+}
+
+const isConnected = `exists (select from signedapproval_bitbucket_connections c
+	where c.workspace_id = w.workspace_id and c.state <> 'DISCONNECTED')`
+
+// workspaces is one round trip, in which each workspace is named for its own statement.
+func (s *Store) workspaces(ctx context.Context, ids []string, which string) ([]Workspace, error) {
 	var connected []Workspace
 	err := s.Outside(ctx, func(sh *Shared) error {
 		batch := &pgx.Batch{}
 		for _, id := range ids {
 			batch.Queue(`select set_config('app.workspace', $1, true)`, id)
 			batch.Queue(`select `+workspaceColumns+` from signedapproval_workspaces w
-				where workspace_id = $1 and exists (select from signedapproval_bitbucket_connections c
-					where c.workspace_id = w.workspace_id and c.state <> 'DISCONNECTED')`, id).
+				where workspace_id = $1 and (`+which+`)`, id).
 				Query(func(rows pgx.Rows) error {
 					w, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[Workspace])
 					if errors.Is(err, pgx.ErrNoRows) {
