@@ -30,6 +30,8 @@ func (s *Sim) controlRoutes(mux *http.ServeMux) {
 	command(mux, "faults", s.AddFault)
 	command(mux, "webhook-faults", s.AddWebhookFault)
 
+	s.forgeControlRoutes(mux)
+
 	clear := func(w http.ResponseWriter, _ *http.Request) {
 		s.ClearFaults()
 		w.WriteHeader(http.StatusNoContent)

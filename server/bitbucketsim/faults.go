@@ -91,7 +91,12 @@ func (s *Sim) AddWebhookFault(f WebhookFault) (WebhookFault, error) {
 func (s *Sim) ClearFaults() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.faults, s.webhookFaults = nil, nil
+	s.faults, s.webhookFaults, s.forgeFaults = nil, nil, nil
+	events := s.forgeHeld
+	s.forgeHeld = nil
+	for _, d := range events {
+		s.sendForge(d)
+	}
 	held := s.held
 	s.held = nil
 	for _, d := range held {
@@ -131,14 +136,17 @@ func (s *Sim) fault(r *http.Request, who *person) *Fault {
 	return nil
 }
 
-func (s *Sim) webhookFault(d *delivery) *WebhookFault {
-	for i, f := range s.webhookFaults {
-		if !f.pattern.MatchString(d.Event) {
+func (s *Sim) webhookFault(d *delivery) *WebhookFault { return strike(&s.webhookFaults, d.Event) }
+
+// strike finds the fault that strikes an event, and takes it out of the list once it is spent.
+func strike(faults *[]*WebhookFault, event string) *WebhookFault {
+	for i, f := range *faults {
+		if !f.pattern.MatchString(event) {
 			continue
 		}
 		strikes, spent := take(&f.Skip, &f.Times)
 		if spent {
-			s.webhookFaults = slices.Delete(s.webhookFaults, i, i+1)
+			*faults = slices.Delete(*faults, i, i+1)
 		}
 		if strikes {
 			return f

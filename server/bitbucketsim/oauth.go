@@ -40,7 +40,11 @@ type grant struct {
 	scopes   []string // as they were at the time of consent
 	revoked  bool
 	usage    usage
+	forge    *forgeInstallation // for the tokens of a Forge app: where they are good; the scopes are Forge's then
 }
+
+// admits tells whether the grant is good in a workspace. A Forge token is where the app is installed.
+func (g *grant) admits(w *workspace) bool { return g.forge == nil || g.forge.workspace == w }
 
 type accessToken struct {
 	grant   *grant

@@ -31,6 +31,7 @@ type pullRequest struct {
 	reviewers                  []*person
 	participants               []*participant
 	comments                   []*comment
+	checks                     map[checkSlot]*checkResult // of the custom merge checks
 	created, updated, closed   time.Time
 }
 
@@ -144,6 +145,7 @@ func (s *Sim) openPullRequest(r *repository, author *person, spec newPullRequest
 	}
 	r.pullRequests = append(r.pullRequests, pr)
 	s.emitPullRequest(pr, "pullrequest:created", author, nil)
+	s.runChecks(pr, onCodePushed)
 	return pr, nil
 }
 
@@ -220,6 +222,7 @@ func (s *Sim) approve(pr *pullRequest, p *person) {
 		s.emitPullRequest(pr, "pullrequest:changes_request_removed", p, s.renderVote("changes_request", x))
 	}
 	s.emitPullRequest(pr, "pullrequest:approved", p, s.renderVote("approval", x))
+	s.reviewed(pr, p)
 }
 
 func (s *Sim) unapprove(pr *pullRequest, p *person) error {
@@ -233,6 +236,7 @@ func (s *Sim) unapprove(pr *pullRequest, p *person) error {
 	x.state, x.at = "", s.now()
 	pr.updated = x.at
 	s.emitPullRequest(pr, "pullrequest:unapproved", p, s.renderVote("approval", x))
+	s.reviewed(pr, p)
 	return nil
 }
 
@@ -248,6 +252,7 @@ func (s *Sim) requestChanges(pr *pullRequest, p *person) {
 		s.emitPullRequest(pr, "pullrequest:unapproved", p, s.renderVote("approval", x))
 	}
 	s.emitPullRequest(pr, "pullrequest:changes_request_created", p, s.renderVote("changes_request", x))
+	s.reviewed(pr, p)
 }
 
 func (s *Sim) withdrawChangeRequest(pr *pullRequest, p *person) error {
@@ -258,6 +263,7 @@ func (s *Sim) withdrawChangeRequest(pr *pullRequest, p *person) error {
 	x.state, x.at = "", s.now()
 	pr.updated = x.at
 	s.emitPullRequest(pr, "pullrequest:changes_request_removed", p, s.renderVote("changes_request", x))
+	s.reviewed(pr, p)
 	return nil
 }
 
@@ -300,7 +306,8 @@ type mergeSpec struct {
 	closeSourceBranch *bool
 }
 
-// merge merges an open pull request if p may and the checks allow it.
+// merge merges an open pull request if p may and the checks allow it. It is called with the lock held, and lets go
+// of it while apps are asked.
 func (s *Sim) merge(pr *pullRequest, p *person, spec mergeSpec) error {
 	if err := s.mayMerge(pr, p); err != nil {
 		return err
@@ -314,6 +321,9 @@ func (s *Sim) merge(pr *pullRequest, p *person, spec mergeSpec) error {
 	}
 	if len(spec.message) > maxMergeMessage {
 		return fieldError("message", "The message is longer than 128 KiB.")
+	}
+	if err := s.askOnMerge(pr, p, spec); err != nil {
+		return err
 	}
 	dest := r.branches[pr.destBranch]
 	if dest == "" {
@@ -396,20 +406,16 @@ func (s *Sim) mayMerge(pr *pullRequest, p *person) error {
 	if pr.draft {
 		return badRequest("A draft pull request can't be merged.")
 	}
-	if !s.checksEnforced(pr) {
-		return nil
-	}
 	var open []any
-	for _, c := range s.mergeChecks(pr) {
-		if !c.Passed {
-			open = append(open, c.Message)
+	if s.checksEnforced(pr) {
+		for _, c := range s.mergeChecks(pr) {
+			if !c.Passed {
+				open = append(open, c.Message)
+			}
 		}
 	}
-	if len(open) > 0 {
-		return &apiError{
-			status: 400, message: "Unresolved merge checks prevent this pull request from being merged.",
-			fields: object{"merge_checks": open},
-		}
+	if open = append(open, s.openChecks(pr)...); len(open) > 0 {
+		return unresolvedChecks(open)
 	}
 	return nil
 }
@@ -496,10 +502,11 @@ func (s *Sim) statusesOf(pr *pullRequest) []*commitStatus {
 	return out
 }
 
-// resetOnPush takes approvals back after a push where the branch asks for it; a Premium feature.
-func (s *Sim) resetOnPush(pr *pullRequest) {
+// resetOnPush takes approvals back after a push where the branch asks for it, a Premium feature, and tells whether
+// any was.
+func (s *Sim) resetOnPush(pr *pullRequest) (some bool) {
 	if !pr.repository.workspace.premium {
-		return
+		return false
 	}
 	reset := map[string]string{
 		"reset_pullrequest_approvals_on_change": "approved", "smart_reset_pullrequest_approvals": "approved",
@@ -508,10 +515,11 @@ func (s *Sim) resetOnPush(pr *pullRequest) {
 	for _, b := range pr.repository.restrictionsOn(pr.destBranch) {
 		for _, x := range pr.participants {
 			if state := reset[b.kind]; state != "" && x.state == state {
-				x.state, x.at = "", s.now()
+				x.state, x.at, some = "", s.now(), true
 			}
 		}
 	}
+	return some
 }
 
 // mergeTask is an asynchronous merge.

@@ -184,6 +184,7 @@ func (s *Sim) moveBranch(r *repository, p *person, branch, tip string) {
 	}
 	r.updated = s.now()
 	s.emit(r, "repo:push", p, object{"push": object{"changes": []any{s.renderPushChange(r, branch, old, tip)}}})
+	s.emitPush(r, p, branch, old, tip)
 	if tip == "" {
 		return
 	}
@@ -192,9 +193,13 @@ func (s *Sim) moveBranch(r *repository, p *person, branch, tip string) {
 			for _, pr := range target.pullRequests {
 				if pr.state == stateOpen && pr.source == r && pr.sourceBranch == branch && pr.head != tip {
 					pr.head, pr.updated = tip, s.now()
-					s.resetOnPush(pr)
+					reset := s.resetOnPush(pr)
 					s.emitPullRequest(pr, "pullrequest:updated", p, nil)
 					s.emitPullRequest(pr, "pullrequest:push", p, nil)
+					s.runChecks(pr, onCodePushed)
+					if reset {
+						s.reviewed(pr, p)
+					}
 				}
 			}
 		}

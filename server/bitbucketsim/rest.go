@@ -107,8 +107,9 @@ func (s *Sim) routes() http.Handler {
 			message: "Resource not found", detail: "There is no API hosted at this URL",
 		}).body())
 	})
-	control, pages := http.NewServeMux(), http.NewServeMux()
+	control, pages, forge := http.NewServeMux(), http.NewServeMux(), http.NewServeMux()
 	s.controlRoutes(control)
+	s.forgeRoutes(forge)
 	s.pageRoutes(pages)
 	observed := s.observed(api)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -117,6 +118,8 @@ func (s *Sim) routes() http.Handler {
 			// Bitbucket's own examples end some addresses in a slash.
 			r.URL.Path, r.URL.RawPath = strings.TrimSuffix(path, "/"), strings.TrimSuffix(r.URL.RawPath, "/")
 			observed.ServeHTTP(w, r)
+		case strings.HasPrefix(path, "/forge/"):
+			forge.ServeHTTP(w, r)
 		case strings.HasPrefix(path, "/sim/"):
 			control.ServeHTTP(w, r)
 		default:
@@ -172,6 +175,9 @@ func (s *Sim) dispatch(w http.ResponseWriter, r *http.Request, rt route, body []
 	if err != nil {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="Bitbucket.org HTTP"`)
 		return nil, err
+	}
+	if g.forge != nil {
+		return s.dispatchForge(w, r, rt, body, g)
 	}
 	w.Header().Set("X-OAuth-Scopes", strings.Join(g.scopes, ", "))
 	w.Header().Set("X-Accepted-OAuth-Scopes", rt.scope)
@@ -247,7 +253,7 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 // callRepository finds the repository of the path, if the caller may do that much with it.
 func (s *Sim) callRepository(c *call, least string) (*repository, error) {
 	r, err := s.repository(c.r.PathValue("workspace"), c.r.PathValue("repository"))
-	if err != nil || !r.may(c.person, PermissionRead) {
+	if err != nil || !r.may(c.person, PermissionRead) || !c.grant.admits(r.workspace) {
 		return nil, notFound("You may not have access to this repository or it no longer exists in this workspace. If you think this repository exists and you have access, make sure you are authenticated.")
 	}
 	if !r.may(c.person, least) {
@@ -262,7 +268,7 @@ func (s *Sim) callWorkspace(c *call) (*workspace, error) {
 	if err != nil {
 		return nil, notFound("No workspace with identifier '" + c.r.PathValue("workspace") + "'.")
 	}
-	if w.members[c.person] == "" {
+	if w.role(c.person) == "" || !c.grant.admits(w) {
 		return nil, forbidden("You do not have access to this workspace.")
 	}
 	return w, nil

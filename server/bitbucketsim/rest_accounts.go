@@ -33,8 +33,8 @@ func (s *Sim) removedResource(*call) (*answer, error) {
 func (s *Sim) listUserWorkspaces(c *call) (*answer, error) {
 	var items []object
 	for _, w := range s.workspaces {
-		role := w.members[c.person]
-		if role == "" {
+		role := w.role(c.person)
+		if role == "" || !c.grant.admits(w) {
 			continue
 		}
 		if wanted, err := strconv.ParseBool(c.query.Get("administrator")); err == nil && wanted != (role == RoleOwner) {

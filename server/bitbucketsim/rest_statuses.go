@@ -161,9 +161,10 @@ func (s *Sim) updateStatus(c *call) (*answer, error) {
 	return &answer{body: s.renderStatus(st)}, nil
 }
 
-// mayOverwrite lets the creator of a status change it, and administrators of the repository.
+// mayOverwrite lets the creator of a status change it, and people who administer the repository. A Forge app is
+// no such person, whatever its scopes.
 func mayOverwrite(st *commitStatus, p *person) error {
-	if st.author == p || st.repository.may(p, PermissionAdmin) {
+	if st.author == p || (p.appKind == "" && st.repository.may(p, PermissionAdmin)) {
 		return nil
 	}
 	return forbidden("You do not have permission to update this build status. Only its author or a repository admin may.")
@@ -184,6 +185,7 @@ func (s *Sim) writeStatus(st *commitStatus, in *statusInput, actor *person, even
 	// Events show the whole commit, the API only its name.
 	body["commit"] = s.renderCommit(st.repository, st.repository.objects.commits[st.commit])
 	s.emit(st.repository, event, actor, object{"commit_status": body})
+	s.emitBuildStatus(st, event == "repo:commit_status_created", actor)
 }
 
 func (s *Sim) listPullRequestStatuses(c *call) (*answer, error) {

@@ -38,7 +38,12 @@ func (b *restriction) matches(branch string) bool {
 	if b.matchKind == "branching_model" {
 		return branchType(b.repository, branch) == b.branchType
 	}
-	parts := strings.Split(b.pattern, "*")
+	return globMatches(b.pattern, branch)
+}
+
+// globMatches matches a branch against a pattern in which * stands for anything.
+func globMatches(pattern, branch string) bool {
+	parts := strings.Split(pattern, "*")
 	for i := range parts {
 		parts[i] = regexp.QuoteMeta(parts[i])
 	}

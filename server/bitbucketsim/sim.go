@@ -38,6 +38,8 @@ type Options struct {
 	MaxWebhookBytes int
 	// AsyncMergeDelay is how long an asynchronous merge stays pending; 0 means 50 milliseconds.
 	AsyncMergeDelay time.Duration
+	// Forge are the settings of the part that plays Forge.
+	Forge ForgeOptions
 }
 
 func (o Options) withDefaults() Options {
@@ -64,6 +66,7 @@ func (o Options) withDefaults() Options {
 	count(&o.RepositoryCallsPerHour, 1000)
 	count(&o.HookCallsPerHour, 1000)
 	count(&o.MaxWebhookBytes, 256<<10)
+	o.Forge = o.Forge.withDefaults()
 	return o
 }
 
@@ -72,6 +75,8 @@ type Sim struct {
 	opts    Options
 	handler http.Handler
 	client  *http.Client // sends webhooks
+	// forgeClient calls remotes. Each call brings its own deadline.
+	forgeClient *http.Client
 
 	ctx    context.Context //nolint:containedctx // ends the background work at Close.
 	cancel context.CancelFunc
@@ -97,6 +102,17 @@ type Sim struct {
 	callsSeen     int
 	deliveries    []*delivery
 	nextID        int
+
+	forgeApps          []*forgeApp
+	forgeInstallations []*forgeInstallation
+	forgeKeys          []*forgeKey // the last one signs
+	forgeFaults        []*WebhookFault
+	forgeHeld          []*forgeDelivery // held back by a fault until a later one has gone
+	forgeDeliveries    []*forgeDelivery
+	forgeRetryNow      chan struct{} // closed to let waiting retries go at once
+	frames             map[string]*forgeFrame
+	framePort          string // of the server of their pages; empty unless the Sim listens by itself
+	frameServer        *http.Server
 }
 
 // New makes an empty Sim. Start it, or mount it as an http.Handler with Options.BaseURL set.
@@ -105,6 +121,7 @@ func New(opts Options) *Sim {
 		opts: opts.withDefaults(), codes: map[string]*authorizationCode{}, grants: map[string]*grant{},
 		accessTokens: map[string]*accessToken{}, refreshTokens: map[string]*refreshToken{},
 		sessions: map[string]*person{}, mergeTasks: map[string]*mergeTask{}, baseURL: opts.BaseURL,
+		forgeRetryNow: make(chan struct{}), frames: map[string]*forgeFrame{},
 	}
 	s.changed = sync.NewCond(&s.mu)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -112,6 +129,7 @@ func New(opts Options) *Sim {
 		Timeout:       s.opts.WebhookTimeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+	s.forgeClient = &http.Client{CheckRedirect: s.client.CheckRedirect}
 	s.handler = s.routes()
 	return s
 }
@@ -132,6 +150,7 @@ func (s *Sim) Start(addr string) error {
 	}
 	server := s.server
 	s.mu.Unlock()
+	s.work.Go(s.keepSchedules)
 	s.work.Go(func() {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			s.opts.Logger.Error("serving ended", "error", err)

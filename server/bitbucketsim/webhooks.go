@@ -92,6 +92,13 @@ func (s *Sim) emitPullRequest(pr *pullRequest, event string, actor *person, extr
 		body[k] = v
 	}
 	s.emit(pr.repository, event, actor, body)
+	if name := forgeNames[event]; name != "" {
+		more := object{}
+		if c, ok := extra["comment"].(object); ok {
+			more["comment"] = object{"id": c["id"]}
+		}
+		s.emitForgePullRequest(pr, name, actor, more)
+	}
 }
 
 // emit queues an event for every active subscription to it. The body is rendered now, as things stand.

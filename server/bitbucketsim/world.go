@@ -26,7 +26,8 @@ var ErrNotFound = errors.New("not found")
 
 type person struct {
 	accountID, uuid, nickname, displayName, email string
-	appKind                                       string // for an app user: what kind of app
+	appKind                                       string               // for an app user: what kind of app
+	forge                                         []*forgeInstallation // whose own account this is
 	created                                       time.Time
 }
 
@@ -36,7 +37,17 @@ type workspace struct {
 	members                                   map[*person]string // role
 	repositories                              []*repository
 	hooks                                     []*hook
+	customChecks                              bool          // custom merge checks are enabled
+	checks                                    []*forgeCheck // of all levels
 	created                                   time.Time
+}
+
+// role is the role of p. The account of an installed Forge app counts as a member.
+func (w *workspace) role(p *person) string {
+	if w.serves(p) {
+		return RoleMember
+	}
+	return w.members[p]
 }
 
 type repository struct {
@@ -60,8 +71,12 @@ type repository struct {
 
 func (r *repository) fullName() string { return r.workspace.slug + "/" + r.slug }
 
-// permission is the effective permission of p: the highest of what the workspace and the repository give.
+// permission is the effective permission of p: the highest of what the workspace and the repository give. What
+// the account of an installed Forge app may do is a matter of the scopes of its token.
 func (r *repository) permission(p *person) string {
+	if r.workspace.serves(p) {
+		return PermissionAdmin
+	}
 	if p != nil && r.workspace.members[p] == RoleOwner {
 		return PermissionAdmin
 	}
@@ -331,7 +346,17 @@ func (s *Sim) AddRepository(spec Repository) (Repository, error) {
 		r.remember(tip)
 	}
 	w.repositories = append(w.repositories, r)
+	s.emitRepository(r, "avi:bitbucket:created:repository", r.creator(s, spec.Author), nil)
 	return spec, nil
+}
+
+// creator is who made the repository: the author of the first commit, or an owner of the workspace.
+func (r *repository) creator(s *Sim, nickname string) *person {
+	p, err := s.firstAuthor(r.workspace, nickname)
+	if err != nil {
+		return nil
+	}
+	return p
 }
 
 // remember notes that a commit and its ancestors were pushed here. Forks share their objects, but a commit of
@@ -464,6 +489,9 @@ func (s *Sim) RenameRepository(spec Rename) (Rename, error) {
 		to.repositories = append(to.repositories, r)
 		r.workspace = to
 		s.emit(r, "repo:transfer", p, object{"previous_owner": s.renderWorkspaceAccount(oldOwner)})
+		s.emitRepository(r, "avi:bitbucket:updated:repository", p, object{"changes": object{
+			"full_name": changed(oldFull, r.fullName()),
+		}})
 		return spec, nil
 	}
 	changes := object{}
@@ -476,6 +504,14 @@ func (s *Sim) RenameRepository(spec Rename) (Rename, error) {
 		changes["description"] = object{"old": oldDescription, "new": r.description}
 	}
 	s.emit(r, "repo:updated", p, object{"changes": changes})
+	forgeChanges := object{}
+	if r.name != oldName {
+		forgeChanges["name"] = changed(oldName, r.name)
+	}
+	if r.description != oldDescription {
+		forgeChanges["description"] = changed(oldDescription, r.description)
+	}
+	s.emitRepository(r, "avi:bitbucket:updated:repository", p, object{"changes": forgeChanges})
 	return spec, nil
 }
 
@@ -499,6 +535,7 @@ func (s *Sim) RemoveRepository(spec Removal) (Removal, error) {
 		return spec, err
 	}
 	s.emit(r, "repo:deleted", p, nil)
+	s.emitRepository(r, "avi:bitbucket:deleted:repository", p, nil)
 	r.gone = true
 	r.workspace.repositories = slices.DeleteFunc(r.workspace.repositories, func(x *repository) bool { return x == r })
 	return spec, nil
