@@ -19,10 +19,11 @@ PLAYWRIGHT := --config frontend/e2e/playwright.config.ts
 
 NPM_INSTALLED := node_modules/.installed
 FRONTEND_BUILT := .cache/frontend-built
-FRONTEND_SOURCES := $(shell find frontend \( -name node_modules -o -path frontend/dist -o -path frontend/e2e \) -prune -o -type f ! -name '*.test.*' ! -name '*.go' -print)
-PACKAGE_FILES := package.json package-lock.json .npmrc $(wildcard frontend/apps/*/package.json frontend/packages/*/package.json frontend/e2e/package.json)
+FORGE_BUILT := .cache/forge-built
+FRONTEND_SOURCES := $(shell find frontend \( -name node_modules -o -path frontend/dist -o -path frontend/dist-forge -o -path frontend/e2e \) -prune -o -type f ! -name '*.test.*' ! -name '*.go' -print)
+PACKAGE_FILES := package.json package-lock.json .npmrc $(wildcard frontend/apps/*/package.json frontend/packages/*/package.json frontend/e2e/package.json descriptor/package.json)
 
-.PHONY: help demo test check generate format e2e bench screenshots frontend clean
+.PHONY: help demo test check generate format e2e bench screenshots frontend descriptor clean
 .PHONY: tools check-packages check-modules check-generated check-frontend check-go check-darwin
 
 help: ## Print this list
@@ -60,8 +61,11 @@ screenshots: $(FRONTEND_BUILT) ## Take the pictures of the README again
 
 frontend: $(FRONTEND_BUILT) ## Build the pages that the server embeds
 
+descriptor: tools $(FORGE_BUILT) ## Render the Forge app for each environment, and check it with Atlassian's validator
+	@go run ./descriptor
+
 clean: ## Remove what was built or downloaded, and the data of the demo
-	@rm -rf .cache .demo node_modules frontend/*/*/node_modules test-results
+	@rm -rf .cache .demo node_modules frontend/*/*/node_modules test-results frontend/dist-forge descriptor/rendered
 	@find frontend/dist -mindepth 1 ! -name .keep -delete
 
 tools:
@@ -103,6 +107,11 @@ $(NPM_INSTALLED): $(PACKAGE_FILES)
 $(FRONTEND_BUILT): $(NPM_INSTALLED) $(FRONTEND_SOURCES)
 	@echo "building the front end"
 	@npm run --silent build
+	@mkdir -p $(@D) && touch $@
+
+$(FORGE_BUILT): $(NPM_INSTALLED) $(FRONTEND_SOURCES)
+	@echo "building the pages that Bitbucket frames"
+	@npm run --silent build:forge
 	@mkdir -p $(@D) && touch $@
 
 # A module of its own keeps the linter's hundreds of dependencies out of ours.
