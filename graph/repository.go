@@ -8,7 +8,6 @@ import (
 
 	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/gate"
-	"github.com/signedapproval/bitbucket/server/refusal"
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
@@ -189,19 +188,6 @@ func (p *repository) PullRequests(ctx context.Context, args pageArgs) (*connecti
 		return nil, err
 	}
 	return connect(b.r.pullRequests(views), more, func(q *pullRequest) string { return q.view.PullRequest.Cursor() }, same), nil
-}
-
-func (p *repository) Branches(ctx context.Context, args struct{ Search *string }) (*[]string, error) {
-	branches, err := p.batch.r.workspaces.Branches(ctx, viewerOf(ctx), p.batch.workspace.ID, p.config.RepositoryID, or(args.Search, ""))
-	return &branches, err
-}
-
-func (p *repository) MergeStrategies(ctx context.Context, args struct{ Branch string }) (*[]string, error) {
-	strategies, err := p.batch.r.workspaces.MergeStrategies(ctx, viewerOf(ctx), p.batch.workspace.ID, p.config.RepositoryID, args.Branch)
-	if refusal.Code(err) == refusal.NotFound {
-		return nil, nil
-	}
-	return &strategies, err
 }
 
 type saveRepositoryInput struct {

@@ -99,10 +99,21 @@ func (w *world) everyNode(alice, bob *browser, g gated, panel, made object) {
 		"workspaceId": g.workspaceID, "name": "script", "scopes": []string{"READ"}, "expiresInDays": 1,
 	})
 	mine := bob.ask(`{ viewer { person { id } passkeys { id name synced } notices { edges { node { id } } } } }`, nil)
-	policy := alice.ask(`query($id: ID!) { node(id: $id) { ... on Repository { policy { id createdBy { name } rules { requirements { everyone } } } policyVersions { edges { node { id version } } } branches(search: "rel") mergeStrategies(branch: "release/1.0") } } }`,
+	policy := alice.ask(`query($id: ID!) { node(id: $id) { ... on Repository { policy { id createdBy { name } rules { requirements { everyone } } } policyVersions { edges { node { id version } } } } } }`,
 		map[string]any{"id": g.repositoryID})
-	if policy.text("node.policy.createdBy.name") == "" || policy.at("node.branches.0") != "release/1.0" || policy.at("node.mergeStrategies.0") == nil {
+	if policy.text("node.policy.createdBy.name") == "" {
 		w.t.Errorf("repository %v", policy)
+	}
+	const found = `query($w: String!, $r: String!) { workspace(key: $w) { bitbucketRepository(key: $r) { fullName repository { id } branches(search: "rel") mergeStrategies(branch: "release/1.0") none: mergeStrategies(branch: "none") } } }`
+	for _, key := range []string{g.repository, "rocket"} {
+		r := alice.ask(found, map[string]any{"w": g.workspace, "r": key})
+		if r.text("workspace.bitbucketRepository.repository.id") != g.repositoryID || r.at("workspace.bitbucketRepository.branches.0") != "release/1.0" ||
+			r.at("workspace.bitbucketRepository.mergeStrategies.0") == nil || r.at("workspace.bitbucketRepository.none") != nil {
+			w.t.Errorf("Bitbucket's repository %s: %v", key, r)
+		}
+		if r := bob.ask(found, map[string]any{"w": g.workspace, "r": key}); r.at("workspace.bitbucketRepository") != nil {
+			w.t.Errorf("bob, no administrator, sees %v", r)
+		}
 	}
 	for id, c := range map[string]struct {
 		who  *browser

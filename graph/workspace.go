@@ -75,6 +75,8 @@ func (w *workspaceNode) Repository(ctx context.Context, args struct{ Key string 
 }
 
 type bitbucketRepository struct {
+	workspace *workspaceNode
+
 	UUID       graphql.ID
 	FullName   string
 	Name       string
@@ -87,7 +89,7 @@ type searchArgs struct {
 	pageArgs
 }
 
-func (w *workspaceNode) BitbucketRepositories(ctx context.Context, args searchArgs) (*connection[bitbucketRepository], error) {
+func (w *workspaceNode) BitbucketRepositories(ctx context.Context, args searchArgs) (*connection[*bitbucketRepository], error) {
 	rows, more, err := w.r.workspaces.BitbucketRepositories(ctx, viewerOf(ctx), w.row.ID, or(args.Search, ""), args.page())
 	if err != nil {
 		return nil, err
@@ -99,13 +101,44 @@ func (w *workspaceNode) BitbucketRepositories(ctx context.Context, args searchAr
 		}
 	}
 	batch := w.r.batchOf(w.row, configs...)
-	return connect(rows, more, workspace.BitbucketRepository.Cursor, func(row workspace.BitbucketRepository) bitbucketRepository {
-		shown := bitbucketRepository{UUID: graphql.ID(row.UUID), FullName: row.FullName, Name: row.Name, Slug: row.Slug}
+	return connect(rows, more, workspace.BitbucketRepository.Cursor,
+		func(row workspace.BitbucketRepository) *bitbucketRepository { return w.bitbucketRepository(batch, row) }), nil
+}
+
+func (w *workspaceNode) BitbucketRepository(ctx context.Context, args struct{ Key string }) (*bitbucketRepository, error) {
+	row, err := w.r.workspaces.BitbucketRepository(ctx, viewerOf(ctx), w.row.ID, args.Key)
+	if refusal.Code(err) == refusal.Forbidden {
+		return nil, nil
+	}
+	return orNil(row, err, func(row workspace.BitbucketRepository) *bitbucketRepository {
+		batch := w.r.batchOf(w.row)
 		if row.Config != nil {
-			shown.Repository = batch.repository(row.UUID)
+			batch = w.r.batchOf(w.row, *row.Config)
 		}
-		return shown
-	}), nil
+		return w.bitbucketRepository(batch, row)
+	})
+}
+
+// bitbucketRepository maps a row whose configuration, if it has one, is in the batch.
+func (w *workspaceNode) bitbucketRepository(batch *repositoryBatch, row workspace.BitbucketRepository) *bitbucketRepository {
+	shown := &bitbucketRepository{workspace: w, UUID: graphql.ID(row.UUID), FullName: row.FullName, Name: row.Name, Slug: row.Slug}
+	if row.Config != nil {
+		shown.Repository = batch.repository(row.UUID)
+	}
+	return shown
+}
+
+func (b *bitbucketRepository) Branches(ctx context.Context, args struct{ Search *string }) (*[]string, error) {
+	branches, err := b.workspace.r.workspaces.Branches(ctx, viewerOf(ctx), b.workspace.row.ID, string(b.UUID), or(args.Search, ""))
+	return &branches, err
+}
+
+func (b *bitbucketRepository) MergeStrategies(ctx context.Context, args struct{ Branch string }) (*[]string, error) {
+	strategies, err := b.workspace.r.workspaces.MergeStrategies(ctx, viewerOf(ctx), b.workspace.row.ID, string(b.UUID), args.Branch)
+	if refusal.Code(err) == refusal.NotFound {
+		return nil, nil
+	}
+	return &strategies, err
 }
 
 func (w *workspaceNode) Members(ctx context.Context, args searchArgs) (*connection[account], error) {

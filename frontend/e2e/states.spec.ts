@@ -40,6 +40,10 @@ const none = () => ({ edges: [], pageInfo: { __typename: "PageInfo", hasNextPage
 const connection = (type: string) => ({ __typename: type, ...none() }) as unknown as Json;
 const emptyDigest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
+/** Changes what Bitbucket has in the repository. */
+const inRepository = (data: Json, fields: object) =>
+  Object.assign(data["workspace"]?.["bitbucketRepository"] ?? {}, fields);
+
 const sign = ({ world, number }: Scene) => world.page("sign", number);
 const repositories = ({ world }: Scene) => `/workspaces/${world.slug}/repositories`;
 const repository = ({ world }: Scene) => `/workspaces/${world.slug}/repositories/web-shop?name=Web%20Shop`;
@@ -156,7 +160,7 @@ const screens: Record<string, Screen> = {
   Branches: {
     path: repository,
     loading: "Loading…",
-    empty: (data) => Object.assign(data["node"] ?? {}, { branches: [] }),
+    empty: (data) => inRepository(data, { branches: [] }),
     nothing: says("No branch has this in its name."),
     doing: "list the branches",
   },
@@ -164,7 +168,7 @@ const screens: Record<string, Screen> = {
     path: repository,
     reach: (page) => page.getByLabel("Merge at once").check(),
     // As with the strategies below.
-    empty: (data) => Object.assign(data["node"] ?? {}, { branches: [] }),
+    empty: (data) => inRepository(data, { branches: [] }),
     nothing: says("Not every branch offers each of them; that is checked when you save."),
     doing: "",
   },
@@ -172,7 +176,7 @@ const screens: Record<string, Screen> = {
     path: repository,
     reach: (page) => page.getByLabel("Merge at once").check(),
     // Until it is known what the branch offers, all that Bitbucket knows is offered, and saving decides.
-    empty: (data) => Object.assign(data["node"] ?? {}, { mergeStrategies: [] }),
+    empty: (data) => inRepository(data, { mergeStrategies: [] }),
     nothing: says("Not every branch offers each of them; that is checked when you save."),
     doing: "",
   },
@@ -187,10 +191,7 @@ const screens: Record<string, Screen> = {
   Candidate: {
     path: ({ world }) => `/workspaces/${world.slug}/repositories/docs?name=The%20Docs`,
     loading: "Loading…",
-    empty: (data) =>
-      Object.assign(data["workspace"] ?? {}, {
-        bitbucketRepositories: connection("BitbucketRepositoryConnection"),
-      }),
+    empty: (data) => Object.assign(data["workspace"] ?? {}, { bitbucketRepository: null }),
     nothing: says("There is no such repository in the workspace, or you may not gate it."),
     doing: "look up the repository on Bitbucket",
   },

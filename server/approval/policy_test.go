@@ -1,8 +1,10 @@
 package approval_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +13,30 @@ import (
 
 	"github.com/signedapproval/bitbucket/server/approval"
 )
+
+// TestPatterns: the rules' form reads patterns in the browser, by the same table.
+func TestPatterns(t *testing.T) {
+	t.Parallel()
+	data, err := os.ReadFile("testdata/patterns.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows []struct {
+		Pattern, Branch string
+		Matches         bool
+	}
+	if err := json.Unmarshal(data, &rows); err != nil {
+		t.Fatal(err)
+	}
+	if len(rows) < 40 {
+		t.Fatalf("%d rows", len(rows))
+	}
+	for _, row := range rows {
+		if got := (approval.Rule{Branches: []string{row.Pattern}}).Matches(row.Branch); got != row.Matches {
+			t.Errorf("%q and branch %q: %t", row.Pattern, row.Branch, got)
+		}
+	}
+}
 
 func TestMatch(t *testing.T) {
 	t.Parallel()

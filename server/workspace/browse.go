@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 
@@ -108,6 +109,49 @@ func (w *Workspaces) BitbucketRepositories(ctx context.Context, person store.Per
 		return err
 	})
 	return repositories, more, err
+}
+
+// BitbucketRepository reads a repository that Bitbucket has in a workspace, gated or not, by its UUID or
+// its slug, for whoever may change its rules. Of a gated one it answers what we know.
+func (w *Workspaces) BitbucketRepository(ctx context.Context, person store.Person, workspace, key string) (BitbucketRepository, error) {
+	// Members first: a stranger could ask about any number of repositories, each at the cost of a call.
+	if err := w.mustBelong(ctx, person, workspace); err != nil {
+		return BitbucketRepository{}, err
+	}
+	r, err := w.ours(ctx, workspace, key)
+	if errors.Is(err, store.ErrNotFound) {
+		r, err = w.theirs(ctx, workspace, key)
+	}
+	if err != nil {
+		return BitbucketRepository{}, err
+	}
+	if err := w.mustSee(ctx, person, workspace, r.UUID); err != nil {
+		return BitbucketRepository{}, err
+	}
+	can, err := w.CanConfigure(ctx, person, workspace, r.UUID)
+	if err == nil && !can {
+		err = refusal.New(refusal.Forbidden, "Only an administrator of the repository may change its rules.")
+	}
+	return r, err
+}
+
+// ours reads a gated repository; ErrNotFound where it is none.
+func (w *Workspaces) ours(ctx context.Context, workspace, key string) (BitbucketRepository, error) {
+	config, err := w.config(ctx, workspace, key)
+	return BitbucketRepository{UUID: config.RepositoryID, Slug: config.Slug, FullName: config.FullName, Name: config.Name, Config: &config}, err
+}
+
+// theirs asks Bitbucket for a repository of which we know nothing.
+func (w *Workspaces) theirs(ctx context.Context, workspace, key string) (BitbucketRepository, error) {
+	client, err := w.Client(ctx, workspace, bitbucket.Foreground)
+	if err != nil {
+		return BitbucketRepository{}, err
+	}
+	r, err := client.Repository(ctx, workspace, key)
+	if gone, ok := errors.AsType[*bitbucket.Error](err); ok && (gone.NotFound() || errors.Is(err, bitbucket.ErrInvalidArgument)) {
+		return BitbucketRepository{}, notFound("repository")
+	}
+	return BitbucketRepository{UUID: r.UUID, Slug: r.Slug, FullName: r.FullName, Name: r.Name}, asked(err)
 }
 
 // walk reads on from a place until there are first repositories.

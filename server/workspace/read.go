@@ -235,15 +235,7 @@ func (w *Workspaces) Repository(ctx context.Context, person store.Person, worksp
 	if !store.ValidID(workspace) {
 		return store.RepositoryConfig{}, notFound("repository")
 	}
-	var config store.RepositoryConfig
-	err := w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) (err error) {
-		if id, ok := bitbucket.BareUUID(key); ok {
-			config, err = tx.RepositoryConfig(ctx, id)
-		} else {
-			config, err = tx.RepositoryConfigBySlug(ctx, key)
-		}
-		return err
-	})
+	config, err := w.config(ctx, workspace, key)
 	if err != nil {
 		return store.RepositoryConfig{}, found(err, "repository")
 	}
@@ -251,6 +243,19 @@ func (w *Workspaces) Repository(ctx context.Context, person store.Person, worksp
 		return store.RepositoryConfig{}, err
 	}
 	return config, nil
+}
+
+// config reads what we know of a gated repository, by its Bitbucket UUID or its slug.
+func (w *Workspaces) config(ctx context.Context, workspace, key string) (config store.RepositoryConfig, err error) {
+	err = w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) (err error) {
+		if id, ok := bitbucket.BareUUID(key); ok {
+			config, err = tx.RepositoryConfig(ctx, id)
+		} else {
+			config, err = tx.RepositoryConfigBySlug(ctx, key)
+		}
+		return err
+	})
+	return config, err
 }
 
 // PolicyVersion reads one version of a repository's rules for whoever may read the repository.

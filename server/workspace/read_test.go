@@ -170,6 +170,25 @@ func TestBrowsing(t *testing.T) {
 			}
 		}
 	})
+	t.Run("a repository is found by its key, gated or not", func(t *testing.T) {
+		for key, want := range map[string]string{w.app: w.app, "app": w.app, w.tool: w.tool, "tool": w.tool, "{" + w.tool + "}": w.tool} {
+			r := get(w.BitbucketRepository(t.Context(), alice, w.acme, key))(t)
+			if r.UUID != want || r.FullName == "" || r.Name == "" || (r.Config != nil) != (want == w.app) {
+				t.Errorf("%s: %+v", key, r)
+			}
+		}
+		for _, key := range []string{"none", "", "..", "app/refs", w.secret} {
+			_, err := w.BitbucketRepository(t.Context(), alice, w.acme, key)
+			refused(t, err, refusal.NotFound)
+		}
+		equal(t, "branches", get(w.Branches(t.Context(), alice, w.acme, w.tool, ""))(t), []string{"main"})
+	})
+	t.Run("a repository by its key is for its administrators", func(t *testing.T) {
+		for who, want := range map[string]string{"bob": refusal.Forbidden, "mallory": refusal.NotFound} {
+			_, err := w.BitbucketRepository(t.Context(), w.who(who), w.acme, "app")
+			refused(t, err, want)
+		}
+	})
 	t.Run("members are searched and paged", func(t *testing.T) {
 		list, more, err := w.Members(t.Context(), w.who("bob"), w.acme, "", store.Page{First: 3})
 		must(t, err)
@@ -237,10 +256,14 @@ func TestTenants(t *testing.T) {
 		"PolicyVersions through one's own": func() error {
 			return two(ws.PolicyVersions(ctx, mallory, w.umbrella, w.app, store.Page{}))
 		},
-		"Branches":                         func() error { return one(ws.Branches(ctx, mallory, w.acme, w.app, "")) },
-		"Branches through one's own":       func() error { return one(ws.Branches(ctx, mallory, w.umbrella, w.app, "")) },
-		"MergeStrategies":                  func() error { return one(ws.MergeStrategies(ctx, mallory, w.acme, w.app, "main")) },
-		"BitbucketRepositories":            func() error { return two(ws.BitbucketRepositories(ctx, mallory, w.acme, "", store.Page{})) },
+		"Branches":                   func() error { return one(ws.Branches(ctx, mallory, w.acme, w.app, "")) },
+		"Branches through one's own": func() error { return one(ws.Branches(ctx, mallory, w.umbrella, w.app, "")) },
+		"MergeStrategies":            func() error { return one(ws.MergeStrategies(ctx, mallory, w.acme, w.app, "main")) },
+		"BitbucketRepositories":      func() error { return two(ws.BitbucketRepositories(ctx, mallory, w.acme, "", store.Page{})) },
+		"BitbucketRepository":        func() error { return one(ws.BitbucketRepository(ctx, mallory, w.acme, "app")) },
+		"BitbucketRepository through one's own": func() error {
+			return one(ws.BitbucketRepository(ctx, mallory, w.umbrella, w.app))
+		},
 		"Members":                          func() error { return two(ws.Members(ctx, mallory, w.acme, "", store.Page{})) },
 		"SaveRepository":                   func() error { return two(ws.SaveRepository(ctx, mallory, "session", w.acme, w.app, approvals(1))) },
 		"SaveRepository through one's own": func() error { return two(ws.SaveRepository(ctx, mallory, "session", w.umbrella, w.app, approvals(1))) },

@@ -474,12 +474,22 @@ describe("the rules of a repository", () => {
       repository: null,
     });
     const { api } = open("/workspaces/acme/repositories/docs?name=The%20Docs", {
-      workspace: workspace({ repository: null, bitbucketRepositories: connectionOf([free]) }),
+      workspace: workspace({ repository: null, bitbucketRepository: free }),
     });
     expect(await screen.findByRole("heading", { level: 1, name: "The Docs" })).toBeVisible();
     expect(api.calls.find((call) => call.operation === "Candidate")?.variables).toEqual({
       workspace: "acme",
-      name: "The Docs",
+      slug: "docs",
+    });
+    const branches = await screen.findByRole("list", { name: "Branches" });
+    expect(within(branches).getByText("main").closest("li")).toHaveTextContent("rule 1, Default");
+    await userEvent.click(screen.getByLabelText("Merge at once"));
+    expect(await screen.findByText("Those that main offers.")).toBeVisible();
+    await userEvent.click(screen.getByLabelText("Merge at once"));
+    expect(api.calls.find((call) => call.operation === "MergeStrategies")?.variables).toEqual({
+      workspace: "acme",
+      repository: "u2",
+      branch: "main",
     });
     api.world.Mutation = { saveRepository: { repository: repository(), userErrors: [] } };
     await userEvent.click(screen.getByRole("button", { name: "Gate this repository" }));

@@ -54,7 +54,7 @@ const repositories = createRoute({
 const repository = createRoute({
   getParentRoute: () => root,
   path: "/workspaces/$workspace/repositories/$repository",
-  // Bitbucket looks repositories up by name; a repository that is not gated yet is known to Bitbucket alone.
+  // What to call the repository while it is not known, or where it is not there.
   validateSearch: (search): { name?: string } => (typeof search["name"] === "string" ? { name: search["name"] } : {}),
   component: function Repository() {
     const { workspace, repository: slug } = repository.useParams();

@@ -156,8 +156,6 @@ export function repository(like: Like = {}): Like {
     reconcileSeconds: 300,
     reconciledAt: "2026-11-22T09:58:00.000000Z",
     pullRequests: connectionOf([]),
-    branches: ["main", "release/1.0", "release/old", "feature/coupon-check"],
-    mergeStrategies: ["merge_commit", "squash", "fast_forward"],
     ...like,
   };
 }
@@ -208,6 +206,7 @@ export function workspace(like: Like = {}): Like {
     repositories: connectionOf([repository()]),
     repository: () => repository(),
     bitbucketRepositories: connectionOf([bitbucketRepository()]),
+    bitbucketRepository: () => bitbucketRepository(),
     members: connectionOf([alice, bob, carol]),
     requests: connectionOf([]),
     alarms: [],
@@ -223,6 +222,8 @@ export function bitbucketRepository(like: Like = {}): Like {
     name: "Web Shop",
     slug: "web-shop",
     repository: repository(),
+    branches: ["main", "release/1.0", "release/old", "feature/coupon-check"],
+    mergeStrategies: ["merge_commit", "squash", "fast_forward"],
     ...like,
   };
 }

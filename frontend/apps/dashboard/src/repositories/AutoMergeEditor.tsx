@@ -6,10 +6,11 @@ import { matches } from "./branchPattern.ts";
 import { type Problems, patternsOf, type RuleDraft } from "./draft.ts";
 
 const MergeStrategiesQuery = graphql(`
-  query MergeStrategies($repository: ID!, $branch: String!) {
-    node(id: $repository) {
+  query MergeStrategies($workspace: String!, $repository: String!, $branch: String!) {
+    workspace(key: $workspace) {
       id
-      ... on Repository {
+      bitbucketRepository(key: $repository) {
+        uuid
         mergeStrategies(branch: $branch)
       }
     }
@@ -17,10 +18,11 @@ const MergeStrategiesQuery = graphql(`
 `);
 
 const MergeBranchesQuery = graphql(`
-  query MergeBranches($repository: ID!, $search: String) {
-    node(id: $repository) {
+  query MergeBranches($workspace: String!, $repository: String!, $search: String) {
+    workspace(key: $workspace) {
       id
-      ... on Repository {
+      bitbucketRepository(key: $repository) {
+        uuid
         branches(search: $search)
       }
     }
@@ -33,15 +35,16 @@ const known = ["merge_commit", "squash", "fast_forward", "squash_fast_forward", 
 export interface AutoMergeEditorProps {
   rule: RuleDraft;
   path: string;
-  repositoryId: string | null;
+  workspace: string;
+  repositoryUuid: string;
   problems: Problems;
   set: (part: Partial<RuleDraft>) => void;
 }
 
 /** Whether an approved pull request is merged by itself, and how. */
-export function AutoMergeEditor({ rule, path, repositoryId, problems, set }: AutoMergeEditorProps) {
+export function AutoMergeEditor({ rule, path, workspace, repositoryUuid, problems, set }: AutoMergeEditorProps) {
   const { autoMerge } = rule;
-  const offered = useOffered(repositoryId, patternsOf(rule.branches), autoMerge !== null);
+  const offered = useOffered({ workspace, repository: repositoryUuid }, patternsOf(rule.branches), autoMerge !== null);
   const strategies = offered.strategies ?? known;
   const chosen = autoMerge?.strategy ?? "";
   const options = chosen && !strategies.includes(chosen) ? [...strategies, chosen] : strategies;
@@ -118,20 +121,20 @@ export function AutoMergeEditor({ rule, path, repositoryId, problems, set }: Aut
 }
 
 /** What the first branch that the rule is about offers; nothing while that is not known. */
-function useOffered(repositoryId: string | null, patterns: readonly string[], wanted: boolean) {
+function useOffered(at: { workspace: string; repository: string }, patterns: readonly string[], wanted: boolean) {
   const beginning = /^[^*?[\]{}\\]*/u.exec(patterns.find((pattern) => !pattern.startsWith("!")) ?? "")?.[0] ?? "";
   const [{ data: found }] = useQuery({
     query: MergeBranchesQuery,
-    variables: { repository: repositoryId ?? "", ...(beginning && { search: beginning }) },
-    pause: !wanted || !repositoryId,
+    variables: { ...at, ...(beginning && { search: beginning }) },
+    pause: !wanted,
   });
-  const branches = (found?.node?.__typename === "Repository" && found.node.branches) || [];
+  const branches = found?.workspace?.bitbucketRepository?.branches ?? [];
   const branch = branches.find((name) => matches(patterns, name));
   const [{ data }] = useQuery({
     query: MergeStrategiesQuery,
-    variables: { repository: repositoryId ?? "", branch: branch ?? "" },
-    pause: !wanted || !repositoryId || !branch,
+    variables: { ...at, branch: branch ?? "" },
+    pause: !wanted || !branch,
   });
-  const strategies = data?.node?.__typename === "Repository" ? data.node.mergeStrategies : null;
+  const strategies = data?.workspace?.bitbucketRepository?.mergeStrategies;
   return { branch, strategies: branch && strategies?.length ? strategies : null };
 }

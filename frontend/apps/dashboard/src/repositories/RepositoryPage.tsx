@@ -64,20 +64,15 @@ const repositoryFragment = graphql(`
   }
 `);
 
-// A repository that is not gated is known to Bitbucket alone, and Bitbucket looks it up by its name.
+// A repository that is not gated is known to Bitbucket alone.
 const CandidateQuery = graphql(`
-  query Candidate($workspace: String!, $name: String!) {
+  query Candidate($workspace: String!, $slug: String!) {
     workspace(key: $workspace) {
       id
-      bitbucketRepositories(search: $name, first: 50) {
-        edges {
-          node {
-            uuid
-            slug
-            name
-            fullName
-          }
-        }
+      bitbucketRepository(key: $slug) {
+        uuid
+        name
+        fullName
       }
     }
   }
@@ -88,7 +83,7 @@ export interface RepositoryPageProps {
   workspace: string;
   /** The repository's slug. */
   slug: string;
-  /** The repository's name, by which Bitbucket finds it. */
+  /** What the repository is called where it cannot be read. */
   name: string;
 }
 
@@ -173,7 +168,6 @@ function RepositorySettings({
           workspaceId={workspaceId}
           workspace={workspace}
           repositoryUuid={repository.uuid}
-          repositoryId={repository.id}
           saved={policy.rules.map(draftOf)}
           version={policy.version}
         />
@@ -194,12 +188,11 @@ function RepositorySettings({
 }
 
 function Candidate({ workspaceId, workspace, slug, name }: RepositoryPageProps & { workspaceId: string }) {
-  const [result, ask] = useQuery({ query: CandidateQuery, variables: { workspace, name } });
+  const [result, ask] = useQuery({ query: CandidateQuery, variables: { workspace, slug } });
   return (
     <Answer result={result} ask={ask} doing="look up the repository on Bitbucket">
       {(data) => {
-        const edges = data.workspace?.bitbucketRepositories?.edges ?? [];
-        const found = edges.map((edge) => edge.node).find((node) => node.slug === slug);
+        const found = data.workspace?.bitbucketRepository;
         if (!found) {
           return (
             <>
@@ -230,7 +223,6 @@ function Candidate({ workspaceId, workspace, slug, name }: RepositoryPageProps &
               workspaceId={workspaceId}
               workspace={workspace}
               repositoryUuid={found.uuid}
-              repositoryId={null}
               saved={[newRule("Default", "main")]}
               version={0}
             />

@@ -14,7 +14,7 @@ export interface RuleEditorProps {
   index: number;
   count: number;
   workspace: string;
-  repositoryId: string | null;
+  repositoryUuid: string;
   problems: Problems;
   onChange: (rule: RuleDraft) => void;
   onMove: (to: number) => void;
@@ -23,7 +23,7 @@ export interface RuleEditorProps {
 
 /** One rule: for which branches, who must approve, and what happens then. */
 export function RuleEditor(props: RuleEditorProps) {
-  const { rule, index, count, workspace, repositoryId, problems, onChange, onMove, onRemove } = props;
+  const { rule, index, count, workspace, repositoryUuid, problems, onChange, onMove, onRemove } = props;
   const path = `rules.${index}`;
   const name = rule.name || `rule ${index + 1}`;
   const set = (part: Partial<RuleDraft>) => onChange({ ...rule, ...part });
@@ -141,7 +141,8 @@ export function RuleEditor(props: RuleEditorProps) {
         <AutoMergeEditor
           rule={rule}
           path={`${path}.autoMerge`}
-          repositoryId={repositoryId}
+          workspace={workspace}
+          repositoryUuid={repositoryUuid}
           problems={problems}
           set={set}
         />

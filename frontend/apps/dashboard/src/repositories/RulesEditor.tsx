@@ -36,16 +36,14 @@ export interface RulesEditorProps {
   workspaceId: string;
   workspace: string;
   repositoryUuid: string;
-  /** null: it is not gated yet. */
-  repositoryId: string | null;
   saved: RuleDraft[];
-  /** Of the rules in force; 0: there are none. */
+  /** Of the rules in force; 0: it is not gated yet. */
   version: number;
 }
 
 /** The ordered rules of a repository. Nothing applies before it is saved. */
 export function RulesEditor(props: RulesEditorProps) {
-  const { workspaceId, workspace, repositoryUuid, repositoryId, saved, version } = props;
+  const { workspaceId, workspace, repositoryUuid, saved, version } = props;
   const [first] = useState(saved);
   const [rules, setRules] = useState(first);
   const [{ fetching, data, error }, save] = useMutation(SaveRepository);
@@ -86,7 +84,7 @@ export function RulesEditor(props: RulesEditorProps) {
               index={index}
               count={rules.length}
               workspace={workspace}
-              repositoryId={repositoryId}
+              repositoryUuid={repositoryUuid}
               problems={problems}
               onChange={(next) => change(index, next)}
               onMove={(to) => move(index, to)}
@@ -101,7 +99,8 @@ export function RulesEditor(props: RulesEditorProps) {
         </Button>
       </div>
       <TryOut
-        repositoryId={repositoryId}
+        workspace={workspace}
+        repositoryUuid={repositoryUuid}
         rules={rules.map((rule) => ({ name: rule.name, branches: patternsOf(rule.branches) }))}
       />
       {failure && <ErrorNote failure={failure} doing="save the rules" />}
@@ -116,7 +115,7 @@ export function RulesEditor(props: RulesEditorProps) {
       )}
       <div className="rules__save">
         <Button type="submit" appearance="primary" busy={fetching}>
-          {repositoryId ? "Save the rules" : "Gate this repository"}
+          {version > 0 ? "Save the rules" : "Gate this repository"}
         </Button>
         {changed && (
           <Button appearance="subtle" onClick={() => setRules(first)}>

@@ -8,10 +8,11 @@ import { Answer } from "../Answer.tsx";
 import { firstMatch } from "./branchPattern.ts";
 
 const BranchesQuery = graphql(`
-  query Branches($repository: ID!, $search: String) {
-    node(id: $repository) {
+  query Branches($workspace: String!, $repository: String!, $search: String) {
+    workspace(key: $workspace) {
       id
-      ... on Repository {
+      bitbucketRepository(key: $repository) {
+        uuid
         branches(search: $search)
       }
     }
@@ -19,23 +20,20 @@ const BranchesQuery = graphql(`
 `);
 
 export interface TryOutProps {
-  /** null: it is not gated yet, and its branches cannot be listed. */
-  repositoryId: string | null;
+  workspace: string;
+  repositoryUuid: string;
   rules: readonly { name: string; branches: readonly string[] }[];
 }
 
 /** Which rule would apply to which branch, as the rules stand in the form. */
-export function TryOut({ repositoryId, rules }: TryOutProps) {
+export function TryOut({ workspace, repositoryUuid, rules }: TryOutProps) {
   const [typed, setTyped] = useState("");
   const branch = typed.trim();
   const search = useDeferredValue(branch);
   return (
     <section className="card" aria-labelledby="tryout">
       <h3 id="tryout">Try the patterns</h3>
-      <Field
-        label="A branch name"
-        hint={repositoryId ? "Or a part of one, to look among the repository's branches." : undefined}
-      >
+      <Field label="A branch name" hint="Or a part of one, to look among the repository's branches.">
         {(control) => (
           <input
             {...control}
@@ -53,7 +51,7 @@ export function TryOut({ repositoryId, rules }: TryOutProps) {
           A pull request into <code className="sa-branch">{branch}</code>: <Match rules={rules} branch={branch} />
         </p>
       )}
-      {repositoryId && <BranchList repositoryId={repositoryId} search={search} rules={rules} />}
+      <BranchList workspace={workspace} repositoryUuid={repositoryUuid} search={search} rules={rules} />
     </section>
   );
 }
@@ -68,23 +66,15 @@ function Match({ rules, branch }: { rules: TryOutProps["rules"]; branch: string 
   );
 }
 
-function BranchList({
-  repositoryId,
-  search,
-  rules,
-}: {
-  repositoryId: string;
-  search: string;
-  rules: TryOutProps["rules"];
-}) {
+function BranchList({ workspace, repositoryUuid, search, rules }: TryOutProps & { search: string }) {
   const [result, ask] = useQuery({
     query: BranchesQuery,
-    variables: { repository: repositoryId, ...(search && { search }) },
+    variables: { workspace, repository: repositoryUuid, ...(search && { search }) },
   });
   return (
     <Answer result={result} ask={ask} doing="list the branches">
-      {({ node }) => {
-        const branches = node?.__typename === "Repository" ? node.branches : null;
+      {(data) => {
+        const branches = data.workspace?.bitbucketRepository?.branches;
         if (!branches) return result.error ? null : <p className="sa-small">The branches cannot be shown to you.</p>;
         if (branches.length === 0) return <p className="sa-small sa-subtle">No branch has this in its name.</p>;
         return (

@@ -1,7 +1,8 @@
 /**
  * Branch patterns as the server reads them, to try them out before they are saved: `*` and `?` stay inside one segment
  * between slashes, `**` as a whole segment crosses segments, `[a-z]` is a class, `{a,b}` an alternative, a backslash takes
- * the next character as it is. The server alone decides; what it refuses is refused when the rule is saved.
+ * the next character as it is. The server alone decides; what it refuses is refused when the rule is saved. One table of
+ * examples holds the two together.
  */
 export function matches(patterns: readonly string[], branch: string): boolean {
   const excluded = patterns.some((pattern) => pattern.startsWith("!") && expression(pattern.slice(1))?.test(branch));

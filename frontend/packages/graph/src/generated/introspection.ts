@@ -674,6 +674,28 @@ export default {
         "name": "BitbucketRepository",
         "fields": [
           {
+            "name": "branches",
+            "type": {
+              "kind": "LIST",
+              "ofType": {
+                "kind": "NON_NULL",
+                "ofType": {
+                  "kind": "SCALAR",
+                  "name": "Any"
+                }
+              }
+            },
+            "args": [
+              {
+                "name": "search",
+                "type": {
+                  "kind": "SCALAR",
+                  "name": "Any"
+                }
+              }
+            ]
+          },
+          {
             "name": "fullName",
             "type": {
               "kind": "NON_NULL",
@@ -683,6 +705,31 @@ export default {
               }
             },
             "args": []
+          },
+          {
+            "name": "mergeStrategies",
+            "type": {
+              "kind": "LIST",
+              "ofType": {
+                "kind": "NON_NULL",
+                "ofType": {
+                  "kind": "SCALAR",
+                  "name": "Any"
+                }
+              }
+            },
+            "args": [
+              {
+                "name": "branch",
+                "type": {
+                  "kind": "NON_NULL",
+                  "ofType": {
+                    "kind": "SCALAR",
+                    "name": "Any"
+                  }
+                }
+              }
+            ]
           },
           {
             "name": "name",
@@ -3193,28 +3240,6 @@ export default {
             "args": []
           },
           {
-            "name": "branches",
-            "type": {
-              "kind": "LIST",
-              "ofType": {
-                "kind": "NON_NULL",
-                "ofType": {
-                  "kind": "SCALAR",
-                  "name": "Any"
-                }
-              }
-            },
-            "args": [
-              {
-                "name": "search",
-                "type": {
-                  "kind": "SCALAR",
-                  "name": "Any"
-                }
-              }
-            ]
-          },
-          {
             "name": "fullName",
             "type": {
               "kind": "NON_NULL",
@@ -3235,31 +3260,6 @@ export default {
               }
             },
             "args": []
-          },
-          {
-            "name": "mergeStrategies",
-            "type": {
-              "kind": "LIST",
-              "ofType": {
-                "kind": "NON_NULL",
-                "ofType": {
-                  "kind": "SCALAR",
-                  "name": "Any"
-                }
-              }
-            },
-            "args": [
-              {
-                "name": "branch",
-                "type": {
-                  "kind": "NON_NULL",
-                  "ofType": {
-                    "kind": "SCALAR",
-                    "name": "Any"
-                  }
-                }
-              }
-            ]
           },
           {
             "name": "name",
@@ -4382,6 +4382,26 @@ export default {
                 "type": {
                   "kind": "SCALAR",
                   "name": "Any"
+                }
+              }
+            ]
+          },
+          {
+            "name": "bitbucketRepository",
+            "type": {
+              "kind": "OBJECT",
+              "name": "BitbucketRepository",
+              "ofType": null
+            },
+            "args": [
+              {
+                "name": "key",
+                "type": {
+                  "kind": "NON_NULL",
+                  "ofType": {
+                    "kind": "SCALAR",
+                    "name": "Any"
+                  }
                 }
               }
             ]
