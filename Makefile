@@ -62,7 +62,7 @@ screenshots: $(FRONTEND_BUILT) ## Take the pictures of the README again
 frontend: $(FRONTEND_BUILT) ## Build the pages that the server embeds
 
 descriptor: tools $(FORGE_BUILT) ## Render the Forge app for each environment, and check it with Atlassian's validator
-	@go run ./descriptor
+	@go run ./tools/descriptor
 
 clean: ## Remove what was built or downloaded, and the data of the demo
 	@rm -rf .cache .demo node_modules frontend/*/*/node_modules test-results frontend/dist-forge descriptor/rendered

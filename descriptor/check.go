@@ -1,4 +1,4 @@
-package main
+package descriptor
 
 import (
 	"bytes"
@@ -282,7 +282,7 @@ func (d *differences) permissions(m manifest) {
 	var remotes []string
 	for _, r := range m.Remotes {
 		remotes = append(remotes, r.Key)
-		e := environment{AppID: m.App.ID, Origin: r.BaseURL}
+		e := Environment{AppID: m.App.ID, Origin: r.BaseURL}
 		if err := e.validate(); err != nil {
 			*d = append(*d, err.Error())
 		}

@@ -1,7 +1,8 @@
-package main
+package descriptor
 
 import (
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -16,17 +17,13 @@ import (
 
 func rendered(t *testing.T) map[string]string {
 	t.Helper()
-	template, err := os.ReadFile("manifest.yml")
-	if err != nil {
-		t.Fatal(err)
-	}
 	environments, err := readEnvironments("environments.yml")
 	if err != nil {
 		t.Fatal(err)
 	}
 	manifests := map[string]string{}
 	for name, e := range environments {
-		manifest, err := render(string(template), e)
+		manifest, err := Render(e)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -154,7 +151,7 @@ func TestManifests(t *testing.T) {
 
 func TestAPageThatIsNotBuiltIsAnError(t *testing.T) {
 	t.Parallel()
-	err := run(t.Context(), ".", filepath.Join(t.TempDir(), "nowhere"))
+	err := Write(t.Context(), ".", filepath.Join(t.TempDir(), "nowhere"), io.Discard)
 	if err == nil || !strings.Contains(err.Error(), "the page is not built for Forge") {
 		t.Errorf("got %v", err)
 	}
@@ -185,24 +182,24 @@ func TestEnvironmentsDifferInThreeThings(t *testing.T) {
 
 func TestEnvironmentsAreChecked(t *testing.T) {
 	t.Parallel()
-	good := environment{AppID: "ari:cloud:ecosystem::app/00000000-0000-4000-8000-000000000001", Origin: "https://approvals.example"}
+	good := Environment{AppID: "ari:cloud:ecosystem::app/00000000-0000-4000-8000-000000000001", Origin: "https://approvals.example"}
 	if err := good.validate(); err != nil {
 		t.Fatal(err)
 	}
-	for name, spoil := range map[string]func(*environment){
-		"no app":             func(e *environment) { e.AppID = "" },
-		"a bare UUID":        func(e *environment) { e.AppID = "00000000-0000-4000-8000-000000000001" },
-		"no origin":          func(e *environment) { e.Origin = "" },
-		"no TLS":             func(e *environment) { e.Origin = "http://approvals.example" },
-		"a path":             func(e *environment) { e.Origin += "/forge" },
-		"a trailing slash":   func(e *environment) { e.Origin += "/" },
-		"a user":             func(e *environment) { e.Origin = "https://me@approvals.example" },
-		"a query":            func(e *environment) { e.Origin += "?a=b" },
-		"capitals":           func(e *environment) { e.Origin = "https://Approvals.example" },
-		"a wild card":        func(e *environment) { e.Origin = "https://" },
-		"markup in a label":  func(e *environment) { e.Label = "a: b" },
-		"a placeholder":      func(e *environment) { e.Label = "${LABEL}" },
-		"a line in the name": func(e *environment) { e.Label = "a\nb" },
+	for name, spoil := range map[string]func(*Environment){
+		"no app":             func(e *Environment) { e.AppID = "" },
+		"a bare UUID":        func(e *Environment) { e.AppID = "00000000-0000-4000-8000-000000000001" },
+		"no origin":          func(e *Environment) { e.Origin = "" },
+		"no TLS":             func(e *Environment) { e.Origin = "http://approvals.example" },
+		"a path":             func(e *Environment) { e.Origin += "/forge" },
+		"a trailing slash":   func(e *Environment) { e.Origin += "/" },
+		"a user":             func(e *Environment) { e.Origin = "https://me@approvals.example" },
+		"a query":            func(e *Environment) { e.Origin += "?a=b" },
+		"capitals":           func(e *Environment) { e.Origin = "https://Approvals.example" },
+		"a wild card":        func(e *Environment) { e.Origin = "https://" },
+		"markup in a label":  func(e *Environment) { e.Label = "a: b" },
+		"a placeholder":      func(e *Environment) { e.Label = "${LABEL}" },
+		"a line in the name": func(e *Environment) { e.Label = "a\nb" },
 	} {
 		e := good
 		spoil(&e)
@@ -230,7 +227,7 @@ func TestEnvironmentsAreChecked(t *testing.T) {
 // A placeholder that is left would be filled in by the Forge command line.
 func TestAnUnknownPlaceholderIsRefused(t *testing.T) {
 	t.Parallel()
-	if _, err := render("# x\nmodules:\n  a: ${HOME}\n", environment{}); err == nil {
+	if _, err := fill("# x\nmodules:\n  a: ${HOME}\n", Environment{}); err == nil {
 		t.Error("not refused")
 	}
 }

@@ -1,7 +1,8 @@
-package main
+package descriptor
 
 import (
 	"bytes"
+	_ "embed"
 	"errors"
 	"fmt"
 	"net/url"
@@ -15,11 +16,14 @@ import (
 // environmentNames are Forge's own names of its environments.
 var environmentNames = []string{"development", "staging", "production"}
 
-// environment is what differs between two environments of the app.
-type environment struct {
-	AppID  string `yaml:"appId"`  // ari:cloud:ecosystem::app/<uuid>
-	Origin string `yaml:"origin"` // of the server: https, a host, no path
-	Label  string `yaml:"label"`  // shown in titles; empty in production
+// Environment is what differs between two environments of the app.
+type Environment struct {
+	// AppID is what "forge register" gave: ari:cloud:ecosystem::app/ and a UUID.
+	AppID string `yaml:"appId"`
+	// Origin is that of the server, a scheme and a host. Atlassian takes https only.
+	Origin string `yaml:"origin"`
+	// Label is shown in titles; empty in production.
+	Label string `yaml:"label"`
 }
 
 var (
@@ -27,14 +31,14 @@ var (
 	label = regexp.MustCompile(`^[a-z]{0,20}$`)
 )
 
-func readEnvironments(path string) (map[string]environment, error) {
-	content, err := os.ReadFile(path) //nolint:gosec // a file of this repository
+func readEnvironments(path string) (map[string]Environment, error) {
+	content, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
 	decoder := yaml.NewDecoder(bytes.NewReader(content))
 	decoder.KnownFields(true)
-	var environments map[string]environment
+	var environments map[string]Environment
 	if err := decoder.Decode(&environments); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -52,7 +56,7 @@ func readEnvironments(path string) (map[string]environment, error) {
 	return environments, nil
 }
 
-func (e environment) validate() error {
+func (e Environment) validate() error {
 	if !appID.MatchString(e.AppID) {
 		return fmt.Errorf("appId %q is not ari:cloud:ecosystem::app/ and a UUID in lower case", e.AppID)
 	}
@@ -67,9 +71,18 @@ func (e environment) validate() error {
 	return nil
 }
 
-// render fills in the template. A placeholder that is not ours would be filled in by the Forge command line, from
-// the variables of whoever deploys: it is refused.
-func render(template string, e environment) (string, error) {
+//go:embed manifest.yml
+var template string
+
+// Render fills in the template. It does not check the environment: a simulated Bitbucket may be told of a server on
+// loopback.
+func Render(e Environment) (string, error) {
+	return fill(template, e)
+}
+
+// fill refuses a placeholder that is not ours: the Forge command line would fill it in from the variables of whoever
+// deploys.
+func fill(template string, e Environment) (string, error) {
 	title := ""
 	if e.Label != "" {
 		title = " (" + e.Label + ")"

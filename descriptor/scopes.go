@@ -1,4 +1,4 @@
-package main
+package descriptor
 
 // appToken is the scope that lets Forge hand the app's own token to the server.
 const appToken = "read:app-system-token"

@@ -1,41 +1,29 @@
-// Command descriptor renders the Forge app for each of its environments and checks it: by a list of our own, for what
-// the server handles and needs, and by Atlassian's validator. README.md says how the app is registered and deployed.
-package main
+// Package descriptor describes the product to Bitbucket: the manifest of the Forge app, for each of its environments,
+// checked by a list of our own for what the server handles and needs, and by Atlassian's validator. README.md
+// says how the app is registered and deployed.
+package descriptor
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, "descriptor", "frontend/dist-forge")
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
-
-// run writes one folder for each environment below folder/rendered: what "forge deploy" is run in. A folder with a fault
-// in it stays, so that it can be looked at. pages is where the pages were built for Forge.
-func run(ctx context.Context, folder, pages string) error {
-	template, err := os.ReadFile(filepath.Join(folder, "manifest.yml"))
-	if err != nil {
-		return err
-	}
+// Write makes one folder for each environment of folder/environments.yml, below folder/rendered: what "forge deploy" is
+// run in. pages is where the pages were built for Forge. The error names every fault of every manifest; a folder
+// with a fault in it stays, so that it can be looked at.
+func Write(ctx context.Context, folder, pages string, out io.Writer) error {
 	environments, err := readEnvironments(filepath.Join(folder, "environments.yml"))
 	if err != nil {
 		return err
 	}
 	var faults, paths []string
 	for _, name := range environmentNames {
-		manifest, err := render(string(template), environments[name])
+		manifest, err := Render(environments[name])
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
@@ -61,8 +49,10 @@ func run(ctx context.Context, folder, pages string) error {
 	if len(faults) > 0 {
 		return errors.New(strings.Join(faults, "\n"))
 	}
-	for _, name := range environmentNames {
-		fmt.Fprintf(os.Stdout, "%s: valid; %s\n", filepath.Join(folder, "rendered", name, "manifest.yml"), environments[name].Origin)
+	for n, name := range environmentNames {
+		if _, err := fmt.Fprintf(out, "%s: valid, for %s\n", paths[n], environments[name].Origin); err != nil {
+			return err
+		}
 	}
 	return nil
 }
