@@ -17,7 +17,7 @@ const module = "github.com/signedapproval/bitbucket/"
 var floors = map[string]int{
 	"server/refusal": 0, "server/approval": 0, "migrations": 0, "frontend": 0,
 	"server/evidence":  1,
-	"server/bitbucket": 2, "server/passkey": 2, "server/store": 2, "server/jobs": 2, "server/notify": 2,
+	"server/bitbucket": 2, "server/atlassian": 2, "server/passkey": 2, "server/store": 2, "server/jobs": 2, "server/notify": 2,
 	"server/gate": 3, "server/workspace": 3, "server/people": 3,
 	"server/webhook": 4, "graph": 4,
 	"server/app": 5,
@@ -26,11 +26,11 @@ var floors = map[string]int{
 
 // beside are packages that stand beside the house: the product imports none of them.
 var beside = []string{
-	"server/bitbucketsim", "server/passkey/passkeytest", "demo", "internal/", "descriptor",
+	"server/bitbucketsim", "server/passkey/passkeytest", "server/atlassian/atlassiantest", "demo", "internal/", "descriptor",
 }
 
 // alone are packages that import nothing of this module.
-var alone = []string{"server/bitbucketsim", "server/refusal", "server/approval", "server/bitbucket", "server/notify", "server/jobs"}
+var alone = []string{"server/bitbucketsim", "server/refusal", "server/approval", "server/bitbucket", "server/atlassian", "server/notify", "server/jobs"}
 
 // pure are packages that do no I/O: what they may not reach, directly.
 var pure = map[string][]string{
