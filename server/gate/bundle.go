@@ -181,25 +181,31 @@ func (g *Gate) History(ctx context.Context, v View, after int64, limit int) (eve
 // sentence says an event to people.
 func sentence(body evidence.Body, d store.Decision) string {
 	switch b := body.(type) {
-	case *evidence.RequestOpened:
+	case evidence.RequestOpened:
 		return "Approval was asked for."
-	case *evidence.RequestClosed:
+	case evidence.RequestClosed:
 		return "The request ended: " + b.Reason + "."
-	case *evidence.DecisionMade:
+	case evidence.DecisionMade:
 		verb := map[string]string{"APPROVE": "approved", "REJECT": "rejected", "WITHDRAW": "withdrew the decision on"}[d.Action]
 		if len(d.HeadCommit) < 12 {
 			return "A decision was signed."
 		}
 		return fmt.Sprintf("%s %s %s.", d.Name, verb, d.HeadCommit[:12])
-	case *evidence.VerdictReached:
+	case evidence.VerdictReached:
 		return "The verdict became " + b.State + "."
-	case *evidence.StatusPaid:
+	case evidence.StatusPaid:
 		return "Bitbucket shows the build status " + b.State + "."
-	case *evidence.Merged:
+	case evidence.Merged:
 		if b.Kind == "approved" {
 			return "The approved commit was merged as " + b.Commit[:12] + "."
 		}
 		return "It was merged as " + b.Commit[:12] + " without the approvals that its rule asks for."
+	case evidence.MergeChecked:
+		verb := map[bool]string{true: "allowed", false: "refused"}[b.Answer == evidence.AnswerYes]
+		if b.Trigger == evidence.TriggerPreMerge {
+			return "Bitbucket asked whether a merge would be " + verb + ": it would (" + b.Code + ")."
+		}
+		return "A merge was " + verb + " (" + b.Code + ")."
 	}
 	return string(body.Type())
 }

@@ -108,7 +108,7 @@ func (g *Gate) look(ctx context.Context, at store.Place) (seen, error) {
 			return s, errors.New("the head moved while it was read")
 		}
 	case bitbucket.Merged:
-		if known.ID == "" || known.State != "OPEN" {
+		if known.ID == "" || known.State != "OPEN" && known.State != "GONE" {
 			return s, nil // seen before, or never gated: nothing will be recorded
 		}
 		if s.head, err = client.PullRequestHead(ctx, at.Workspace, at.Repository, at.Number); err != nil {

@@ -114,37 +114,53 @@ func standingApproval(ctx context.Context, tx *store.Tx, intent store.MergeInten
 	if err != nil {
 		return nil, optional(err)
 	}
-	version, err := tx.PolicyVersion(ctx, config.PolicyVersionID)
+	policy, err := policyOf(ctx, tx, config)
 	if err != nil {
 		return nil, err
-	}
-	policy, err := approval.ParsePolicy(version.Document)
-	if err != nil {
-		return nil, fmt.Errorf("stored policy %s: %w", version.ID, err)
 	}
 	rule, _, ok := policy.Match(live.DestinationBranch)
 	if !ok || string(rule.Digest()) != live.RuleDigest {
 		return nil, nil
 	}
-	facts, err := factsOf(live)
-	if err != nil {
+	verdict, err := verdictNow(ctx, tx, live, rule, writers)
+	if err != nil || verdict.State != approval.Approved {
 		return nil, err
 	}
-	decisions, err := tx.DecisionsOn(ctx, intent.PullRequestID, live.HeadCommit)
+	return &live, nil
+}
+
+// policyOf reads the rules in force in a repository.
+func policyOf(ctx context.Context, tx *store.Tx, config store.RepositoryConfig) (approval.Policy, error) {
+	version, err := tx.PolicyVersion(ctx, config.PolicyVersionID)
 	if err != nil {
-		return nil, err
+		return approval.Policy{}, err
+	}
+	policy, err := approval.ParsePolicy(version.Document)
+	if err != nil {
+		return approval.Policy{}, fmt.Errorf("stored policy %s: %w", version.ID, err)
+	}
+	return policy, nil
+}
+
+// verdictNow tallies a request again, over the decisions as they are now. Who may write is as of the
+// last evaluation where writers is nil.
+func verdictNow(ctx context.Context, tx *store.Tx, r store.ApprovalRequest, rule approval.Rule, writers []approval.Person) (approval.Verdict, error) {
+	facts, err := factsOf(r)
+	if err != nil {
+		return approval.Verdict{}, err
+	}
+	decisions, err := tx.DecisionsOn(ctx, r.PullRequestID, r.HeadCommit)
+	if err != nil {
+		return approval.Verdict{}, err
 	}
 	if facts.Now, err = tx.Now(ctx); err != nil {
-		return nil, err
+		return approval.Verdict{}, err
 	}
 	facts.Decisions = decisionsOf(decisions)
 	if writers != nil && rule.Needs().Writers {
 		facts.Writers = writers
 	}
-	if approval.Tally(rule, facts).State != approval.Approved {
-		return nil, nil
-	}
-	return &live, nil
+	return approval.Tally(rule, facts), nil
 }
 
 // mergeWait is when a merge that waits for Bitbucket's own checks is tried again though no event came:
@@ -435,11 +451,11 @@ func (g *Gate) landed(ctx context.Context, job store.Job, at store.Place, a atte
 	default:
 		sentence = "merged, but what landed does not contain the approved commit"
 		if err := g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
-			_, err := tx.RaiseAlarm(ctx, store.Alarm{
-				Kind: store.AlarmMergedUnapproved, RepositoryID: &a.pr.RepositoryID, PullRequestID: &a.pr.ID, Subject: a.pr.ID,
+			return g.sawMerge(ctx, tx, store.MergeSeen{
+				RepositoryID: a.pr.RepositoryID, Number: a.pr.Number, PullRequestID: &a.pr.ID, DestinationBranch: remote.Destination.Branch,
+				Kind: store.MergeSeenViolation, HeadCommit: at.Commit, LandedCommit: commit.Hash,
 				Sentence: fmt.Sprintf("Pull request %d: what landed does not contain the approved commit.", a.pr.Number),
 			})
-			return err
 		}); err != nil {
 			return err
 		}

@@ -3,7 +3,6 @@ package gate
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -21,7 +20,7 @@ func (t *settlement) requests(ctx context.Context, before store.PullRequest) (ne
 	} else if !errors.Is(err, store.ErrNotFound) {
 		return next, err
 	}
-	if t.pr.State == "MERGED" && before.State == "OPEN" {
+	if t.pr.State == "MERGED" && (before.State == "OPEN" || before.State == "GONE") {
 		if err := t.merged(ctx, before, live); err != nil {
 			return next, err
 		}
@@ -121,55 +120,4 @@ func (t *settlement) open(ctx context.Context) (store.ApprovalRequest, error) {
 	}
 	t.changed = true
 	return request, t.notify(ctx, request, rule)
-}
-
-// merged records that the pull request was seen merged, and whether what was merged was approved.
-func (t *settlement) merged(ctx context.Context, before store.PullRequest, live *store.ApprovalRequest) error {
-	body := evidence.Merged{Kind: "violation", Commit: t.seen.landed}
-	switch {
-	case live != nil:
-		body.Request = live.ID
-		if live.State == store.RequestApproved && live.HeadCommit == t.pr.HeadCommit && live.DestinationBranch == t.pr.DestinationBranch {
-			body.Kind = "approved"
-		}
-	// Nothing was asked for: it was a draft, or went elsewhere, or its request had just ended. Whether
-	// that is how it was merged is known only if the rules are older than our last look.
-	case t.seen.rule == nil || !t.older(before.SyncedAt):
-		return nil
-	}
-	if body.Kind == "violation" {
-		err := t.alarmMerged(ctx, &t.pr.ID, t.pr.ID, fmt.Sprintf("Pull request %d was merged without the approvals that its rule asks for.", t.pr.Number))
-		if err != nil {
-			return err
-		}
-	}
-	t.changed = true
-	if body.Commit == "" { // Bitbucket does not say what landed
-		return nil
-	}
-	_, err := t.chain.add(body)
-	return err
-}
-
-// older tells whether the repository was gated, by the rules in force, before a moment.
-func (t *settlement) older(moment time.Time) bool {
-	return t.seen.version.CreatedAt.Before(moment) && t.config.CreatedAt.Before(moment)
-}
-
-func (t *settlement) alarmMerged(ctx context.Context, pullRequestID *string, subject, sentence string) error {
-	_, err := t.tx.RaiseAlarm(ctx, store.Alarm{
-		Kind: store.AlarmMergedUnapproved, RepositoryID: &t.at.Repository, PullRequestID: pullRequestID, Subject: subject, Sentence: sentence,
-	})
-	return err
-}
-
-// unseen looks at a pull request that was never seen open: one that was opened and merged between two
-// looks was merged around the gate.
-func (t *settlement) unseen(ctx context.Context) error {
-	remote := t.seen.remote
-	if remote == nil || remote.State != bitbucket.Merged || t.seen.rule == nil || !t.older(remote.CreatedOn) {
-		return nil
-	}
-	return t.alarmMerged(ctx, nil, fmt.Sprintf("%s:%d", t.at.Repository, t.at.Number),
-		fmt.Sprintf("Pull request %d was opened and merged before its approval could be asked for.", t.at.Number))
 }

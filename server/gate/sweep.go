@@ -99,9 +99,9 @@ func (g *Gate) Reconcile(ctx context.Context, job store.Job) error {
 		}
 		numbers[remote.ID] = true
 	}
-	// A walk costs its pages, the look at the webhook, and per pull request an evaluation (pull
-	// request and head) and the status read back.
-	interval := g.reconcileInterval(2+len(numbers)/50+3*len(numbers), repositories)
+	// A walk costs its pages, the look at the webhook, the doctor's at the branch restrictions, and per
+	// pull request an evaluation (pull request and head) and the status read back.
+	interval := g.reconcileInterval(3+len(numbers)/50+3*len(numbers), repositories)
 	return g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
 		now, err := tx.Now(ctx)
 		if err != nil {
@@ -128,6 +128,9 @@ func (g *Gate) Reconcile(ctx context.Context, job store.Job) error {
 			}
 		}
 		if err := tx.SetReconciled(ctx, at.Repository, interval); err != nil {
+			return err
+		}
+		if err := tx.Enqueue(ctx, store.AskDoctor(at.Workspace, at.Repository)); err != nil {
 			return err
 		}
 		return tx.FinishJob(ctx, job.Claim, now.Add(interval))

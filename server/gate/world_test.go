@@ -249,12 +249,17 @@ func (w *world) run(job store.Job) error {
 	handler := map[string]func(context.Context, store.Job) error{
 		store.KindEvaluate: w.gate.Evaluate, store.KindStatus: w.gate.PutStatus, store.KindStatusSeen: w.gate.StatusSeen,
 		store.KindMerge: w.gate.Merge, store.KindBuilds: w.gate.Builds, store.KindFan: w.gate.Fan, store.KindReconcile: w.gate.Reconcile,
-		store.KindNotify: w.gate.SendNotice, store.KindSweep: w.gate.Sweep,
+		store.KindNotify: w.gate.SendNotice, store.KindSweep: w.gate.Sweep, store.KindDoctor: w.unattended,
 	}[job.Kind]
 	if handler == nil {
 		w.t.Fatalf("a job of unknown kind %q", job.Kind)
 	}
 	return handler(w.t.Context(), job)
+}
+
+// unattended finishes a job whose handler is in another package.
+func (w *world) unattended(ctx context.Context, job store.Job) error {
+	return w.store.Outside(ctx, func(sh *store.Shared) error { return sh.FinishJob(ctx, job.Claim, time.Time{}) })
 }
 
 // due lists the jobs that are due now and that nobody holds, the longest due first.

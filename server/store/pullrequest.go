@@ -113,6 +113,18 @@ func (tx *Tx) UpdatePullRequest(ctx context.Context, p PullRequest) error {
 	return nil
 }
 
+// MoveChain writes where the chain of a pull request stands, and nothing that Bitbucket said. The
+// caller holds the lock.
+func (tx *Tx) MoveChain(ctx context.Context, p PullRequest) error {
+	_, err := tx.tx.Exec(ctx, `
+		update signedapproval_pull_requests set chain_sequence = $3, chain_leaf = $4, version = version + 1
+		where workspace_id = $1 and id = $2`, tx.Workspace, p.ID, p.ChainSequence, p.ChainLeaf)
+	if err != nil {
+		return fmt.Errorf("store: move chain: %w", err)
+	}
+	return nil
+}
+
 // OpenPullRequests lists the numbers of all pull requests of a repository that we believe to be
 // open; branch narrows it to those that come from that branch.
 func (tx *Tx) OpenPullRequests(ctx context.Context, repositoryID, branch string) ([]PullRequest, error) {

@@ -1,0 +1,136 @@
+package gate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/bitbucket"
+	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/store"
+)
+
+// merged records that the pull request was seen merged, and whether what was merged was approved.
+func (t *settlement) merged(ctx context.Context, before store.PullRequest, live *store.ApprovalRequest) error {
+	body := evidence.Merged{Kind: "violation", Commit: t.seen.landed}
+	switch {
+	case live != nil:
+		body.Request = live.ID
+		if live.State == store.RequestApproved && live.HeadCommit == t.pr.HeadCommit && live.DestinationBranch == t.pr.DestinationBranch {
+			body.Kind = "approved"
+		}
+	// Nothing was asked for: it was a draft, or went elsewhere, or its request had just ended. Whether
+	// that is how it was merged is known only if the rules are older than our last look.
+	case t.seen.rule == nil || !t.older(before.SyncedAt):
+		return nil
+	case before.State == "GONE":
+		var err error
+		if body.Request, err = t.approvedWhenGone(ctx); err != nil {
+			return err
+		}
+		if body.Request != "" {
+			body.Kind = "approved"
+		}
+	}
+	// Whoever merged in our name has looked closer, at what landed.
+	known, err := t.tx.MergeSeen(ctx, t.at.Repository, t.at.Number)
+	if optional(err) != nil {
+		return err
+	}
+	if err == nil && known.Kind == store.MergeSeenViolation {
+		body.Kind = "violation"
+	}
+	m := store.MergeSeen{
+		RepositoryID: t.at.Repository, Number: t.at.Number, PullRequestID: &t.pr.ID, DestinationBranch: t.pr.DestinationBranch,
+		Kind: store.MergeSeenApproved, HeadCommit: t.pr.HeadCommit, LandedCommit: t.seen.landed,
+		Sentence: fmt.Sprintf("Pull request %d was merged with the approvals that its rule asks for.", t.pr.Number),
+	}
+	if body.Kind == "violation" {
+		m.Kind, m.Sentence = store.MergeSeenViolation, fmt.Sprintf("Pull request %d was merged without the approvals that its rule asks for.", t.pr.Number)
+	}
+	if err := t.sawMerge(ctx, t.tx, m); err != nil {
+		return err
+	}
+	t.changed = true
+	if body.Commit == "" { // Bitbucket does not say what landed
+		return nil
+	}
+	_, err = t.chain.add(body)
+	return err
+}
+
+// approvedWhenGone looks at a pull request that could not be seen for a while, so that its request was
+// cancelled, and then was merged. It gives that request if its decisions approve what was merged by the
+// rule in force, else "".
+func (t *settlement) approvedWhenGone(ctx context.Context) (requestID string, err error) {
+	last, err := t.tx.LastRequest(ctx, t.pr.ID)
+	if err != nil {
+		return "", optional(err)
+	}
+	if !t.fits(last) || last.State != store.RequestCancelled {
+		return "", nil
+	}
+	verdict, err := verdictNow(ctx, t.tx, last, *t.seen.rule, nil)
+	if err != nil || verdict.State != approval.Approved {
+		return "", err
+	}
+	return last.ID, nil
+}
+
+// unseen looks at a pull request that was never seen open: one that was opened and merged between two
+// looks was merged around the gate.
+func (t *settlement) unseen(ctx context.Context) error {
+	remote := t.seen.remote
+	if remote == nil || remote.State != bitbucket.Merged || t.seen.rule == nil || !t.older(remote.CreatedOn) {
+		return nil
+	}
+	return t.sawMerge(ctx, t.tx, store.MergeSeen{
+		RepositoryID: t.at.Repository, Number: t.at.Number, DestinationBranch: remote.Destination.Branch, Kind: store.MergeSeenViolation,
+		Sentence: fmt.Sprintf("Pull request %d was opened and merged before its approval could be asked for.", t.at.Number),
+	})
+}
+
+// older tells whether the repository was gated, by the rules in force, before a moment.
+func (t *settlement) older(moment time.Time) bool {
+	return t.seen.version.CreatedAt.Before(moment) && t.config.CreatedAt.Before(moment)
+}
+
+// sawMerge stores a merge, once, with what the merge check had said of it, and has the doctor look at
+// what it tells of Bitbucket's settings. The administrators are told of a violation.
+func (g *Gate) sawMerge(ctx context.Context, tx *store.Tx, m store.MergeSeen) error {
+	var err error
+	if m.Asked, m.Checked, err = tx.CheckedOnMerge(ctx, m.RepositoryID, m.Number, m.HeadCommit); err != nil {
+		return err
+	}
+	first, err := tx.PutMergeSeen(ctx, m)
+	if err != nil || !first {
+		return err
+	}
+	if err := tx.Enqueue(ctx, store.AskDoctor(tx.Workspace, m.RepositoryID)); err != nil {
+		return err
+	}
+	if m.Kind != store.MergeSeenViolation {
+		return nil
+	}
+	subject := fmt.Sprintf("%s:%d", m.RepositoryID, m.Number)
+	if m.PullRequestID != nil {
+		subject = *m.PullRequestID
+	}
+	if _, err := tx.RaiseAlarm(ctx, store.Alarm{
+		Kind: store.AlarmMergedUnapproved, RepositoryID: &m.RepositoryID, PullRequestID: m.PullRequestID, Subject: subject, Sentence: m.Sentence,
+	}); err != nil {
+		return err
+	}
+	config, err := tx.RepositoryConfig(ctx, m.RepositoryID)
+	if errors.Is(err, store.ErrNotFound) { // it is no longer gated
+		config.FullName = m.RepositoryID
+	} else if err != nil {
+		return err
+	}
+	return tx.NotifyAdministrators(ctx, store.Notice{
+		PullRequestID: m.PullRequestID, Kind: store.AlarmMergedUnapproved, DedupeKey: fmt.Sprintf("merged-unapproved:%s:%s", tx.Workspace, subject),
+		Title: "Merged without approval in " + config.FullName, Sentence: m.Sentence, Path: PanelPath(tx.Workspace, m.RepositoryID, m.Number),
+	})
+}
