@@ -20,7 +20,8 @@ const (
 const MaxBundle = 32 << 20
 
 // Bundle proves one verdict offline. It holds the whole history of one pull
-// request as this service presents it, not only what led to the verdict.
+// request as this service presents it, not only what led to the verdict; of a
+// request that was closed, up to its end.
 type Bundle struct {
 	// Format is always [BundleFormat].
 	Format string `json:"format"`

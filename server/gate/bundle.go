@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/signedapproval/bitbucket/server/approval"
@@ -27,7 +28,7 @@ func requestDocument(workspace store.Workspace, pr store.PullRequest, r store.Ap
 }
 
 // Bundle makes the evidence bundle of a request: one file that proves its verdict offline, with
-// the pull request's whole chain.
+// the pull request's whole chain, or, of a request that ended, with the chain up to its end.
 func (g *Gate) Bundle(ctx context.Context, person store.Person, workspace, requestID string) ([]byte, error) {
 	v, err := g.ViewRequest(ctx, person, workspace, requestID)
 	if err != nil {
@@ -73,11 +74,19 @@ func readBundle(ctx context.Context, tx *store.Tx, v View) (b evidence.Bundle, e
 		return b, err
 	}
 	for _, r := range requests {
+		if r.Round > request.Round && !request.Alive() {
+			break
+		}
 		b.Requests = append(b.Requests, requestDocument(v.Workspace, pr, r))
 	}
 	leaves, err := tx.Chain(ctx, pr.ChainID, 0, maxChain)
 	if err != nil {
 		return b, err
+	}
+	if !request.Alive() {
+		if leaves, err = untilClosed(leaves, request.ID); err != nil {
+			return b, err
+		}
 	}
 	for _, leaf := range leaves {
 		b.Chain = append(b.Chain, leaf.Entry)
@@ -86,6 +95,7 @@ func readBundle(ctx context.Context, tx *store.Tx, v View) (b evidence.Bundle, e
 	if err != nil {
 		return b, err
 	}
+	decisions = slices.DeleteFunc(decisions, func(d store.Decision) bool { return d.Sequence > int64(len(leaves)) })
 	if err := tallied(request, b.Facts, decisions); err != nil {
 		return b, err
 	}
@@ -113,6 +123,21 @@ func readBundle(ctx context.Context, tx *store.Tx, v View) (b evidence.Bundle, e
 	return b, nil
 }
 
+// untilClosed cuts a chain after the end of a request: what came later is no part of what the request
+// was, and its verdict was reached without it.
+func untilClosed(leaves []store.LeafRow, requestID string) ([]store.LeafRow, error) {
+	for i, row := range leaves {
+		leaf, err := evidence.ParseLeaf(row.Entry)
+		if err != nil {
+			return nil, errors.Join(errors.New("stored leaf"), err)
+		}
+		if closed, ok := leaf.Body.(evidence.RequestClosed); ok && closed.Request == requestID {
+			return leaves[:i+1], nil
+		}
+	}
+	return nil, fmt.Errorf("request %s ended without a leaf", requestID)
+}
+
 // tallied refuses a bundle whose verdict does not rest on all decisions about its commit: no verifier
 // would accept it.
 func tallied(r store.ApprovalRequest, facts approval.Facts, decisions []store.Decision) error {
@@ -128,7 +153,7 @@ func tallied(r store.ApprovalRequest, facts approval.Facts, decisions []store.De
 	case r.Alive():
 		return notTallied()
 	}
-	return refusal.New(refusal.BadInput, "This request has ended, and its commit was decided upon again: the evidence of the newer request holds all of it.")
+	return refusal.New(refusal.BadInput, "This request ended before its last decision was tallied: it has no verdict that could be proved.")
 }
 
 func notTallied() error {

@@ -1,6 +1,7 @@
 package gate_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/signedapproval/bitbucket/server/gate"
 	"github.com/signedapproval/bitbucket/server/passkey/passkeytest"
 	"github.com/signedapproval/bitbucket/server/refusal"
+	"github.com/signedapproval/bitbucket/server/store"
 )
 
 // TestPreparedCommentSalt: what is prepared carries the salt that opens the statement's commitment to
@@ -290,5 +292,89 @@ func TestTheEvidenceVerifies(t *testing.T) {
 	w.rights[w.people["bob"].ID] = bitbucket.PermissionNone
 	if _, err := w.gate.Bundle(t.Context(), w.people["bob"].Person, w.workspace, w.view(number).Request.ID); refusal.Code(err) != refusal.NotFound {
 		t.Errorf("the evidence for somebody who may not read the repository: %v", err)
+	}
+}
+
+// TestTheEvidenceOfAnEndedRequest: it shows the chain up to the request's own end, whatever became of
+// the commit, and so verifies as what it was.
+func TestTheEvidenceOfAnEndedRequest(t *testing.T) {
+	w := newWorld(t)
+	w.save(w.rule(2, "bob", "carol"))
+	number := w.open()
+	w.settle()
+	w.decides(number, "bob", approval.Approve)
+	w.settle()
+	w.save(w.rule(1, "bob", "carol")) // asks anew about the same commit
+	w.settle()
+	w.decides(number, "carol", approval.Approve)
+	w.settle()
+	w.push("src/nozzle.go", "package main // next\n")
+	w.event(number)
+	w.settle()
+
+	v := w.view(number)
+	views, _, err := w.gate.ViewRequests(t.Context(), w.people["bob"].Person, v, store.Page{})
+	w.must(err)
+	want := []struct {
+		verdict             approval.State
+		sentence, end       string
+		requests, decisions int
+	}{
+		{approval.Pending, "0 of 1 approval; waiting for Bob or Carol", "", 3, 2},
+		{approval.Approved, "approved by Carol", "superseded", 2, 2},
+		{approval.Pending, "1 of 2 approvals; waiting for Carol", "superseded", 1, 1},
+	}
+	if len(views) != len(want) {
+		t.Fatalf("%d requests", len(views))
+	}
+	for i, c := range want {
+		encoded, err := w.gate.Bundle(t.Context(), w.people["bob"].Person, w.workspace, views[i].Request.ID)
+		w.must(err)
+		bundle, err := evidence.ParseBundle(encoded)
+		w.must(err)
+		if len(bundle.Requests) != c.requests || len(bundle.Decisions) != c.decisions {
+			t.Errorf("round %d: %d requests and %d decisions", views[i].Request.Round, len(bundle.Requests), len(bundle.Decisions))
+		}
+		report := verify(encoded)
+		if report.ExitCode() != 2 || report.Verdict.State != c.verdict || report.Verdict.Sentence != c.sentence {
+			t.Errorf("round %d: %s", views[i].Request.Round, report.Sentence())
+		}
+		if end := slices.Contains(report.Facts, evidence.Fact{Name: "request", Value: c.end, Label: evidence.Asserted}); end != (c.end != "") {
+			t.Errorf("round %d: its end is told: %t", views[i].Request.Round, end)
+		}
+		// A chain that ends early is still without a gap.
+		if c.end != "" {
+			last := bundle.Chain[len(bundle.Chain)-1]
+			bundle.Chain = append(bundle.Chain[:len(bundle.Chain)-2:len(bundle.Chain)-2], last)
+			torn, err := bundle.Encode()
+			w.must(err)
+			if verify(torn).ExitCode() != 1 {
+				t.Errorf("round %d: a leaf was taken out, and nobody notices", views[i].Request.Round)
+			}
+		}
+	}
+}
+
+// TestNoEvidenceWithoutAVerdict: a request that ended before anybody tallied its last decision has no
+// verdict that a verifier would accept.
+func TestNoEvidenceWithoutAVerdict(t *testing.T) {
+	w := newWorld(t)
+	w.save(w.rule(1, "bob", "carol"))
+	number := w.open()
+	w.settle()
+	first := w.view(number).Request.ID
+	w.decides(number, "bob", approval.Approve)
+	w.push("src/nozzle.go", "package main // next\n")
+	w.event(number)
+	w.settle()
+	_, err := w.gate.Bundle(t.Context(), w.people["bob"].Person, w.workspace, first)
+	w.refused("the evidence", err, refusal.BadInput)
+	if !strings.Contains(err.Error(), "before its last decision was tallied") {
+		t.Errorf("sentence: %v", err)
+	}
+	bundle, err := w.gate.Bundle(t.Context(), w.people["bob"].Person, w.workspace, w.view(number).Request.ID)
+	w.must(err)
+	if report := verify(bundle); report.ExitCode() != 2 {
+		t.Errorf("the newer request: %s", report.Sentence())
 	}
 }
