@@ -3,8 +3,11 @@ package descriptor
 // appToken is the scope that lets Forge hand the app's own token to the server.
 const appToken = "read:app-system-token"
 
-// Scopes as Atlassian documents them for each call of the REST API ("Forge scopes").
+// Scopes as Atlassian documents them for each call of the REST API ("Forge scopes"). Two versions of that document
+// disagree on whether reading members and permissions takes read:user: without it nobody could be told apart, and adding
+// it later would ask every administrator again.
 const (
+	readUser         = "read:user:bitbucket"
 	readWorkspace    = "read:workspace:bitbucket"
 	readRepository   = "read:repository:bitbucket"
 	adminRepository  = "admin:repository:bitbucket"
@@ -17,13 +20,13 @@ const (
 // consent.
 var calls = map[string][]string{
 	"Workspace":           {readWorkspace},
-	"WorkspacePermission": {readWorkspace},
-	"Members":             {readWorkspace},
+	"WorkspacePermission": {readWorkspace, readUser},
+	"Members":             {readWorkspace, readUser},
 
 	"Repository":            {readRepository},
 	"Repositories":          {readRepository},
-	"RepositoryPermission":  {readRepository},
-	"RepositoryPermissions": {readRepository},
+	"RepositoryPermission":  {readRepository, readUser},
+	"RepositoryPermissions": {readRepository, readUser},
 	"Branch":                {readRepository},
 	"Branches":              {readRepository},
 	"Commit":                {readRepository},
