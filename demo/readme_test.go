@@ -56,10 +56,11 @@ func TestReadme(t *testing.T) {
 		"evidence": {before: func() {
 			r.sample("/evidence/d06abbcd…/7d0c8a71…", r.find("read", `"evidencePath":"([^"]+)"`))
 		}},
-		"anchors": {before: func() { r.sample(`"id":"approvals.example"`, `"id":"localhost"`) }},
-		"dead":    {before: r.killJob},
-		"requeue": {before: func() { r.sample("4711", r.find("dead", `(?m)^(\d+) +evaluate `)) }, after: r.revived},
-		"rotate":  {after: r.reload},
+		"anchors":     {before: func() { r.sample(`"id":"approvals.example"`, `"id":"localhost"`) }},
+		"dead":        {before: r.killJob},
+		"requeue":     {before: func() { r.sample("4711", r.find("dead", `(?m)^(\d+) +evaluate `)) }, after: r.revived},
+		"add-key":     {after: r.reload},
+		"promote-key": {after: r.reload},
 	}
 	for _, b := range r.blocks() {
 		if b.test == "" {
@@ -456,10 +457,16 @@ func (r *reader) stopServer() {
 
 // reload sends the server SIGHUP, as the README says, and waits until it has read the new keyset.
 func (r *reader) reload() {
+	read := func() (int, error) {
+		text, err := os.ReadFile(r.stack.log)
+		return bytes.Count(text, []byte("the keyset was read again")), err
+	}
+	before, err := read()
+	r.must(err)
 	r.must(r.server.Signal(syscall.SIGHUP))
 	r.must(until(r.t.Context(), "the new keyset", func() (bool, error) {
-		text, err := os.ReadFile(r.stack.log)
-		return bytes.Contains(text, []byte("the keyset was read again")), err
+		now, err := read()
+		return now > before, err
 	}))
 }
 

@@ -107,9 +107,10 @@ type migrateCommand struct {
 func (c *migrateCommand) Run(ctx context.Context) error { return store.Migrate(ctx, c.OwnerURL) }
 
 type keysCommand struct {
-	New    keysNewCommand    `cmd:"" help:"Print a new keyset."`
-	Add    keysAddCommand    `cmd:"" help:"Print the keyset with a new primary key. Give it to every server, then run rotate."`
-	Rotate keysRotateCommand `cmd:"" help:"Seal everything again with the primary key, while servers serve."`
+	New     keysNewCommand     `cmd:"" help:"Print a new keyset."`
+	Add     keysAddCommand     `cmd:"" help:"Print the keyset with a new key, which opens but does not seal yet. Give it to every server, then promote it."`
+	Promote keysPromoteCommand `cmd:"" help:"Print the keyset with its newest key as the one that seals. Give it to every server, then rotate."`
+	Rotate  keysRotateCommand  `cmd:"" help:"Seal everything again with the key that seals, while servers serve."`
 }
 
 type keysNewCommand struct{}
@@ -124,17 +125,29 @@ type keysAddCommand struct {
 	KeysetFile string `arg:"" type:"existingfile" help:"The present keyset."`
 }
 
-// Run prints the rotated keyset.
-func (c *keysAddCommand) Run(s streams) error {
-	old, err := os.ReadFile(c.KeysetFile)
+// Run prints the keyset with one more key.
+func (c *keysAddCommand) Run(s streams) error { return printKeyset(s, c.KeysetFile, store.AddKey) }
+
+type keysPromoteCommand struct {
+	KeysetFile string `arg:"" type:"existingfile" help:"The keyset that every server has."`
+}
+
+// Run prints the keyset with another primary key.
+func (c *keysPromoteCommand) Run(s streams) error {
+	return printKeyset(s, c.KeysetFile, store.Promote)
+}
+
+// printKeyset prints what becomes of the keyset in a file; the file stays as it is.
+func printKeyset(s streams, file string, change func([]byte) ([]byte, error)) error {
+	present, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
-	rotated, err := store.Rotate(old)
+	changed, err := change(present)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(s.out, string(rotated))
+	_, err = fmt.Fprintln(s.out, string(changed))
 	return err
 }
 

@@ -162,11 +162,22 @@ func TestKeysAreRotatedWhileServersServe(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	_, both, _ := command(t, "keys", "add", write(t, dir, "old.json", first))
-	if err := old.Reload([]byte(both)); err != nil { // what SIGHUP does
+	code, out, errs := command(t, "keys", "promote", write(t, dir, "first.json", first))
+	if code == 0 || out != "" || !strings.Contains(errs, "add a key first") {
+		t.Errorf("promote without a new key: exit %d %q %q", code, out, errs)
+	}
+	_, added, _ := command(t, "keys", "add", write(t, dir, "old.json", first))
+	if err := old.Reload([]byte(added)); err != nil { // what SIGHUP does
 		t.Fatal(err)
 	}
-	code, out, errs := command(t, "keys", "rotate", "--database-url="+db.AppURL, "--keyset-file="+write(t, dir, "new.json", both))
+	if code, out, _ := command(t, "keys", "rotate", "--database-url="+db.AppURL, "--keyset-file="+write(t, dir, "added.json", added)); code != 0 || !strings.Contains(out, "0 values") {
+		t.Errorf("rotating before the key is promoted: exit %d %q", code, out)
+	}
+	_, both, _ := command(t, "keys", "promote", filepath.Join(dir, "added.json"))
+	if err := old.Reload([]byte(both)); err != nil {
+		t.Fatal(err)
+	}
+	code, out, errs = command(t, "keys", "rotate", "--database-url="+db.AppURL, "--keyset-file="+write(t, dir, "new.json", both))
 	if code != 0 || !strings.Contains(out, "2 values were sealed again") {
 		t.Fatalf("rotate: exit %d %q %q", code, out, errs)
 	}

@@ -16,8 +16,7 @@ func TestResealWhileWriting(t *testing.T) {
 	h := open(t)
 	ctx := t.Context()
 	first := store.NewKeyset()
-	second, err := store.Rotate(first)
-	must(t, err)
+	second := rotated(t, first)
 	serving := reopen(t, h.AppURL, first)
 
 	const installations = "signedapproval_installations"

@@ -50,7 +50,7 @@ type openKeyset struct {
 	known  map[[prefixSize]byte]bool
 }
 
-// OpenVault reads a keyset in tink's JSON form, as [NewKeyset] and [Rotate] make it. Errors never
+// OpenVault reads a keyset in tink's JSON form, as [NewKeyset], [AddKey] and [Promote] make it. Errors never
 // quote the keyset.
 func OpenVault(keysetJSON []byte) (*Vault, error) {
 	v := &Vault{}
@@ -160,31 +160,70 @@ func prefixOf(keyID uint32) [prefixSize]byte {
 
 // NewKeyset makes a keyset with one random AES-256-GCM key, in tink's JSON form. It is a secret.
 func NewKeyset() []byte {
-	keysetJSON, err := addPrimary(keyset.NewManager())
+	manager := keyset.NewManager()
+	id, err := addKey(manager)
+	if err == nil {
+		err = manager.SetPrimary(id)
+	}
 	if err != nil {
 		panic(err) // nothing but a fault of tink itself: there is no input
+	}
+	keysetJSON, err := closeKeyset(manager)
+	if err != nil {
+		panic(err)
 	}
 	return keysetJSON
 }
 
-// Rotate returns the keyset with a new random primary key added; the old keys stay, so that what
-// they sealed still opens until [Store.Reseal] has been through.
-func Rotate(keysetJSON []byte) ([]byte, error) {
+// AddKey returns the keyset with a new random key in it, which opens and does not seal yet: a server
+// that does not have it misses nothing. [Promote] makes it the primary once every server has it.
+func AddKey(keysetJSON []byte) ([]byte, error) {
 	handle, err := readKeyset(keysetJSON)
 	if err != nil {
 		return nil, err
 	}
-	return addPrimary(keyset.NewManagerFromHandle(handle))
+	manager := keyset.NewManagerFromHandle(handle)
+	if _, err := addKey(manager); err != nil {
+		return nil, err
+	}
+	return closeKeyset(manager)
 }
 
-func addPrimary(manager *keyset.Manager) ([]byte, error) {
+// Promote returns the keyset with its newest key as the primary, with which everything is sealed from
+// then on. The old keys stay, so that what they sealed still opens. It fails where the newest key is
+// the primary already: then none was added.
+func Promote(keysetJSON []byte) ([]byte, error) {
+	handle, err := readKeyset(keysetJSON)
+	if err != nil {
+		return nil, err
+	}
+	primary, err := handle.Primary()
+	if err != nil {
+		return nil, errors.New("store: the keyset has no primary key")
+	}
+	newest, err := handle.Entry(handle.Len() - 1)
+	if err != nil {
+		return nil, errors.New("store: the keyset cannot be read")
+	}
+	if newest.KeyID() == primary.KeyID() {
+		return nil, errors.New("the newest key is the primary already: add a key first")
+	}
+	manager := keyset.NewManagerFromHandle(handle)
+	if err := manager.SetPrimary(newest.KeyID()); err != nil {
+		return nil, errors.New("store: the newest key cannot become the primary")
+	}
+	return closeKeyset(manager)
+}
+
+func addKey(manager *keyset.Manager) (uint32, error) {
 	id, err := manager.Add(aead.AES256GCMKeyTemplate())
 	if err != nil {
-		return nil, errors.New("store: a new key cannot be made")
+		return 0, errors.New("store: a new key cannot be made")
 	}
-	if err := manager.SetPrimary(id); err != nil {
-		return nil, errors.New("store: the new key cannot become the primary")
-	}
+	return id, nil
+}
+
+func closeKeyset(manager *keyset.Manager) ([]byte, error) {
 	handle, err := manager.Handle()
 	if err != nil {
 		return nil, errors.New("store: the keyset cannot be closed")

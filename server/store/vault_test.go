@@ -62,33 +62,63 @@ func TestVaultRefusesUnlistedPlaces(t *testing.T) {
 	}
 }
 
+// rotated is a keyset with another primary key.
+func rotated(t *testing.T, keyset []byte) []byte {
+	t.Helper()
+	added, err := store.AddKey(keyset)
+	must(t, err)
+	promoted, err := store.Promote(added)
+	must(t, err)
+	return promoted
+}
+
+// TestVaultRotation goes through a rotation with two servers that do not read their keysets at the same
+// time: at each step either opens what the other seals.
 func TestVaultRotation(t *testing.T) {
 	t.Parallel()
 	first := store.NewKeyset()
-	second, err := store.Rotate(first)
+	added, err := store.AddKey(first)
 	must(t, err)
-	old, both := openVault(t, first), openVault(t, second)
-	sealed, err := old.Seal(connections, acme, "access_token", []byte("token"))
+	promoted, err := store.Promote(added)
 	must(t, err)
-	same(t, "NeedsReseal under the key it was made with", old.NeedsReseal(sealed), false)
-	same(t, "NeedsReseal after the rotation", both.NeedsReseal(sealed), true)
-	plain, err := both.Open(connections, acme, "access_token", sealed)
+	fast, slow := openVault(t, first), openVault(t, first)
+	opens := func(step string, sealer, opener *store.Vault) {
+		t.Helper()
+		sealed, err := sealer.Seal(connections, acme, "access_token", []byte("token"))
+		must(t, err)
+		plain, err := opener.Open(connections, acme, "access_token", sealed)
+		must(t, err)
+		same(t, step, string(plain), "token")
+	}
+	old, err := fast.Seal(connections, acme, "access_token", []byte("token"))
+	must(t, err)
+	for _, keyset := range [][]byte{added, promoted} {
+		must(t, fast.Reload(keyset))
+		opens("the slow server opens what the fast one seals", fast, slow)
+		opens("the fast server opens what the slow one seals", slow, fast)
+		must(t, slow.Reload(keyset))
+	}
+	same(t, "NeedsReseal after the rotation", fast.NeedsReseal(old), true)
+	plain, err := fast.Open(connections, acme, "access_token", old)
 	must(t, err)
 	same(t, "opened after the rotation", string(plain), "token")
-	fresh, err := both.Seal(connections, acme, "access_token", []byte("token"))
+	fresh, err := fast.Seal(connections, acme, "access_token", []byte("token"))
 	must(t, err)
-	same(t, "NeedsReseal of a fresh value", both.NeedsReseal(fresh), false)
-	_, err = old.Open(connections, acme, "access_token", fresh)
+	same(t, "NeedsReseal of a fresh value", fast.NeedsReseal(fresh), false)
+	same(t, "NeedsReseal of an old one while the new key only opens", openVault(t, added).NeedsReseal(old), false)
+	_, err = openVault(t, first).Open(connections, acme, "access_token", fresh)
 	wantError(t, "a keyset without the new key", err, store.ErrUnknownKey)
 
-	must(t, old.Reload(second))
-	_, err = old.Open(connections, acme, "access_token", fresh)
-	must(t, err)
-	if err := old.Reload([]byte("{}")); err == nil {
+	if err := fast.Reload([]byte("{}")); err == nil {
 		t.Error("an empty keyset was loaded")
 	}
-	_, err = old.Open(connections, acme, "access_token", fresh)
+	_, err = fast.Open(connections, acme, "access_token", fresh)
 	must(t, err)
+	for name, keyset := range map[string][]byte{"a new keyset": first, "a promoted one": promoted} {
+		if _, err := store.Promote(keyset); err == nil {
+			t.Errorf("%s has a key to promote", name)
+		}
+	}
 }
 
 func TestKeysetErrorsDoNotQuoteTheKeyset(t *testing.T) {
@@ -99,7 +129,8 @@ func TestKeysetErrorsDoNotQuoteTheKeyset(t *testing.T) {
 	} {
 		for what, err := range map[string]error{
 			"OpenVault": func() error { _, err := store.OpenVault([]byte(broken)); return err }(),
-			"Rotate":    func() error { _, err := store.Rotate([]byte(broken)); return err }(),
+			"AddKey":    func() error { _, err := store.AddKey([]byte(broken)); return err }(),
+			"Promote":   func() error { _, err := store.Promote([]byte(broken)); return err }(),
 		} {
 			if err == nil || strings.Contains(err.Error(), "secret-material") {
 				t.Errorf("%s of a keyset that is %s: error %v, want one that quotes nothing", what, name, err)
