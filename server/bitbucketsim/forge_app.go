@@ -2,6 +2,7 @@ package bitbucketsim
 
 import (
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -447,5 +448,14 @@ const appKindForge = "forge_app"
 func (w *workspace) serves(p *person) bool {
 	return p != nil && slices.ContainsFunc(p.forge, func(i *forgeInstallation) bool {
 		return i.workspace == w && i.state != forgeGone
+	})
+}
+
+// WaitForgeInstallation waits until an installation, named by its ARI, is in a state.
+func (s *Sim) WaitForgeInstallation(ctx context.Context, id, state string) error {
+	return s.wait(ctx, func() bool {
+		return slices.ContainsFunc(s.forgeInstallations, func(i *forgeInstallation) bool {
+			return i.ari() == id && i.state == state
+		})
 	})
 }

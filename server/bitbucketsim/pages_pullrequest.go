@@ -99,6 +99,7 @@ type pullRequestView struct {
 	Commits                            []commitLine
 	Checks                             []mergeCheck
 	Enforced                           bool
+	Custom                             []customCheckLine
 	Open                               bool
 	Approved, Requested, MayWrite      bool
 	MergeBlocked                       string // why not, or empty
@@ -143,6 +144,9 @@ func (s *Sim) pagePullRequest(v *visitor) error {
 		if err := s.mayMerge(pr, v.person); err != nil {
 			view.MergeBlocked = err.Error()
 		}
+	}
+	for _, r := range s.checkResults(pr) {
+		view.Custom = append(view.Custom, newCustomCheckLine(r, view.Open))
 	}
 	view.Diff = s.pullRequestDiff(pr)
 	s.render(v.w, http.StatusOK, "pullrequest.html", view, "")
@@ -206,6 +210,12 @@ func (s *Sim) postAction(v *visitor) error {
 	case "merge":
 		closeSource := v.r.PostFormValue("close_source_branch") != ""
 		err = s.merge(pr, v.person, mergeSpec{strategy: v.r.PostFormValue("merge_strategy"), closeSourceBranch: &closeSource})
+	case "rerun-check":
+		id, convErr := strconv.Atoi(v.r.PostFormValue("check"))
+		if convErr != nil {
+			id = 0
+		}
+		err = s.rerunCheck(pr, id)
 	default:
 		err = notFound("There is no such action.")
 	}
