@@ -2,4 +2,4 @@ import react from "@vitejs/plugin-react";
 import { defineConfig, mergeConfig } from "vite";
 import { entry } from "../../vite.base.ts";
 
-export default defineConfig(mergeConfig(entry("sign"), { plugins: [react()] }));
+export default defineConfig(({ mode }) => mergeConfig(entry("sign", mode), { plugins: [react()] }));

@@ -20,28 +20,37 @@ import {
 } from "@signedapproval/graph/fixtures";
 import { MockApi } from "@signedapproval/graph/mockapi";
 import { GraphProvider } from "@signedapproval/graph/provider";
+import { type RecordingHost, recordingHost } from "@signedapproval/host/recording";
 import { violations } from "@signedapproval/ui/accessibility.ts";
 import { createMemoryHistory, RouterProvider } from "@tanstack/react-router";
 import { render, screen, waitFor, within } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { createDashboardRouter } from "./router.tsx";
+import { Surroundings } from "./surroundings.ts";
 
 vi.spyOn(window, "scrollTo").mockImplementation(() => {});
 afterEach(() => vi.unstubAllGlobals());
 
-function open(path: string, like: Record<string, unknown> = {}, prepare?: (api: MockApi) => void) {
+function open(
+  path: string,
+  like: Record<string, unknown> = {},
+  prepare?: (api: MockApi) => void,
+  host: RecordingHost = recordingHost(null),
+) {
   const api = new MockApi(world(like));
   // What a stream begins with comes beside the queries; here it is the queries that are looked at.
   delete api.world.Subscription;
   prepare?.(api);
   const router = createDashboardRouter(createMemoryHistory({ initialEntries: [path] }));
   const view = render(
-    <GraphProvider graph={openGraph({ fetch: api.fetch })}>
-      <RouterProvider router={router} />
-    </GraphProvider>,
+    <Surroundings value={host}>
+      <GraphProvider graph={openGraph({ fetch: api.fetch })}>
+        <RouterProvider router={router} />
+      </GraphProvider>
+    </Surroundings>,
   );
-  return { api, router, ...view };
+  return { api, router, host, ...view };
 }
 
 const inputOf = (api: MockApi, operation: string) =>

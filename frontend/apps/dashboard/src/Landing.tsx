@@ -1,10 +1,23 @@
 import { ButtonLink } from "@signedapproval/ui/Button";
+import { EmptyState } from "@signedapproval/ui/EmptyState";
 import { signInPath } from "@signedapproval/ui/ErrorNote";
 import { Mark } from "./Shell.tsx";
+import { useHost } from "./surroundings.ts";
 import "./Landing.css";
 
-/** What somebody sees who is not signed in. */
+/** What somebody sees who is not signed in; inside Bitbucket, whom Bitbucket does not name. */
 export function Landing() {
+  const { standsAlone } = useHost();
+  if (!standsAlone) {
+    return (
+      <main className="landing">
+        <h1>SignedApproval for Bitbucket</h1>
+        <EmptyState title="Nobody is signed in">
+          Bitbucket did not say who you are. Sign in to Bitbucket and open this page again.
+        </EmptyState>
+      </main>
+    );
+  }
   return (
     <main className="landing">
       <Mark />

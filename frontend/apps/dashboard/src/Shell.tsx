@@ -10,6 +10,7 @@ import { useEffect, useRef } from "react";
 import { useMutation, useQuery } from "urql";
 import { Landing } from "./Landing.tsx";
 import { Reconnecting } from "./Reconnecting.tsx";
+import { useHost } from "./surroundings.ts";
 import { type MemberWorkspace, Workspaces } from "./workspaces.ts";
 import "./Shell.css";
 
@@ -25,6 +26,7 @@ const ShellQuery = graphql(`
         edges {
           node {
             id
+            uuid
             slug
             name
             viewerIsAdmin
@@ -73,9 +75,10 @@ export function Shell() {
   const workspaces = viewer.workspaces.edges.map((edge) => edge.node);
   return (
     <Workspaces value={workspaces}>
-      <a className="shell__skip" href="#main">
+      {/* No link: in a frame the part of the address behind the # says which page is shown. */}
+      <Button className="shell__skip" onClick={() => document.getElementById("main")?.focus()}>
         Skip to the content
-      </a>
+      </Button>
       <Header name={viewer.person.name} unread={viewer.unreadNotices} workspaces={workspaces} />
       <main className="shell__main" id="main" tabIndex={-1}>
         {workspaces.map((workspace) => (
@@ -98,6 +101,7 @@ function Header({ name, unread, workspaces }: HeaderProps) {
   const last = useRef<string | undefined>(undefined);
   if (params.workspace) last.current = params.workspace;
   const workspace = last.current ?? workspaces[0]?.slug;
+  const { standsAlone } = useHost();
   return (
     <header className="shell__header">
       <Link to="/" className="shell__product">
@@ -132,7 +136,7 @@ function Header({ name, unread, workspaces }: HeaderProps) {
       )}
       <div className="shell__viewer">
         <Person name={name} />
-        <SignOutButton />
+        {standsAlone && <SignOutButton />}
       </div>
     </header>
   );
@@ -145,7 +149,7 @@ function WorkspaceChoice({ workspaces, current }: { workspaces: HeaderProps["wor
       <span className="sa-hidden">Workspace</span>
       <select
         className="sa-input"
-        value={current}
+        value={workspaces.find(({ slug, uuid }) => current === slug || current === uuid)?.slug ?? current}
         onChange={(event) =>
           void navigate({ to: "/workspaces/$workspace/repositories", params: { workspace: event.target.value } })
         }

@@ -1,11 +1,18 @@
 import { openGraph } from "@signedapproval/graph/client";
 import { GraphProvider } from "@signedapproval/graph/provider";
-import { show } from "@signedapproval/ui/page";
+import { openHost } from "@signedapproval/host/here";
+import { showWhenReady } from "@signedapproval/ui/page";
 import { RouterProvider } from "@tanstack/react-router";
-import { createDashboardRouter } from "./router.tsx";
+import { createDashboardRouter, historyFor } from "./router.tsx";
+import { Surroundings } from "./surroundings.ts";
 
-show(
-  <GraphProvider graph={openGraph()}>
-    <RouterProvider router={createDashboardRouter()} />
-  </GraphProvider>,
-);
+showWhenReady(async () => {
+  const host = await openHost();
+  return (
+    <Surroundings value={host}>
+      <GraphProvider graph={openGraph(host.transport)}>
+        <RouterProvider router={createDashboardRouter(historyFor(host))} />
+      </GraphProvider>
+    </Surroundings>
+  );
+});

@@ -1,4 +1,14 @@
-import { createRootRoute, createRoute, createRouter, type RouterHistory, redirect } from "@tanstack/react-router";
+import type { Host } from "@signedapproval/host/host";
+import { uuidOf } from "@signedapproval/host/place";
+import {
+  createBrowserHistory,
+  createHashHistory,
+  createRootRoute,
+  createRoute,
+  createRouter,
+  type RouterHistory,
+  redirect,
+} from "@tanstack/react-router";
 import { HomePage } from "./home/HomePage.tsx";
 import { NotFound } from "./NotFound.tsx";
 import { PullRequestPage } from "./pullrequests/PullRequestPage.tsx";
@@ -58,7 +68,9 @@ const repository = createRoute({
   validateSearch: (search): { name?: string } => (typeof search["name"] === "string" ? { name: search["name"] } : {}),
   component: function Repository() {
     const { workspace, repository: slug } = repository.useParams();
-    return <RepositoryPage key={slug} workspace={workspace} slug={slug} name={repository.useSearch().name ?? slug} />;
+    // The settings inside Bitbucket know a repository by its UUID, which is no name.
+    const name = repository.useSearch().name ?? (uuidOf(slug) ? "Repository" : slug);
+    return <RepositoryPage key={slug} workspace={workspace} slug={slug} name={name} />;
   },
 });
 
@@ -95,6 +107,16 @@ const routes = root.addChildren([
   repository,
   settings.addChildren([settingsStart, bitbucket, passkeys, tokens]),
 ]);
+
+/**
+ * Where the dashboard's addresses are kept. A frame has no path of its own: they stand behind its #, where the browser's
+ * back button finds them, and the frame begins with the page that its place in Bitbucket asks for.
+ */
+export function historyFor(host: Host, page: Window & typeof globalThis = window): RouterHistory {
+  if (host.start === null) return createBrowserHistory({ window: page });
+  if (!page.location.hash.startsWith("#/")) page.history.replaceState(null, "", `#${host.start}`);
+  return createHashHistory({ window: page });
+}
 
 /** The dashboard's pages by address. */
 export function createDashboardRouter(history?: RouterHistory) {

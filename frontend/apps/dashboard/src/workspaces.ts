@@ -3,6 +3,7 @@ import { createContext, useContext } from "react";
 /** A connected workspace of which the viewer is a member. */
 export interface MemberWorkspace {
   id: string;
+  uuid: string;
   slug: string;
   name: string;
   viewerIsAdmin: boolean;

@@ -6,6 +6,7 @@ import { ErrorNote } from "@signedapproval/ui/ErrorNote";
 import { ExternalLink } from "@signedapproval/ui/Link";
 import { Note } from "@signedapproval/ui/Note";
 import { useMutation } from "urql";
+import { useSignAddress } from "./useSignAddress.ts";
 
 const requestFragment = graphql(`
   fragment Actions_request on ApprovalRequest {
@@ -57,7 +58,7 @@ export function Actions({ request: masked, draft, host }: ActionsProps) {
   if (can.approve || can.reject || can.withdraw) {
     return (
       <div className="sa-stack sa-stack--tight">
-        <SignLink path={request.signPath} host={host} look={can.approve ? "primary" : "outline"}>
+        <SignLink requestId={request.id} path={request.signPath} host={host} look={can.approve ? "primary" : "outline"}>
           {can.approve ? "Approve" : can.withdraw ? "Withdraw my decision" : "Reject"}
         </SignLink>
         {can.approve && (
@@ -73,23 +74,26 @@ export function Actions({ request: masked, draft, host }: ActionsProps) {
   return <p className="sa-subtle sa-wrap">{can.reason}</p>;
 }
 
-function SignLink({
-  path,
-  host,
-  look,
-  children,
-}: {
+interface SignLinkProps {
+  requestId: string;
   path: string;
   host: Host;
   look: "primary" | "outline";
   children: string;
-}) {
+}
+
+function SignLink({ requestId, path, host, look, children }: SignLinkProps) {
+  const { address, onOpened } = useSignAddress(host, requestId, path);
   return (
     <ExternalLink
       className={`sa-button sa-button--${look} sa-button--wide`}
-      href={path}
-      // An address of ours must be whole where the panel stands on another origin.
-      onOpen={(address) => host.openExternal(new URL(address, window.location.href).href)}
+      href={address}
+      onOpen={async (chosen) => {
+        const opened = await host.openExternal(new URL(chosen, window.location.href).href);
+        // What did not open is shown as an address, which then must still be good.
+        if (opened) onOpened();
+        return opened;
+      }}
     >
       {children}
     </ExternalLink>

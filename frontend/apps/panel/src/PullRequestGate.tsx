@@ -95,7 +95,7 @@ export function PullRequestGate({ pullRequest: masked, host }: PullRequestGatePr
         <Branches source={pullRequest.sourceBranch} destination={pullRequest.destinationBranch} />
         <p className="sa-row sa-small">
           {request && (
-            <ExternalLink href={`/requests/${request.id}`} onOpen={host.openExternal}>
+            <ExternalLink href={host.address(`/requests/${request.id}`)} onOpen={host.openExternal}>
               History and evidence
             </ExternalLink>
           )}
@@ -121,6 +121,11 @@ function useNotifyOfChange(host: Host, sentence: string, tone: ReturnType<typeof
 
 function LiveSign() {
   const live = useLive();
-  const words = { connecting: "Connecting…", live: "Live", lost: "Not live: reconnecting…" }[live];
+  const words = {
+    connecting: "Connecting…",
+    live: "Live",
+    polled: "Updated every few seconds",
+    lost: "Not live: reconnecting…",
+  }[live];
   return <span className={`panel__live panel__live--${live}`}>{words}</span>;
 }

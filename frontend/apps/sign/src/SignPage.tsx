@@ -1,6 +1,6 @@
 import { failureOf } from "@signedapproval/graph/failure";
 import { graphql } from "@signedapproval/graph/generated";
-import { placeOf } from "@signedapproval/host/web";
+import { placeOf } from "@signedapproval/host/place";
 import { ButtonLink } from "@signedapproval/ui/Button";
 import { EmptyState } from "@signedapproval/ui/EmptyState";
 import { ErrorNote, signInPath } from "@signedapproval/ui/ErrorNote";
@@ -8,6 +8,7 @@ import { Note } from "@signedapproval/ui/Note";
 import { Spinner } from "@signedapproval/ui/Spinner";
 import { useQuery, useSubscription } from "urql";
 import { Review } from "./Review.tsx";
+import { Ticket } from "./Ticket.tsx";
 import "./SignPage.css";
 
 const SignQuery = graphql(`
@@ -43,13 +44,24 @@ const SignChanged = graphql(`
   }
 `);
 
+export interface SignPageProps {
+  location?: Pick<Location, "pathname" | "search">;
+  /** What Bitbucket opened the page with; null where it did not. */
+  ticket?: string | null;
+}
+
 /** Where decisions are made: shows a change whole, and has the viewer's passkey sign what is decided about it. */
-export function SignPage({ location = window.location }: { location?: Pick<Location, "pathname" | "search"> }) {
+export function SignPage({ location = window.location, ticket = null }: SignPageProps) {
   const place = placeOf(location.pathname);
+  const page = place && <SignPullRequest place={place} />;
   return (
     <main className="sign">
-      {place ? (
-        <SignPullRequest place={place} />
+      {page ? (
+        ticket ? (
+          <Ticket ticket={ticket}>{page}</Ticket>
+        ) : (
+          page
+        )
       ) : (
         <>
           <h1>Sign a decision</h1>

@@ -1,8 +1,11 @@
 import type { SubscriptionOperation } from "@urql/core";
 import { createClient, type RequestParams } from "graphql-sse";
 
-/** Whether what a screen shows is kept up to date: before the first answer, while it is, and while it is not. */
-export type LiveState = "connecting" | "live" | "lost";
+/**
+ * Whether what a screen shows is kept up to date: before the first answer; at once; by asking again every few seconds,
+ * where no stream can be had; not at all for the moment.
+ */
+export type LiveState = "connecting" | "live" | "polled" | "lost";
 
 interface Sink {
   next: (value: never) => void;
@@ -19,18 +22,27 @@ export function pause(attempt: number, random: () => number = Math.random): numb
 /** How long a page may be out of sight before its streams are closed, in milliseconds. */
 export const outOfSight = 60_000;
 
+/** How long a page goes without a stream before it asks by itself, and how often it then does, in milliseconds. */
+export const pollEvery = 5_000;
+
 /**
  * The event streams of a page. A stream that breaks is opened again for as long as somebody listens: each one begins
  * with the object as it is now, so whatever was missed meanwhile is made good. A page that is out of sight gives its
  * streams up after a while, for a browser opens only six connections to a server that speaks HTTP/1.1.
+ *
+ * Where a poll is given, it is called every few seconds while a stream is wanted, none is live, and the page is seen.
  */
 export class LiveUpdates {
   #state: LiveState = "connecting";
   readonly #listeners = new Set<() => void>();
   readonly #fetch: typeof fetch;
+  readonly #poll: (() => void) | null;
+  #wanted = 0;
+  #polling: ReturnType<typeof setInterval> | undefined;
 
-  constructor(fetchFn: typeof fetch) {
+  constructor(fetchFn: typeof fetch, poll: (() => void) | null = null) {
     this.#fetch = fetchFn;
+    this.#poll = poll;
   }
 
   /** The state of the page's streams; changes are told to {@link subscribe}. */
@@ -48,6 +60,7 @@ export class LiveUpdates {
   forward(body: SubscriptionOperation, url: string) {
     return {
       subscribe: (sink: Sink) => {
+        this.#want();
         let close = this.#open(body, url, sink);
         let open = true;
         let timer: ReturnType<typeof setTimeout> | undefined;
@@ -69,10 +82,26 @@ export class LiveUpdates {
             document.removeEventListener("visibilitychange", look);
             clearTimeout(timer);
             close();
+            this.#unwant();
           },
         };
       },
     };
+  }
+
+  #want() {
+    this.#wanted += 1;
+    if (!this.#poll || this.#wanted > 1) return;
+    this.#polling = setInterval(() => {
+      if (document.visibilityState === "hidden" || this.#state === "live") return;
+      this.#become("polled");
+      this.#poll?.();
+    }, pollEvery);
+  }
+
+  #unwant() {
+    this.#wanted -= 1;
+    if (this.#wanted === 0) clearInterval(this.#polling);
   }
 
   /** Opens a stream and keeps it open until the function that it returns is called. */
@@ -118,7 +147,8 @@ export class LiveUpdates {
   }
 
   #become(state: LiveState) {
-    if (this.#state === state) return;
+    // What is polled is not lost each time that no stream opens.
+    if (this.#state === state || (this.#state === "polled" && state === "lost")) return;
     this.#state = state;
     for (const listener of this.#listeners) listener();
   }

@@ -1,41 +1,27 @@
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { recordingHost } from "./recording.ts";
-import { placeOf, webHost } from "./web.ts";
+import { openHost, webHost } from "./web.ts";
 
-const workspace = "3f2b8a10-6f0e-4a55-9d7c-1b2f3e4d5c6b";
-const repository = "9a1c7d42-0b6e-4f38-8e21-7c5d4b3a2f10";
-
-describe("placeOf", () => {
-  test.each([`/pr/${workspace}/${repository}/7`, `/sign/${workspace}/${repository}/7/`])("reads %s", (path) => {
-    expect(placeOf(path)).toEqual({ workspace, repository, number: 7 });
-  });
-
-  test("takes upper case for the same identifier", () => {
-    expect(placeOf(`/pr/${workspace.toUpperCase()}/${repository}/7`)?.workspace).toBe(workspace);
-  });
-
-  test.each([
-    "/",
-    "/pr",
-    `/pr/${workspace}/${repository}`,
-    `/pr/${workspace}/${repository}/0`,
-    `/pr/${workspace}/${repository}/07`,
-    `/pr/${workspace}/${repository}/-1`,
-    `/pr/${workspace}/${repository}/7/x`,
-    `/pr/{${workspace}}/${repository}/7`,
-    `/pr/acme/web-shop/7`,
-    `/x/pr/${workspace}/${repository}/7`,
-  ])("refuses %s", (path) => {
-    expect(placeOf(path)).toBeNull();
-  });
-});
+const place = {
+  workspace: "3f2b8a10-6f0e-4a55-9d7c-1b2f3e4d5c6b",
+  repository: "9a1c7d42-0b6e-4f38-8e21-7c5d4b3a2f10",
+  number: 7,
+};
 
 describe("webHost", () => {
   afterEach(() => vi.useRealTimers());
 
-  test("opens an address without an opener", () => {
+  test("is a page of its own, on the origin of the API", async () => {
+    const host = await openHost();
+    expect(host).toMatchObject({ standsAlone: true, start: null });
+    expect(host.transport.streamOrigin).toBeNull();
+    expect(host.address("/sign/x")).toBe("/sign/x");
+    expect(host.context()).toBeNull();
+  });
+
+  test("opens an address without an opener", async () => {
     const open = vi.spyOn(window, "open").mockReturnValue(null);
-    webHost().openExternal("https://bitbucket.example/x");
+    expect(await webHost().openExternal("https://bitbucket.example/x")).toBe(true);
     expect(open).toHaveBeenCalledExactlyOnceWith("https://bitbucket.example/x", "_blank", "noopener");
   });
 
@@ -48,16 +34,19 @@ describe("webHost", () => {
     vi.runAllTimers();
     expect(document.querySelector('[role="status"]')).toBeNull();
   });
-
-  test("follows the reader's system", () => {
-    expect(webHost().colorMode()).toBeNull();
-  });
 });
 
-test("a recording host remembers what was asked of it", () => {
-  const host = recordingHost({ workspace, repository, number: 7 }, "dark");
-  host.openExternal("/sign/x");
+test("a recording host remembers what was asked of it", async () => {
+  const host = recordingHost(place);
+  expect(await host.openExternal("/sign/x")).toBe(true);
   host.notify({ title: "Approved", tone: "success" });
   expect(host).toMatchObject({ opened: ["/sign/x"], notified: [{ title: "Approved", tone: "success" }] });
-  expect([host.context()?.number, host.colorMode()]).toEqual([7, "dark"]);
+  expect(host.context()?.number).toBe(7);
+});
+
+test("a recording host stands in a frame where it is told so", async () => {
+  const host = recordingHost(place, { frameOf: "https://app.example", blocked: true });
+  expect(host).toMatchObject({ standsAlone: false, start: "/" });
+  expect(host.address("/sign/x")).toBe("https://app.example/sign/x");
+  expect(await host.openExternal("/sign/x")).toBe(false);
 });

@@ -1,24 +1,25 @@
-import type { Host, PullRequestPlace } from "./host.ts";
-
-const uuid = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}";
-const place = new RegExp(`^/(?:pr|sign)/(${uuid})/(${uuid})/([1-9][0-9]{0,8})/?$`, "i");
-
-/** Reads the pull request out of a path of ours, `/pr/{workspace}/{repository}/{number}`; null where it names none. */
-export function placeOf(path: string): PullRequestPlace | null {
-  const [, workspace, repository, number] = place.exec(path) ?? [];
-  if (!workspace || !repository || !number) return null;
-  return { workspace: workspace.toLowerCase(), repository: repository.toLowerCase(), number: Number(number) };
-}
+import "@signedapproval/ui/tokens.css";
+import type { Host } from "./host.ts";
+import { placeOf } from "./place.ts";
 
 /** How long a notification stays, in milliseconds. */
 const shown = 8_000;
 
-/** The panel as a page of its own on our origin. */
+/** A page of its own on our origin. */
 export function webHost(page: Window & typeof globalThis = window): Host {
+  const send: typeof fetch = (...call) => page.fetch(...call);
   return {
+    transport: { fetch: send, stream: send, streamOrigin: null },
+    standsAlone: true,
+    start: null,
     context: () => placeOf(page.location.pathname),
-    // Without an opener the two pages cannot reach each other; the outcome comes from the server.
-    openExternal: (url) => void page.open(url, "_blank", "noopener"),
+    address: (path) => path,
+    openExternal: async (url) => {
+      // Without an opener the two pages cannot reach each other, and the browser does not tell whether one opened. The
+      // outcome comes from the server.
+      page.open(url, "_blank", "noopener");
+      return true;
+    },
     notify: ({ title, tone }) => {
       const note = page.document.createElement("p");
       note.className = `sa-toast sa-toast--${tone}`;
@@ -28,6 +29,10 @@ export function webHost(page: Window & typeof globalThis = window): Host {
       note.textContent = title;
       page.setTimeout(() => note.remove(), shown);
     },
-    colorMode: () => null,
   };
+}
+
+/** The surroundings of this page. The build for Bitbucket's frame takes forge.ts in place of this file. */
+export async function openHost(): Promise<Host> {
+  return webHost();
 }

@@ -9,6 +9,7 @@ import { Visible } from "@signedapproval/ui/Visible";
 import { useMutation, useQuery } from "urql";
 import { Answer } from "../Answer.tsx";
 import { More } from "../More.tsx";
+import { PageLink } from "../PageLink.tsx";
 import { pageAfter, usePages } from "../pages.ts";
 import "./NoticeList.css";
 
@@ -108,9 +109,9 @@ function NoticeRow({ notice: masked }: { notice: FragmentType<typeof noticeFragm
       <div className="notice__text">
         <p className="notice__title">
           {isSafe(notice.path) ? (
-            <a href={notice.path} onClick={() => !notice.readAt && void markRead()}>
+            <PageLink path={notice.path} onFollow={() => !notice.readAt && void markRead()}>
               <Visible text={notice.title} />
-            </a>
+            </PageLink>
           ) : (
             <Visible text={notice.title} />
           )}

@@ -1,6 +1,5 @@
 import { type FragmentType, graphql, readFragment } from "@signedapproval/graph/generated";
 import { Person } from "@signedapproval/ui/Avatar";
-import { ButtonLink } from "@signedapproval/ui/Button";
 import { Branches, ShortCommit } from "@signedapproval/ui/Commit";
 import { EmptyState } from "@signedapproval/ui/EmptyState";
 import { Table } from "@signedapproval/ui/Table";
@@ -10,6 +9,7 @@ import { Link } from "@tanstack/react-router";
 import { useQuery } from "urql";
 import { Answer } from "../Answer.tsx";
 import { More } from "../More.tsx";
+import { PageLink } from "../PageLink.tsx";
 import { pageAfter, usePages } from "../pages.ts";
 
 const WaitingQuery = graphql(`
@@ -129,9 +129,9 @@ function WaitingRow({ request: masked }: { request: FragmentType<typeof rowFragm
         <Time value={request.expiresAt} />
       </td>
       <td>
-        <ButtonLink appearance="primary" href={request.signPath}>
+        <PageLink look="primary" path={request.signPath}>
           Review <span className="sa-hidden">{pullRequest.title}</span>
-        </ButtonLink>
+        </PageLink>
       </td>
     </tr>
   );

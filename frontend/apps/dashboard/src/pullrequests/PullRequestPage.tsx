@@ -1,7 +1,7 @@
 import { failureOf } from "@signedapproval/graph/failure";
 import { type FragmentType, graphql, readFragment } from "@signedapproval/graph/generated";
 import { Person } from "@signedapproval/ui/Avatar";
-import { Button, ButtonLink } from "@signedapproval/ui/Button";
+import { Button } from "@signedapproval/ui/Button";
 import { Branches, FullCommit, ShortCommit } from "@signedapproval/ui/Commit";
 import { CopyButton } from "@signedapproval/ui/CopyButton";
 import { EmptyState } from "@signedapproval/ui/EmptyState";
@@ -17,8 +17,10 @@ import { Link } from "@tanstack/react-router";
 import { useMutation, useQuery, useSubscription } from "urql";
 import { Answer } from "../Answer.tsx";
 import { More } from "../More.tsx";
+import { PageLink } from "../PageLink.tsx";
 import { pageAfter, usePages } from "../pages.ts";
 import { pullRequestBadges, requestBadges, statusBadges } from "../states.ts";
+import { useHost } from "../surroundings.ts";
 import { History } from "./History.tsx";
 
 const PullRequestQuery = graphql(`
@@ -138,12 +140,15 @@ function PullRequestDetails({ pullRequest: masked }: { pullRequest: FragmentType
   useSubscription({ query: PullRequestChanged, variables: { id: pullRequest.id } });
   const badge = pullRequestBadges[pullRequest.state];
   const { request, status, merge } = pullRequest;
+  const host = useHost();
   return (
     <>
       <header className="sa-stack sa-stack--tight">
         <p className="sa-row sa-subtle">
           <Visible text={pullRequest.repository.fullName} /> #{pullRequest.number}
-          <ExternalLink href={pullRequest.url}>On Bitbucket</ExternalLink>
+          <ExternalLink href={pullRequest.url} onOpen={host.openExternal}>
+            On Bitbucket
+          </ExternalLink>
         </p>
         <h1 className="sa-wrap">
           <Visible text={pullRequest.title} />
@@ -162,7 +167,9 @@ function PullRequestDetails({ pullRequest: masked }: { pullRequest: FragmentType
               Current request
             </Link>
           )}
-          <ButtonLink href={pullRequest.path}>Panel</ButtonLink>
+          <PageLink path={pullRequest.path} look="default">
+            Panel
+          </PageLink>
           <Ring id={pullRequest.id} />
         </div>
       </header>

@@ -81,7 +81,7 @@ const CandidateQuery = graphql(`
 export interface RepositoryPageProps {
   /** The workspace's slug. */
   workspace: string;
-  /** The repository's slug. */
+  /** The repository's slug, or its Bitbucket UUID without braces. */
   slug: string;
   /** What the repository is called where it cannot be read. */
   name: string;
@@ -199,7 +199,14 @@ function Candidate({ workspaceId, workspace, slug, name }: RepositoryPageProps &
               <h1>
                 <Visible text={name} />
               </h1>
-              <EmptyState title="Not found">
+              <EmptyState
+                title="Not found"
+                action={
+                  <Link to="/workspaces/$workspace/repositories" params={{ workspace }}>
+                    Look for it in the list
+                  </Link>
+                }
+              >
                 There is no such repository in the workspace, or you may not gate it.
               </EmptyState>
             </>
@@ -217,7 +224,7 @@ function Candidate({ workspaceId, workspace, slug, name }: RepositoryPageProps &
               <Lozenge>Not gated</Lozenge>
             </header>
             <Note tone="information">
-              Saving the rules creates a webhook in the repository and asks for approvals of its open pull requests.
+              Saving the rules gates the repository and asks for approvals of its open pull requests.
             </Note>
             <RulesEditor
               workspaceId={workspaceId}

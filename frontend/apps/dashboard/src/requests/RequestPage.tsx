@@ -1,7 +1,6 @@
 import { type FragmentType, graphql, readFragment } from "@signedapproval/graph/generated";
 import { Requirements } from "@signedapproval/panel/Requirements";
 import { RuleInWords } from "@signedapproval/sign/RuleInWords";
-import { ButtonLink } from "@signedapproval/ui/Button";
 import { Branches, FullCommit } from "@signedapproval/ui/Commit";
 import { CopyButton } from "@signedapproval/ui/CopyButton";
 import { EmptyState } from "@signedapproval/ui/EmptyState";
@@ -14,8 +13,10 @@ import { Link } from "@tanstack/react-router";
 import { useEffect, useRef } from "react";
 import { useQuery, useSubscription } from "urql";
 import { Answer } from "../Answer.tsx";
+import { PageLink } from "../PageLink.tsx";
 import { History } from "../pullrequests/History.tsx";
 import { requestBadges } from "../states.ts";
+import { useHost } from "../surroundings.ts";
 import { DecisionTable } from "./DecisionTable.tsx";
 import { Renew } from "./Renew.tsx";
 
@@ -115,6 +116,7 @@ function RequestDetails({ request: masked, onChanged }: RequestDetailsProps) {
     onChanged();
   }, [pullRequest.version, onChanged]);
   const badge = requestBadges[request.state];
+  const host = useHost();
   return (
     <>
       <header className="sa-stack sa-stack--tight">
@@ -123,7 +125,9 @@ function RequestDetails({ request: masked, onChanged }: RequestDetailsProps) {
           <Link to="/pull-requests/$pullRequest" params={{ pullRequest: pullRequest.id }}>
             Pull request #{pullRequest.number}
           </Link>
-          <ExternalLink href={pullRequest.url}>On Bitbucket</ExternalLink>
+          <ExternalLink href={pullRequest.url} onOpen={host.openExternal}>
+            On Bitbucket
+          </ExternalLink>
         </p>
         <h1 className="sa-wrap">
           <Visible text={pullRequest.title} />
@@ -136,14 +140,14 @@ function RequestDetails({ request: masked, onChanged }: RequestDetailsProps) {
         </div>
         <div className="sa-row">
           {(can.approve || can.reject || can.withdraw) && (
-            <ButtonLink appearance="primary" href={request.signPath}>
+            <PageLink look="primary" path={request.signPath}>
               {can.approve ? "Review and sign" : can.withdraw ? "Withdraw my decision" : "Review"}
-            </ButtonLink>
+            </PageLink>
           )}
           {can.renew && <Renew id={request.id} />}
-          <ButtonLink href={request.evidencePath} download>
+          <PageLink look="default" path={request.evidencePath} download>
             Download the evidence
-          </ButtonLink>
+          </PageLink>
         </div>
         {can.reason && <p className="sa-subtle">{can.reason}</p>}
       </header>

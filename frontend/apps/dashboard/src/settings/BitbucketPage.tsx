@@ -9,7 +9,9 @@ import { useState } from "react";
 import { useQuery } from "urql";
 import { Answer } from "../Answer.tsx";
 import { LeftToDo } from "../LeftToDo.tsx";
+import { PageLink } from "../PageLink.tsx";
 import { connectionBadges } from "../states.ts";
+import { useHost } from "../surroundings.ts";
 import { Alarms } from "./Alarms.tsx";
 import { Connect } from "./Connect.tsx";
 import { Disconnect } from "./Disconnect.tsx";
@@ -55,6 +57,7 @@ export function BitbucketPage() {
   const [result, ask] = useQuery({ query: BitbucketQuery });
   const [ended, setEnded] = useState<{ name: string; leftToDo: readonly string[] } | null>(null);
   const again = () => ask({ requestPolicy: "network-only" });
+  const { standsAlone } = useHost();
   return (
     <>
       <h1>Bitbucket</h1>
@@ -62,7 +65,7 @@ export function BitbucketPage() {
       <Answer result={result} ask={ask} doing="read the connections">
         {({ viewer, server }) => (
           <>
-            <Grants onConnected={again} />
+            {standsAlone && <Grants onConnected={again} />}
             {viewer?.workspaces.edges.length ? (
               viewer.workspaces.edges.map(({ node }) => (
                 <ConnectedWorkspace
@@ -79,11 +82,26 @@ export function BitbucketPage() {
                 Connect one to gate its repositories. You need to administer it on Bitbucket.
               </EmptyState>
             )}
-            <Connect server={server} />
+            {standsAlone ? <Connect server={server} /> : <ConnectElsewhere />}
           </>
         )}
       </Answer>
     </>
+  );
+}
+
+/** A consent is given on Bitbucket's own page, which opens in no frame. */
+function ConnectElsewhere() {
+  return (
+    <section className="card" aria-labelledby="connect">
+      <h2 id="connect">Connect by OAuth as well</h2>
+      <p>A second way to Bitbucket, for what the app may not do. It is set up on a page of its own.</p>
+      <div>
+        <PageLink path="/settings/bitbucket" look="default">
+          Connections
+        </PageLink>
+      </div>
+    </section>
   );
 }
 

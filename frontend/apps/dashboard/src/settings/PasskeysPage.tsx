@@ -15,6 +15,8 @@ import { Visible } from "@signedapproval/ui/Visible";
 import { type FormEvent, useState } from "react";
 import { useClient, useMutation, useQuery } from "urql";
 import { Answer } from "../Answer.tsx";
+import { PageLink } from "../PageLink.tsx";
+import { useHost } from "../surroundings.ts";
 
 const PasskeysQuery = graphql(`
   query Passkeys {
@@ -74,6 +76,7 @@ const RevokePasskey = graphql(`
 /** The viewer's passkeys. */
 export function PasskeysPage() {
   const [result, ask] = useQuery({ query: PasskeysQuery });
+  const { standsAlone } = useHost();
   return (
     <>
       <h1>Passkeys</h1>
@@ -81,7 +84,7 @@ export function PasskeysPage() {
         Your decisions are signed with these. Several passkeys of yours are still one approver. A revoked one can make
         no further decision; what it signed stands.
       </p>
-      <AddPasskey onAdded={() => ask({ requestPolicy: "network-only" })} />
+      {standsAlone ? <AddPasskey onAdded={() => ask({ requestPolicy: "network-only" })} /> : <ManageElsewhere />}
       <Answer result={result} ask={ask} doing="read your passkeys">
         {({ viewer }) =>
           viewer?.passkeys.length ? (
@@ -98,6 +101,20 @@ export function PasskeysPage() {
         }
       </Answer>
     </>
+  );
+}
+
+/** A browser lets no frame touch a passkey, so they are made and managed on a page of their own. */
+function ManageElsewhere() {
+  return (
+    <section className="card" aria-label="Manage passkeys">
+      <p>Passkeys are added, renamed and revoked on a page of its own, where your browser can use them.</p>
+      <div>
+        <PageLink path="/settings/passkeys" look="primary">
+          Manage my passkeys
+        </PageLink>
+      </div>
+    </section>
   );
 }
 
@@ -150,6 +167,7 @@ function AddPasskey({ onAdded }: { onAdded: () => void }) {
 
 function PasskeyRow({ passkey: masked }: { passkey: FragmentType<typeof passkeyFragment> }) {
   const passkey = readFragment(passkeyFragment, masked);
+  const { standsAlone } = useHost();
   const [open, setOpen] = useState<"rename" | "revoke" | null>(null);
   return (
     <tr>
@@ -162,7 +180,7 @@ function PasskeyRow({ passkey: masked }: { passkey: FragmentType<typeof passkeyF
       </td>
       <td>{passkey.lastUsedAt ? <Time value={passkey.lastUsedAt} /> : "Never"}</td>
       <td>
-        {!passkey.revokedAt && (
+        {standsAlone && !passkey.revokedAt && (
           <span className="sa-row">
             <Button appearance="subtle" onClick={() => setOpen("rename")}>
               Rename <span className="sa-hidden">{passkey.name}</span>

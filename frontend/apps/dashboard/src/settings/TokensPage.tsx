@@ -15,6 +15,8 @@ import { useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
 import { useMutation, useQuery } from "urql";
 import { Answer } from "../Answer.tsx";
+import { PageLink } from "../PageLink.tsx";
+import { useHost } from "../surroundings.ts";
 import { useWorkspaces } from "../workspaces.ts";
 import { CreateToken } from "./CreateToken.tsx";
 
@@ -64,6 +66,24 @@ export function TokensPage({ workspace }: { workspace: string | undefined }) {
   const navigate = useNavigate();
   const administered = useWorkspaces().filter((node) => node.viewerIsAdmin);
   const chosen = administered.find((node) => node.slug === workspace) ?? administered[0];
+  const { standsAlone } = useHost();
+  if (!standsAlone) {
+    return (
+      <>
+        <h1>API tokens</h1>
+        <EmptyState
+          title="Not inside Bitbucket"
+          action={
+            <PageLink path="/settings/tokens" look="primary">
+              API tokens
+            </PageLink>
+          }
+        >
+          API tokens are made and revoked on a page of its own, by people who signed in there.
+        </EmptyState>
+      </>
+    );
+  }
   return (
     <>
       <h1>API tokens</h1>
