@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/evidence"
@@ -202,6 +203,7 @@ func (w *Workspaces) Grants(ctx context.Context, person store.Person) ([]Grant, 
 		if err != nil {
 			return nil, asked(err)
 		}
+		w.name(ctx, p, administered)
 		ids := make([]string, len(administered))
 		for i, a := range administered {
 			ids[i] = a.UUID
@@ -232,7 +234,7 @@ func (w *Workspaces) forgetGrant(ctx context.Context, personID, id string) error
 	return err
 }
 
-// administered asks Bitbucket which workspaces the account of a consent administers, by name.
+// administered asks Bitbucket which workspaces the account of a consent administers.
 func (w *Workspaces) administered(ctx context.Context, grant store.PendingGrant) ([]bitbucket.Workspace, error) {
 	var list []bitbucket.Workspace
 	client := w.api.As(string(grant.AccessToken), "person:"+grant.PersonID, bitbucket.Foreground)
@@ -244,8 +246,33 @@ func (w *Workspaces) administered(ctx context.Context, grant store.PendingGrant)
 			list = append(list, one)
 		}
 	}
-	slices.SortFunc(list, func(a, b bitbucket.Workspace) int { return strings.Compare(a.Name+"\x00"+a.UUID, b.Name+"\x00"+b.UUID) })
 	return list, nil
+}
+
+// maxNamed bounds how many workspaces of a consent are asked for their names, each at the cost of a call.
+const maxNamed = 20
+
+// name asks what workspaces are called, for the list has no names, and puts them in that order. One whose
+// name cannot be had goes by its slug.
+func (w *Workspaces) name(ctx context.Context, grant store.PendingGrant, list []bitbucket.Workspace) {
+	client := w.api.As(string(grant.AccessToken), "person:"+grant.PersonID, bitbucket.Foreground)
+	var group errgroup.Group
+	group.SetLimit(atOnce)
+	for i := range list[:min(len(list), maxNamed)] {
+		group.Go(func() error {
+			one, err := client.Workspace(ctx, list[i].UUID)
+			if err != nil {
+				w.log.InfoContext(ctx, "a workspace's name could not be read", "workspace", list[i].UUID, "error", err)
+				return nil
+			}
+			list[i].Name = one.Name
+			return nil
+		})
+	}
+	_ = group.Wait() // no name is no fault
+	slices.SortFunc(list, func(a, b bitbucket.Workspace) int {
+		return strings.Compare(strings.ToLower(a.Name)+"\x00"+a.UUID, strings.ToLower(b.Name)+"\x00"+b.UUID)
+	})
 }
 
 // Connect uses a consent of the person for one of the workspaces that they administer, as Bitbucket

@@ -32,9 +32,15 @@ func TestConnect(t *testing.T) {
 	if len(grants) != 1 || grants[0].AccountName != "Alice" || len(grants[0].Workspaces) != 1 {
 		t.Fatalf("grants %+v", grants)
 	}
-	if got := grants[0].Workspaces[0]; got.UUID != w.acme || got.Slug != "acme" || got.Connected {
+	if got := grants[0].Workspaces[0]; got.UUID != w.acme || got.Slug != "acme" || got.Name != "Acme Inc" || got.Connected {
 		t.Errorf("workspace of the grant %+v", got)
 	}
+	// A name that cannot be had keeps nobody from connecting.
+	get(w.sim.AddFault(bitbucketsim.Fault{Path: "/2.0/workspaces/", Status: 403}))(t)
+	if got := get(w.Grants(t.Context(), alice))(t)[0].Workspaces[0]; got.Name != "acme" {
+		t.Errorf("workspace without a name %+v", got)
+	}
+	w.sim.ClearFaults()
 
 	connected := get(w.Connect(t.Context(), alice, grants[0].ID, "{"+strings.ToUpper(w.acme)+"}"))(t)
 	if connected.ID != w.acme || connected.Name != "Acme Inc" || connected.Slug != "acme" || len(connected.GenesisSalt) != 32 {
