@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/vektah/gqlparser/v2/ast"
+
 	"github.com/signedapproval/bitbucket/server/people"
 	"github.com/signedapproval/bitbucket/server/store"
 )
@@ -19,6 +21,7 @@ const (
 	Anonymous CallerKind = "ANONYMOUS"
 	Session   CallerKind = "SESSION"
 	Token     CallerKind = "TOKEN"
+	Forge     CallerKind = "FORGE"
 )
 
 // TokenScope is what an API token may do, as in the SDL.
@@ -39,11 +42,23 @@ type Caller struct {
 	SessionHash []byte
 	// Token is nil for all but tokens.
 	Token *people.Token
+	// Workspace is the UUID of the only workspace that a Forge caller may look into; "" for the others.
+	Workspace string
+	// StreamOnly says that the caller showed a stream token: it may subscribe, and nothing else.
+	StreamOnly bool
+	// Unconfirmed says that the Forge app was installed again, and that no administrator has said yet
+	// that it belongs to what the workspace has here.
+	Unconfirmed bool
 }
 
 // sound tells whether the fields fit the kind: nothing below looks again.
 func (c Caller) sound() error {
 	switch {
+	case c.Kind == Forge:
+		if c.Person != nil && c.Token == nil && c.SessionHash == nil && c.Workspace != "" {
+			return nil
+		}
+	case c.Workspace != "" || c.StreamOnly || c.Unconfirmed:
 	case c.Kind == Anonymous && c.Person == nil && c.Token == nil,
 		c.Kind == Session && c.Person != nil && c.Token == nil,
 		c.Kind == Token && c.Person != nil && c.Token != nil:
@@ -71,10 +86,21 @@ func viewerOf(ctx context.Context) store.Person { return *callerOf(ctx).Person }
 
 // via is how a change came, for the record.
 func (c Caller) via() string {
-	if c.Token != nil {
+	switch {
+	case c.Token != nil:
 		return "token:" + c.Token.ID
+	case c.Kind == Forge:
+		return "forge"
 	}
 	return "session"
+}
+
+// bound gives the only workspace that the caller may look into; "" where there is no such bound.
+func (c Caller) bound() string {
+	if c.Token != nil {
+		return c.Token.Workspace
+	}
+	return c.Workspace
 }
 
 // key names the caller for what is counted by caller.
@@ -92,11 +118,28 @@ func (c Caller) key(r *http.Request) string {
 	return "address:" + host
 }
 
-// Enters tells whether the caller may ask for anything in a workspace at all: a token speaks in its own
-// only. To others it says NOT_FOUND; what a person may see inside is for the use cases to decide.
+// Enters tells whether the caller may ask for anything in a workspace at all: a token and the Forge app
+// speak in their own only. To others it says NOT_FOUND; what a person may see inside is for the use cases to decide.
 func (c Caller) Enters(workspace string) error {
-	if c.Token != nil && workspace != c.Token.Workspace {
+	if bound := c.bound(); bound != "" && workspace != bound {
 		return nothing()
+	}
+	return nil
+}
+
+// codeUnconfirmed says that an administrator has to confirm the installation first.
+const codeUnconfirmed = "INSTALLATION_UNCONFIRMED"
+
+// unconfirmedRoots are what pages need to show how an installation is confirmed.
+var unconfirmedRoots = []string{"viewer", "server", "workspace", "confirmInstallation"}
+
+// mayRun tells why the caller may not run the operation, whatever it asks for; nil if they may.
+func (c Caller) mayRun(op *admitted) *requestError {
+	switch {
+	case c.StreamOnly && op.kind != ast.Subscription:
+		return refused(codeForbidden, "A stream token subscribes, and nothing else.")
+	case c.Unconfirmed && !slices.Contains(unconfirmedRoots, op.root):
+		return refused(codeUnconfirmed, "The app was installed again. An administrator of the workspace has to confirm that it belongs to what was here before.")
 	}
 	return nil
 }
@@ -121,6 +164,8 @@ func (k CallerKind) article() string {
 		return "an API token"
 	case Session:
 		return "a session"
+	case Forge:
+		return "Bitbucket's frame"
 	case Anonymous:
 	}
 	return "no log-in"

@@ -97,11 +97,11 @@ func (r *resolver) topicOf(caller Caller, op *admitted) (topic, error) {
 		}}, nil
 	case "inboxChanged":
 		return topic{name: "inbox:" + caller.Person.ID, version: func(ctx context.Context) (string, error) {
-			notices, _, err := r.people.Notices(ctx, viewerOf(ctx), store.Page{First: 1})
+			notices, _, err := r.people.Notices(ctx, viewerOf(ctx), caller.bound(), store.Page{First: 1})
 			if err != nil || len(notices) == 0 {
 				return "", err
 			}
-			unread, err := r.people.UnreadNotices(ctx, viewerOf(ctx))
+			unread, err := r.people.UnreadNotices(ctx, viewerOf(ctx), caller.bound())
 			return notices[0].ID + ":" + strconv.Itoa(unread), err
 		}}, nil
 	}

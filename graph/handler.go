@@ -66,6 +66,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	op, no := h.engine.admit(read, caller, h.registeredOnly && caller.Kind != Token)
 	if no == nil {
+		no = caller.mayRun(op)
+	}
+	if no == nil {
 		no = h.rightDoor(op, wantsStream(r))
 	}
 	if no == nil {
@@ -138,6 +141,8 @@ func (h *Handler) caller(ctx context.Context, r *http.Request) (Caller, *request
 		switch no.Code {
 		case refusal.Busy, refusal.BitbucketUnavailable: // it may be valid: nobody can say just now
 			return caller, refused(no.Code, "%s", no.Message).with(http.StatusServiceUnavailable)
+		case refusal.Forbidden: // it is valid, and of no use here
+			return caller, refused(codeForbidden, "%s", no.Message).with(http.StatusForbidden)
 		}
 		return caller, refused(codeUnauthenticated, "%s", no.Message)
 	}

@@ -87,7 +87,7 @@ func (c *contract) ruleOf(field *ast.FieldDefinition) (fieldRule, error) {
 		}
 		for _, child := range callers.Value.Children {
 			kind := CallerKind(child.Value.Raw)
-			if kind != Anonymous && kind != Session && kind != Token {
+			if kind != Anonymous && kind != Session && kind != Token && kind != Forge {
 				return rule, fmt.Errorf("@auth names an unknown caller %s", child.Value.Raw)
 			}
 			rule.callers = append(rule.callers, kind)

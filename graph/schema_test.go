@@ -67,7 +67,7 @@ func TestEveryRootFieldNamesItsCallers(t *testing.T) {
 				t.Errorf("%s.%s has no @auth", root.Name, field.Name)
 			}
 			open := slices.Contains(rule.callers, Anonymous)
-			if open && root != c.Query {
+			if open && root != c.Query && field.Name != "redeemTicket" { // who redeems it has not signed in yet
 				t.Errorf("%s.%s is open to everybody", root.Name, field.Name)
 			}
 			if slices.Contains(rule.callers, Token) && rule.scope == "" && !open {
@@ -96,6 +96,26 @@ func TestTokensNeverDecide(t *testing.T) {
 	slices.Sort(withToken)
 	if want := []string{"removeRepository", "renewRequest", "ringPullRequest", "saveRepository"}; !slices.Equal(withToken, want) {
 		t.Errorf("tokens may ask for %v, want %v", withToken, want)
+	}
+}
+
+// A page in Bitbucket's frame reads and configures. It never decides, never touches a key, and gets no
+// secret that outlives it.
+func TestTheFrameNeverDecides(t *testing.T) {
+	t.Parallel()
+	c, _ := productContract(t)
+	for _, field := range fieldsOf(c.Mutation) {
+		switch field.Name {
+		case "prepareDecision", "submitDecision", "beginPasskey", "finishPasskey", "renamePasskey", "revokePasskey",
+			"createApiToken", "beginConnect", "connectWorkspace", "signOut", "redeemTicket":
+			if slices.Contains(c.rules[field].callers, Forge) {
+				t.Errorf("%s can be asked from Bitbucket's frame", field.Name)
+			}
+		case "createSignTicket", "createStreamToken":
+			if !slices.Equal(c.rules[field].callers, []CallerKind{Forge}) {
+				t.Errorf("%s can be asked by %v", field.Name, c.rules[field].callers)
+			}
+		}
 	}
 }
 

@@ -143,6 +143,9 @@ func (s *stream) caller(ctx context.Context) (Caller, *requestError) {
 	if no != nil {
 		return caller, no
 	}
+	if no = caller.mayRun(s.op); no != nil {
+		return caller, no
+	}
 	return caller, s.handler.engine.contract.rootRule(s.op).refuse(caller, s.op.root)
 }
 

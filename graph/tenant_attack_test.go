@@ -165,7 +165,17 @@ func TestNoTenantReachesAnother(t *testing.T) {
 			w.handler.meter.purses.Purge()
 			return w.script(token, query, variables)
 		},
+		// The victim's own administrator, in the frame of an installation in the attacker's workspace.
+		"frame": func(query string, variables map[string]any) reply {
+			w.handler.meter.purses.Purge()
+			return w.script("frame", query, variables)
+		},
 	}
+	alice, err := w.people.Session(t.Context(), acme.owner.cookie)
+	w.must(err)
+	w.frames = map[string]Caller{"frame": {Kind: Forge, Person: alice.Person, Workspace: globex.workspace}}
+	stream, _, err := w.people.CreateStreamToken(t.Context(), *alice.Person, globex.workspace)
+	w.must(err)
 	attacks := 0
 	for _, what := range everything {
 		id := ids[what]
@@ -211,7 +221,7 @@ func TestNoTenantReachesAnother(t *testing.T) {
 
 	schema := w.handler.engine.contract.Schema
 	// They concern the session that calls, whatever they are given.
-	const personal = "signOut beginConnect beginPasskey finishPasskey"
+	const personal = "signOut beginConnect beginPasskey finishPasskey redeemTicket"
 	for _, field := range schema.Mutation.Fields {
 		if strings.Contains(personal, field.Name) || strings.HasPrefix(field.Name, "__") {
 			continue
@@ -244,10 +254,15 @@ func TestNoTenantReachesAnother(t *testing.T) {
 			continue
 		}
 		for _, what := range everything {
-			body := mallory.overhear(fmt.Sprintf("subscription($id: ID!) { %s(id: $id) { id title } }", field.Name), map[string]any{"id": ids[what]})
-			attacks++
-			if !strings.Contains(body, `"code":"NOT_FOUND"`) || strings.Contains(body, "Secret") {
-				t.Errorf("%s(%s): %s", field.Name, what, body)
+			for caller, show := range map[string]func(*http.Request){
+				"session": func(r *http.Request) { r.AddCookie(&http.Cookie{Name: "signedapproval", Value: mallory.cookie}) },
+				"stream":  func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+string(stream)) },
+			} {
+				body := w.overhear(fmt.Sprintf("subscription($id: ID!) { %s(id: $id) { id title } }", field.Name), map[string]any{"id": ids[what]}, show)
+				attacks++
+				if !strings.Contains(body, `"code":"NOT_FOUND"`) || strings.Contains(body, "Secret") {
+					t.Errorf("%s: %s(%s): %s", caller, field.Name, what, body)
+				}
 			}
 		}
 	}
@@ -262,19 +277,19 @@ func TestNoTenantReachesAnother(t *testing.T) {
 }
 
 // overhear gives all that a subscription says until it ends.
-func (b *browser) overhear(query string, variables map[string]any) string {
-	b.t.Helper()
-	b.handler.meter.purses.Purge()
-	r, err := http.NewRequestWithContext(b.t.Context(), http.MethodPost, b.server.URL, strings.NewReader(jsonOf(map[string]any{"query": query, "variables": variables})))
-	b.must(err)
+func (w *world) overhear(query string, variables map[string]any, show func(*http.Request)) string {
+	w.t.Helper()
+	w.handler.meter.purses.Purge()
+	r, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, w.server.URL, strings.NewReader(jsonOf(map[string]any{"query": query, "variables": variables})))
+	w.must(err)
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("Accept", "text/event-stream")
-	r.AddCookie(&http.Cookie{Name: "signedapproval", Value: b.cookie})
+	show(r)
 	response, err := http.DefaultClient.Do(r)
-	b.must(err)
+	w.must(err)
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
-	b.must(err)
+	w.must(err)
 	return string(body)
 }
 

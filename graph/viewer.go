@@ -46,8 +46,8 @@ func personOf(p store.Person) *person {
 }
 
 func (v *viewer) Workspaces(ctx context.Context, args pageArgs) (*connection[*workspaceNode], error) {
-	if v.asked.Token != nil {
-		w, err := v.r.workspaces.Find(ctx, *v.asked.Person, v.asked.Token.Workspace)
+	if bound := v.asked.bound(); bound != "" {
+		w, err := v.r.workspaces.Find(ctx, *v.asked.Person, bound)
 		if err != nil {
 			return nil, err
 		}
@@ -75,8 +75,8 @@ func (v *viewer) Waiting(ctx context.Context, args pageArgs) (*connection[*appro
 
 // enterable gives the ids of all workspaces that the call may look into.
 func (v *viewer) enterable(ctx context.Context) ([]string, error) {
-	if v.asked.Token != nil {
-		return []string{v.asked.Token.Workspace}, nil
+	if bound := v.asked.bound(); bound != "" {
+		return []string{bound}, nil
 	}
 	var ids []string
 	for page := (store.Page{First: maxPage}); ; {
@@ -123,7 +123,7 @@ func noticeOf(n store.Notice) *notice {
 }
 
 func (v *viewer) Notices(ctx context.Context, args pageArgs) (*connection[*notice], error) {
-	rows, more, err := v.r.people.Notices(ctx, *v.asked.Person, args.page())
+	rows, more, err := v.r.people.Notices(ctx, *v.asked.Person, v.asked.bound(), args.page())
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +131,7 @@ func (v *viewer) Notices(ctx context.Context, args pageArgs) (*connection[*notic
 }
 
 func (v *viewer) UnreadNotices(ctx context.Context) (int32, error) {
-	n, err := v.r.people.UnreadNotices(ctx, *v.asked.Person)
+	n, err := v.r.people.UnreadNotices(ctx, *v.asked.Person, v.asked.bound())
 	return clamp(n), err
 }
 
@@ -149,9 +149,18 @@ func (r *resolver) ReadNotice(ctx context.Context, args struct{ Input readNotice
 		if err != nil {
 			return err
 		}
-		n, err := r.people.ReadNotice(ctx, viewerOf(ctx), a.id)
+		n, err := r.people.Notice(ctx, viewerOf(ctx), a.id)
+		if err == nil {
+			err = callerOf(ctx).Enters(n.WorkspaceID)
+		}
+		if err == nil {
+			n, err = r.people.ReadNotice(ctx, viewerOf(ctx), a.id)
+		}
+		if err != nil {
+			return err
+		}
 		p.Notice = noticeOf(n)
-		return err
+		return nil
 	})
 }
 
@@ -179,6 +188,9 @@ func grantOf(g workspace.Grant) *grant {
 }
 
 func (v *viewer) Grants(ctx context.Context) ([]*grant, error) {
+	if v.asked.bound() != "" { // a consent belongs to no workspace yet
+		return []*grant{}, nil
+	}
 	grants, err := v.r.workspaces.Grants(ctx, *v.asked.Person)
 	return each(grants, grantOf), err
 }

@@ -48,6 +48,8 @@ type world struct {
 
 	mu    sync.Mutex // guards rings
 	rings []store.Ring
+	frames map[string]Caller // by what they show as a token
+	super string // the database, for its superuser
 }
 
 // browser is a person's, with the session's cookie and an authenticator.
@@ -62,7 +64,9 @@ func newWorld(t *testing.T) *world {
 	w := &world{t: t, bell: &bell{listeners: make(map[chan struct{}]string)}}
 	vault, err := store.OpenVault(store.NewKeyset())
 	w.must(err)
-	w.store, err = store.Open(t.Context(), dbtest.New(t).AppURL, vault, func(c *pgxpool.Config) { c.ConnConfig.Tracer = w })
+	database := dbtest.New(t)
+	w.super = database.SuperURL
+	w.store, err = store.Open(t.Context(), database.AppURL, vault, func(c *pgxpool.Config) { c.ConnConfig.Tracer = w })
 	w.must(err)
 	t.Cleanup(w.store.Close)
 	w.store.Ring = w.rung
@@ -123,6 +127,13 @@ func (w *world) consumer(callback string, scopes ...string) bitbucket.Consumer {
 
 func (w *world) identify(r *http.Request) (Caller, error) {
 	if secret, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
+		if frame, ok := w.frames[secret]; ok {
+			return frame, nil
+		}
+		if people.IsStreamToken(secret) {
+			person, workspace, err := w.people.StreamCaller(r.Context(), secret)
+			return Caller{Kind: Forge, Person: &person, Workspace: workspace, StreamOnly: true}, err
+		}
 		token, err := w.people.TokenCaller(r.Context(), secret)
 		return Caller{Kind: Token, Person: &token.Person, Token: &token}, err
 	}
@@ -134,7 +145,20 @@ func (w *world) identify(r *http.Request) (Caller, error) {
 	if refusal.Code(err) == refusal.NotFound {
 		return Caller{Kind: Anonymous}, nil
 	}
+	if session.Person == nil {
+		return Caller{Kind: Anonymous, SessionHash: session.Hash}, err
+	}
 	return Caller{Kind: Session, Person: session.Person, SessionHash: session.Hash}, err
+}
+
+// sql runs a statement as nobody but a test may.
+func (w *world) sql(statement string) {
+	w.t.Helper()
+	conn, err := pgx.Connect(w.t.Context(), w.super)
+	w.must(err)
+	defer func() { w.must(conn.Close(w.t.Context())) }()
+	_, err = conn.Exec(w.t.Context(), statement)
+	w.must(err)
 }
 
 // TraceQueryStart counts statements.

@@ -37,6 +37,12 @@ type Config struct {
 	BitbucketWeb string `help:"Where Bitbucket's pages and its OAuth are." env:"SIGNEDAPPROVAL_BITBUCKET_WEB" default:"https://bitbucket.org"`
 	CallsPerHour int    `help:"How many API calls one connection may make in an hour." env:"SIGNEDAPPROVAL_CALLS_PER_HOUR" default:"1000"`
 
+	ForgeAppID        string   `help:"The Forge app's id, ari:cloud:ecosystem::app/…; without one, the app's doors are closed." env:"SIGNEDAPPROVAL_FORGE_APP_ID"`
+	ForgeEnvironment  string   `help:"The Forge environment that may call: PRODUCTION, STAGING or DEVELOPMENT." env:"SIGNEDAPPROVAL_FORGE_ENVIRONMENT" default:"PRODUCTION" enum:"PRODUCTION,STAGING,DEVELOPMENT"`
+	ForgeJWKSURL      string   `help:"Where the keys are that sign Forge's invocation tokens." env:"SIGNEDAPPROVAL_FORGE_JWKS_URL" default:"https://forge.cdn.prod.atlassian-dev.net/.well-known/jwks.json"`
+	ForgeAPIHosts     []string `help:"Where an installation's API may be." env:"SIGNEDAPPROVAL_FORGE_API_HOSTS" default:"https://api.bitbucket.org,https://api.atlassian.com/ex/bitbucket/"`
+	ForgeFrameOrigins []string `help:"Origins of the pages that Forge hosts for us, which may follow pull requests; * stands for one name." env:"SIGNEDAPPROVAL_FORGE_FRAME_ORIGINS" default:"https://*.cdn.prod.atlassian-dev.net"`
+
 	SMTPHost     string `help:"Mail server; without one, notices stay in the inbox." env:"SIGNEDAPPROVAL_SMTP_HOST"`
 	SMTPPort     int    `help:"Its port." env:"SIGNEDAPPROVAL_SMTP_PORT" default:"587"`
 	SMTPUser     string `help:"Its user name." env:"SIGNEDAPPROVAL_SMTP_USER"`
@@ -83,6 +89,11 @@ func (c *Config) Validate() error {
 	}
 	if _, err := c.proxies(); err != nil {
 		bad("SIGNEDAPPROVAL_TRUSTED_PROXIES: %w", err)
+	}
+	for _, origin := range c.ForgeFrameOrigins {
+		if _, err := frameOrigin(origin); err != nil {
+			bad("SIGNEDAPPROVAL_FORGE_FRAME_ORIGINS: %w", err)
+		}
 	}
 	if c.CallsPerHour < 60 {
 		bad("SIGNEDAPPROVAL_CALLS_PER_HOUR must be at least 60")

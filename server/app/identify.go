@@ -5,15 +5,23 @@ import (
 	"strings"
 
 	"github.com/signedapproval/bitbucket/graph"
+	"github.com/signedapproval/bitbucket/server/people"
 	"github.com/signedapproval/bitbucket/server/refusal"
 )
 
-// identify makes out who calls: an API token where one is shown, else the browser's session.
+// identify makes out who calls: a token of ours or Atlassian's where one is shown, else the browser's
+// session.
 func (s *Server) identify(r *http.Request) (graph.Caller, error) {
 	if authorization := r.Header.Get("Authorization"); authorization != "" {
 		secret, found := strings.CutPrefix(authorization, "Bearer ")
-		if !found {
-			return graph.Caller{}, refusal.New(refusal.Forbidden, "Send the API token as “Authorization: Bearer sa_live_…”.")
+		switch {
+		case !found:
+			return graph.Caller{}, refusal.New(people.CodeTokenInvalid, "Send the API token as “Authorization: Bearer sa_live_…”.")
+		case people.IsStreamToken(secret):
+			person, workspace, err := s.people.StreamCaller(r.Context(), secret)
+			return graph.Caller{Kind: graph.Forge, Person: &person, Workspace: workspace, StreamOnly: true}, err
+		case s.verifier != nil && !people.IsAPIToken(secret):
+			return s.inFrame(r)
 		}
 		token, err := s.people.TokenCaller(r.Context(), secret)
 		if err != nil {

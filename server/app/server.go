@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"regexp"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/signedapproval/bitbucket/frontend"
 	"github.com/signedapproval/bitbucket/graph"
+	"github.com/signedapproval/bitbucket/server/atlassian"
 	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/gate"
 	"github.com/signedapproval/bitbucket/server/jobs"
@@ -43,6 +45,8 @@ type Server struct {
 	hooks      http.Handler
 	meters     *meters
 	pace       *pace
+	verifier   *atlassian.Verifier // nil where there is no Forge app
+	frames     []*regexp.Regexp    // origins of the pages that Forge hosts for us
 	proxies    []netip.Prefix // trusted
 }
 
@@ -61,6 +65,9 @@ func New(ctx context.Context, config Config, log *slog.Logger) (*Server, error) 
 		return nil, err
 	}
 	if s.pace, err = newPace(); err != nil {
+		return nil, err
+	}
+	if err := s.admitForge(); err != nil {
 		return nil, err
 	}
 	if s.store, err = store.Open(ctx, config.DatabaseURL, vault); err != nil {
@@ -120,7 +127,7 @@ func (s *Server) wire() error {
 		CallsPerHour: s.config.CallsPerHour,
 		Client:       s.workspaces.Client, Permission: s.workspaces.Permission, Readable: s.workspaces.Readable, People: s.workspaces.People, EnsureHook: s.workspaces.EnsureHook,
 	}
-	s.workspaces.Cancel, s.people.Role = s.gate.Cancel, s.workspaces.Role
+	s.workspaces.Cancel, s.people.Role, s.people.Account = s.gate.Cancel, s.workspaces.Role, s.account
 	s.handleJobs()
 	s.hooks = webhook.New(webhook.Options{Store: s.store, Intake: s.intake, Log: s.log, Observe: s.meters.hook})
 	s.graph, err = graph.New(graph.Options{
@@ -147,7 +154,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /connect/callback", s.connected)
 	mux.HandleFunc("GET /evidence/{workspace}/{request}", s.pace.limit(s.evidence))
 	mux.HandleFunc("GET /pr/{workspace}/{repository}/{number}", s.page("panel"))
-	mux.HandleFunc("GET /sign/{workspace}/{repository}/{number}", s.page("sign"))
+	mux.HandleFunc("GET /sign/{workspace}/{repository}/{number}", s.pace.limit(s.withSession(s.page("sign"))))
 	mux.Handle("GET /assets/", s.assets())
 	mux.HandleFunc("GET /livez", s.live)
 	mux.HandleFunc("GET /readyz", s.ready)
@@ -156,7 +163,7 @@ func (s *Server) Handler() http.Handler {
 	// changes something must come from our own pages, or from a program that sends no cookie.
 	guard := http.NewCrossOriginProtection()
 	guard.AddInsecureBypassPattern("POST /hooks/{hook}")
-	return s.behindProxies(s.harden(guard.Handler(mux)))
+	return s.behindProxies(s.harden(s.letFramesFollow(s.graph, guard.Handler(mux))))
 }
 
 // Run serves until ctx ends, then lets running work end.
@@ -204,4 +211,7 @@ func (s *Server) Close() {
 		s.log.Warn("close redis", "error", err)
 	}
 	s.store.Close()
+	if s.verifier != nil {
+		s.verifier.Close()
+	}
 }

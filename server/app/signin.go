@@ -24,6 +24,18 @@ func (s *Server) session(ctx context.Context, w http.ResponseWriter, r *http.Req
 	return session, nil
 }
 
+// withSession serves a page to a browser that has a session from then on, signed in or not: a ticket that
+// it redeems is tied to the session.
+func (s *Server) withSession(page http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if _, err := s.session(r.Context(), w, r); err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		page(w, r)
+	}
+}
+
 // signIn sends the browser to Bitbucket.
 func (s *Server) signIn(w http.ResponseWriter, r *http.Request) {
 	session, err := s.session(r.Context(), w, r)

@@ -46,6 +46,13 @@ func (c *Client) CurrentUser(ctx context.Context) (User, error) {
 	return user, nil
 }
 
+// User returns the account with this Atlassian account id.
+// Scope: account; read:user:bitbucket for an app.
+func (c *Client) User(ctx context.Context, accountID string) (User, error) {
+	wire, err := get[wireUser](ctx, c, "read user", nil, "users", accountID)
+	return wire.user(), err
+}
+
 // Emails returns the addresses of the account that the token acts as, confirmed
 // or not. Scope: email.
 func (c *Client) Emails(ctx context.Context) ([]Email, error) {

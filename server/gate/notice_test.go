@@ -100,7 +100,7 @@ func (w *world) mailThrough(s *mailServer) {
 func (w *world) inbox(who string) (notices []store.Notice) {
 	w.t.Helper()
 	w.must(w.store.Outside(w.t.Context(), func(sh *store.Shared) (err error) {
-		notices, _, err = sh.Notices(w.t.Context(), w.people[who].ID, store.Page{})
+		notices, _, err = sh.Notices(w.t.Context(), w.people[who].ID, "", store.Page{})
 		return err
 	}))
 	return notices

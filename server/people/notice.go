@@ -6,24 +6,24 @@ import (
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
-// Notices lists the person's inbox, newest first.
-func (p *People) Notices(ctx context.Context, person store.Person, page store.Page) ([]store.Notice, bool, error) {
+// Notices lists the person's inbox, newest first: what is of one workspace, or of all where it is "".
+func (p *People) Notices(ctx context.Context, person store.Person, workspace string, page store.Page) ([]store.Notice, bool, error) {
 	var (
 		notices []store.Notice
 		more    bool
 	)
 	err := p.store.Outside(ctx, func(sh *store.Shared) (err error) {
-		notices, more, err = sh.Notices(ctx, person.ID, page)
+		notices, more, err = sh.Notices(ctx, person.ID, workspace, page)
 		return err
 	})
 	return notices, more, err
 }
 
-// UnreadNotices counts the person's unread notices, up to 100.
-func (p *People) UnreadNotices(ctx context.Context, person store.Person) (int, error) {
+// UnreadNotices counts the person's unread notices, those of one workspace unless it is "", up to 100.
+func (p *People) UnreadNotices(ctx context.Context, person store.Person, workspace string) (int, error) {
 	var n int
 	err := p.store.Outside(ctx, func(sh *store.Shared) (err error) {
-		n, err = sh.UnreadNotices(ctx, person.ID)
+		n, err = sh.UnreadNotices(ctx, person.ID, workspace)
 		return err
 	})
 	return n, err

@@ -29,6 +29,10 @@ const (
 	// CodeTokenInvalid: the API token is unknown, expired or revoked, or its person has no rights in
 	// its workspace any more.
 	CodeTokenInvalid = "TOKEN_INVALID"
+	// CodeTicket: the ticket was used before, or it expired.
+	CodeTicket = "TICKET"
+	// CodeOtherAccount: the ticket is of another Bitbucket account than the one that is signed in here.
+	CodeOtherAccount = "OTHER_ACCOUNT"
 	// CodeLimit: there are as many of these as there may be.
 	CodeLimit = "LIMIT_REACHED"
 	// CodePasskeyRefused: the authenticator's answer cannot be accepted; the message says why.
@@ -51,7 +55,7 @@ type Options struct {
 	Log *slog.Logger
 }
 
-// People holds the use cases. It is safe for concurrent use once Role is set, which app does before
+// People holds the use cases. It is safe for concurrent use once Account and Role are set, which app does before
 // the first call.
 type People struct {
 	store    *store.Store
@@ -60,6 +64,8 @@ type People struct {
 	passkeys *passkey.Ceremonies
 	log      *slog.Logger
 
+	// Account asks Bitbucket who an account is, in the name of a workspace.
+	Account func(ctx context.Context, workspace, accountID string) (bitbucket.User, error)
 	// Role is what a person is in a connected workspace, at most five minutes old, or read anew.
 	Role func(ctx context.Context, person store.Person, workspace string, fresh bool) (store.Role, error)
 }

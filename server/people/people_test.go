@@ -184,7 +184,7 @@ func TestNotices(t *testing.T) {
 	var titles []string
 	page := store.Page{First: 2}
 	for {
-		notices, more, err := w.Notices(t.Context(), *alice.Person, page)
+		notices, more, err := w.Notices(t.Context(), *alice.Person, "", page)
 		must(t, err)
 		for _, n := range notices {
 			titles = append(titles, n.Title)
@@ -195,10 +195,10 @@ func TestNotices(t *testing.T) {
 		page.After = notices[len(notices)-1].Cursor()
 	}
 	equal(t, "titles", titles, []string{"three", "two", "one"})
-	if n := get(w.UnreadNotices(t.Context(), *alice.Person))(t); n != 3 {
+	if n := get(w.UnreadNotices(t.Context(), *alice.Person, ""))(t); n != 3 {
 		t.Errorf("%d unread", n)
 	}
-	notices, _, err := w.Notices(t.Context(), *alice.Person, store.Page{First: 1})
+	notices, _, err := w.Notices(t.Context(), *alice.Person, "", store.Page{First: 1})
 	must(t, err)
 	id := notices[0].ID
 	for _, attempt := range []func(string) error{
@@ -212,7 +212,7 @@ func TestNotices(t *testing.T) {
 	if read := get(w.ReadNotice(t.Context(), *alice.Person, id))(t); read.ReadAt == nil {
 		t.Error("not read")
 	}
-	if n := get(w.UnreadNotices(t.Context(), *alice.Person))(t); n != 2 {
+	if n := get(w.UnreadNotices(t.Context(), *alice.Person, ""))(t); n != 2 {
 		t.Errorf("%d unread", n)
 	}
 	if got := get(w.Notice(t.Context(), *alice.Person, id))(t); got.Title != "three" {

@@ -45,7 +45,7 @@ func (p *People) BeginSignIn(ctx context.Context, sessionHash []byte, returnTo s
 }
 
 // FinishSignIn is the other end of the round trip: the callback's parameters state and code, or
-// oauthError. It ends the session that began it and makes a new one, whose cookie value it returns.
+// oauthError. In a session that redeemed a ticket only the ticket's person can sign in. It ends the session that began it and makes a new one, whose cookie value it returns.
 // The state serves once, whatever comes of it. returnTo is a path on our origin, also where an error
 // comes with it; it is "" where the state was not ours to begin with.
 func (p *People) FinishSignIn(ctx context.Context, sessionHash []byte, state, code, oauthError string) (newCookieValue, returnTo string, err error) {
@@ -82,6 +82,13 @@ func (p *People) FinishSignIn(ctx context.Context, sessionHash []byte, state, co
 	err = p.store.Outside(ctx, func(sh *store.Shared) error {
 		if person, err = sh.PutPerson(ctx, who.person); err != nil {
 			return err
+		}
+		expected, err := sh.ExpectedPerson(ctx, sessionHash)
+		if err != nil {
+			return err
+		}
+		if expected != "" && expected != person.ID {
+			return otherAccount()
 		}
 		if err := sh.PutMemberships(ctx, person.ID, who.roles); err != nil {
 			return err

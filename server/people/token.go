@@ -43,6 +43,9 @@ func (t Token) Allows(scope string) bool {
 	return slices.Contains(t.Scopes, scope) || scope == store.ScopeRead && slices.Contains(t.Scopes, store.ScopeConfigure)
 }
 
+// IsAPIToken tells an API token by its form.
+func IsAPIToken(text string) bool { return strings.HasPrefix(text, tokenPrefix) }
+
 // newToken makes the text of a token.
 func newToken() string {
 	random := make([]byte, 32)

@@ -54,15 +54,17 @@ func (sh *Shared) AddNotice(ctx context.Context, n Notice) error {
 	return sh.Enqueue(ctx, AskNotify(n.WorkspaceID, id))
 }
 
-// Notices lists a person's inbox, newest first.
-func (sh *Shared) Notices(ctx context.Context, personID string, page Page) ([]Notice, bool, error) {
+// Notices lists a person's inbox, newest first: what is of one workspace, or of all where workspaceID is
+// ""; so does UnreadNotices.
+func (sh *Shared) Notices(ctx context.Context, personID, workspaceID string, page Page) ([]Notice, bool, error) {
 	at, id, err := page.after()
 	if err != nil {
 		return nil, false, err
 	}
 	rows, err := sh.tx.Query(ctx, `select `+noticeColumns+` from signedapproval_notices
-		where person_id = $1 and ($2::timestamptz is null or (created_at, id) < ($2, $3::uuid))
-		order by created_at desc, id desc limit $4`, personID, at, id, page.limit()+1)
+		where person_id = $1 and ($5 = '' or workspace_id = nullif($5, '')::uuid)
+			and ($2::timestamptz is null or (created_at, id) < ($2, $3::uuid))
+		order by created_at desc, id desc limit $4`, personID, at, id, page.limit()+1, workspaceID)
 	if err != nil {
 		return nil, false, fmt.Errorf("store: list notices: %w", err)
 	}
@@ -75,10 +77,11 @@ func (sh *Shared) Notices(ctx context.Context, personID string, page Page) ([]No
 }
 
 // UnreadNotices counts a person's unread notices, up to 100.
-func (sh *Shared) UnreadNotices(ctx context.Context, personID string) (int, error) {
+func (sh *Shared) UnreadNotices(ctx context.Context, personID, workspaceID string) (int, error) {
 	var n int
 	err := sh.tx.QueryRow(ctx, `select count(*) from (select from signedapproval_notices
-		where person_id = $1 and read_at is null limit 100) unread`, personID).Scan(&n)
+		where person_id = $1 and read_at is null and ($2 = '' or workspace_id = nullif($2, '')::uuid) limit 100) unread`,
+		personID, workspaceID).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("store: count notices: %w", err)
 	}

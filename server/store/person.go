@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// Person is one human, tied to one Bitbucket account. A person exists from the first sign-in on.
+// Person is one human, tied to one Bitbucket account. A person exists from the first sign-in, or from
+// the first look at a panel in Bitbucket's frame, on.
 type Person struct {
 	ID          string // ours, random
 	AccountID   string // Bitbucket account id: the lasting identity
@@ -35,6 +36,22 @@ func (sh *Shared) PutPerson(ctx context.Context, p Person) (Person, error) {
 		p.AccountID, p.AccountUUID, p.Name, salt, p.Email)
 	if err != nil {
 		return Person{}, fmt.Errorf("store: put person: %w", err)
+	}
+	return stored, nil
+}
+
+// MeetPerson stores an account that Bitbucket has named and that has not signed in here; a person who is
+// known stays as they are. Only AccountID, AccountUUID and Name are read.
+func (sh *Shared) MeetPerson(ctx context.Context, p Person) (Person, error) {
+	salt := make([]byte, 32)
+	rand.Read(salt) // never fails
+	stored, err := single[Person](ctx, sh.tx, `
+		insert into signedapproval_people (account_id, account_uuid, name, salt) values ($1, $2, $3, $4)
+		on conflict (account_id) do update set account_id = excluded.account_id
+		returning `+personColumns,
+		p.AccountID, p.AccountUUID, p.Name, salt)
+	if err != nil {
+		return Person{}, fmt.Errorf("store: meet person: %w", err)
 	}
 	return stored, nil
 }
