@@ -14,7 +14,10 @@ import (
 func TestDocumentsLeadSomewhere(t *testing.T) {
 	t.Parallel()
 	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
-	for _, name := range []string{"README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"} {
+	for _, name := range []string{
+		"README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "descriptor/README.md", "descriptor/listing/description.md",
+		"descriptor/listing/privacy-and-security.md", "descriptor/listing/screenshots.md", "descriptor/listing/support.md",
+	} {
 		text, err := os.ReadFile(filepath.Join("..", name))
 		if err != nil {
 			t.Error(err)
@@ -30,7 +33,7 @@ func TestDocumentsLeadSomewhere(t *testing.T) {
 				continue
 			}
 			if target.Path != "" {
-				if _, err := os.Stat(filepath.Join("..", filepath.FromSlash(target.Path))); err != nil {
+				if _, err := os.Stat(filepath.Join("..", filepath.Dir(name), filepath.FromSlash(target.Path))); err != nil {
 					t.Errorf("%s leads to %s, which is missing", name, target.Path)
 				}
 			} else if !slices.Contains(headings(text), target.Fragment) {

@@ -3,9 +3,8 @@ package descriptor
 // appToken is the scope that lets Forge hand the app's own token to the server.
 const appToken = "read:app-system-token"
 
-// Scopes as Atlassian documents them for each call of the REST API ("Forge scopes"). Two versions of that document
-// disagree on whether reading members and permissions takes read:user: without it nobody could be told apart, and adding
-// it later would ask every administrator again.
+// Scopes as Atlassian documents them for each call of the REST API ("Forge scopes"). Of two versions of that document,
+// the stricter one counts, where lists of people take read:user too.
 const (
 	readUser         = "read:user:bitbucket"
 	readWorkspace    = "read:workspace:bitbucket"
@@ -22,6 +21,8 @@ var calls = map[string][]string{
 	"Workspace":           {readWorkspace},
 	"WorkspacePermission": {readWorkspace, readUser},
 	"Members":             {readWorkspace, readUser},
+
+	"User": {readUser},
 
 	"Repository":            {readRepository},
 	"Repositories":          {readRepository},
