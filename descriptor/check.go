@@ -108,24 +108,29 @@ type enabled struct {
 	Enabled bool `yaml:"enabled"`
 }
 
-// events are the events that the server wants, as Atlassian spells them, and the endpoint that takes each.
-var events = map[string]string{
-	"avi:forge:installed:app": "lifecycle-ep",
-	"avi:forge:upgraded:app":  "lifecycle-ep",
-
-	"avi:bitbucket:created:pullrequest":                 "events-ep",
-	"avi:bitbucket:updated:pullrequest":                 "events-ep",
-	"avi:bitbucket:fulfilled:pullrequest":               "events-ep",
-	"avi:bitbucket:rejected:pullrequest":                "events-ep",
-	"avi:bitbucket:updated:pullrequest-reviewer-status": "events-ep",
-
-	"avi:bitbucket:created:repository": "events-ep",
-	"avi:bitbucket:updated:repository": "events-ep",
-	"avi:bitbucket:push:repository":    "events-ep",
-	"avi:bitbucket:deleted:repository": "events-ep",
-
-	"avi:bitbucket:created:build-status": "events-ep",
-	"avi:bitbucket:updated:build-status": "events-ep",
+// triggers are the events that the server wants, as Atlassian spells them. The door knows each trigger by its key.
+var triggers = []trigger{
+	{"lifecycle", "lifecycle-ep", []string{
+		"avi:forge:installed:app",
+		"avi:forge:upgraded:app",
+	}},
+	{"pull-requests", "events-ep", []string{
+		"avi:bitbucket:created:pullrequest",
+		"avi:bitbucket:updated:pullrequest",
+		"avi:bitbucket:fulfilled:pullrequest",
+		"avi:bitbucket:rejected:pullrequest",
+		"avi:bitbucket:updated:pullrequest-reviewer-status",
+	}},
+	{"repositories", "events-ep", []string{
+		"avi:bitbucket:created:repository",
+		"avi:bitbucket:updated:repository",
+		"avi:bitbucket:push:repository",
+		"avi:bitbucket:deleted:repository",
+	}},
+	{"build-statuses", "events-ep", []string{
+		"avi:bitbucket:created:build-status",
+		"avi:bitbucket:updated:build-status",
+	}},
 }
 
 // routes are the endpoints and where each leads; "" where the page names the path itself.
@@ -223,16 +228,15 @@ func (d *differences) modules(m manifest) {
 }
 
 func (d *differences) events(m manifest) {
-	var got, want []string
-	for _, t := range m.Modules.Trigger {
-		for _, event := range t.Events {
-			got = append(got, event+" to "+t.Endpoint)
+	flat := func(triggers []trigger) (list []string) {
+		for _, t := range triggers {
+			for _, event := range t.Events {
+				list = append(list, event+" by "+t.Key+" to "+t.Endpoint)
+			}
 		}
+		return list
 	}
-	for event, endpoint := range events {
-		want = append(want, event+" to "+endpoint)
-	}
-	d.same("events", got, slices.Sorted(slices.Values(want)))
+	d.same("events", flat(m.Modules.Trigger), flat(triggers))
 }
 
 func (d *differences) endpoints(m manifest) {
@@ -247,7 +251,7 @@ func (d *differences) endpoints(m manifest) {
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(routes)) {
-		want = append(want, describe(key, routes[key], routes[key] != ""))
+		want = append(want, describe(key, routes[key], true))
 	}
 	d.same("endpoints", got, want)
 }

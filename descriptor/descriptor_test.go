@@ -47,6 +47,14 @@ func pages(t *testing.T) string {
 	return folder
 }
 
+// subscriptions are the events of all triggers.
+func subscriptions() (events []string) {
+	for _, t := range triggers {
+		events = append(events, t.Events...)
+	}
+	return events
+}
+
 // A mutant is the production manifest with one thing changed.
 type mutant struct {
 	name     string
@@ -81,7 +89,7 @@ func mutants(t *testing.T, manifest string) []mutant {
 			change("route changed "+key, "path: "+routes[key]+"\n", "path: /elsewhere\n", false)
 		}
 	}
-	for event := range events {
+	for _, event := range subscriptions() {
 		line := "        - " + event + "\n"
 		change("event misspelt "+event, line, "        - "+event+"s\n", false)
 		change("event exchanged "+event, line, "        - avi:bitbucket:created:commit-comment\n", false)
@@ -93,7 +101,7 @@ func mutants(t *testing.T, manifest string) []mutant {
 			manifest[:use[0]] + "endpoint: other-ep" + manifest[use[1]:], true,
 		})
 	}
-	for n, key := range regexp.MustCompile(`(?m)^    - key: [a-z-]+$`).FindAllStringIndex(manifest[:strings.Index(manifest, "  trigger:")], -1) {
+	for n, key := range regexp.MustCompile(`(?m)^    - key: [a-z-]+$`).FindAllStringIndex(manifest[:strings.Index(manifest, "\n  endpoint:\n")], -1) {
 		list = append(list, mutant{fmt.Sprintf("key %d changed", n), manifest[:key[1]] + "-2" + manifest[key[1]:], false})
 	}
 	change("check without its trigger", "        - on-merge\n", "        - on-code-pushed\n", false)
