@@ -63,4 +63,5 @@ func (s *Sim) forgeControlRoutes(mux *http.ServeMux) {
 // forgeRoutes mounts what Forge itself serves on the origin of the pages.
 func (s *Sim) forgeRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET "+JWKSPath, s.serveJWKS)
+	s.bridgeRoutes(mux)
 }

@@ -1,6 +1,9 @@
 package bitbucketsim
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // ForgeOptions are the settings of the part that plays Forge. The zero value behaves as Atlassian documents it.
 type ForgeOptions struct {
@@ -21,6 +24,12 @@ type ForgeOptions struct {
 	// Senders is how many events of one installation are sent at the same time; 0 means one, which keeps them in
 	// order.
 	Senders int
+	// FrameAddr is the address on which Start serves the pages of apps, each under a name of its own below
+	// cdn.localhost; empty means a free port of 127.0.0.1.
+	FrameAddr string
+	// ThemeFile is the path of a style sheet that a page gets when it enables theming, as Forge gives it
+	// Atlassian's design tokens; empty means that only the attributes of the colour mode are set.
+	ThemeFile string
 }
 
 func (o ForgeOptions) withDefaults() ForgeOptions {
@@ -36,6 +45,7 @@ func (o ForgeOptions) withDefaults() ForgeOptions {
 	set(&o.UninstallTimeout, 55*time.Second)
 	set(&o.RemoteTimeout, 25*time.Second)
 	o.Senders = max(o.Senders, 1)
+	o.FrameAddr = cmp.Or(o.FrameAddr, "127.0.0.1:0")
 	return o
 }
 

@@ -28,6 +28,14 @@ func (s *Sim) pageRoutes(mux *http.ServeMux) {
 		w.Header().Set("Content-Type", "text/css; charset=utf-8")
 		_, _ = w.Write(style)
 	})
+	script, err := pageFiles.ReadFile("pages/forge-host.js")
+	if err != nil {
+		panic("bitbucketsim: " + err.Error())
+	}
+	mux.HandleFunc("GET /static/forge.js", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/javascript; charset=utf-8")
+		_, _ = w.Write(script)
+	})
 	mux.HandleFunc("GET /favicon.ico", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	guard := http.NewCrossOriginProtection()
 	handle := func(pattern string, h http.HandlerFunc) { mux.Handle(pattern, guard.Handler(s.underLock(h))) }
@@ -37,6 +45,7 @@ func (s *Sim) pageRoutes(mux *http.ServeMux) {
 	handle("POST /account/signout", s.postSignOut)
 	handle("GET /site/oauth2/authorize", s.pageConsent)
 	handle("POST /site/oauth2/authorize", s.postConsent)
+	s.forgePageRoutes(handle)
 	handle("GET /{workspace}/{repository}", s.withPerson(s.pageRepository))
 	handle("GET /{workspace}/{repository}/pull-requests", s.withPerson(s.pageRepository))
 	handle("GET /{workspace}/{repository}/pull-requests/new", s.withPerson(s.pageNewPullRequest))
@@ -134,6 +143,11 @@ func (s *Sim) renderError(v *visitor, err error) {
 
 // render writes a page. formAction names a further origin that forms may lead to.
 func (s *Sim) render(w http.ResponseWriter, status int, name string, data any, formAction string) {
+	s.renderWith(w, status, name, data, "; form-action 'self'"+formAction)
+}
+
+// renderWith writes a page. policy is added to its Content-Security-Policy.
+func (s *Sim) renderWith(w http.ResponseWriter, status int, name string, data any, policy string) {
 	var out bytes.Buffer
 	if err := pageTemplates.ExecuteTemplate(&out, name, data); err != nil {
 		s.opts.Logger.Error("page failed", "page", name, "error", err)
@@ -142,7 +156,7 @@ func (s *Sim) render(w http.ResponseWriter, status int, name string, data any, f
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Content-Security-Policy",
-		"default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'"+formAction+"; frame-ancestors 'none'; base-uri 'none'")
+		"default-src 'none'; style-src 'self'; img-src 'self'"+policy+"; frame-ancestors 'none'; base-uri 'none'")
 	w.Header().Set("X-Frame-Options", "DENY")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Referrer-Policy", "same-origin")

@@ -3,6 +3,7 @@ package bitbucketsim
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -100,6 +101,8 @@ type pullRequestView struct {
 	Checks                             []mergeCheck
 	Enforced                           bool
 	Custom                             []customCheckLine
+	Cards, Panels                      []*frameView
+	Framed                             bool
 	Open                               bool
 	Approved, Requested, MayWrite      bool
 	MergeBlocked                       string // why not, or empty
@@ -149,7 +152,11 @@ func (s *Sim) pagePullRequest(v *visitor) error {
 		view.Custom = append(view.Custom, newCustomCheckLine(r, view.Open))
 	}
 	view.Diff = s.pullRequestDiff(pr)
-	s.render(v.w, http.StatusOK, "pullrequest.html", view, "")
+	view.Cards = s.pullRequestFrames(pr, v.person, modulePullRequestCard)
+	view.Panels = s.pullRequestFrames(pr, v.person, modulePullRequestPanel)
+	frames := slices.Concat(view.Cards, view.Panels)
+	view.Framed = len(frames) > 0
+	s.renderFramed(v.w, "pullrequest.html", view, frames)
 	return nil
 }
 

@@ -11,11 +11,15 @@ type repositoryLine struct{ FullName, Description, Permission string }
 type repositoriesView struct {
 	Person       *person
 	Repositories []repositoryLine
+	Workspaces   []menuLink
 }
 
 func (s *Sim) pageRepositories(v *visitor) error {
 	view := repositoriesView{Person: v.person}
 	for _, w := range s.workspaces {
+		if w.members[v.person] != "" {
+			view.Workspaces = append(view.Workspaces, menuLink{w.name, "/" + w.slug + "/workspace"})
+		}
 		for _, r := range w.repositories {
 			if level := r.permission(v.person); level != "" {
 				view.Repositories = append(view.Repositories, repositoryLine{r.fullName(), r.description, level})
@@ -47,11 +51,13 @@ type pullRequestLine struct {
 }
 
 type repositoryView struct {
-	Person       *person
-	FullName     string
-	Branches     []branchLine
-	PullRequests []pullRequestLine
-	MayOpen      bool
+	Person        *person
+	FullName      string
+	Apps          []menuLink
+	Administrator bool
+	Branches      []branchLine
+	PullRequests  []pullRequestLine
+	MayOpen       bool
 }
 
 func (s *Sim) pageRepository(v *visitor) error {
@@ -59,7 +65,11 @@ func (s *Sim) pageRepository(v *visitor) error {
 	if err != nil {
 		return err
 	}
-	view := repositoryView{Person: v.person, FullName: r.fullName(), MayOpen: r.may(v.person, PermissionWrite)}
+	view := repositoryView{
+		Person: v.person, FullName: r.fullName(), MayOpen: r.may(v.person, PermissionWrite),
+		Administrator: r.may(v.person, PermissionAdmin),
+		Apps:          s.moduleLinks(r.workspace, moduleRepositoryPage, "/"+r.fullName()),
+	}
 	for _, name := range r.sortedBranches() {
 		c := r.objects.commits[r.branches[name]]
 		first, _, _ := strings.Cut(c.message, "\n")

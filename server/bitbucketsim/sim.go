@@ -134,29 +134,54 @@ func New(opts Options) *Sim {
 	return s
 }
 
-// Start listens on addr, for example "127.0.0.1:0", and serves until Close. It may be called once.
+// Start listens on addr, for example "127.0.0.1:0", and serves until Close; the pages of Forge apps are served from
+// origins of their own. It may be called once.
 func (s *Sim) Start(addr string) error {
-	var lc net.ListenConfig
-	listener, err := lc.Listen(s.ctx, "tcp", addr)
+	listener, err := s.listen(addr)
+	if err != nil {
+		return err
+	}
+	frames, err := s.listen(s.opts.Forge.FrameAddr)
+	if err != nil {
+		_ = listener.Close()
+		return err
+	}
+	_, port, err := net.SplitHostPort(frames.Addr().String())
 	if err != nil {
 		return fmt.Errorf("bitbucketsim: %w", err)
 	}
 	s.mu.Lock()
-	s.baseURL = "http://" + listener.Addr().String()
-	s.server = &http.Server{
-		Handler: s, ReadHeaderTimeout: 10 * time.Second,
+	s.baseURL, s.framePort = "http://"+listener.Addr().String(), port
+	s.server, s.frameServer = s.newServer(s), s.newServer(http.HandlerFunc(s.serveFrames))
+	server, frameServer := s.server, s.frameServer
+	s.mu.Unlock()
+	s.work.Go(s.keepSchedules)
+	s.work.Go(func() { s.serve(server, listener) })
+	s.work.Go(func() { s.serve(frameServer, frames) })
+	return nil
+}
+
+func (s *Sim) listen(addr string) (net.Listener, error) {
+	var lc net.ListenConfig
+	listener, err := lc.Listen(s.ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("bitbucketsim: %w", err)
+	}
+	return listener, nil
+}
+
+func (s *Sim) newServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: 10 * time.Second,
 		BaseContext: func(net.Listener) context.Context { return s.ctx },
 		ErrorLog:    slog.NewLogLogger(s.opts.Logger.Handler(), slog.LevelWarn),
 	}
-	server := s.server
-	s.mu.Unlock()
-	s.work.Go(s.keepSchedules)
-	s.work.Go(func() {
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			s.opts.Logger.Error("serving ended", "error", err)
-		}
-	})
-	return nil
+}
+
+func (s *Sim) serve(server *http.Server, on net.Listener) {
+	if err := server.Serve(on); !errors.Is(err, http.ErrServerClosed) {
+		s.opts.Logger.Error("serving ended", "error", err)
+	}
 }
 
 // URL is the origin of all faces, without a trailing slash. The REST API is below URL() + "/2.0".
@@ -171,15 +196,16 @@ func (s *Sim) URL() string {
 func (s *Sim) Close() error {
 	s.mu.Lock()
 	s.cancel() // under the lock, so that no background work begins behind the wait below
-	server := s.server
+	server, frames := s.server, s.frameServer
 	s.changed.Broadcast()
 	s.mu.Unlock()
 	var err error
 	if server != nil {
-		err = server.Close()
+		err = errors.Join(server.Close(), frames.Close())
 	}
 	s.work.Wait()
 	s.client.CloseIdleConnections()
+	s.forgeClient.CloseIdleConnections()
 	return err
 }
 
