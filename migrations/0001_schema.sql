@@ -301,7 +301,7 @@ create table signedapproval_credentials (
   id                 bytea primary key,        -- WebAuthn credential id
   person_id          uuid not null references signedapproval_people,
   name               text not null,
-  public_key         bytea not null,           -- COSE
+  public_key         bytea not null unique,    -- COSE in its one form; a key stands for one person for ever, revoked or not
   aaguid             uuid,
   sign_count         bigint not null,
   backup_eligible    boolean not null,         -- must never change

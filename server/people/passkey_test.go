@@ -2,7 +2,12 @@ package people_test
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -176,6 +181,24 @@ func TestWrongEnrolments(t *testing.T) {
 			challenge(t, options), bob.Person.ID, bob.Hash, registration(t, options, bob.Person.ID))
 		refused(t, finish(bob, response), people.CodePasskeyKnown)
 	})
+	t.Run("the public key of another passkey", func(t *testing.T) {
+		options, key := begin(t)
+		enrolled := get(w.FinishPasskey(t.Context(), *alice.Person, alice.Hash, "", string(get(key.Create([]byte(options)))(t))))(t)
+		attempt := func(as people.Session, cose []byte) error {
+			t.Helper()
+			options := get(w.BeginPasskey(t.Context(), *as.Person, as.Hash, ""))(t)
+			response := get(passkeytest.New(origin).Create([]byte(options)))(t)
+			return finish(as, withPublicKey(t, response, cose))
+		}
+		refused(t, attempt(alice, enrolled.PublicKey), people.CodePasskeyKnown)
+		refused(t, attempt(bob, enrolled.PublicKey), people.CodePasskeyKnown)
+		refused(t, attempt(bob, inAnotherOrder(t, enrolled.PublicKey)), people.CodePasskeyKnown)
+		get(w.RevokePasskey(t.Context(), *alice.Person, enrolled.ID))(t)
+		refused(t, attempt(alice, enrolled.PublicKey), people.CodePasskeyKnown)
+		refused(t, attempt(bob, enrolled.PublicKey), people.CodePasskeyKnown)
+		// What is refused is the key, not the way in which it was put there.
+		must(t, attempt(bob, newPublicKey(t)))
+	})
 	t.Run("what is no answer", func(t *testing.T) {
 		for _, response := range []string{"", "{}", "null", "[]", `{"response": {"clientDataJSON": "!"}}`, `{"response": {"clientDataJSON": "bnVsbA"}}`, strings.Repeat("x", 100_000)} {
 			refused(t, finish(alice, []byte(response)), refusal.BadInput)
@@ -185,7 +208,7 @@ func TestWrongEnrolments(t *testing.T) {
 		options, key := begin(t)
 		response := get(key.Create([]byte(options)))(t)
 		w.sql(`insert into signedapproval_credentials (id, person_id, name, public_key, sign_count, backup_eligible, backup_state, attestation_object, client_data)
-			select int4send(i), $1, 'x', '', 0, false, false, '', '' from generate_series(1, 60) i`, alice.Person.ID)
+			select int4send(i), $1, 'x', int4send(i), 0, false, false, '', '' from generate_series(1, 60) i`, alice.Person.ID)
 		_, err := w.BeginPasskey(t.Context(), *alice.Person, alice.Hash, "")
 		refused(t, err, people.CodeLimit)
 		refused(t, finish(alice, response), people.CodeLimit) // that was begun before
@@ -209,4 +232,42 @@ func registration(t *testing.T, options, person string) []byte {
 		"challenge": challenge(t, options), "rpId": "approvals.example", "user_id": []byte(person), "userVerification": "required",
 		"expires": "2999-01-01T00:00:00Z", "credParams": []map[string]any{{"type": "public-key", "alg": -7}},
 	}}))(t)
+}
+
+// withPublicKey exchanges the key in an authenticator's answer, which nothing attests.
+func withPublicKey(t *testing.T, responseJSON, cose []byte) []byte {
+	t.Helper()
+	var answer map[string]any
+	must(t, json.Unmarshal(responseJSON, &answer))
+	response, ok := answer["response"].(map[string]any)
+	encoded, _ := response["attestationObject"].(string)
+	object := get(base64.RawURLEncoding.DecodeString(encoded))(t)
+	at := bytes.Index(object, coseHead)
+	if !ok || at < 0 || len(cose) != es256Size {
+		t.Fatalf("no key in the answer, or no ES256 key to put there: %d bytes", len(cose))
+	}
+	copy(object[at:at+es256Size], cose)
+	response["attestationObject"] = base64.RawURLEncoding.EncodeToString(object)
+	return get(json.Marshal(answer))(t)
+}
+
+// An ES256 key in canonical CBOR: {1: 2, 3: -7, -1: 1, -2: x, -3: y}.
+var coseHead = []byte{0xa5, 1, 2, 3, 0x26, 0x20, 1, 0x21, 0x58, 32}
+
+const es256Size = 77
+
+// inAnotherOrder is the same ES256 key with its curve before its algorithm.
+func inAnotherOrder(t *testing.T, cose []byte) []byte {
+	t.Helper()
+	if !bytes.HasPrefix(cose, coseHead) {
+		t.Fatalf("no ES256 key in canonical CBOR: %x", cose)
+	}
+	return append([]byte{0xa5, 1, 2, 0x20, 1, 3, 0x26}, cose[7:]...)
+}
+
+func newPublicKey(t *testing.T) []byte {
+	t.Helper()
+	key := get(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(t)
+	point := get(key.PublicKey.Bytes())(t)
+	return slices.Concat(coseHead, point[1:33], []byte{0x22, 0x58, 32}, point[33:])
 }

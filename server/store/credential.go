@@ -12,7 +12,7 @@ type Credential struct {
 	ID                []byte // WebAuthn credential id
 	PersonID          string
 	Name              string
-	PublicKey         []byte  // COSE
+	PublicKey         []byte  // COSE in canonical CBOR, so that one key has one form
 	AAGUID            *string // the authenticator's model; nil where it does not say
 	SignCount         int64
 	BackupEligible    bool // must never change
@@ -28,13 +28,14 @@ type Credential struct {
 const credentialColumns = `id, person_id, name, public_key, aaguid, sign_count, backup_eligible, backup_state,
 	transports, attestation_object, client_data, created_at, last_used_at, revoked_at`
 
-// InsertCredential stores a new key; ErrConflict where this key is enrolled already, by anybody.
+// InsertCredential stores a new key; ErrConflict where this key is or was enrolled already, by anybody,
+// under this credential id or another one.
 func (sh *Shared) InsertCredential(ctx context.Context, c Credential) (Credential, error) {
 	stored, err := single[Credential](ctx, sh.tx, `
 		insert into signedapproval_credentials (id, person_id, name, public_key, aaguid, sign_count, backup_eligible,
 			backup_state, transports, attestation_object, client_data)
 		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-		on conflict (id) do nothing
+		on conflict do nothing
 		returning `+credentialColumns,
 		c.ID, c.PersonID, c.Name, c.PublicKey, c.AAGUID, c.SignCount, c.BackupEligible, c.BackupState,
 		append([]string{}, c.Transports...), c.AttestationObject, c.ClientData)
