@@ -59,3 +59,10 @@ func (tx *Tx) KeepEnforcements(ctx context.Context, repositoryID string, pattern
 	}
 	return names, nil
 }
+
+// LockRepositoryConfig reads a config and keeps every other who locks or saves it waiting until this
+// transaction ends.
+func (tx *Tx) LockRepositoryConfig(ctx context.Context, repositoryID string) (RepositoryConfig, error) {
+	return single[RepositoryConfig](ctx, tx.tx, `select `+repositoryConfigColumns+` from signedapproval_bitbucket_repo_configs
+		where workspace_id = $1 and repository_id = $2 for update`, tx.Workspace, repositoryID)
+}
