@@ -252,6 +252,11 @@ func (c *Client) do(ctx context.Context, r request) (*answer, error) {
 	token, failure := c.renew(ctx, present.token)
 	if failure != nil {
 		if mine, ok := failure.(*Error); ok { //nolint:errorlint // One that is wrapped means something else.
+			if mine.Op == "" {
+				named := *mine
+				named.Op = r.op
+				return nil, &named
+			}
 			return nil, mine
 		}
 		refusal.cause = failure
@@ -292,7 +297,9 @@ func (c *Client) attempt(ctx context.Context, r request) (*answer, error) {
 // status. It is the only place where the token leaves the process.
 func (c *Client) exchange(ctx context.Context, r request) (*answer, *Error) {
 	if c.readOnly != nil && r.method != http.MethodGet {
-		return nil, &Error{Op: r.op, cause: c.readOnly}
+		not := NotNow(c.readOnly)
+		not.Op = r.op
+		return nil, not
 	}
 	config := c.api.config
 	call := Call{TokenKey: c.tokenKey, Class: c.class, Op: r.op}

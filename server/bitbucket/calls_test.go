@@ -22,6 +22,7 @@ func everyCall(ctx context.Context, c *bitbucket.Client) []namedCall {
 	return []namedCall{
 		{"CurrentUser", func() error { _, err := c.CurrentUser(ctx); return err }},
 		{"Emails", func() error { _, err := c.Emails(ctx); return err }},
+		{"User", func() error { _, err := c.User(ctx, userUUID); return err }},
 		{"Workspaces", func() error { _, err := collect(c.Workspaces(ctx)); return err }},
 		{"Workspace", func() error { _, err := c.Workspace(ctx, w); return err }},
 		{"WorkspacePermission", func() error { _, err := c.WorkspacePermission(ctx, w, userUUID); return err }},

@@ -146,6 +146,10 @@ func (e *Error) Class() ErrorClass {
 	}
 }
 
+// NotNow is the Transient error of a call that is not made, or not made again, for a reason that ends by
+// itself. why must hold no text from outside. Renewing's function may answer it.
+func NotNow(why error) *Error { return &Error{cause: why} }
+
 // invalid is the error for an argument that is refused before anything is sent.
 func invalid(op, format string, args ...any) *Error {
 	return &Error{Op: op, Message: oneLine(fmt.Sprintf(format, args...)), cause: ErrInvalidArgument}

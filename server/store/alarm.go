@@ -19,7 +19,6 @@ const (
 	AlarmUninstalled        = "APP_UNINSTALLED"     // the app is no longer in the workspace
 	AlarmUnconfirmed        = "APP_UNCONFIRMED"     // the app waits for an administrator to confirm it
 	AlarmTokenMissing       = "TOKEN_MISSING"       // Bitbucket has not called the app for so long that it may do nothing
-	AlarmIdentityChanged    = "IDENTITY_CHANGED"    // statuses are written in another name than before
 	AlarmJobDead            = "JOB_DEAD"            // a job gave up
 	AlarmNotEnforced        = "NOT_ENFORCED"        // Bitbucket enforces the gate of a branch pattern less than before
 )

@@ -12,19 +12,27 @@ import (
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
+// silenceAlarm is how long Bitbucket, which calls the app each hour, may be silent before that is alarming.
+const silenceAlarm = 3 * time.Hour
+
 // checkRetry is how long the look after a connection waits when Bitbucket cannot be asked.
 const checkRetry = 10 * time.Minute
 
-// Refresh is the job that looks after a connection once a day, however little it is used: it keeps the
-// grant from dying of idleness, notices that it is dead or that its account may no longer administer
-// the workspace, and writes down what the workspace is called now. It runs again by itself until the
-// connection ends.
+// Refresh is the job that looks after a workspace's connection and its app once a day, however little
+// they are used: it keeps the grant from dying of idleness, notices that it is dead or that its account
+// may no longer administer the workspace, and writes down what the workspace is called now. Of the app,
+// it forgets a token whose time is over and notices that no other came. It runs again by itself until
+// both are gone.
 func (w *Workspaces) Refresh(ctx context.Context, job store.Job) error {
+	next, err := w.checkApp(ctx, job.Workspace)
+	if err != nil {
+		return err
+	}
 	remote, c, err := w.check(ctx, job.Workspace)
 	switch code := refusal.Code(err); {
 	case code == refusal.NotFound || code == refusal.NeedsReconnecting:
-		// Connecting asks for this job anew.
-		return w.store.Outside(ctx, func(sh *store.Shared) error { return sh.FinishJob(ctx, job.Claim, time.Time{}) })
+		// Connecting and installing ask for this job anew.
+		return w.store.Outside(ctx, func(sh *store.Shared) error { return sh.FinishJob(ctx, job.Claim, next) })
 	case code != "":
 		return jobs.Later(err, time.Now().Add(checkRetry))
 	case err != nil:
@@ -38,8 +46,57 @@ func (w *Workspaces) Refresh(ctx context.Context, job store.Job) error {
 		if err != nil {
 			return err
 		}
-		return tx.FinishJob(ctx, job.Claim, now.Add(checkInterval))
+		if day := now.Add(checkInterval); next.IsZero() || day.Before(next) {
+			next = day
+		}
+		return tx.FinishJob(ctx, job.Claim, next)
 	})
+}
+
+// checkApp looks after the app of a workspace, and answers when to do so again; the zero time where the
+// app is not there.
+func (w *Workspaces) checkApp(ctx context.Context, workspace string) (next time.Time, err error) {
+	s, err := w.standing(ctx, workspace)
+	if err != nil || !s.installed() {
+		return time.Time{}, err
+	}
+	err = w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
+		if err := tx.DropExpiredToken(ctx); err != nil {
+			return err
+		}
+		if s.holdsToken() || s.now.Sub(s.app.InstalledAt) < silenceAlarm || s.now.Sub(s.app.SeenAt) < silenceAlarm {
+			return nil
+		}
+		own, err := tx.ReadWorkspace(ctx)
+		if err != nil {
+			return err
+		}
+		return w.alarmAdministrators(ctx, tx, s, store.AlarmTokenMissing, s.app.ID+":"+s.app.SeenAt.UTC().Format(time.RFC3339),
+			"The app in "+own.Name+" is not called any more",
+			"Bitbucket has not called the app in "+own.Name+" since "+s.app.SeenAt.UTC().Format("2 January 2006 15:04")+" UTC, so it holds no token: nothing is written, and merges are not answered. Look at whether the app is still installed and enabled.")
+	})
+	if err != nil || !s.holdsToken() {
+		return s.now.Add(time.Hour), err
+	}
+	client, err := w.rightsClient(ctx, workspace)
+	if err == nil {
+		var remote bitbucket.Workspace
+		if remote, err = client.Workspace(ctx, workspace); err == nil {
+			err = w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
+				_, _, err := tx.PutWorkspace(ctx, remote.Slug, remote.Name)
+				return err
+			})
+		}
+	}
+	next = s.app.TokenExpiresAt.Add(time.Minute)
+	if err != nil { // right after an installation Bitbucket refuses for some minutes
+		w.log.WarnContext(ctx, "workspace of the app could not be read", "workspace", workspace, "error", err)
+		next = s.now.Add(checkRetry)
+	}
+	if day := s.now.Add(checkInterval); day.Before(next) {
+		next = day
+	}
+	return next, nil
 }
 
 // check uses the grant, refreshed where that is due or turns out to be needed, and answers what its

@@ -355,7 +355,7 @@ func (w *Workspaces) storeConnection(ctx context.Context, tx *store.Tx, person s
 	if err := tx.PutMemberships(ctx, person.ID, map[string]store.Role{workspace.ID: store.RoleAdmin}); err != nil {
 		return store.Workspace{}, err
 	}
-	for _, kind := range []string{store.AlarmNeedsReconnecting, store.AlarmConnectionRights} {
+	for _, kind := range []string{store.AlarmNeedsReconnecting, store.AlarmConnectionRights, store.AlarmUninstalled} {
 		if err := tx.CloseAlarm(ctx, kind, workspace.ID); err != nil {
 			return store.Workspace{}, err
 		}
@@ -367,8 +367,7 @@ func (w *Workspaces) storeConnection(ctx context.Context, tx *store.Tx, person s
 		return store.Workspace{}, err
 	}
 	if created {
-		salt := evidence.Digest(hexSHA256(workspace.GenesisSalt))
-		if err := appendLeaf(ctx, tx, workspace, evidence.Genesis{Salt: salt}); err != nil {
+		if err := appendGenesis(ctx, tx, workspace); err != nil {
 			return store.Workspace{}, err
 		}
 	}
@@ -383,13 +382,17 @@ func (w *Workspaces) storeConnection(ctx context.Context, tx *store.Tx, person s
 // status be overwritten by the account that wrote it and by administrators of the repository. It
 // stays until that same account connects once more.
 func (w *Workspaces) alarmReplaced(ctx context.Context, tx *store.Tx, person store.Person, before store.Connection, grant store.PendingGrant) error {
-	if before.AccountID == "" {
+	s, err := readStanding(ctx, tx)
+	if err != nil {
+		return err
+	}
+	if before.AccountID == "" || s.active() { // then the app writes
 		return nil
 	}
 	if before.AccountID == grant.AccountID {
 		return tx.CloseAlarm(ctx, store.AlarmConnectionReplaced, tx.Workspace)
 	}
-	_, err := tx.RaiseAlarm(ctx, store.Alarm{
+	_, err = tx.RaiseAlarm(ctx, store.Alarm{
 		Kind: store.AlarmConnectionReplaced, Subject: tx.Workspace,
 		Sentence: grant.AccountName + " connected this workspace in the place of " + before.AccountName +
 			". Bitbucket lets a build status be changed only by the account that wrote it or by an administrator of the repository: if " +

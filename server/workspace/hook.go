@@ -2,10 +2,14 @@ package workspace
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/google/uuid"
 
 	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/store"
@@ -45,6 +49,9 @@ func (w *Workspaces) hookPrefix() string { return w.origin + "/hooks/" }
 // takes the repository out of ATTENTION. Where Bitbucket refuses, the repository goes into ATTENTION
 // and an alarm is raised; so does one that is gone, or was transferred to another workspace. What the
 // repository is called now is written down. For a repository that is not gated it does nothing.
+//
+// Only a connection can keep webhooks. While the app is in the workspace it is told of events by itself:
+// the webhook is then a second way, whose loss is no alarm, and without a connection there is none.
 func (w *Workspaces) EnsureHook(ctx context.Context, workspace, repositoryID string) error {
 	var config store.RepositoryConfig
 	err := w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) (err error) {
@@ -64,7 +71,7 @@ func (w *Workspaces) EnsureHook(ctx context.Context, workspace, repositoryID str
 	if here, err := w.locate(ctx, client, workspace, config); err != nil || !here {
 		return err
 	}
-	return w.ensureHook(ctx, client, workspace, repositoryID)
+	return w.ensureHook(ctx, workspace, repositoryID)
 }
 
 // locate finds out whether a gated repository is still in its workspace, and what it is called.
@@ -74,7 +81,7 @@ func (w *Workspaces) locate(ctx context.Context, client *bitbucket.Client, works
 	switch {
 	case ok && gone.NotFound():
 		return false, w.needsAttention(ctx, workspace, config.RepositoryID,
-			"Bitbucket does not show "+config.FullName+" to this workspace's connection: it was deleted or transferred, or the account that connected the workspace lost its rights.")
+			"Bitbucket does not show "+config.FullName+" to the app or connection of this workspace: it was deleted or transferred, or they lost their rights to it.")
 	case err != nil:
 		return false, err
 	case remote.WorkspaceUUID != "" && remote.WorkspaceUUID != workspace:
@@ -87,14 +94,6 @@ func (w *Workspaces) locate(ctx context.Context, client *bitbucket.Client, works
 		return tx.RenameRepository(ctx, config.RepositoryID, remote.Slug, remote.FullName, remote.Name)
 	})
 	return !errors.Is(err, store.ErrNotFound), ignoreNotFound(err)
-}
-
-// ignoreNotFound is for what was removed meanwhile.
-func ignoreNotFound(err error) error {
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
-	return err
 }
 
 // needsAttention says that the gate does not work in a repository.
@@ -110,33 +109,68 @@ func (w *Workspaces) needsAttention(ctx context.Context, workspace, repositoryID
 	}))
 }
 
-func (w *Workspaces) ensureHook(ctx context.Context, client *bitbucket.Client, workspace, repositoryID string) error {
-	var endpoint store.HookEndpoint
-	err := w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) (err error) {
-		endpoint, err = tx.HookEndpointOf(ctx, repositoryID)
+func (w *Workspaces) ensureHook(ctx context.Context, workspace, repositoryID string) error {
+	s, err := w.standing(ctx, workspace)
+	if err != nil {
 		return err
-	})
-	if err != nil {
-		return ignoreNotFound(err) // with its config
 	}
-	hook, err := w.repairHook(ctx, client, endpoint)
-	if err != nil {
-		return w.hookFailed(ctx, endpoint, err)
-	}
-	err = w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
-		if err := tx.SetHookUUID(ctx, endpoint.ID, hook.UUID); err != nil {
-			return err
+	if !s.active() || s.works() {
+		endpoint, err := w.putHook(ctx, workspace, repositoryID)
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			return nil // removed meanwhile
+		case err != nil && s.active():
+			w.log.WarnContext(ctx, "the app goes on without a webhook", "workspace", workspace, "repository", repositoryID, "error", err)
+		case err != nil:
+			return w.hookFailed(ctx, endpoint, err)
 		}
+	}
+	return ignoreNotFound(w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
 		if err := tx.SetRepositoryState(ctx, repositoryID, store.RepositoryActive, ""); err != nil {
 			return err
 		}
 		return tx.CloseAlarm(ctx, store.AlarmHookMissing, repositoryID)
+	}))
+}
+
+// putHook does the work of EnsureHook at Bitbucket, in the connection's name. ErrNotFound where the
+// repository is not gated any more.
+func (w *Workspaces) putHook(ctx context.Context, workspace, repositoryID string) (store.HookEndpoint, error) {
+	client, err := w.connectionClient(ctx, workspace, bitbucket.Background)
+	if err != nil {
+		return store.HookEndpoint{}, err
+	}
+	var endpoint store.HookEndpoint
+	err = w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
+		config, err := tx.RepositoryConfig(ctx, repositoryID)
+		if err != nil {
+			return err
+		}
+		if endpoint, err = newEndpoint(ctx, tx, repositoryID); err != nil || config.HookID == endpoint.ID {
+			return err
+		}
+		return tx.SetHook(ctx, repositoryID, endpoint.ID) // it was gated while only the app was there
 	})
+	if err != nil {
+		return endpoint, err
+	}
+	hook, err := w.repairHook(ctx, client, endpoint)
+	if err != nil {
+		return endpoint, err
+	}
+	err = w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error { return tx.SetHookUUID(ctx, endpoint.ID, hook.UUID) })
 	if errors.Is(err, store.ErrNotFound) {
 		// The repository was removed meanwhile: nobody else knows of this webhook.
-		return client.DeleteHook(ctx, workspace, repositoryID, hook.UUID)
+		return endpoint, errors.Join(err, client.DeleteHook(ctx, workspace, repositoryID, hook.UUID))
 	}
-	return err
+	return endpoint, err
+}
+
+// newEndpoint gives the webhook endpoint of a repository, made where there is none.
+func newEndpoint(ctx context.Context, tx *store.Tx, repositoryID string) (store.HookEndpoint, error) {
+	secret := make([]byte, 32)
+	rand.Read(secret) // never fails
+	return tx.PutHookEndpoint(ctx, uuid.NewString(), repositoryID, store.Secret(hex.EncodeToString(secret)))
 }
 
 // errHookGone marks a failure after which it is known that no good webhook is there.
@@ -206,8 +240,15 @@ func (w *Workspaces) ourHooks(ctx context.Context, client *bitbucket.Client, wor
 	return ours, nil
 }
 
-// deleteHooks deletes every webhook of a repository that leads to this server.
+// errNoHookClient says that a webhook was left because there was nothing to delete it with.
+var errNoHookClient = errors.New("no connection that works")
+
+// deleteHooks deletes every webhook of a repository that leads to this server. client is nil where there
+// is no connection that works.
 func (w *Workspaces) deleteHooks(ctx context.Context, client *bitbucket.Client, workspace, repositoryID string) error {
+	if client == nil {
+		return errNoHookClient
+	}
 	ours, err := w.ourHooks(ctx, client, workspace, repositoryID)
 	if gone, ok := errors.AsType[*bitbucket.Error](err); ok && gone.NotFound() {
 		return nil // with the repository

@@ -45,7 +45,7 @@ func (w *Workspaces) visible(ctx context.Context, person store.Person) ([]store.
 	for i, m := range memberships {
 		ids[i] = m.WorkspaceID
 	}
-	connected, err := w.store.ConnectedWorkspaces(ctx, ids)
+	connected, err := w.store.LinkedWorkspaces(ctx, ids)
 	if err != nil {
 		return nil, err
 	}

@@ -2,13 +2,9 @@ package workspace
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
-
-	"github.com/google/uuid"
 
 	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/bitbucket"
@@ -68,7 +64,7 @@ func (w *Workspaces) SaveRepository(ctx context.Context, person store.Person, vi
 	w.log.InfoContext(ctx, "repository saved", "workspace", workspace, "repository", repositoryID,
 		"person", person.ID, "via", via, "policy", policy.Digest())
 
-	if err := w.ensureHook(ctx, client, workspace, repositoryID); err != nil {
+	if err := w.ensureHook(ctx, workspace, repositoryID); err != nil {
 		w.log.WarnContext(ctx, "webhook not confirmed", "workspace", workspace, "repository", repositoryID, "error", err)
 	}
 	err = w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
@@ -140,11 +136,13 @@ func notOffered(ctx context.Context, client *bitbucket.Client, workspace, reposi
 
 // storePolicy is the transaction of SaveRepository.
 func (w *Workspaces) storePolicy(ctx context.Context, tx *store.Tx, person store.Person, via string, remote bitbucket.Repository, policy approval.Policy) (store.RepositoryConfig, error) {
-	connection, err := tx.LockConnection(ctx)
-	if err != nil {
-		return store.RepositoryConfig{}, found(err, "workspace")
-	}
-	if connection.State == store.ConnectionDisconnected { // since it was asked
+	s, err := lockStanding(ctx, tx)
+	switch {
+	case err != nil:
+		return store.RepositoryConfig{}, err
+	case s.installed() && !s.active():
+		return store.RepositoryConfig{}, awaitingConfirmation()
+	case !s.active() && s.connection == nil: // since it was asked
 		return store.RepositoryConfig{}, notFound("workspace")
 	}
 	document := policy.Canonical()
@@ -159,11 +157,11 @@ func (w *Workspaces) storePolicy(ctx context.Context, tx *store.Tx, person store
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return store.RepositoryConfig{}, err
 	}
-	secret := make([]byte, 32)
-	rand.Read(secret) // never fails
-	endpoint, err := tx.PutHookEndpoint(ctx, uuid.NewString(), remote.UUID, store.Secret(hex.EncodeToString(secret)))
-	if err != nil {
-		return store.RepositoryConfig{}, err
+	var endpoint store.HookEndpoint // none where only the app is there, which is told of events by itself
+	if s.connection != nil {
+		if endpoint, err = newEndpoint(ctx, tx, remote.UUID); err != nil {
+			return store.RepositoryConfig{}, err
+		}
 	}
 	config, err := tx.PutRepositoryConfig(ctx, store.RepositoryConfig{
 		RepositoryID: remote.UUID, Slug: remote.Slug, FullName: remote.FullName, Name: remote.Name,
@@ -172,7 +170,8 @@ func (w *Workspaces) storePolicy(ctx context.Context, tx *store.Tx, person store
 	if err != nil {
 		return store.RepositoryConfig{}, err
 	}
-	if err := tx.Enqueue(ctx, store.AskFan(tx.Workspace, remote.UUID, ""), store.AskReconcile(tx.Workspace, remote.UUID)); err != nil {
+	if err := tx.Enqueue(ctx, store.AskFan(tx.Workspace, remote.UUID, ""), store.AskReconcile(tx.Workspace, remote.UUID),
+		store.AskDoctor(tx.Workspace, remote.UUID)); err != nil {
 		return store.RepositoryConfig{}, err
 	}
 	if !created && gated {
@@ -206,7 +205,7 @@ func (w *Workspaces) RemoveRepository(ctx context.Context, person store.Person, 
 	if err := w.mayConfigure(ctx, person, workspace, repositoryID); err != nil {
 		return nil, err
 	}
-	client, err := w.Client(ctx, workspace, bitbucket.Foreground)
+	s, client, err := w.hookClient(ctx, workspace)
 	if err != nil {
 		return nil, err
 	}
@@ -221,7 +220,7 @@ func (w *Workspaces) RemoveRepository(ctx context.Context, person store.Person, 
 		return nil, found(err, "repository")
 	}
 	var leftToDo []string
-	if err := w.deleteHooks(ctx, client, workspace, repositoryID); err != nil {
+	if err := w.deleteHooks(ctx, client, workspace, repositoryID); err != nil && s.connection != nil {
 		leftToDo = append(leftToDo, hookLeft(config, err))
 	}
 	err = w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error { return w.ungate(ctx, tx, repositoryID) })
@@ -254,7 +253,7 @@ func (w *Workspaces) ungate(ctx context.Context, tx *store.Tx, repositoryID stri
 	if err := tx.CloseAlarm(ctx, store.AlarmHookMissing, repositoryID); err != nil {
 		return err
 	}
-	if err := tx.Enqueue(ctx, store.AskFan(tx.Workspace, repositoryID, "")); err != nil {
+	if err := tx.Enqueue(ctx, store.AskFan(tx.Workspace, repositoryID, ""), store.AskDoctor(tx.Workspace, repositoryID)); err != nil {
 		return err
 	}
 	version, err := tx.PolicyVersion(ctx, config.PolicyVersionID)
@@ -277,8 +276,12 @@ func hookLeft(config store.RepositoryConfig, err error) string {
 // webhooks deleted, our API tokens for the workspace revoked and Bitbucket's tokens forgotten. What was
 // decided stays on record. It answers what is left to a person, a sentence each.
 //
+// While the app is in the workspace, only the second way ends: webhooks and Bitbucket's tokens go, and
+// the gate stays. An app that waits to be confirmed must be confirmed or uninstalled first.
+//
 // The connection ends last, so that whatever goes wrong before can be tried again. One that is dead
-// already must be connected again first: without it nobody's right can be read, and nothing undone.
+// already must be connected again first, unless the app is there: without either nobody's right can be
+// read, and nothing undone.
 func (w *Workspaces) Disconnect(ctx context.Context, person store.Person, workspace string) ([]string, error) {
 	if !store.ValidID(workspace) {
 		return nil, notFound("workspace").At("workspaceId")
@@ -286,18 +289,17 @@ func (w *Workspaces) Disconnect(ctx context.Context, person store.Person, worksp
 	if err := w.mustAdminister(ctx, person, workspace); err != nil {
 		return nil, err
 	}
-	client, err := w.Client(ctx, workspace, bitbucket.Foreground)
-	if err != nil {
+	s, client, err := w.hookClient(ctx, workspace)
+	switch {
+	case err != nil:
 		return nil, err
+	case s.connection == nil:
+		return nil, notFound("connection").At("workspaceId")
+	case s.installed() && !s.active():
+		return nil, awaitingConfirmation()
 	}
-	var (
-		configs    []store.RepositoryConfig
-		connection store.Connection
-	)
+	var configs []store.RepositoryConfig
 	err = w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
-		if connection, err = tx.Connection(ctx); err != nil {
-			return err
-		}
 		configs, err = tx.AllRepositoryConfigs(ctx)
 		return err
 	})
@@ -309,32 +311,71 @@ func (w *Workspaces) Disconnect(ctx context.Context, person store.Person, worksp
 		if err := w.deleteHooks(ctx, client, workspace, config.RepositoryID); err != nil {
 			leftToDo = append(leftToDo, hookLeft(config, err))
 		}
-		err := w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error { return w.ungate(ctx, tx, config.RepositoryID) })
+		err := w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
+			if s.active() {
+				return forgetHook(ctx, tx, config.RepositoryID)
+			}
+			return w.ungate(ctx, tx, config.RepositoryID)
+		})
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return nil, err
 		}
 	}
-	unpaid, err := w.Cancel(ctx, workspace, "", "The workspace is no longer connected.")
-	if err != nil {
-		return nil, err
+	if !s.active() {
+		unpaid, err := w.Cancel(ctx, workspace, "", "The workspace is no longer connected.")
+		if err != nil {
+			return nil, err
+		}
+		leftToDo = append(leftToDo, unpaid...)
 	}
-	leftToDo = append(leftToDo, unpaid...)
 
-	err = w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error { return w.endConnection(ctx, tx, person) })
+	err = w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error { return w.endConnection(ctx, tx, person, s.active()) })
 	if err != nil {
 		return nil, err
 	}
 	w.log.InfoContext(ctx, "workspace disconnected", "workspace", workspace, "person", person.ID, "left", len(leftToDo))
-	if len(configs) > 0 {
+	if len(configs) > 0 && !s.active() {
 		leftToDo = append(leftToDo, statusesStay)
 	}
 	return append(leftToDo, fmt.Sprintf("Bitbucket has no way for us to give a consent back. "+
-		"%s can remove it at Bitbucket under Personal settings, App authorizations; we have deleted our copy of its tokens.", connection.AccountName)), nil
+		"%s can remove it at Bitbucket under Personal settings, App authorizations; we have deleted our copy of its tokens.", s.connection.AccountName)), nil
+}
+
+// hookClient is the client that webhooks are deleted with: the connection's. It is nil where there is
+// none and the app is there, which needs none.
+func (w *Workspaces) hookClient(ctx context.Context, workspace string) (standing, *bitbucket.Client, error) {
+	s, err := w.standing(ctx, workspace)
+	if err != nil {
+		return s, nil, err
+	}
+	client, err := w.connectionClient(ctx, workspace, bitbucket.Foreground)
+	if err != nil && s.active() {
+		return s, nil, nil
+	}
+	return s, client, err
+}
+
+// forgetHook is for a repository that goes on without a webhook.
+func forgetHook(ctx context.Context, tx *store.Tx, repositoryID string) error {
+	if err := tx.SetHook(ctx, repositoryID, ""); err != nil {
+		return err
+	}
+	if err := tx.DeleteHookEndpoint(ctx, repositoryID); err != nil {
+		return err
+	}
+	if err := tx.SetRepositoryState(ctx, repositoryID, store.RepositoryActive, ""); err != nil {
+		return err
+	}
+	return tx.CloseAlarm(ctx, store.AlarmHookMissing, repositoryID)
 }
 
 // endConnection is the last transaction of Disconnect.
-func (w *Workspaces) endConnection(ctx context.Context, tx *store.Tx, person store.Person) error {
+func (w *Workspaces) endConnection(ctx context.Context, tx *store.Tx, person store.Person, keepGate bool) error {
 	workspace, err := tx.ReadWorkspace(ctx)
+	if err != nil {
+		return err
+	}
+	s, err := lockStanding(ctx, tx)
 	if err != nil {
 		return err
 	}
@@ -342,17 +383,20 @@ func (w *Workspaces) endConnection(ctx context.Context, tx *store.Tx, person sto
 	if err != nil {
 		return err
 	}
-	if len(left) > 0 { // saved meanwhile
-		return refusal.New(refusal.Busy, "A repository was saved at the same time. Please try again.")
+	saved := slices.ContainsFunc(left, func(c store.RepositoryConfig) bool { return !keepGate || c.HookID != "" })
+	if saved || s.active() != keepGate {
+		return refusal.New(refusal.Busy, "The workspace was changed at the same time. Please try again.")
 	}
 	if err := tx.EndConnection(ctx, "An administrator disconnected the workspace."); err != nil {
 		return err
 	}
-	if _, err := tx.RevokeAPITokens(ctx, tx.Workspace); err != nil {
-		return err
-	}
-	if err := tx.DeleteRepositoryPeople(ctx, ""); err != nil {
-		return err
+	if !keepGate {
+		if _, err := tx.RevokeAPITokens(ctx, tx.Workspace); err != nil {
+			return err
+		}
+		if err := tx.DeleteRepositoryPeople(ctx, ""); err != nil {
+			return err
+		}
 	}
 	for _, kind := range []string{store.AlarmNeedsReconnecting, store.AlarmConnectionRights} {
 		if err := tx.CloseAlarm(ctx, kind, tx.Workspace); err != nil {

@@ -82,7 +82,7 @@ func TestSaveRepository(t *testing.T) {
 		equal(t, "leaves", w.leaves(w.acme), []string{"genesis", "connection made", "policy-version"})
 	})
 	t.Run("asks for a look at the pull requests", func(t *testing.T) {
-		equal(t, "jobs", w.texts(`select kind from signedapproval_jobs where key like $1 || '%' order by 1`, w.app), []string{"fan", "reconcile"})
+		equal(t, "jobs", w.texts(`select kind from signedapproval_jobs where key like '%' || $1 || '%' order by 1`, w.app), []string{"doctor", "fan", "reconcile"})
 	})
 	t.Run("the same rules make no new version", func(t *testing.T) {
 		again := w.saved(w.app, approvals(2))

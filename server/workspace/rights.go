@@ -12,13 +12,14 @@ import (
 )
 
 // rememberedRole is how long a role that was once read lets its person go on seeing that the
-// workspace is here and needs reconnecting, while its dead connection keeps us from asking. It never
+// workspace is here and what it needs, while a dead connection, a missing token or an app that was
+// uninstalled keeps us from asking. It never
 // allows a change, and nothing of a repository is shown on the strength of it.
 const rememberedRole = 7 * 24 * time.Hour
 
-// Role is what a person is in a connected workspace, by Bitbucket's word of the last five minutes;
+// Role is what a person is in a workspace that has the app or a connection, by Bitbucket's word of the last five minutes;
 // fresh reads it anew, which every change must ask for. That somebody is nobody is believed all the
-// same: strangers must not spend the calls of a workspace. A workspace that is not connected has no
+// same: strangers must not spend the calls of a workspace. A workspace that has neither has no
 // roles. Where Bitbucket cannot be asked the answer is a refusal, never a guess.
 func (w *Workspaces) Role(ctx context.Context, person store.Person, workspace string, fresh bool) (store.Role, error) {
 	if !store.ValidID(workspace) {
@@ -26,29 +27,31 @@ func (w *Workspaces) Role(ctx context.Context, person store.Person, workspace st
 	}
 	role := unknownRole
 	err := w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
-		connection, err := tx.Connection(ctx)
-		if errors.Is(err, store.ErrNotFound) || err == nil && connection.State == store.ConnectionDisconnected {
-			role = store.RoleNone
-			return nil
-		}
+		s, err := readStanding(ctx, tx)
 		if err != nil {
 			return err
 		}
-		dead := connection.State == store.ConnectionNeedsReconnecting
-		age := cacheAge
-		if dead {
+		if !s.linked() {
+			role = store.RoleNone
+			return nil
+		}
+		age, silence := cacheAge, s.silence()
+		if silence != nil {
 			age = rememberedRole
 		}
 		membership, err := tx.Membership(ctx, person.ID, workspace, age)
 		switch {
-		case errors.Is(err, store.ErrNotFound) && dead:
+		case errors.Is(err, store.ErrNotFound) && silence != nil:
+			if silence.Code == refusal.WaitingForToken {
+				return silence
+			}
 			role = store.RoleNone // nobody can say any more that they are a member
 		case errors.Is(err, store.ErrNotFound):
 		case err != nil:
 			return err
 		case fresh && membership.Role != store.RoleNone:
-			if dead {
-				return needsReconnecting()
+			if silence != nil {
+				return silence
 			}
 		default:
 			role = membership.Role
@@ -65,7 +68,7 @@ func (w *Workspaces) Role(ctx context.Context, person store.Person, workspace st
 const unknownRole store.Role = ""
 
 func (w *Workspaces) readRole(ctx context.Context, person store.Person, workspace string) (store.Role, error) {
-	client, err := w.Client(ctx, workspace, bitbucket.Foreground)
+	client, err := w.rightsClient(ctx, workspace)
 	if err != nil {
 		return store.RoleNone, err
 	}

@@ -44,11 +44,11 @@ func refreshJob(workspace string, at time.Time) store.JobSpec {
 	}
 }
 
-// Client gives Bitbucket's API in the name of a workspace's connection. Its token is refreshed before
-// it ends, and when Bitbucket refuses it with 401. The refusal NEEDS_RECONNECTING says that the grant
-// is dead, NOT_FOUND that the workspace is not connected, TRY_AGAIN that another replica took too long
-// over a refresh.
-func (w *Workspaces) Client(ctx context.Context, workspace string, class bitbucket.Class) (*bitbucket.Client, error) {
+// connectionClient gives Bitbucket's API in the name of a workspace's connection. Its token is refreshed
+// before it ends, and when Bitbucket refuses it with 401. The refusal NEEDS_RECONNECTING says that the
+// grant is dead, NOT_FOUND that the workspace is not connected, TRY_AGAIN that another replica took too
+// long over a refresh.
+func (w *Workspaces) connectionClient(ctx context.Context, workspace string, class bitbucket.Class) (*bitbucket.Client, error) {
 	connection, err := w.fresh(ctx, workspace, endsSoon)
 	if code := refusal.Code(err); code == refusal.BitbucketUnavailable || code == refusal.Busy {
 		// Until its time is really over, the access token is as good as it was.
@@ -224,9 +224,17 @@ func (w *Workspaces) keepPair(ctx context.Context, c store.Connection, pair bitb
 // grantDied makes a dead grant known: the connection's state, an alarm, and a notice to the person
 // whose consent it was. What is gated keeps its last status.
 func (w *Workspaces) grantDied(ctx context.Context, c store.Connection, cause error) (store.Connection, error) {
-	sentence := "Bitbucket no longer accepts the consent of " + c.AccountName +
-		": it was removed, or not used for three months. Gated pull requests keep their last status until an administrator connects the workspace again."
 	err := w.store.InWorkspace(ctx, c.WorkspaceID, func(tx *store.Tx) error {
+		s, err := readStanding(ctx, tx)
+		if err != nil {
+			return err
+		}
+		sentence := "Bitbucket no longer accepts the consent of " + c.AccountName + ": it was removed, or not used for three months. "
+		if s.active() {
+			sentence += "The app goes on without it. Connect the workspace again, or end the connection."
+		} else {
+			sentence += "Gated pull requests keep their last status until an administrator connects the workspace again."
+		}
 		if err := tx.FailConnection(ctx, c.Generation, sentence); err != nil {
 			return err
 		}

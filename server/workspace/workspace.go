@@ -108,11 +108,16 @@ func asked(err error) error {
 	case remote.Unauthorized():
 		return refusal.New(refusal.NeedsReconnecting, "Bitbucket no longer accepts this workspace's connection; an administrator has to connect it again.").Because(err)
 	case remote.Forbidden(), remote.NotFound():
-		return refusal.New(CodeConnectionRights, "Bitbucket does not let this workspace's connection see that; the account that connected it may have lost its rights.").Because(err)
+		return refusal.New(CodeConnectionRights, "Bitbucket does not let this workspace's app or connection see that; it may have lost its rights.").Because(err)
 	case remote.Class() == bitbucket.Transient:
 		return refusal.New(refusal.BitbucketUnavailable, "Bitbucket could not be asked just now; nothing was changed. Please try again.").Because(err)
 	}
 	return err
+}
+
+// appendGenesis writes the first leaf of a workspace.
+func appendGenesis(ctx context.Context, tx *store.Tx, w store.Workspace) error {
+	return appendLeaf(ctx, tx, w, evidence.Genesis{Salt: evidence.Digest(hexSHA256(w.GenesisSalt))})
 }
 
 // appendLeaf writes an event of a workspace into the log: the last thing that a transaction does.
