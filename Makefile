@@ -19,7 +19,6 @@ PLAYWRIGHT := --config frontend/e2e/playwright.config.ts
 
 NPM_INSTALLED := node_modules/.installed
 FRONTEND_BUILT := .cache/frontend-built
-FORGE_BUILT := .cache/forge-built
 FRONTEND_SOURCES := $(shell find frontend \( -name node_modules -o -path frontend/dist -o -path frontend/dist-forge -o -path frontend/e2e \) -prune -o -type f ! -name '*.test.*' ! -name '*.go' -print)
 PACKAGE_FILES := package.json package-lock.json .npmrc $(wildcard frontend/apps/*/package.json frontend/packages/*/package.json frontend/e2e/package.json descriptor/package.json)
 
@@ -61,7 +60,7 @@ screenshots: $(FRONTEND_BUILT) ## Take the pictures of the README again
 
 frontend: $(FRONTEND_BUILT) ## Build the pages that the server embeds
 
-descriptor: tools $(FORGE_BUILT) ## Render the Forge app for each environment, and check it with Atlassian's validator
+descriptor: tools $(NPM_INSTALLED) ## Render the Forge app for each environment, and check it with Atlassian's validator
 	@go run ./tools/descriptor
 
 clean: ## Remove what was built or downloaded, and the data of the demo
@@ -107,11 +106,6 @@ $(NPM_INSTALLED): $(PACKAGE_FILES)
 $(FRONTEND_BUILT): $(NPM_INSTALLED) $(FRONTEND_SOURCES)
 	@echo "building the front end"
 	@npm run --silent build
-	@mkdir -p $(@D) && touch $@
-
-$(FORGE_BUILT): $(NPM_INSTALLED) $(FRONTEND_SOURCES)
-	@echo "building the pages that Bitbucket frames"
-	@npm run --silent build:forge
 	@mkdir -p $(@D) && touch $@
 
 # A module of its own keeps the linter's hundreds of dependencies out of ours.

@@ -1,6 +1,7 @@
 package descriptor
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -159,7 +160,8 @@ func TestManifests(t *testing.T) {
 
 func TestAPageThatIsNotBuiltIsAnError(t *testing.T) {
 	t.Parallel()
-	err := Write(t.Context(), ".", filepath.Join(t.TempDir(), "nowhere"), io.Discard)
+	nowhere := filepath.Join(t.TempDir(), "nowhere")
+	err := Write(t.Context(), ".", func(context.Context, string) (string, error) { return nowhere, nil }, io.Discard)
 	if err == nil || !strings.Contains(err.Error(), "the page is not built for Forge") {
 		t.Errorf("got %v", err)
 	}

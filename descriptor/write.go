@@ -13,29 +13,41 @@ import (
 	"strings"
 )
 
+// A Build builds the pages that Forge hosts, for the server at an origin, and says in which folder they are.
+type Build func(ctx context.Context, origin string) (pages string, err error)
+
 // Write makes one folder for each environment of folder/environments.yml, below folder/rendered: what "forge deploy" is
-// run in. pages is where the pages were built for Forge. The error names every fault of every manifest; a folder
-// with a fault in it stays, so that it can be looked at.
-func Write(ctx context.Context, folder, pages string, out io.Writer) error {
+// run in. The error names every fault of every manifest, first those of our own list, then those that the validator
+// finds; a folder with a fault in it stays, so that it can be looked at.
+func Write(ctx context.Context, folder string, build Build, out io.Writer) error {
 	environments, err := readEnvironments(filepath.Join(folder, "environments.yml"))
 	if err != nil {
 		return err
 	}
-	var faults, paths []string
+	manifests := map[string]string{}
+	var faults []string
 	for _, name := range environmentNames {
-		manifest, err := Render(environments[name])
+		if manifests[name], err = Render(environments[name]); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		for _, fault := range check([]byte(manifests[name])) {
+			faults = append(faults, name+": "+fault)
+		}
+	}
+	if len(faults) > 0 {
+		return errors.New(strings.Join(faults, "\n"))
+	}
+	var paths []string
+	for _, name := range environmentNames {
+		pages, err := build(ctx, environments[name].Origin)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		app := filepath.Join(folder, "rendered", name)
-		if err := writeApp(app, manifest, pages); err != nil {
+		if err := writeApp(app, manifests[name], pages); err != nil {
 			return err
 		}
-		path := filepath.Join(app, "manifest.yml")
-		paths = append(paths, path)
-		for _, fault := range check([]byte(manifest)) {
-			faults = append(faults, path+": "+fault)
-		}
+		paths = append(paths, filepath.Join(app, "manifest.yml"))
 	}
 	found, err := validate(ctx, paths)
 	if err != nil {
