@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,6 +33,7 @@ type remote struct {
 	mu    sync.Mutex
 	calls []remoteCall
 	reply map[string][]remoteReply
+	said  map[string]map[string]remoteReply // by the member "say" of the body
 }
 
 type remoteReply struct {
@@ -44,7 +46,7 @@ type remoteReply struct {
 
 func newRemote(t *testing.T) *remote {
 	t.Helper()
-	r := &remote{t: t, reply: map[string][]remoteReply{}}
+	r := &remote{t: t, reply: map[string][]remoteReply{}, said: map[string]map[string]remoteReply{}}
 	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		raw, err := io.ReadAll(req.Body)
 		if err != nil {
@@ -64,6 +66,9 @@ func newRemote(t *testing.T) *remote {
 			if len(list) > 1 {
 				r.reply[req.URL.Path] = list[1:]
 			}
+		}
+		if x, ok := r.said[req.URL.Path][call.body.str("say")]; ok {
+			answer = x
 		}
 		r.mu.Unlock()
 		if answer.release != nil {
@@ -193,3 +198,15 @@ func (w *forgeWorld) verify(h http.Header, opts ...jwt.ParserOption) (reply, err
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }
+
+// byBody answers a path by the member "say" of the body.
+func (r *remote) byBody(path string, replies map[string]remoteReply) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.said[path] = replies
+}
+
+// posts lists the calls to a path that are no preflights.
+func (r *remote) posts(path string) []remoteCall {
+	return slices.DeleteFunc(r.at(path), func(c remoteCall) bool { return c.method == http.MethodOptions })
+}
