@@ -112,6 +112,35 @@ export default {
       },
       {
         "kind": "OBJECT",
+        "name": "ActsAs",
+        "fields": [
+          {
+            "name": "identity",
+            "type": {
+              "kind": "NON_NULL",
+              "ofType": {
+                "kind": "SCALAR",
+                "name": "Any"
+              }
+            },
+            "args": []
+          },
+          {
+            "name": "sentence",
+            "type": {
+              "kind": "NON_NULL",
+              "ofType": {
+                "kind": "SCALAR",
+                "name": "Any"
+              }
+            },
+            "args": []
+          }
+        ],
+        "interfaces": []
+      },
+      {
+        "kind": "OBJECT",
         "name": "Alarm",
         "fields": [
           {
@@ -915,6 +944,40 @@ export default {
       },
       {
         "kind": "OBJECT",
+        "name": "ConfirmInstallationPayload",
+        "fields": [
+          {
+            "name": "userErrors",
+            "type": {
+              "kind": "NON_NULL",
+              "ofType": {
+                "kind": "LIST",
+                "ofType": {
+                  "kind": "NON_NULL",
+                  "ofType": {
+                    "name": "UserError",
+                    "kind": "OBJECT",
+                    "ofType": null
+                  }
+                }
+              }
+            },
+            "args": []
+          },
+          {
+            "name": "workspace",
+            "type": {
+              "kind": "OBJECT",
+              "name": "Workspace",
+              "ofType": null
+            },
+            "args": []
+          }
+        ],
+        "interfaces": []
+      },
+      {
+        "kind": "OBJECT",
         "name": "ConnectWorkspacePayload",
         "fields": [
           {
@@ -1675,6 +1738,81 @@ export default {
       },
       {
         "kind": "OBJECT",
+        "name": "Installation",
+        "fields": [
+          {
+            "name": "appVersion",
+            "type": {
+              "kind": "NON_NULL",
+              "ofType": {
+                "kind": "SCALAR",
+                "name": "Any"
+              }
+            },
+            "args": []
+          },
+          {
+            "name": "confirmedAt",
+            "type": {
+              "kind": "SCALAR",
+              "name": "Any"
+            },
+            "args": []
+          },
+          {
+            "name": "heardAt",
+            "type": {
+              "kind": "NON_NULL",
+              "ofType": {
+                "kind": "SCALAR",
+                "name": "Any"
+              }
+            },
+            "args": []
+          },
+          {
+            "name": "installedAt",
+            "type": {
+              "kind": "NON_NULL",
+              "ofType": {
+                "kind": "SCALAR",
+                "name": "Any"
+              }
+            },
+            "args": []
+          },
+          {
+            "name": "state",
+            "type": {
+              "kind": "NON_NULL",
+              "ofType": {
+                "kind": "SCALAR",
+                "name": "Any"
+              }
+            },
+            "args": []
+          },
+          {
+            "name": "tokenExpiresAt",
+            "type": {
+              "kind": "SCALAR",
+              "name": "Any"
+            },
+            "args": []
+          },
+          {
+            "name": "uninstalledAt",
+            "type": {
+              "kind": "SCALAR",
+              "name": "Any"
+            },
+            "args": []
+          }
+        ],
+        "interfaces": []
+      },
+      {
+        "kind": "OBJECT",
         "name": "MergeIntent",
         "fields": [
           {
@@ -1765,6 +1903,29 @@ export default {
               "kind": "NON_NULL",
               "ofType": {
                 "name": "BeginPasskeyPayload",
+                "kind": "OBJECT",
+                "ofType": null
+              }
+            },
+            "args": [
+              {
+                "name": "input",
+                "type": {
+                  "kind": "NON_NULL",
+                  "ofType": {
+                    "kind": "SCALAR",
+                    "name": "Any"
+                  }
+                }
+              }
+            ]
+          },
+          {
+            "name": "confirmInstallation",
+            "type": {
+              "kind": "NON_NULL",
+              "ofType": {
+                "name": "ConfirmInstallationPayload",
                 "kind": "OBJECT",
                 "ofType": null
               }
@@ -4511,6 +4672,15 @@ export default {
         "name": "Workspace",
         "fields": [
           {
+            "name": "actsAs",
+            "type": {
+              "kind": "OBJECT",
+              "name": "ActsAs",
+              "ofType": null
+            },
+            "args": []
+          },
+          {
             "name": "alarms",
             "type": {
               "kind": "LIST",
@@ -4608,6 +4778,15 @@ export default {
                 "kind": "SCALAR",
                 "name": "Any"
               }
+            },
+            "args": []
+          },
+          {
+            "name": "installation",
+            "type": {
+              "kind": "OBJECT",
+              "name": "Installation",
+              "ofType": null
             },
             "args": []
           },
