@@ -17,9 +17,9 @@ import { MockApi } from "@signedapproval/graph/mockapi";
 import { GraphProvider } from "@signedapproval/graph/provider";
 import { recordingHost } from "@signedapproval/host/recording";
 import { violations } from "@signedapproval/ui/accessibility.ts";
-import { render, screen, waitFor } from "@testing-library/react";
+import { cleanup, render, screen, waitFor } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
-import { describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
 import { Panel } from "./Panel.tsx";
 
 const here = { workspace: workspaceUuid, repository: repositoryUuid, number: 7 };
@@ -212,6 +212,147 @@ describe("what it says", () => {
     showPullRequest({ sourceBranch: "feature/\u202egpj.exe" });
     expect(await screen.findByTitle("right-to-left override (U+202E)")).toBeVisible();
   });
+});
+
+describe("inside Bitbucket", () => {
+  const origin = "https://app.example";
+  const plain = `${origin}/sign/${place}`;
+  const visibility = () => vi.spyOn(document, "visibilityState", "get");
+  afterEach(() => vi.useRealTimers());
+
+  /** A panel in the frame; each ticket of the server's is another one and lives as long as is said. */
+  function showInFrame({
+    life = 120_000,
+    blocked = false,
+    like = {},
+  }: {
+    life?: number;
+    blocked?: boolean;
+    like?: object;
+  }) {
+    const api = new MockApi(world({ pullRequest: pullRequest({ ...like }) }));
+    const tickets: string[] = [];
+    api.world.Mutation = {
+      createSignTicket: () => {
+        tickets.push(`ticket-${tickets.length + 1}`);
+        return {
+          url: `${plain}#ticket=${tickets.at(-1)}`,
+          expiresAt: new Date(Date.now() + life).toISOString(),
+          userErrors: [],
+        };
+      },
+    };
+    return { api, tickets, ...show(api, recordingHost(here, { frameOf: origin, blocked })) };
+  }
+  const approve = () => screen.findByRole("link", { name: "Approve (opens in a new tab)" });
+  const asked = (api: MockApi) => api.calls.filter((call) => call.operation === "CreateSignTicket");
+
+  test("holds an address with a ticket before the click, and another one after it", async () => {
+    const { api, host, container } = showInFrame({});
+    const link = await approve();
+    await waitFor(() => expect(link).toHaveAttribute("href", `${plain}#ticket=ticket-1`));
+    expect(asked(api)).toEqual([{ operation: "CreateSignTicket", variables: { input: { requestId: "request-1" } } }]);
+    expect(await violations(container)).toEqual([]);
+    await userEvent.click(link);
+    expect(host.opened).toEqual([`${plain}#ticket=ticket-1`]);
+    await waitFor(() => expect(link).toHaveAttribute("href", `${plain}#ticket=ticket-2`));
+  });
+
+  /** Waits while the clock is the test's own, which Testing Library does not know of. */
+  const holds = (ticket: string | null) =>
+    vi.waitFor(() => {
+      const link = screen.getByRole("link", { name: "Approve (opens in a new tab)" });
+      expect(link).toHaveAttribute("href", ticket ? `${plain}#ticket=${ticket}` : plain);
+    });
+
+  test("exchanges the ticket before it dies", async () => {
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "Date"] });
+    const { tickets } = showInFrame({});
+    await holds("ticket-1");
+    await vi.advanceTimersByTimeAsync(95_000);
+    await holds("ticket-2");
+    expect(tickets).toHaveLength(2);
+  });
+
+  test("asks for none while it is out of sight, holds no dead one, and takes a new one when it is seen again", async () => {
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "Date"] });
+    const { tickets } = showInFrame({});
+    await holds("ticket-1");
+    const seen = visibility().mockReturnValue("hidden");
+    await vi.advanceTimersByTimeAsync(600_000);
+    expect(tickets).toHaveLength(1);
+    await holds(null);
+    seen.mockReturnValue("visible");
+    document.dispatchEvent(new Event("visibilitychange"));
+    await holds("ticket-2");
+  });
+
+  test.each([
+    ["refused", { url: null, expiresAt: null, userErrors: [{ code: "NOT_FOUND", message: "Gone.", path: [] }] }],
+    [
+      "for another page",
+      { url: "https://evil.example/sign/x#ticket=t", expiresAt: "2099-01-01T00:00:00Z", userErrors: [] },
+    ],
+    [
+      "for another origin that looks alike",
+      { url: `${origin}.evil/sign/${place}#ticket=t`, expiresAt: "2099-01-01T00:00:00Z", userErrors: [] },
+    ],
+  ])("a ticket that is %s leaves the address as it is", async (_, answer) => {
+    const { api, host } = showInFrame({});
+    api.world.Mutation = { createSignTicket: answer };
+    const link = await approve();
+    await waitFor(() => expect(asked(api)).toHaveLength(1));
+    expect(link).toHaveAttribute("href", plain);
+    await userEvent.click(link);
+    expect(host.opened).toEqual([plain]);
+  });
+
+  test("no answer leaves the address as it is", async () => {
+    const { api } = showInFrame({});
+    api.refuse("CreateSignTicket", "BRIDGE_FAILED", "Bitbucket could not pass this on.", 502);
+    const link = await approve();
+    await waitFor(() => expect(asked(api)).toHaveLength(1));
+    expect(link).toHaveAttribute("href", plain);
+  });
+
+  test("shows the address where Bitbucket opens no tab", async () => {
+    const { tickets } = showInFrame({ blocked: true });
+    const link = await approve();
+    await waitFor(() => expect(link).toHaveAttribute("href", `${plain}#ticket=ticket-1`));
+    await userEvent.click(link);
+    expect(await screen.findByRole("alert")).toHaveTextContent(`Open this address yourself: ${plain}`);
+    // What is shown must still be good.
+    expect(tickets).toHaveLength(1);
+  });
+
+  test("asks for no ticket where there is nothing to sign", async () => {
+    const { api } = showInFrame({
+      like: { request: request({ viewerCan: { ...nothing, reason: "You are the author." } }) },
+    });
+    expect(await screen.findByText("You are the author.")).toBeVisible();
+    expect(asked(api)).toEqual([]);
+  });
+
+  test("leads to the history on our own pages", async () => {
+    const { host } = showInFrame({});
+    await userEvent.click(await screen.findByRole("link", { name: /^History and evidence/ }));
+    expect(host.opened).toEqual([`${origin}/requests/request-1`]);
+  });
+
+  test("says why when SignedApproval does not know who asks, and offers no sign-in", async () => {
+    const { api } = showInFrame({});
+    api.refuse("Panel", "INVOCATION_REFUSED", "SignedApproval could not make sure that Bitbucket asks for you.", 401);
+    cleanup();
+    show(api, recordingHost(here, { frameOf: origin }));
+    expect(await screen.findByRole("alert")).toHaveTextContent("could not make sure that Bitbucket asks for you");
+    expect(screen.queryByRole("link", { name: /Sign in/ })).toBeNull();
+  });
+});
+
+test("on a page of our own no ticket is asked for", async () => {
+  const { api } = showPullRequest({});
+  await screen.findByRole("link", { name: "Approve (opens in a new tab)" });
+  expect(api.calls.map((call) => call.operation)).not.toContain("CreateSignTicket");
 });
 
 describe("asking again", () => {

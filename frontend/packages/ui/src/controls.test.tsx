@@ -1,4 +1,4 @@
-import { fireEvent, render, screen } from "@testing-library/react";
+import { fireEvent, render, screen, waitFor, within } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
 import { describe, expect, test, vi } from "vitest";
 import { initials, People } from "./Avatar.tsx";
@@ -154,7 +154,7 @@ describe("links", () => {
   });
 
   test("opens through the surroundings where there are some, but leaves a modified click to the browser", () => {
-    const open = vi.fn();
+    const open = vi.fn(async () => true);
     render(
       <ExternalLink href="/sign/x" onOpen={open}>
         Approve
@@ -166,6 +166,28 @@ describe("links", () => {
     expect(open).toHaveBeenCalledExactlyOnceWith("/sign/x");
     fireEvent.click(link, { ctrlKey: true });
     expect(open).toHaveBeenCalledTimes(1);
+  });
+
+  test("shows the address where no tab opened, for as long as none does", async () => {
+    const open = vi.fn(async () => false);
+    render(
+      <ExternalLink href="https://app.example/sign/x#ticket=secret" onOpen={open}>
+        Approve
+      </ExternalLink>,
+    );
+    const link = screen.getByRole("link", { name: "Approve (opens in a new tab)" });
+    await userEvent.click(link);
+    const told = await screen.findByRole("alert");
+    expect(told).toHaveTextContent("No tab opened. Open this address yourself: https://app.example/sign/x");
+    expect(told).not.toHaveTextContent("secret");
+    const plain = within(told).getByRole("link");
+    expect(plain).toHaveAttribute("href", "https://app.example/sign/x#ticket=secret");
+    const write = vi.spyOn(navigator.clipboard, "writeText");
+    await userEvent.click(within(told).getByRole("button", { name: "Copy the whole address" }));
+    expect(write).toHaveBeenCalledExactlyOnceWith("https://app.example/sign/x#ticket=secret");
+    open.mockResolvedValue(true);
+    await userEvent.click(link);
+    await waitFor(() => expect(screen.queryByRole("alert")).toBeNull());
   });
 
   test("renders no link to an address that is none", () => {
