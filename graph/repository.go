@@ -41,6 +41,9 @@ type repositoryBatch struct {
 
 	policies lazy[map[string]*policyVersion] // in force, by repository
 	rights   lazy[map[string]bool]           // which the viewer may configure
+
+	enforcements lazy[map[string][]enforcement] // by repository
+	mergeChecks  lazy[map[string][]mergeCheck]  // the last ones, by repository
 }
 
 func (r *resolver) batchOf(w store.Workspace, configs ...store.RepositoryConfig) *repositoryBatch {

@@ -216,12 +216,17 @@ func (b *alarmBatch) read(ctx context.Context) (map[string]*pullRequest, error) 
 			ids = append(ids, *a.PullRequestID)
 		}
 	}
-	views, err := b.r.gate.ViewPullRequests(ctx, viewerOf(ctx), b.workspace, ids)
+	return b.r.pullRequestsByID(ctx, b.workspace, ids)
+}
+
+// pullRequestsByID reads the pull requests of a list together; those that the viewer may not see are left out.
+func (r *resolver) pullRequestsByID(ctx context.Context, workspace string, ids []string) (map[string]*pullRequest, error) {
+	views, err := r.gate.ViewPullRequests(ctx, viewerOf(ctx), workspace, ids)
 	if err != nil {
 		return nil, err
 	}
 	found := make(map[string]*pullRequest, len(views))
-	for i, p := range b.r.pullRequests(views) {
+	for i, p := range r.pullRequests(views) {
 		found[views[i].PullRequest.ID] = p
 	}
 	return found, nil
