@@ -18,7 +18,7 @@ import (
 func TestFrameInABrowser(t *testing.T) {
 	t.Parallel()
 	root := bitbucketsim.RepositoryRoot(t)
-	for _, name := range []string{"@forge/bridge", "playwright-core", "rolldown"} {
+	for _, name := range []string{"@forge/bridge", "@playwright/test", "vite"} {
 		if _, err := os.Stat(filepath.Join(root, "node_modules", filepath.FromSlash(name))); err != nil {
 			t.Fatalf("the npm package %q is not installed: run npm ci in the repository root", name)
 		}

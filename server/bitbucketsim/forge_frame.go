@@ -112,7 +112,7 @@ func (s *Sim) serveResource(w http.ResponseWriter, r *http.Request, app *forgeAp
 	if kind != "" {
 		w.Header().Set("Content-Type", kind)
 	}
-	_, _ = w.Write(content)
+	_, _ = w.Write(content) //nolint:gosec // the app's own files, by name.
 }
 
 func (s *Sim) versionNamed(app *forgeApp, name string) *forgeVersion {
@@ -132,12 +132,12 @@ func readBelow(folder, file string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer root.Close() //nolint:errcheck // only read from
+	defer root.Close()
 	f, err := root.Open(path.Clean(file))
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() //nolint:errcheck // only read from
+	defer f.Close()
 	return io.ReadAll(f)
 }
 

@@ -40,6 +40,7 @@ type forgeDelivery struct {
 	inst     *forgeInstallation
 	endpoint *forgeModule
 	body     object
+	wrapped  bool // the body stands under "payload"
 	delay    time.Duration
 	copies   int
 }
@@ -51,7 +52,7 @@ func (s *Sim) newForgeDelivery(inst *forgeInstallation, m *forgeModule, kind, na
 	if endpoint == nil {
 		return nil // a module that is backed by a function, which the Sim does not run
 	}
-	d := &forgeDelivery{inst: inst, endpoint: endpoint, body: body, ForgeInvocation: ForgeInvocation{
+	d := &forgeDelivery{inst: inst, endpoint: endpoint, body: body, wrapped: inst.version.spec.Wrapped, ForgeInvocation: ForgeInvocation{
 		ID: s.id(), Kind: kind, Name: name, Module: m.Key, Installation: inst.ari(), Workspace: inst.workspace.slug,
 		Method: http.MethodPost, URL: remoteURL(manifest.remote(endpoint.Remote), endpoint.Route.Path), State: "waiting",
 	}}
@@ -94,7 +95,7 @@ func (d *forgeDelivery) render(retry int, reason string) []byte {
 	if retry > 0 {
 		body["retryContext"] = object{"retryData": nil, "retryCount": retry, "retryReason": reason}
 	}
-	if d.inst.version.spec.Wrapped {
+	if d.wrapped {
 		body = object{"payload": body}
 	}
 	return marshal(body)

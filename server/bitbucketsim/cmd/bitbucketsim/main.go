@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -15,26 +16,43 @@ import (
 )
 
 func main() {
-	addr := flag.String("addr", "127.0.0.1:7990", "address to listen on; port 0 takes a free one")
+	var o options
+	flag.StringVar(&o.addr, "addr", "127.0.0.1:7990", "address to listen on; port 0 takes a free one")
+	flag.StringVar(&o.frames, "frames", "127.0.0.1:0", "address to serve the pages of Forge apps on; port 0 takes a free one")
+	flag.StringVar(&o.theme, "theme", "", "style sheet that the pages of Forge apps get when they enable theming")
+	flag.StringVar(&o.manifest, "manifest", "", "rendered manifest.yml of a Forge app to register")
+	flag.StringVar(&o.remote, "remote", "", "address of the app's remote; the manifest's own where left empty")
 	flag.Parse()
-	if err := run(*addr, os.Stdout); err != nil {
+	if err := run(o, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-// run prints the origin to out and serves until a signal comes.
-func run(addr string, out io.Writer) error {
+type options struct{ addr, frames, theme, manifest, remote string }
+
+// run prints the origin to out, and that of a Forge app's pages, and serves until a signal comes.
+func run(o options, out io.Writer) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	sim := bitbucketsim.New(bitbucketsim.Options{Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))})
-	if err := sim.Start(addr); err != nil {
+	sim := bitbucketsim.New(bitbucketsim.Options{
+		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Forge:  bitbucketsim.ForgeOptions{FrameAddr: o.frames, ThemeFile: o.theme},
+	})
+	if err := sim.Start(o.addr); err != nil {
 		return err
 	}
 	if err := sim.AddExample(); err != nil {
 		return err
 	}
 	fmt.Fprintln(out, sim.URL())
+	if o.manifest != "" {
+		app, err := sim.RegisterForgeApp(bitbucketsim.ForgeApp{Manifest: o.manifest, RemoteURL: o.remote})
+		if err != nil {
+			return errors.Join(err, sim.Close())
+		}
+		fmt.Fprintln(out, app.FrameOrigin)
+	}
 	<-ctx.Done()
 	return sim.Close()
 }

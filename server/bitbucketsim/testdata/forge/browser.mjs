@@ -3,16 +3,19 @@
 import { existsSync } from 'node:fs';
 import { cp } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import { chromium } from 'playwright-core';
-import { rolldown } from 'rolldown';
+import { chromium } from '@playwright/test';
+import { build } from 'vite';
 
 const [origin, folder] = process.argv.slice(2);
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 
+await build({
+  configFile: false,
+  publicDir: false,
+  logLevel: 'silent',
+  build: { outDir: folder, target: 'es2022', lib: { entry: here('panel.js'), formats: ['es'], fileName: () => 'panel.js' } },
+});
 await cp(here('panel/index.html'), `${folder}/index.html`);
-const bundle = await rolldown({ input: here('panel.js'), platform: 'browser', logLevel: 'silent' });
-await bundle.write({ file: `${folder}/panel.js`, format: 'esm', codeSplitting: false });
-await bundle.close();
 
 const executablePath = [
   process.env.CHROMIUM,
