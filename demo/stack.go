@@ -76,6 +76,9 @@ func (s *stack) start(ctx context.Context, dir string, first ports) error {
 	if err := s.bitbucket(ctx, first.bitbucket); err != nil {
 		return err
 	}
+	if err := s.deployApp(dir); err != nil {
+		return err
+	}
 	if err := s.command(ctx, append(os.Environ(), "DATABASE_OWNER_URL="+ownerURL), io.Discard, "migrate").Run(); err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}

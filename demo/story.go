@@ -25,7 +25,10 @@ type tale struct {
 	repository        string // Bitbucket's UUID
 	head              string
 	number            int64
-	watcher           string // an API token of alice on Bitbucket, to look at builds with
+	watcher           string          // an API token of alice on Bitbucket, to look at builds with
+	globex            stage.Workspace // where the Forge app is installed
+	probe             string          // its repository
+	antenna           stage.Place     // the pull request there
 	step              int
 	began             time.Time
 }
@@ -53,6 +56,10 @@ func (t *tale) play(ctx context.Context) error {
 		{"carol approves", t.decides(func() *stage.Person { return t.carol }, "APPROVE")},
 		{"Bitbucket shows the build SUCCESSFUL", t.expect("SUCCESSFUL")},
 		{"the approved commit is merged, and what landed is checked", t.merged},
+		{"alice installs the Forge app in the workspace globex", t.installs},
+		{"she makes our merge check required on main, and gates globex/probe: 2 approvals", t.requires},
+		{"she presses Bitbucket's Merge button, and Bitbucket refuses", t.presses},
+		{"bob and carol approve, and the button merges", t.opens},
 		{"an auditor takes the evidence", t.evidence},
 		{"the server is stopped, and the evidence verified offline", t.verify},
 	} {

@@ -54,6 +54,28 @@ func (p *Person) Connect(ctx context.Context) (Workspace, error) {
 		errors.Join(err, connected.ConnectWorkspace.UserErrors.err())
 }
 
+// Workspace finds a workspace of the person by its slug.
+func (p *Person) Workspace(ctx context.Context, slug string) (Workspace, error) {
+	var shell struct {
+		Viewer struct {
+			Workspaces struct {
+				Edges []struct {
+					Node struct{ ID, UUID, Slug string }
+				}
+			}
+		}
+	}
+	if err := p.Ask(ctx, "Shell", nil, &shell); err != nil {
+		return Workspace{}, err
+	}
+	for _, edge := range shell.Viewer.Workspaces.Edges {
+		if edge.Node.Slug == slug {
+			return Workspace{ID: edge.Node.ID, UUID: edge.Node.UUID}, nil
+		}
+	}
+	return Workspace{}, fmt.Errorf("the dashboard does not show %s", slug)
+}
+
 // Repository finds a repository of a workspace on Bitbucket by its full name, and answers its UUID.
 func (p *Person) Repository(ctx context.Context, in Workspace, fullName, search string) (string, error) {
 	var found struct {

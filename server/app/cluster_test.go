@@ -88,6 +88,7 @@ type options struct {
 	front    func(sim http.Handler) http.Handler // what stands before Bitbucket
 	env      []string
 	patience time.Duration // of the whole test; patience
+	app      bool          // the Forge app is installed, and the workspace is not connected
 }
 
 // newCluster starts everything; the people are signed in, and the repository is gated: release/* needs
@@ -131,6 +132,9 @@ func newCluster(t testing.TB, o options) *cluster {
 			c.connectKey = made.Key
 		}
 	}
+	if o.app {
+		c.deployApp()
+	}
 	token, err := c.sim.IssueToken(bitbucketsim.TokenRequest{Person: "carol"})
 	c.must(err)
 	c.watcher = bitbucket.New(bitbucket.Config{BaseURL: c.sim.URL()}).As(token.AccessToken, "watcher", bitbucket.Foreground)
@@ -148,7 +152,7 @@ func newCluster(t testing.TB, o options) *cluster {
 			}
 		}
 	})
-	c.enter()
+	c.enter(o.app)
 	return c
 }
 
@@ -159,9 +163,13 @@ func (c *cluster) must(err error) {
 	}
 }
 
-// enter signs the people in, connects the workspace and gates the repository.
-func (c *cluster) enter() {
+// enter connects the workspace, or installs the app there; it signs the people in and gates the
+// repository.
+func (c *cluster) enter(app bool) {
 	c.t.Helper()
+	if app {
+		c.installApp()
+	}
 	for name, into := range map[string]**stage.Person{"alice": &c.alice, "bob": &c.bob, "carol": &c.carol} {
 		p, err := stage.NewPerson(name, c.proxy.origin)
 		c.must(err)
@@ -169,7 +177,11 @@ func (c *cluster) enter() {
 		*into = p
 	}
 	var err error
-	c.workspace, err = c.alice.Connect(c.ctx)
+	if app {
+		c.workspace, err = c.alice.Workspace(c.ctx, "acme")
+	} else {
+		c.workspace, err = c.alice.Connect(c.ctx)
+	}
 	c.must(err)
 	c.repository, err = c.alice.Repository(c.ctx, c.workspace, rocket, "rocket")
 	c.must(err)

@@ -118,7 +118,7 @@ func (c *Config) proxies() (prefixes []netip.Prefix, err error) {
 
 func loopback(host string) bool {
 	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
 }
 
 // RPID is the relying party id of every passkey: the origin's host.

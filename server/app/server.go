@@ -18,6 +18,7 @@ import (
 	"github.com/signedapproval/bitbucket/graph"
 	"github.com/signedapproval/bitbucket/server/atlassian"
 	"github.com/signedapproval/bitbucket/server/bitbucket"
+	"github.com/signedapproval/bitbucket/server/forge"
 	"github.com/signedapproval/bitbucket/server/gate"
 	"github.com/signedapproval/bitbucket/server/jobs"
 	"github.com/signedapproval/bitbucket/server/notify"
@@ -43,11 +44,12 @@ type Server struct {
 	workspaces *workspace.Workspaces
 	graph      *graph.Handler
 	hooks      http.Handler
+	forge      *forge.Door // nil where there is no Forge app
 	meters     *meters
 	pace       *pace
 	verifier   *atlassian.Verifier // nil where there is no Forge app
 	frames     []*regexp.Regexp    // origins of the pages that Forge hosts for us
-	proxies    []netip.Prefix // trusted
+	proxies    []netip.Prefix      // trusted
 }
 
 // New connects to Postgres and Redis and wires the parts. The configuration has been validated.
@@ -130,6 +132,13 @@ func (s *Server) wire() error {
 	s.workspaces.Cancel, s.people.Role, s.people.Account = s.gate.Cancel, s.workspaces.Role, s.account
 	s.handleJobs()
 	s.hooks = webhook.New(webhook.Options{Store: s.store, Intake: s.intake, Log: s.log, Observe: s.meters.hook})
+	if s.verifier != nil {
+		s.forge = forge.New(forge.Options{
+			Verifier: s.verifier, Store: s.store, Intake: s.intake, Log: s.log, Observe: s.meters.hook, MergeCheck: s.gate.MergeCheck,
+			Invoked: s.workspaces.Invoked, Installed: s.workspaces.Installed, Upgraded: s.workspaces.Upgraded,
+			Uninstalling: s.workspaces.Uninstalling, Scheduled: s.workspaces.Scheduled,
+		})
+	}
 	s.graph, err = graph.New(graph.Options{
 		Gate: s.gate, Workspaces: s.workspaces, People: s.people, Identify: s.identify, Subscribe: s.bell.Subscribe,
 		Registered: frontend.PersistedDocuments(), RegisteredOnly: true, BitbucketWeb: s.config.BitbucketWeb, Log: s.log,
@@ -149,6 +158,12 @@ func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("POST /graphql", s.graph)
 	mux.Handle("POST /hooks/{hook}", s.hooks)
+	if s.forge != nil {
+		mux.HandleFunc("POST /forge/events", s.forge.Events)
+		mux.HandleFunc("POST /forge/lifecycle", s.forge.Lifecycle)
+		mux.HandleFunc("POST /forge/scheduled", s.forge.Scheduled)
+		mux.HandleFunc("POST /forge/merge-check", s.forge.MergeCheck)
+	}
 	mux.HandleFunc("GET /auth/sign-in", s.pace.limit(s.signIn))
 	mux.HandleFunc("GET /auth/callback", s.pace.limit(s.signedIn))
 	mux.HandleFunc("GET /connect/callback", s.connected)
@@ -159,10 +174,11 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /livez", s.live)
 	mux.HandleFunc("GET /readyz", s.ready)
 	mux.HandleFunc("GET /", s.page("dashboard"))
-	// Webhooks come from elsewhere by their nature and carry a signature; everything else that
+	// Webhooks and Forge's calls come from elsewhere by their nature and carry a signature; everything else that
 	// changes something must come from our own pages, or from a program that sends no cookie.
 	guard := http.NewCrossOriginProtection()
 	guard.AddInsecureBypassPattern("POST /hooks/{hook}")
+	guard.AddInsecureBypassPattern("POST /forge/")
 	return s.behindProxies(s.harden(s.letFramesFollow(s.graph, guard.Handler(mux))))
 }
 
