@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"regexp"
 )
 
 //go:embed all:dist
@@ -31,6 +32,25 @@ func page(assets fs.FS, entry string) ([]byte, error) {
 		return nil, fmt.Errorf("page %q: %w", entry, ErrNotBuilt)
 	}
 	return html, err
+}
+
+// Styles are the addresses of an entry's style sheets, for a document that the server writes itself; none in a binary
+// without pages.
+func Styles(entry string) []string {
+	return styles(Assets(), entry)
+}
+
+var styleSheet = regexp.MustCompile(`<link rel="stylesheet"[^>]* href="([^"]+)"`)
+
+func styles(assets fs.FS, entry string) (addresses []string) {
+	html, err := page(assets, entry)
+	if err != nil {
+		return nil
+	}
+	for _, found := range styleSheet.FindAllSubmatch(html, -1) {
+		addresses = append(addresses, string(found[1]))
+	}
+	return addresses
 }
 
 // Assets is what lies below the URL path /assets/: <entry>/<name>-<hash>.<ext>. Every file but the entries' index.html

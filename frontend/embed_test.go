@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -21,6 +22,19 @@ func TestPage(t *testing.T) {
 	_, err = page(built, "sign")
 	if !errors.Is(err, ErrNotBuilt) || !strings.Contains(err.Error(), `"sign"`) {
 		t.Fatalf("page(sign) = %v, want ErrNotBuilt that names the page", err)
+	}
+}
+
+func TestStyles(t *testing.T) {
+	t.Parallel()
+	built := fstest.MapFS{"panel/index.html": {Data: []byte(`<script type="module" crossorigin src="/assets/panel/a.js"></script>
+		<link rel="modulepreload" href="/assets/panel/b.js"><link rel="stylesheet" crossorigin href="/assets/panel/c.css">
+		<link rel="stylesheet" href="/assets/panel/d.css">`)}}
+	if got := styles(built, "panel"); !slices.Equal(got, []string{"/assets/panel/c.css", "/assets/panel/d.css"}) {
+		t.Errorf("styles(panel) = %q", got)
+	}
+	if got := styles(built, "sign"); got != nil {
+		t.Errorf("styles of a page that is not built = %q", got)
 	}
 }
 

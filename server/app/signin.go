@@ -40,12 +40,12 @@ func (s *Server) withSession(page http.HandlerFunc) http.HandlerFunc {
 func (s *Server) signIn(w http.ResponseWriter, r *http.Request) {
 	session, err := s.session(r.Context(), w, r)
 	if err != nil {
-		s.fail(w, r, err)
+		s.failSignIn(w, r, err, "")
 		return
 	}
 	url, err := s.people.BeginSignIn(r.Context(), session.Hash, r.URL.Query().Get("return_to"))
 	if err != nil {
-		s.fail(w, r, err)
+		s.failSignIn(w, r, err, "")
 		return
 	}
 	http.Redirect(w, r, url, http.StatusSeeOther) //nolint:gosec // Bitbucket's consent page: the address is from the configuration
@@ -55,13 +55,13 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request) {
 func (s *Server) signedIn(w http.ResponseWriter, r *http.Request) {
 	session, err := s.session(r.Context(), w, r)
 	if err != nil {
-		s.fail(w, r, err)
+		s.failSignIn(w, r, err, "")
 		return
 	}
 	q := r.URL.Query()
 	value, returnTo, err := s.people.FinishSignIn(r.Context(), session.Hash, q.Get("state"), q.Get("code"), q.Get("error"))
 	if err != nil {
-		s.fail(w, r, err)
+		s.failSignIn(w, r, err, returnTo)
 		return
 	}
 	s.setCookie(w, value)
@@ -72,13 +72,13 @@ func (s *Server) signedIn(w http.ResponseWriter, r *http.Request) {
 func (s *Server) connected(w http.ResponseWriter, r *http.Request) {
 	session, err := s.people.Session(r.Context(), s.cookie(r))
 	if err != nil {
-		s.fail(w, r, err)
+		s.failConnect(w, r, err, "")
 		return
 	}
 	q := r.URL.Query()
 	returnTo, err := s.workspaces.FinishConnect(r.Context(), session.Hash, q.Get("state"), q.Get("code"), q.Get("error"))
 	if err != nil {
-		s.fail(w, r, err)
+		s.failConnect(w, r, err, returnTo)
 		return
 	}
 	http.Redirect(w, r, returnTo, http.StatusSeeOther) //nolint:gosec // checked to be a path of ours when the round trip began
@@ -120,29 +120,4 @@ func (s *Server) evidence(w http.ResponseWriter, r *http.Request) {
 func unauthorized(w http.ResponseWriter, message string) {
 	w.Header().Set("WWW-Authenticate", "Bearer")
 	http.Error(w, message, http.StatusUnauthorized)
-}
-
-// fail answers a refusal with its message, and anything else with nothing but an apology.
-func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
-	status := http.StatusInternalServerError
-	message := "Something went wrong here. It was recorded; try again."
-	if refused := refusal.Of(err); refused != nil {
-		message = refused.Message
-		switch refused.Code {
-		case refusal.NotFound:
-			status = http.StatusNotFound
-		case refusal.Forbidden:
-			status = http.StatusForbidden
-		case refusal.Busy, refusal.BitbucketUnavailable, refusal.NeedsReconnecting:
-			status = http.StatusServiceUnavailable
-		default:
-			status = http.StatusBadRequest
-		}
-	}
-	if status == http.StatusInternalServerError {
-		s.log.ErrorContext(r.Context(), "request failed", "path", r.URL.Path, "error", err)
-	} else {
-		s.log.InfoContext(r.Context(), "request refused", "path", r.URL.Path, "error", err)
-	}
-	http.Error(w, message, status)
 }
