@@ -29,13 +29,13 @@ PACKAGE_FILES := package.json package-lock.json .npmrc $(wildcard frontend/apps/
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: tools $(FRONTEND_BUILT) ## Play the whole story against a simulated Bitbucket and stay up (DEMO=once: exit after it)
+demo: tools $(FRONTEND_BUILT) $(FORGE_BUILT) ## Play the whole story against a simulated Bitbucket and stay up (DEMO=once: exit after it)
 	@go run ./demo
 
 test: ## Run the checks and every test, the browser ones included; ends with one line that sums them up
 	@scripts/system-deps.sh chromium fonts redis
 	@$(MAKE) --no-print-directory check
-	@$(MAKE) --no-print-directory $(FRONTEND_BUILT) $(TESTSUM)
+	@$(MAKE) --no-print-directory $(FRONTEND_BUILT) $(FORGE_BUILT) $(TESTSUM)
 	@$(TESTSUM) -go "$(GOTESTFLAGS) $(GOPACKAGES)" -vitest "$(VITEST)" -playwright "$(PLAYWRIGHT) --project browser"
 
 check: tools check-packages check-modules check-generated check-frontend size check-go check-darwin ## Check format, lint, types, generated files, modules and the macOS build
@@ -48,7 +48,7 @@ format: $(LINT) $(NPM_INSTALLED) ## Format Go and front end
 	@$(LINT) fmt
 	@npm run --silent format
 
-e2e: $(FRONTEND_BUILT) $(TESTSUM) ## Run the browser tests only
+e2e: $(FRONTEND_BUILT) $(FORGE_BUILT) $(TESTSUM) ## Run the browser tests only
 	@scripts/system-deps.sh chromium fonts redis
 	@$(TESTSUM) -playwright "$(PLAYWRIGHT) --project browser"
 
