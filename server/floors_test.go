@@ -26,7 +26,7 @@ var floors = map[string]int{
 
 // beside are packages that stand beside the house: the product imports none of them.
 var beside = []string{
-	"server/bitbucketsim", "server/passkey/passkeytest", "server/atlassian/atlassiantest", "demo", "internal/", "descriptor",
+	"server/bitbucketsim", "server/passkey/passkeytest", "demo", "internal/", "descriptor",
 }
 
 // alone are packages that import nothing of this module.

@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/signedapproval/bitbucket/internal/atlassiantest"
 	"github.com/signedapproval/bitbucket/server/atlassian"
-	"github.com/signedapproval/bitbucket/server/atlassian/atlassiantest"
 )
 
 // clock is a clock that tests move.

@@ -23,8 +23,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/signedapproval/bitbucket/internal/atlassiantest"
 	"github.com/signedapproval/bitbucket/server/atlassian"
-	"github.com/signedapproval/bitbucket/server/atlassian/atlassiantest"
 )
 
 type claims = atlassiantest.Claims

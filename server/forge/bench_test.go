@@ -18,9 +18,9 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/signedapproval/bitbucket/internal/atlassiantest"
 	"github.com/signedapproval/bitbucket/internal/dbtest"
 	"github.com/signedapproval/bitbucket/server/atlassian"
-	"github.com/signedapproval/bitbucket/server/atlassian/atlassiantest"
 	"github.com/signedapproval/bitbucket/server/forge"
 	"github.com/signedapproval/bitbucket/server/gate"
 	"github.com/signedapproval/bitbucket/server/store"

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"github.com/signedapproval/bitbucket/server/atlassian/atlassiantest"
+	"github.com/signedapproval/bitbucket/internal/atlassiantest"
 	"github.com/signedapproval/bitbucket/server/forge"
 	"github.com/signedapproval/bitbucket/server/store"
 )
@@ -54,7 +54,8 @@ var subscribed = map[string]struct {
 	"avi:bitbucket:rejected:pullrequest":  {[]string{pullRequest7}, forge.Event{Kind: forge.PullRequestChanged, PullRequest: 7}, []string{"evaluate R:7"}},
 	"avi:bitbucket:updated:pullrequest-reviewer-status": {
 		[]string{pullRequest7, `"reviewers":{"value":[{"user":{"type":"user"},"status":"approved"}],"truncated":false}`},
-		forge.Event{Kind: forge.PullRequestChanged, PullRequest: 7}, []string{"evaluate R:7"},
+		forge.Event{Kind: forge.PullRequestChanged, PullRequest: 7},
+		[]string{"evaluate R:7"},
 	},
 	"avi:bitbucket:created:pullrequest-comment":  {[]string{pullRequest7, `"comment":{"id":1}`}, forge.Event{Kind: forge.PullRequestDiscussed, PullRequest: 7}, nil},
 	"avi:bitbucket:updated:pullrequest-comment":  {[]string{pullRequest7, `"comment":{"id":1}`}, forge.Event{Kind: forge.PullRequestDiscussed, PullRequest: 7}, nil},

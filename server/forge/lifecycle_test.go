@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/signedapproval/bitbucket/server/atlassian/atlassiantest"
+	"github.com/signedapproval/bitbucket/internal/atlassiantest"
 	"github.com/signedapproval/bitbucket/server/forge"
 )
 
