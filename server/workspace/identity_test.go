@@ -1,6 +1,7 @@
 package workspace_test
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -56,9 +57,9 @@ func TestStatusesAndMergesHaveOneAuthor(t *testing.T) {
 	before := w.lastCall()
 	kept := w.foreground() // by a worker that is slow
 
-	for err := range values(w.writes(w.foreground())) {
+	for what, err := range w.writes(w.foreground()) {
 		if refusal.Code(err) != "" {
-			t.Errorf("with a token: %v", err)
+			t.Errorf("%s with a token: %v", what, err)
 		}
 	}
 	if authors := w.authors(before); len(authors) != 1 || !authors["robot"] {
@@ -75,7 +76,7 @@ func TestStatusesAndMergesHaveOneAuthor(t *testing.T) {
 		if refusal.Code(err) != refusal.WaitingForToken {
 			t.Errorf("%s without a token: %v", what, err)
 		}
-		if remote := (*bitbucket.Error)(nil); !asRemote(err, &remote) || remote.Class() != bitbucket.Transient {
+		if remote, ok := errors.AsType[*bitbucket.Error](err); !ok || remote.Class() != bitbucket.Transient {
 			t.Errorf("%s: the refusal is not one that ends by itself", what)
 		}
 	}
@@ -105,27 +106,6 @@ func TestStatusesAndMergesHaveOneAuthor(t *testing.T) {
 	w.writes(second)
 	if authors := w.authors(before); len(authors) != 1 || !authors["robot"] {
 		t.Errorf("written by %v, want the app alone", authors)
-	}
-}
-
-func asRemote(err error, remote **bitbucket.Error) bool {
-	for err != nil {
-		if one, ok := err.(*bitbucket.Error); ok { //nolint:errorlint // It is what the client itself returns.
-			*remote = one
-			return true
-		}
-		return false
-	}
-	return false
-}
-
-func values[K comparable, V any](m map[K]V) func(yield func(V) bool) {
-	return func(yield func(V) bool) {
-		for _, v := range m {
-			if !yield(v) {
-				return
-			}
-		}
 	}
 }
 
