@@ -47,7 +47,7 @@ func TestAFailedRoundTripIsExplained(t *testing.T) {
 		}
 		w := httptest.NewRecorder()
 		server.Handler().ServeHTTP(w, r)
-		if set := w.Result().Cookies(); len(set) > 0 { //nolint:bodyclose // a recorder's body holds nothing open
+		if set := w.Result().Cookies(); len(set) > 0 {
 			cookie = set[0]
 		}
 		return w
