@@ -150,6 +150,20 @@ const screens: Record<string, Screen> = {
     nothing: says("Gate this repository"),
     doing: "read the repository",
   },
+  Enforcement: {
+    path: repository,
+    loading: "Loading…",
+    empty: (data) => Object.assign(data["node"] ?? {}, { enforcement: [], mergeChecks: [] }),
+    nothing: says("Not looked at yet"),
+    doing: "read how far the gate is enforced",
+  },
+  Violations: {
+    path: repository,
+    loading: "Loading…",
+    empty: (data) => Object.assign(data["node"] ?? {}, { violations: connection("ViolationConnection") }),
+    nothing: says("Every merge that was seen had its approvals."),
+    doing: "read the violations",
+  },
   PolicyVersions: {
     path: repository,
     loading: "Loading…",

@@ -87,6 +87,13 @@ const pages: [string, string, string, string][] = [
     "Could not list the repositories on Bitbucket",
   ],
   ["a repository", "/workspaces/acme/repositories/web-shop", "Repository", "Could not read the repository"],
+  [
+    "its enforcement",
+    "/workspaces/acme/repositories/web-shop",
+    "Enforcement",
+    "Could not read how far the gate is enforced",
+  ],
+  ["its violations", "/workspaces/acme/repositories/web-shop", "Violations", "Could not read the violations"],
   ["its versions", "/workspaces/acme/repositories/web-shop", "PolicyVersions", "Could not read the versions"],
   ["its branches", "/workspaces/acme/repositories/web-shop", "Branches", "Could not list the branches"],
   ["the connections", "/settings/bitbucket", "Bitbucket", "Could not read the connections"],

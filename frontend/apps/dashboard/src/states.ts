@@ -2,6 +2,9 @@ import type {
   ApprovalState,
   CommitStatusState,
   ConnectionState,
+  EnforcementState,
+  Identity,
+  InstallationState,
   PullRequestState,
 } from "@signedapproval/graph/generated/graphql.ts";
 import type { Tone } from "@signedapproval/ui/Lozenge";
@@ -42,3 +45,31 @@ export const connectionBadges: Record<ConnectionState, Badge> = {
   NEEDS_RECONNECTING: { label: "Needs reconnecting", tone: "warning" },
   DISCONNECTED: { label: "Disconnected", tone: "neutral" },
 };
+
+export const installationBadges: Record<InstallationState, Badge> = {
+  ACTIVE: { label: "Installed", tone: "success" },
+  AWAITING_CONFIRMATION: { label: "Awaits confirmation", tone: "warning" },
+  UNINSTALLED: { label: "Uninstalled", tone: "neutral" },
+};
+
+/** Whose name a workspace is written to in. */
+export const identities: Record<Identity, string> = {
+  APP: "The app's name",
+  CONNECTION: "The name of who connected it",
+  NOBODY: "Nobody's name: nothing is written",
+};
+
+export const enforcementBadges: Record<EnforcementState, Badge> = {
+  ENFORCED: { label: "Enforced", tone: "success" },
+  WARNS_ONLY: { label: "Warns only", tone: "warning" },
+  OPEN: { label: "Open", tone: "danger" },
+  UNKNOWN: { label: "Unknown", tone: "neutral" },
+};
+
+const worst: EnforcementState[] = ["OPEN", "WARNS_ONLY", "UNKNOWN", "ENFORCED"];
+
+/** The state of the least enforced of several patterns; null where there is none. */
+export function leastEnforced(patterns: readonly { state: EnforcementState }[]): Badge | null {
+  const state = worst.find((one) => patterns.some((pattern) => pattern.state === one));
+  return state ? enforcementBadges[state] : null;
+}

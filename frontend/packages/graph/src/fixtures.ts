@@ -155,7 +155,70 @@ export function repository(like: Like = {}): Like {
     viewerCanConfigure: true,
     reconcileSeconds: 300,
     reconciledAt: "2026-11-22T09:58:00.000000Z",
+    enforcement: [enforcement()],
+    mergeChecks: [],
+    violations: connectionOf([]),
     pullRequests: connectionOf([]),
+    ...like,
+  };
+}
+
+export function installation(like: Like = {}): Like {
+  return {
+    state: "ACTIVE",
+    appVersion: "2.1.0",
+    installedAt: "2026-11-18T08:00:00.000000Z",
+    confirmedAt: null,
+    uninstalledAt: null,
+    heardAt: "2026-11-22T09:59:00.000000Z",
+    tokenExpiresAt: "2026-11-22T12:00:00.000000Z",
+    ...like,
+  };
+}
+
+export function enforcement(like: Like = {}): Like {
+  return {
+    pattern: "release/*",
+    state: "WARNS_ONLY",
+    reasons: [
+      {
+        code: "PUSH_OPEN",
+        sentence: "Anybody who may write can push to these branches.",
+        fix: "RESTRICT_PUSH",
+        steps: [],
+      },
+    ],
+    checkedAt: "2026-11-22T09:50:00.000000Z",
+    changedAt: "2026-11-20T09:50:00.000000Z",
+    ...like,
+  };
+}
+
+export function mergeCheck(like: Like = {}): Like {
+  return {
+    number: 7,
+    onMerge: true,
+    headCommit: head,
+    destinationBranch: "release/1.0",
+    askedBy: alice,
+    allowed: false,
+    code: "PENDING",
+    sentence: "1 of 2 approvals; waiting for Carol Okafor",
+    askedAt: "2026-11-22T09:45:00.000000Z",
+    ...like,
+  };
+}
+
+export function violation(like: Like = {}): Like {
+  return {
+    number: 6,
+    pullRequest: null,
+    destinationBranch: "release/1.0",
+    mergeCommit: olderHead,
+    asked: true,
+    allowed: false,
+    sentence: "It was merged though the merge check had refused it.",
+    seenAt: "2026-11-21T09:45:00.000000Z",
     ...like,
   };
 }
@@ -203,6 +266,8 @@ export function workspace(like: Like = {}): Like {
       connectedAt: "2026-11-18T08:00:00.000000Z",
       refreshedAt: "2026-11-22T09:00:00.000000Z",
     },
+    installation: null,
+    actsAs: { identity: "CONNECTION", sentence: "The connection of Alice Moreau writes." },
     repositories: connectionOf([repository()]),
     repository: () => repository(),
     bitbucketRepositories: connectionOf([bitbucketRepository()]),

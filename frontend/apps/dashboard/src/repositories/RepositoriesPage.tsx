@@ -12,6 +12,7 @@ import { useQuery } from "urql";
 import { Answer } from "../Answer.tsx";
 import { More } from "../More.tsx";
 import { pageAfter, usePages } from "../pages.ts";
+import { leastEnforced } from "../states.ts";
 
 const RepositoriesQuery = graphql(`
   query Repositories($workspace: String!, $after: String) {
@@ -49,6 +50,9 @@ const rowFragment = graphql(`
     viewerCanConfigure
     reconcileSeconds
     reconciledAt
+    enforcement {
+      state
+    }
     policy {
       id
       version
@@ -109,7 +113,10 @@ function RepositoriesOfPage({ workspace, after, last, onMore }: RepositoriesOfPa
                     : "An administrator of the workspace chooses repositories."}
                 </EmptyState>
               ) : (
-                <Table caption="Gated repositories" columns={["Repository", "State", "Rules", "Last walk", ""]}>
+                <Table
+                  caption="Gated repositories"
+                  columns={["Repository", "State", "Enforcement", "Rules", "Last walk", ""]}
+                >
                   <tbody>
                     {edges.map(({ node }) => (
                       <RepositoryRow key={node.id} workspace={workspace} repository={node} />
@@ -135,6 +142,7 @@ function RepositoryRow({
   repository: FragmentType<typeof rowFragment>;
 }) {
   const repository = readFragment(rowFragment, masked);
+  const enforced = leastEnforced(repository.enforcement);
   return (
     <tr>
       <th scope="row">
@@ -159,6 +167,7 @@ function RepositoryRow({
           </>
         )}
       </td>
+      <td>{enforced ? <Lozenge tone={enforced.tone}>{enforced.label}</Lozenge> : "Not looked at yet"}</td>
       <td>
         <ul>
           {repository.policy.rules.map((rule) => (

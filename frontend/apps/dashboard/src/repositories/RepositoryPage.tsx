@@ -10,9 +10,11 @@ import { useQuery } from "urql";
 import { Answer } from "../Answer.tsx";
 import { LeftToDo } from "../LeftToDo.tsx";
 import { draftOf, newRule } from "./draft.ts";
+import { Enforcement } from "./Enforcement.tsx";
 import { PolicyVersions } from "./PolicyVersions.tsx";
 import { RulesEditor } from "./RulesEditor.tsx";
 import { StopGating } from "./StopGating.tsx";
+import { Violations } from "./Violations.tsx";
 
 const RepositoryQuery = graphql(`
   query Repository($workspace: String!, $slug: String!) {
@@ -179,6 +181,8 @@ function RepositorySettings({
           ))}
         </section>
       )}
+      <Enforcement repositoryId={repository.id} />
+      <Violations repositoryId={repository.id} />
       <PolicyVersions repositoryId={repository.id} current={policy.version} />
       {repository.viewerCanConfigure && (
         <StopGating repositoryId={repository.id} name={repository.name} onStopped={onStopped} />

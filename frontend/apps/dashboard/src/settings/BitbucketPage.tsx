@@ -16,6 +16,7 @@ import { Alarms } from "./Alarms.tsx";
 import { Connect } from "./Connect.tsx";
 import { Disconnect } from "./Disconnect.tsx";
 import { Grants } from "./Grants.tsx";
+import { Installation } from "./Installation.tsx";
 
 const BitbucketQuery = graphql(`
   query Bitbucket {
@@ -48,6 +49,10 @@ const workspaceFragment = graphql(`
       connectedAt
       refreshedAt
     }
+    installation {
+      state
+    }
+    ...Installation_workspace
     ...Alarms_workspace
   }
 `);
@@ -114,12 +119,14 @@ function ConnectedWorkspace({
 }) {
   const workspace = readFragment(workspaceFragment, masked);
   const { connection } = workspace;
-  const badge = connectionBadges[connection?.state ?? "DISCONNECTED"];
+  const installed = workspace.installation?.state === "ACTIVE";
+  // With the app nothing is missing where there is no connection.
+  const badge = connection || !installed ? connectionBadges[connection?.state ?? "DISCONNECTED"] : null;
   return (
     <section className="card" aria-label={workspace.name}>
       <div className="sa-row sa-row--apart">
         <h2 className="sa-row">
-          <Visible text={workspace.name} /> <Lozenge tone={badge.tone}>{badge.label}</Lozenge>
+          <Visible text={workspace.name} /> {badge && <Lozenge tone={badge.tone}>{badge.label}</Lozenge>}
         </h2>
         {workspace.viewerIsAdmin && connection && connection.state !== "DISCONNECTED" && (
           <Disconnect
@@ -146,7 +153,7 @@ function ConnectedWorkspace({
           <>
             <dt>Connected by</dt>
             <dd>
-              <Visible text={connection.accountName} />, in whose name build statuses are written
+              <Visible text={connection.accountName} />
             </dd>
             <dt>Since</dt>
             <dd>
@@ -159,6 +166,7 @@ function ConnectedWorkspace({
           </>
         )}
       </dl>
+      <Installation workspace={workspace} />
       <Alarms workspace={workspace} />
     </section>
   );
