@@ -81,7 +81,7 @@ func (s *stack) placePages(to, name string) error {
 	if !found || !closed {
 		return fmt.Errorf("%s does not say where the server's origin belongs", index)
 	}
-	return os.WriteFile(index, []byte(before+empty+s.origin+`"`+after), 0o600)
+	return os.WriteFile(index, []byte(before+empty+s.origin+`"`+after), 0o600) //nolint:gosec // below our own folder
 }
 
 // repository finds the top of the repository.
@@ -172,7 +172,7 @@ func (t *tale) presses(ctx context.Context) (string, error) {
 		status, body, err := t.merges(ctx)
 		said = body
 		if err == nil && status < http.StatusBadRequest {
-			err = errors.New("Bitbucket merged without an approval")
+			err = errors.New("the button merged without an approval")
 		}
 		return strings.Contains(body, "0 of 2"), err
 	})

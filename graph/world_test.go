@@ -46,10 +46,10 @@ type world struct {
 	bell    *bell
 	count   atomic.Int64 // SQL statements, those of transactions included
 
-	mu    sync.Mutex // guards rings
-	rings []store.Ring
+	mu     sync.Mutex // guards rings
+	rings  []store.Ring
 	frames map[string]Caller // by what they show as a token
-	super string // the database, for its superuser
+	super  string            // the database, for its superuser
 }
 
 // browser is a person's, with the session's cookie and an authenticator.

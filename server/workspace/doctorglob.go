@@ -264,7 +264,7 @@ func touches(r bitbucket.BranchRestriction, g glob) bool {
 	if i := strings.IndexAny(theirStart, "*"+unclear); i >= 0 {
 		theirStart = theirStart[:i]
 	} else {
-		return glob(g).wide().covers(glob(r.Pattern))
+		return g.wide().covers(glob(r.Pattern))
 	}
 	ourStart := ""
 	for _, c := range g {
