@@ -2,6 +2,7 @@ package graph
 
 import (
 	"encoding/json"
+	"slices"
 	"testing"
 
 	"github.com/vektah/gqlparser/v2/ast"
@@ -18,28 +19,46 @@ func TestResolversFitTheSDL(t *testing.T) {
 	}
 }
 
-// The front end's own operations fit the server, and may be asked for by whoever signed in.
+// The front end's own operations fit the server, and may be asked for where the pages stand that ask: with a session on a
+// page of our own, or inside Bitbucket's frame.
 func TestRegisteredOperationsFit(t *testing.T) {
 	t.Parallel()
 	handler, err := New(Options{Gate: &gate.Gate{}, Registered: frontend.PersistedDocuments()})
 	if err != nil {
 		t.Fatal(err)
 	}
+	frame := Caller{Kind: Forge, Person: somebody.Person, Workspace: "3f2b8a10-6f0e-4a55-9d7c-1b2f3e4d5c6b"}
+	// In the frame nobody signs in, signs, enrols or handles secrets; a page of our own needs neither ticket nor stream token.
+	refused := map[CallerKind][]string{
+		Session: {"CreateSignTicket", "CreateStreamToken"},
+		Forge: {
+			"BeginConnect", "BeginPasskey", "Change", "ConnectWorkspace", "CreateApiToken", "FinishPasskey", "PrepareDecision", "RedeemTicket",
+			"RenamePasskey", "RevokeApiToken", "RevokePasskey", "SignOut", "SubmitDecision",
+		},
+	}
 	c := handler.engine.contract
-	for hash, document := range handler.engine.library.registered {
-		for _, op := range document.Operations {
-			variables := make(map[string]any)
-			for _, variable := range op.VariableDefinitions {
-				if variable.Type.NonNull {
-					variables[variable.Variable] = sample(c, variable.Type)
+	for _, caller := range []Caller{somebody, frame} {
+		var no []string
+		for _, document := range handler.engine.library.registered {
+			for _, op := range document.Operations {
+				variables := make(map[string]any)
+				for _, variable := range op.VariableDefinitions {
+					if variable.Type.NonNull {
+						variables[variable.Variable] = sample(c, variable.Type)
+					}
 				}
+				admitted, refusal := c.admit(document, op.Name, variables, caller)
+				if refusal != nil {
+					t.Logf("%s for %s: %s", op.Name, caller.Kind, refusal.message)
+					no = append(no, op.Name)
+					continue
+				}
+				t.Logf("%s costs %d", op.Name, admitted.cost)
 			}
-			admitted, no := c.admit(document, op.Name, variables, somebody)
-			if no != nil {
-				t.Errorf("%s %.8s: %s", op.Name, hash, no.message)
-				continue
-			}
-			t.Logf("%s costs %d", op.Name, admitted.cost)
+		}
+		slices.Sort(no)
+		if !slices.Equal(no, refused[caller.Kind]) {
+			t.Errorf("%s is refused\n%q, want\n%q", caller.Kind, no, refused[caller.Kind])
 		}
 	}
 }
