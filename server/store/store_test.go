@@ -172,7 +172,7 @@ func TestTenantlessTablesAreListed(t *testing.T) {
 	must(t, err)
 	listed := []string{
 		"api_budgets", "api_tokens", "challenges", "credentials", "deliveries", "hook_endpoints", "jobs", "leaves", "log_head",
-		"memberships", "notices", "oauth_states", "pending_grants", "people", "queue_epoch", "schema_versions", "sessions", "tickets",
+		"memberships", "notices", "oauth_states", "pending_grants", "people", "queue_epoch", "schema_versions", "sessions", "stream_tokens", "tickets",
 	}
 	same(t, "tables without row-level security", strings.Join(found, " "), "signedapproval_"+strings.Join(listed, " signedapproval_"))
 }
