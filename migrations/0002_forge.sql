@@ -62,6 +62,7 @@ create table signedapproval_merges_seen (
   landed_commit      text not null default '',
   asked              boolean not null,         -- the on-merge check was asked about that head
   checked            boolean not null,         -- and its last word was yes
+  by_gate            boolean not null,         -- the gate itself merged that head: it tells nothing of the check
   sentence           text not null,
   seen_at            timestamptz not null default now(),
   primary key (workspace_id, repository_id, number)

@@ -51,6 +51,16 @@ func TestMergesAreRecorded(t *testing.T) {
 			w.land(number)
 			return number
 		}, store.MergeSeenApproved, false, false},
+		"by the gate": {func(w *world) int64 {
+			rule := w.rule(1, "bob")
+			rule.AutoMerge = &approval.AutoMerge{Strategy: "merge_commit"}
+			w.save(rule)
+			number := w.open()
+			w.settle()
+			w.decides(number, "bob", approval.Approve)
+			w.untilMerged(number)
+			return number
+		}, store.MergeSeenApproved, false, false},
 		"although the check said no": {func(w *world) int64 {
 			number := pending(w)
 			w.mergeCheck(number)
@@ -117,6 +127,9 @@ func TestMergesAreRecorded(t *testing.T) {
 			m := w.merged(number)
 			if m.Kind != c.kind || m.Asked != c.asked || m.Checked != c.checked || m.DestinationBranch != release || m.Sentence == "" {
 				t.Errorf("seen %+v", m)
+			}
+			if m.ByGate != (name == "by the gate") {
+				t.Errorf("merged by the gate: %t", m.ByGate)
 			}
 			if (m.PullRequestID == nil) != strings.HasPrefix(name, "never") {
 				t.Errorf("of %v", m.PullRequestID)

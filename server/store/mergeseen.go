@@ -23,6 +23,7 @@ type MergeSeen struct {
 	LandedCommit      string // "" where Bitbucket does not say
 	Asked             bool   // the on-merge check was asked about that head
 	Checked           bool   // and its last word was yes
+	ByGate            bool   // the gate itself merged that head; found out by PutMergeSeen
 	Sentence          string
 	SeenAt            time.Time
 }
@@ -30,15 +31,16 @@ type MergeSeen struct {
 // Cursor is the place of m in a list ordered by newest first.
 func (m MergeSeen) Cursor() string { return cursor(m.SeenAt, m.Number) }
 
-const mergeSeenColumns = `repository_id, number, pull_request_id, destination_branch, kind, head_commit, landed_commit, asked, checked, sentence, seen_at`
+const mergeSeenColumns = `repository_id, number, pull_request_id, destination_branch, kind, head_commit, landed_commit, asked, checked, by_gate, sentence, seen_at`
 
 // PutMergeSeen stores a merge that was seen; one that is stored already stays as it is, and the answer
-// is false. SeenAt is not read.
+// is false. SeenAt and ByGate are not read.
 func (tx *Tx) PutMergeSeen(ctx context.Context, m MergeSeen) (bool, error) {
 	tag, err := tx.tx.Exec(ctx, `
 		insert into signedapproval_merges_seen (workspace_id, repository_id, number, pull_request_id, destination_branch, kind, head_commit,
-			landed_commit, asked, checked, sentence)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+			landed_commit, asked, checked, sentence, by_gate)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, exists (select from signedapproval_merge_intents
+			where workspace_id = $1 and pull_request_id = $4 and head_commit = $7 and state in ('CALLING', 'MERGED')))
 		on conflict (workspace_id, repository_id, number) do nothing`,
 		tx.Workspace, m.RepositoryID, m.Number, m.PullRequestID, m.DestinationBranch, m.Kind, m.HeadCommit, m.LandedCommit, m.Asked, m.Checked,
 		m.Sentence)

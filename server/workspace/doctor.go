@@ -334,6 +334,7 @@ func (x *examination) observe(pattern string, held *time.Time) observed {
 	for _, m := range x.merges {
 		switch {
 		case !x.gates(pattern, m.DestinationBranch):
+		case !m.Asked && m.ByGate: // whether Bitbucket asks of merges through its API is not known
 		case !m.Asked:
 			o.unasked = later(o.unasked, m.SeenAt)
 		case !m.Checked:

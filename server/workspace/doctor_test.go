@@ -166,6 +166,9 @@ func TestDoctor(t *testing.T) {
 
 	w.sawMerge(7, true, true)
 	w.expectState(workspace.EnforcementEnforced, workspace.ReasonHeld)
+	w.sawMerge(6, false, false)
+	w.sql(`update signedapproval_merges_seen set by_gate = true where number = 6`)
+	w.expectState(workspace.EnforcementEnforced, workspace.ReasonHeld) // our own merge tells nothing
 	w.sawMerge(8, true, false)
 	w.expectState(workspace.EnforcementWarnsOnly, workspace.ReasonOverridden)
 	w.sawMerge(9, false, false)
