@@ -29,7 +29,9 @@ const (
 type Class string
 
 const (
-	// Foreground is work that somebody waits for: merges, statuses, facts.
+	// Urgent is what a merge hangs on: the answer to Bitbucket's merge check, statuses, merges.
+	Urgent Class = "urgent"
+	// Foreground is work that somebody waits for: facts.
 	Foreground Class = "foreground"
 	// Background is work that can wait: reconciling.
 	Background Class = "background"

@@ -53,7 +53,7 @@ func (g *Gate) Merge(ctx context.Context, job store.Job) error {
 	if a.intent.State == store.MergeMerged || a.intent.State == store.MergeRefused {
 		return g.done(ctx, job)
 	}
-	if a.client, err = g.Client(ctx, at.Workspace, bitbucket.Foreground); err != nil {
+	if a.client, err = g.Client(ctx, at.Workspace, bitbucket.Urgent); err != nil {
 		return g.fate(err)
 	}
 	if a.intent.TaskID != "" {

@@ -228,7 +228,7 @@ func (c *mergeCheck) ask(ctx context.Context) (a answers, refused *verdictOnMerg
 	if err != nil {
 		return a, new(c.unanswered(ctx, err))
 	}
-	client, err := c.Client(ctx, c.q.Workspace, bitbucket.Foreground)
+	client, err := c.Client(ctx, c.q.Workspace, bitbucket.Urgent)
 	if err != nil {
 		return a, new(c.unanswered(ctx, err))
 	}

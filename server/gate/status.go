@@ -37,7 +37,7 @@ func (g *Gate) PutStatus(ctx context.Context, job store.Job) error {
 	if status.Paid() {
 		return g.checkPaid(ctx, job, at, status)
 	}
-	client, err := g.Client(ctx, at.Workspace, bitbucket.Foreground)
+	client, err := g.Client(ctx, at.Workspace, bitbucket.Urgent)
 	if err != nil {
 		return g.fate(err)
 	}

@@ -16,9 +16,11 @@ import (
 type Class string
 
 const (
-	// Foreground may spend all of it.
+	// Urgent may spend all of it.
+	Urgent Class = "urgent"
+	// Foreground leaves a twentieth to what is urgent.
 	Foreground Class = "foreground"
-	// Background leaves a fifth to the foreground.
+	// Background leaves a fifth to the others.
 	Background Class = "background"
 )
 
@@ -58,7 +60,9 @@ const (
 	spendAtOnce = 4
 	// localShare is the share that a replica takes without asking the others.
 	localShare = 10
-	// reserveShare is the share of the bucket that the background leaves.
+	// urgentShare and reserveShare are the shares of the bucket that the foreground and the background
+	// leave.
+	urgentShare  = 20
 	reserveShare = 5
 	// callsAhead is how many calls a refused caller waits for: a job needs several, and one that
 	// came back for a single call would spend it and fail at the next, for ever.
@@ -94,10 +98,14 @@ func (b *Budget) capacity() float64 { return max(1, float64(b.PerHour)/spendAtOn
 func (b *Budget) refill() float64 { return max(1, float64(b.PerHour)-b.capacity()) }
 
 func (b *Budget) leave(class Class, capacity float64) float64 {
-	if class == Background {
+	switch class {
+	case Urgent:
+		return 0
+	case Foreground:
+		return capacity / urgentShare
+	default:
 		return capacity / reserveShare
 	}
-	return 0
 }
 
 // Take takes one call from the budget of a credential. Where it answers false, at is when to come

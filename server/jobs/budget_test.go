@@ -68,7 +68,7 @@ func takeAll(t *testing.T, b *jobs.Budget, class jobs.Class) (taken int, wait ti
 }
 
 // TestBudgetIsShared lets three replicas take at once: together they get what one would, and the
-// background leaves a fifth.
+// background leaves a fifth, the foreground a twentieth.
 func TestBudgetIsShared(t *testing.T) {
 	t.Parallel()
 	for name, url := range map[string]string{"redis": redistest.URL(t), "miniredis": "redis://" + miniredis.RunT(t).Addr()} {
@@ -83,7 +83,7 @@ func TestBudgetIsShared(t *testing.T) {
 			for _, share := range []struct {
 				class jobs.Class
 				want  int64
-			}{{jobs.Background, 80}, {jobs.Foreground, 20}, {jobs.Background, 0}} {
+			}{{jobs.Background, 80}, {jobs.Foreground, 15}, {jobs.Urgent, 5}, {jobs.Foreground, 0}, {jobs.Background, 0}} {
 				taken.Store(0)
 				var all sync.WaitGroup
 				for _, b := range replicas {
@@ -124,14 +124,14 @@ func clocked(t *testing.T, perHour int, b *books) (*jobs.Budget, func(time.Durat
 func TestBudgetRefillsEvenly(t *testing.T) {
 	t.Parallel()
 	b, pass := clocked(t, 400, known())
-	taken, wait := takeAll(t, b, jobs.Foreground)
+	taken, wait := takeAll(t, b, jobs.Urgent)
 	same(t, "taken at first", taken, 100)
 	// Ten calls are worth waiting for, at 300 an hour.
 	if wait < 119*time.Second || wait > 121*time.Second {
 		t.Errorf("wait = %v, want two minutes", wait)
 	}
 	pass(2 * time.Minute)
-	taken, _ = takeAll(t, b, jobs.Foreground)
+	taken, _ = takeAll(t, b, jobs.Urgent)
 	same(t, "taken two minutes later", taken, 10)
 	pass(time.Minute)
 	taken, wait = takeAll(t, b, jobs.Background)
@@ -140,7 +140,7 @@ func TestBudgetRefillsEvenly(t *testing.T) {
 		t.Errorf("wait of the background = %v, want five minutes", wait)
 	}
 	pass(5 * time.Hour)
-	taken, _ = takeAll(t, b, jobs.Foreground)
+	taken, _ = takeAll(t, b, jobs.Urgent)
 	same(t, "taken hours later", taken, 100)
 }
 
@@ -152,7 +152,7 @@ func TestBudgetNeverExceedsTheHour(t *testing.T) {
 	b, pass := clocked(t, perHour, known())
 	var minutes []int
 	for range 180 {
-		taken, _ := takeAll(t, b, jobs.Foreground)
+		taken, _ := takeAll(t, b, jobs.Urgent)
 		minutes = append(minutes, taken)
 		pass(time.Minute)
 	}
@@ -177,12 +177,12 @@ func TestBudgetNeverExceedsTheHour(t *testing.T) {
 func TestBudgetPause(t *testing.T) {
 	t.Parallel()
 	b, pass := clocked(t, 400, known())
-	ok, _, err := b.Take(t.Context(), token, jobs.Foreground)
+	ok, _, err := b.Take(t.Context(), token, jobs.Urgent)
 	must(t, err)
 	same(t, "taken", ok, true)
 	must(t, b.Pause(t.Context(), token, time.Now().Add(10*time.Minute)))
 	must(t, b.Pause(t.Context(), token, time.Now().Add(5*time.Minute))) // a second replica's refusal, less far
-	taken, wait := takeAll(t, b, jobs.Foreground)
+	taken, wait := takeAll(t, b, jobs.Urgent)
 	same(t, "taken while paused", taken, 0)
 	if wait < 9*time.Minute || wait > 11*time.Minute {
 		t.Errorf("wait = %v, want ten minutes", wait)
@@ -190,11 +190,11 @@ func TestBudgetPause(t *testing.T) {
 	// Half the rate at first, and five percent more for each quiet minute: ten minutes later it is
 	// full again. The bucket was emptied by the refusal.
 	pass(10*time.Minute + time.Second)
-	taken, _ = takeAll(t, b, jobs.Foreground)
+	taken, _ = takeAll(t, b, jobs.Urgent)
 	if taken < 25 || taken > 51 { // at half and at the full rate of five a minute
 		t.Errorf("taken after the pause = %d, want what flowed in", taken)
 	}
-	other, _, err := b.Take(t.Context(), "connection:2", jobs.Foreground)
+	other, _, err := b.Take(t.Context(), "connection:2", jobs.Urgent)
 	must(t, err)
 	same(t, "taken from another credential", other, true)
 }
@@ -202,19 +202,19 @@ func TestBudgetPause(t *testing.T) {
 func TestBudgetIsHalvedOncePerRefusal(t *testing.T) {
 	t.Parallel()
 	b, pass := clocked(t, 4000, known()) // 50 a minute
-	takeAll(t, b, jobs.Foreground)
+	takeAll(t, b, jobs.Urgent)
 	for range 5 { // five replicas meet the same refusal
 		must(t, b.Pause(t.Context(), token, time.Now().Add(time.Second)))
 	}
 	pass(50 * time.Second)
-	taken, _ := takeAll(t, b, jobs.Foreground)
+	taken, _ := takeAll(t, b, jobs.Urgent)
 	if taken < 20 || taken > 21 { // 50 s at 25 a minute
 		t.Errorf("taken after one refusal = %d, want half of the full rate's 41", taken)
 	}
 	pass(20 * time.Minute)
-	takeAll(t, b, jobs.Foreground)
+	takeAll(t, b, jobs.Urgent)
 	pass(time.Minute)
-	taken, _ = takeAll(t, b, jobs.Foreground)
+	taken, _ = takeAll(t, b, jobs.Urgent)
 	if taken < 49 || taken > 51 {
 		t.Errorf("taken in a minute after twenty quiet ones = %d, want the full rate's 50", taken)
 	}
@@ -237,7 +237,7 @@ func TestBudgetOfAnEmptyRedis(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			b, _ := clocked(t, 400, test.books)
-			taken, _ := takeAll(t, b, jobs.Foreground)
+			taken, _ := takeAll(t, b, jobs.Urgent)
 			same(t, "taken", taken, test.want)
 			same(t, "books looked at", test.books.asked, 1)
 		})
@@ -248,7 +248,7 @@ func TestBudgetCounts(t *testing.T) {
 	t.Parallel()
 	ledger := known()
 	b, _ := clocked(t, 400, ledger)
-	taken, _ := takeAll(t, b, jobs.Foreground)
+	taken, _ := takeAll(t, b, jobs.Urgent)
 	ledger.err = errors.New("away")
 	b.Count(t.Context())
 	same(t, "counted while the books are away", ledger.spent[token], 0)
@@ -267,7 +267,7 @@ func TestBudgetCounts(t *testing.T) {
 func clockedTake(t *testing.T, ledger *books) *jobs.Budget {
 	t.Helper()
 	b, _ := clocked(t, 4000, ledger)
-	ok, _, err := b.Take(t.Context(), token, jobs.Foreground)
+	ok, _, err := b.Take(t.Context(), token, jobs.Urgent)
 	must(t, err)
 	same(t, "taken", ok, true)
 	return b
@@ -278,7 +278,7 @@ func TestBudgetWithoutRedis(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	b := budget(t, server.URL(), 4000, known())
-	ok, _, err := b.Take(t.Context(), token, jobs.Foreground)
+	ok, _, err := b.Take(t.Context(), token, jobs.Urgent)
 	must(t, err)
 	same(t, "taken", ok, true)
 	server.Kill(t)
@@ -289,21 +289,21 @@ func TestBudgetWithoutRedis(t *testing.T) {
 	if wait <= 0 {
 		t.Errorf("wait = %v", wait)
 	}
-	taken, _ = takeAll(t, b, jobs.Foreground)
+	taken, _ = takeAll(t, b, jobs.Urgent)
 	if taken < 20 || taken > 25 {
 		t.Errorf("taken by the foreground after it = %d, want 20", taken)
 	}
 	if err := b.Pause(t.Context(), "connection:2", time.Now().Add(time.Hour)); err == nil {
 		t.Error("a pause that the others are not told of is no error")
 	}
-	ok, at, err := b.Take(t.Context(), "connection:2", jobs.Foreground)
+	ok, at, err := b.Take(t.Context(), "connection:2", jobs.Urgent)
 	must(t, err)
 	if ok || time.Until(at) < 59*time.Minute {
 		t.Errorf("Take of a paused credential = %t, again in %v", ok, time.Until(at))
 	}
 	server.Restart(t)
 	eventually(t, "Redis is asked again", func() bool {
-		taken, _ := takeAll(t, b, jobs.Foreground)
+		taken, _ := takeAll(t, b, jobs.Urgent)
 		return taken >= 900 // the books say that nothing was spent
 	})
 }
@@ -313,7 +313,7 @@ func TestBudgetObeysItsContext(t *testing.T) {
 	b, _ := clocked(t, 400, known())
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	ok, _, err := b.Take(ctx, token, jobs.Foreground)
+	ok, _, err := b.Take(ctx, token, jobs.Urgent)
 	if ok || !errors.Is(err, context.Canceled) {
 		t.Errorf("Take = %t, %v; want the context's error", ok, err)
 	}
