@@ -16,12 +16,19 @@
 // A decision takes the same road from step 3 on: gate.Decide verifies the assertion over the
 // statement and asks for an evaluation. There is only one road to a commit status.
 //
+// # The life of a merge check
+//
+// The Forge app's events take the same road: [forge] proves Atlassian's invocation token where
+// [webhook] proves an HMAC. The merge check is the one question that is answered at once. The door
+// hands it to gate.MergeCheck, which reads the pull request again, tallies under the pull request's
+// lock, records the answer with its leaf, and only then says yes. Whatever fails on the way is a no.
+//
 // # The floors
 //
 // Imports go down only:
 //
-//	main -> app -> {webhook, graph} -> {gate, workspace, people}
-//	     -> {bitbucket, passkey, store, jobs, notify} -> {approval, evidence, refusal}
+//	main -> app -> {webhook, forge, graph} -> {gate, workspace, people}
+//	     -> {bitbucket, atlassian, passkey, store, jobs, notify} -> {approval, evidence, refusal}
 //
 // Packages of one floor do not import each other, but evidence may import approval. What one use
 // case needs of another is a function that app hands over. floors_test.go holds it so.

@@ -1,7 +1,7 @@
 import { ButtonLink } from "@signedapproval/ui/Button";
 import { EmptyState } from "@signedapproval/ui/EmptyState";
 import { signInPath } from "@signedapproval/ui/ErrorNote";
-import { Mark } from "./Shell.tsx";
+import { Mark } from "./Mark.tsx";
 import { useHost } from "./surroundings.ts";
 import "./Landing.css";
 

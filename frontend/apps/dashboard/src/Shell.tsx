@@ -3,12 +3,12 @@ import { graphql } from "@signedapproval/graph/generated";
 import { Person } from "@signedapproval/ui/Avatar";
 import { Button } from "@signedapproval/ui/Button";
 import { ErrorNote } from "@signedapproval/ui/ErrorNote";
-import { Icon } from "@signedapproval/ui/Icon";
 import { Spinner } from "@signedapproval/ui/Spinner";
 import { Link, Outlet, useNavigate, useParams } from "@tanstack/react-router";
 import { useEffect, useRef } from "react";
 import { useMutation, useQuery } from "urql";
 import { Landing } from "./Landing.tsx";
+import { Mark } from "./Mark.tsx";
 import { Reconnecting } from "./Reconnecting.tsx";
 import { useHost } from "./surroundings.ts";
 import { type MemberWorkspace, Workspaces } from "./workspaces.ts";
@@ -174,14 +174,5 @@ function SignOutButton() {
     <Button appearance="subtle" busy={fetching} onClick={() => void signOut({ input: {} })}>
       Sign out
     </Button>
-  );
-}
-
-/** The product's mark: a seal with a check. */
-export function Mark() {
-  return (
-    <span className="shell__mark">
-      <Icon name="check" />
-    </span>
   );
 }
