@@ -1,0 +1,170 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// treeBatch is how many leaves are taken into the tree by one transaction.
+const treeBatch = 2048
+
+// TreeHead is the log's tree at one size.
+type TreeHead struct {
+	Size int64     // in leaves
+	Root tlog.Hash // RFC 6962
+}
+
+// LogSize is how many leaves are in the log. All of them are committed.
+func (s *Store) LogSize(ctx context.Context) (size int64, err error) {
+	if err := s.pool.QueryRow(ctx, `select size from signedapproval_log_head`).Scan(&size); err != nil {
+		return 0, fmt.Errorf("store: size of the log: %w", err)
+	}
+	return size, nil
+}
+
+// GrowTree takes into the tree every leaf that is committed, in batches, and gives the tree's head. One
+// caller at a time works, the others wait for it. It fails where the leaves are not what was
+// appended: where one is missing, or has another hash than its entry.
+func (s *Store) GrowTree(ctx context.Context) (head TreeHead, err error) {
+	for {
+		var took int
+		err := s.Outside(ctx, func(sh *Shared) (err error) {
+			head, took, err = sh.growTree(ctx, treeBatch)
+			return err
+		})
+		if err != nil {
+			return TreeHead{}, fmt.Errorf("store: grow the tree: %w", err)
+		}
+		if took < treeBatch {
+			return head, nil
+		}
+	}
+}
+
+// growTree takes up to most leaves into the tree.
+func (sh *Shared) growTree(ctx context.Context, most int) (head TreeHead, took int, err error) {
+	if err := sh.tx.QueryRow(ctx, `select size from signedapproval_log_tree for update`).Scan(&head.Size); err != nil {
+		return head, 0, err
+	}
+	// The hashes that a tree of this size is the root of are all that it takes to go on from there.
+	known := map[int64]tlog.Hash{}
+	memory := tlog.HashReaderFunc(func(places []int64) ([]tlog.Hash, error) {
+		hashes := make([]tlog.Hash, len(places))
+		for i, place := range places {
+			hash, ok := known[place]
+			if !ok {
+				return nil, fmt.Errorf("the tree needs its hash %d before its time", place)
+			}
+			hashes[i] = hash
+		}
+		return hashes, nil
+	})
+	if head.Root, err = tlog.TreeHash(head.Size, tlog.HashReaderFunc(func(places []int64) ([]tlog.Hash, error) {
+		hashes, err := treeHashes(ctx, sh.tx.Query, places)
+		for i := range hashes {
+			known[places[i]] = hashes[i]
+		}
+		return hashes, err
+	})); err != nil {
+		return head, 0, err
+	}
+	rows, err := sh.tx.Query(ctx, `select index, hash, entry from signedapproval_leaves where index >= $1 order by index limit $2`, head.Size, most)
+	if err != nil {
+		return head, 0, err
+	}
+	first := head.Size
+	var (
+		index       int64
+		hash, entry []byte
+		levels      []int16
+		indexes     []int64
+		hashes      [][]byte
+	)
+	if _, err := pgx.ForEachRow(rows, []any{&index, &hash, &entry}, func() error {
+		leaf := tlog.RecordHash(entry)
+		if index != head.Size || len(hash) != tlog.HashSize || leaf != tlog.Hash(hash) {
+			return fmt.Errorf("leaf %d is missing or is not what was appended", head.Size)
+		}
+		stored, err := tlog.StoredHashesForRecordHash(index, leaf, memory)
+		if err != nil {
+			return err
+		}
+		for level, h := range stored {
+			known[tlog.StoredHashIndex(level, index>>level)] = h
+			if level > 0 {
+				levels, indexes, hashes = append(levels, int16(level)), append(indexes, index>>level), append(hashes, h[:])
+			}
+		}
+		head.Size++
+		return nil
+	}); err != nil {
+		return head, 0, err
+	}
+	if head.Size == first {
+		return head, 0, nil
+	}
+	if head.Root, err = tlog.TreeHash(head.Size, memory); err != nil {
+		return head, 0, err
+	}
+	batch := &pgx.Batch{}
+	batch.Queue(`insert into signedapproval_log_hashes (level, index, hash) select * from unnest($1::smallint[], $2::bigint[], $3::bytea[])`, levels, indexes, hashes)
+	batch.Queue(`update signedapproval_log_tree set size = $1`, head.Size)
+	return head, int(head.Size - first), sh.tx.SendBatch(ctx, batch).Close()
+}
+
+// Tree reads the hashes of the log's tree, with one statement for each call of ReadHashes; so a proof
+// by [tlog.ProveRecord] or [tlog.ProveTree], or a tile, costs one statement.
+func (s *Store) Tree(ctx context.Context) tlog.HashReader {
+	return tlog.HashReaderFunc(func(places []int64) ([]tlog.Hash, error) { return treeHashes(ctx, s.pool.Query, places) })
+}
+
+// treeHashes reads hashes by their places, see [tlog.StoredHashIndex].
+func treeHashes(ctx context.Context, query func(context.Context, string, ...any) (pgx.Rows, error), places []int64) ([]tlog.Hash, error) {
+	levels, indexes := make([]int16, len(places)), make([]int64, len(places))
+	for i, place := range places {
+		level, index := tlog.SplitStoredHashIndex(place)
+		levels[i], indexes[i] = int16(level), index //nolint:gosec // a level is below 64
+	}
+	rows, err := query(ctx, `
+		select coalesce(h.hash, l.hash)
+		from unnest($1::smallint[], $2::bigint[]) with ordinality as w (level, index, place)
+		left join signedapproval_log_hashes h on h.level = w.level and h.index = w.index
+		left join signedapproval_leaves l on w.level = 0 and l.index = w.index
+		order by w.place`, levels, indexes)
+	if err != nil {
+		return nil, fmt.Errorf("store: hashes of the tree: %w", err)
+	}
+	hashes := make([]tlog.Hash, 0, len(places))
+	var hash []byte
+	if _, err := pgx.ForEachRow(rows, []any{&hash}, func() error {
+		if len(hash) != tlog.HashSize {
+			level, index := levels[len(hashes)], indexes[len(hashes)]
+			return fmt.Errorf("the tree has no hash %d of level %d: %w", index, level, ErrNotFound)
+		}
+		hashes = append(hashes, tlog.Hash(hash))
+		return nil
+	}); err != nil {
+		return nil, fmt.Errorf("store: hashes of the tree: %w", err)
+	}
+	return hashes, nil
+}
+
+// Entries gives count entries of the log from the index first on, and fails with [ErrNotFound] unless all of
+// them are there.
+func (s *Store) Entries(ctx context.Context, first int64, count int) ([][]byte, error) {
+	rows, err := s.pool.Query(ctx, `select entry from signedapproval_leaves where index >= $1 and index < $2 order by index`, first, first+int64(count))
+	if err != nil {
+		return nil, fmt.Errorf("store: entries of the log: %w", err)
+	}
+	entries, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
+	if err != nil {
+		return nil, fmt.Errorf("store: entries of the log: %w", err)
+	}
+	if len(entries) != count {
+		return nil, ErrNotFound
+	}
+	return entries, nil
+}
