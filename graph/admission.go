@@ -183,6 +183,9 @@ func (w *writer) field(field *ast.Field, at place) *requestError {
 	if no := rule.refuse(w.caller, coordinate); no != nil {
 		return no
 	}
+	if no := w.caller.sees(field.ObjectDefinition.Name, field.Name); no != nil {
+		return no
+	}
 	if limit := depthLimit(at); at.depth > limit {
 		return refused(codeTooComplex, "The operation nests more than %d fields.", limit)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 
 	"github.com/signedapproval/bitbucket/server/people"
+	"github.com/signedapproval/bitbucket/server/refusal"
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
@@ -127,19 +128,54 @@ func (c Caller) Enters(workspace string) error {
 	return nil
 }
 
+// Takes tells whether the caller may take a file of a workspace along, as far as that is not for the use
+// cases to decide: Enters, and neither a stream token nor an app that waits to be confirmed does.
+func (c Caller) Takes(workspace string) error {
+	switch {
+	case c.StreamOnly:
+		return refusal.New(refusal.Forbidden, streamOnlyMessage)
+	case c.Unconfirmed:
+		return refusal.New(refusal.Forbidden, unconfirmedMessage)
+	}
+	return c.Enters(workspace)
+}
+
 // codeUnconfirmed says that an administrator has to confirm the installation first.
 const codeUnconfirmed = "INSTALLATION_UNCONFIRMED"
 
-// unconfirmedRoots are what pages need to show how an installation is confirmed.
-var unconfirmedRoots = []string{"viewer", "server", "workspace", "confirmInstallation"}
+const (
+	streamOnlyMessage  = "A stream token subscribes, and nothing else."
+	unconfirmedMessage = "The app was installed again. An administrator of the workspace has to confirm that it belongs to what was here before."
+)
 
-// mayRun tells why the caller may not run the operation, whatever it asks for; nil if they may.
+// whileUnconfirmed are what pages need to show how an installation is confirmed, by type. Fields of types
+// that are not here can be reached through these alone.
+var whileUnconfirmed = map[string][]string{
+	"Query":        {"viewer", "server", "workspace"},
+	"Mutation":     {"confirmInstallation"},
+	"Subscription": {},
+	"Viewer":       {"person", "email", "caller", "unreadNotices", "workspaces"},
+	"Workspace":    {"id", "uuid", "slug", "name", "viewerIsAdmin", "connection", "installation", "actsAs", "alarms"},
+	"PullRequest":  {"id", "number", "title"}, // of an alarm
+}
+
+// sees tells why the caller may not ask for a field, wherever it stands; nil if they may.
+func (c Caller) sees(object, field string) *requestError {
+	fields, bounded := whileUnconfirmed[object]
+	if !c.Unconfirmed || !bounded || field == "__typename" || slices.Contains(fields, field) {
+		return nil
+	}
+	return refused(codeUnconfirmed, unconfirmedMessage)
+}
+
+// mayRun tells why the caller may not run the operation, whatever it asks for; nil if they may. A stream
+// asks again for each event.
 func (c Caller) mayRun(op *admitted) *requestError {
 	switch {
 	case c.StreamOnly && op.kind != ast.Subscription:
-		return refused(codeForbidden, "A stream token subscribes, and nothing else.")
-	case c.Unconfirmed && !slices.Contains(unconfirmedRoots, op.root):
-		return refused(codeUnconfirmed, "The app was installed again. An administrator of the workspace has to confirm that it belongs to what was here before.")
+		return refused(codeForbidden, streamOnlyMessage)
+	case op.kind == ast.Subscription:
+		return c.sees("Subscription", op.root)
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/vektah/gqlparser/v2/ast"
 
+	"github.com/signedapproval/bitbucket/server/people"
 	"github.com/signedapproval/bitbucket/server/refusal"
 )
 
@@ -139,12 +140,13 @@ func (h *Handler) caller(ctx context.Context, r *http.Request) (Caller, *request
 	}
 	if no := refusal.Of(err); no != nil {
 		switch no.Code {
-		case refusal.Busy, refusal.BitbucketUnavailable: // it may be valid: nobody can say just now
-			return caller, refused(no.Code, "%s", no.Message).with(http.StatusServiceUnavailable)
+		case people.CodeTokenInvalid: // and of nothing else: Forge takes 401 for that
+			return caller, refused(codeUnauthenticated, "%s", no.Message)
 		case refusal.Forbidden: // it is valid, and of no use here
 			return caller, refused(codeForbidden, "%s", no.Message).with(http.StatusForbidden)
 		}
-		return caller, refused(codeUnauthenticated, "%s", no.Message)
+		// It may be valid: nobody can say just now.
+		return caller, refused(no.Code, "%s", no.Message).with(http.StatusServiceUnavailable)
 	}
 	return caller, h.fault(ctx, "identify the caller", err)
 }

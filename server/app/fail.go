@@ -27,7 +27,7 @@ func (s *Server) explain(r *http.Request, err error) (status int, message string
 			status = http.StatusNotFound
 		case refusal.Forbidden:
 			status = http.StatusForbidden
-		case refusal.Busy, refusal.BitbucketUnavailable, refusal.NeedsReconnecting:
+		case refusal.Busy, refusal.BitbucketUnavailable, refusal.NeedsReconnecting, refusal.WaitingForToken, refusal.AwaitingConfirmation:
 			status = http.StatusServiceUnavailable
 		default:
 			status = http.StatusBadRequest

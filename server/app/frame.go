@@ -1,7 +1,6 @@
 package app
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/signedapproval/bitbucket/graph"
 	"github.com/signedapproval/bitbucket/server/atlassian"
-	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/people"
 	"github.com/signedapproval/bitbucket/server/refusal"
 	"github.com/signedapproval/bitbucket/server/store"
@@ -89,6 +87,9 @@ func (s *Server) letFramesFollow(graph, guard http.Handler) http.Handler {
 
 // inFrame makes out who calls from Bitbucket's frame: the person whom Atlassian's token names, in the
 // workspace in which the app is installed, and there only. 401 is for a token that is not Atlassian's.
+//
+// A system token is never taken from such a call: whoever looks at a page can have its invocation token,
+// and send it here with headers of their own.
 func (s *Server) inFrame(r *http.Request) (graph.Caller, error) {
 	token, _ := atlassian.Bearer(r.Header)
 	invocation, err := s.verifier.Verify(r.Context(), token)
@@ -103,10 +104,12 @@ func (s *Server) inFrame(r *http.Request) (graph.Caller, error) {
 	case invocation.Principal == "":
 		return graph.Caller{}, refusal.New(refusal.Forbidden, "Nobody is signed in to Bitbucket.")
 	}
-	systemToken, expiry := atlassian.SystemToken(r.Header, time.Now())
-	installation, err := s.workspaces.Invoked(r.Context(), invocation, systemToken, expiry)
-	if err != nil {
+	installation, err := s.workspaces.Invoked(r.Context(), invocation, "", time.Time{})
+	switch {
+	case err != nil:
 		return graph.Caller{}, err
+	case installation.Over():
+		return graph.Caller{}, refusal.New(refusal.Forbidden, "The app was uninstalled here, or Bitbucket has not told yet that it was installed again. Please try again in some minutes.")
 	}
 	person, err := s.people.Meet(r.Context(), invocation.Workspace, invocation.Principal)
 	if err != nil {
@@ -116,13 +119,4 @@ func (s *Server) inFrame(r *http.Request) (graph.Caller, error) {
 		Kind: graph.Forge, Person: &person, Workspace: invocation.Workspace,
 		Unconfirmed: installation.State == store.InstallationAwaiting,
 	}, nil
-}
-
-// account asks Bitbucket who an account is.
-func (s *Server) account(ctx context.Context, workspace, accountID string) (bitbucket.User, error) {
-	client, err := s.workspaces.Client(ctx, workspace, bitbucket.Foreground)
-	if err != nil {
-		return bitbucket.User{}, err
-	}
-	return client.User(ctx, accountID)
 }

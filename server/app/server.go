@@ -129,7 +129,7 @@ func (s *Server) wire() error {
 		CallsPerHour: s.config.CallsPerHour,
 		Client:       s.workspaces.Client, Permission: s.workspaces.Permission, Readable: s.workspaces.Readable, People: s.workspaces.People, EnsureHook: s.workspaces.EnsureHook,
 	}
-	s.workspaces.Cancel, s.people.Role, s.people.Account = s.gate.Cancel, s.workspaces.Role, s.account
+	s.workspaces.Cancel, s.people.Role, s.people.Account = s.gate.Cancel, s.workspaces.Role, s.workspaces.Account
 	s.handleJobs()
 	s.hooks = webhook.New(webhook.Options{Store: s.store, Intake: s.intake, Log: s.log, Observe: s.meters.hook})
 	if s.verifier != nil {

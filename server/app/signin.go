@@ -89,7 +89,7 @@ func (s *Server) evidence(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 20*time.Second)
 	defer cancel()
 	caller, err := s.identify(r.WithContext(ctx))
-	if code := refusal.Code(err); code == refusal.Forbidden || code == people.CodeTokenInvalid {
+	if refusal.Code(err) == people.CodeTokenInvalid {
 		unauthorized(w, refusal.Of(err).Message)
 		return
 	}
@@ -102,7 +102,7 @@ func (s *Server) evidence(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	workspace := r.PathValue("workspace")
-	if err := caller.Enters(workspace); err != nil {
+	if err := caller.Takes(workspace); err != nil {
 		s.fail(w, r, err)
 		return
 	}

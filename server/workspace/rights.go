@@ -93,6 +93,16 @@ func (w *Workspaces) readRole(ctx context.Context, person store.Person, workspac
 	return role, err
 }
 
+// Account asks Bitbucket who an account is. An app that waits to be confirmed may be asked that, since who
+// confirms it may never have been here.
+func (w *Workspaces) Account(ctx context.Context, workspace, accountID string) (bitbucket.User, error) {
+	client, err := w.rightsClient(ctx, workspace)
+	if err != nil {
+		return bitbucket.User{}, err
+	}
+	return client.User(ctx, accountID)
+}
+
 // Permission is a person's own right in a repository, by Bitbucket's word of the last five minutes;
 // fresh reads it anew, unless it was none, as in Role. It is PermissionNone also for a repository that
 // does not exist. Where Bitbucket cannot be asked the answer is a refusal, never a guess.

@@ -99,7 +99,7 @@ func (s standing) waits() *refusal.Error {
 }
 
 func waitingForToken() *refusal.Error {
-	return refusal.New(refusal.WaitingForToken, "Bitbucket gives the app a new token at least each hour, and none is held now: this waits for the next one. Opening SignedApproval inside Bitbucket brings one at once.")
+	return refusal.New(refusal.WaitingForToken, "Bitbucket gives the app a new token at least each hour, and none is held now: this waits for the next one.")
 }
 
 func awaitingConfirmation() *refusal.Error {
