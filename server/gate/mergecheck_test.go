@@ -453,6 +453,37 @@ func TestMergeCheckIsRecordedOnce(t *testing.T) {
 	}
 }
 
+// TestMergeCheckRecordsTheLastWord: a "yes" that is given again after a "no" is on record after it, however
+// soon; else the merge that follows would look as if it had gone around the check.
+func TestMergeCheckRecordsTheLastWord(t *testing.T) {
+	w := newWorld(t)
+	number := approved(w)
+	for _, step := range []struct {
+		action approval.Action
+		yes    bool
+	}{{"", true}, {approval.Withdraw, false}, {approval.Approve, true}} {
+		if step.action != "" {
+			w.decides(number, "carol", step.action)
+			w.settle()
+		}
+		if got := w.mergeCheck(number); got.Success != step.yes {
+			t.Fatalf("after %q: %+v", step.action, got)
+		}
+	}
+	rows := w.answers(number)
+	if len(rows) != 3 || !rows[2].Success || len(w.checkLeaves(number)) != 3 {
+		t.Errorf("on record: %+v", rows)
+	}
+	head := rows[len(rows)-1].HeadCommit
+	w.in(func(tx *store.Tx) error {
+		asked, yes, err := tx.CheckedOnMerge(t.Context(), w.repository, number, head)
+		if !asked || !yes {
+			t.Errorf("the last word: asked %t, yes %t", asked, yes)
+		}
+		return err
+	})
+}
+
 // TestMergeCheckBeforeTheMerge asks for the display: it is on record, and no merge.
 func TestMergeCheckBeforeTheMerge(t *testing.T) {
 	w := newWorld(t)

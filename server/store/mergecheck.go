@@ -33,12 +33,13 @@ type MergeCheck struct {
 const mergeCheckColumns = `id, repository_id, number, pull_request_id, trigger, head_commit, destination_branch, account_id, asker_salt,
 	request_id, success, code, sentence, asked_at`
 
-// PutMergeCheck stores an answer. ID and AskedAt of m are not read.
+// PutMergeCheck stores an answer. ID and AskedAt of m are not read: answers about a pull request that is
+// locked follow each other as they were given, however long each waited for the lock.
 func (tx *Tx) PutMergeCheck(ctx context.Context, m MergeCheck) error {
 	_, err := tx.tx.Exec(ctx, `
 		insert into signedapproval_merge_checks (workspace_id, repository_id, number, pull_request_id, trigger, head_commit,
-			destination_branch, account_id, asker_salt, request_id, success, code, sentence)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
+			destination_branch, account_id, asker_salt, request_id, success, code, sentence, asked_at)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, clock_timestamp())`,
 		tx.Workspace, m.RepositoryID, m.Number, m.PullRequestID, m.Trigger, m.HeadCommit, m.DestinationBranch, m.AccountID, m.AskerSalt,
 		m.RequestID, m.Success, m.Code, m.Sentence)
 	if err != nil {
@@ -47,13 +48,16 @@ func (tx *Tx) PutMergeCheck(ctx context.Context, m MergeCheck) error {
 	return nil
 }
 
-// HasMergeCheck tells whether the same question got the same answer within that time: Bitbucket asks
-// once for each level on which the check is configured.
+// HasMergeCheck tells whether the last question about a pull request with this trigger was the same, and
+// got the same answer within that time: Bitbucket asks once for each level on which the check is
+// configured. An answer that was followed by another one is not the last word, and is to be stored again.
 func (tx *Tx) HasMergeCheck(ctx context.Context, m MergeCheck, within time.Duration) (bool, error) {
 	var has bool
-	err := tx.tx.QueryRow(ctx, `select exists (select from signedapproval_merge_checks
-		where workspace_id = $1 and repository_id = $2 and number = $3 and asked_at > clock_timestamp() - make_interval(secs => $4)
-			and trigger = $5 and head_commit = $6 and destination_branch = $7 and account_id = $8 and success = $9 and code = $10
+	err := tx.tx.QueryRow(ctx, `select exists (select from (
+			select * from signedapproval_merge_checks where workspace_id = $1 and repository_id = $2 and number = $3 and trigger = $5
+			order by asked_at desc, id desc limit 1) as last
+		where asked_at > clock_timestamp() - make_interval(secs => $4)
+			and head_commit = $6 and destination_branch = $7 and account_id = $8 and success = $9 and code = $10
 			and pull_request_id is not distinct from $11 and request_id is not distinct from $12)`,
 		tx.Workspace, m.RepositoryID, m.Number, within.Seconds(), m.Trigger, m.HeadCommit, m.DestinationBranch, m.AccountID, m.Success, m.Code,
 		m.PullRequestID, m.RequestID).Scan(&has)
