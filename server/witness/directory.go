@@ -1,0 +1,168 @@
+package witness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// maxSize is the largest tree that a path has room for.
+const maxSize = 1e18 - 1
+
+// Directory is a sink: a folder outside the database with one file for each checkpoint, at a path of six groups of
+// three digits that are the tree's size, such as 000/000/000/000/001/234. What is written is never
+// changed. Several servers may share one. It needs a file system with hard links, and it is to be
+// kept where whoever restores or changes the database does not change it as well.
+type Directory struct {
+	path string
+	turn chan struct{} // one goroutine at a time waits for the file system
+}
+
+// NewDirectory names a folder. It must exist when it is used: an empty mount point would hide what it should show.
+func NewDirectory(path string) *Directory {
+	return &Directory{path: path, turn: make(chan struct{}, 1)}
+}
+
+// do runs fn, and gives up waiting for it when ctx ends: a file system that is away answers nothing at all.
+func (d *Directory) do(ctx context.Context, fn func() error) error {
+	select {
+	case d.turn <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("the sink does not answer: %w", ctx.Err())
+	}
+	done := make(chan error, 1)
+	go func() {
+		defer func() { <-d.turn }()
+		done <- fn()
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("the sink does not answer: %w", ctx.Err())
+	}
+}
+
+// newest reads the checkpoint of the largest size; nil if there is none.
+func (d *Directory) newest(ctx context.Context) (signed []byte, err error) {
+	err = d.do(ctx, func() error {
+		file, err := newestBelow(d.path, 6)
+		if err != nil || file == "" {
+			return err
+		}
+		signed, err = os.ReadFile(file)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("sink: %w", err)
+	}
+	return signed, nil
+}
+
+var group = regexp.MustCompile(`^[0-9]{3}$`)
+
+// newestBelow finds the file with the largest number so many levels below a folder; "" if there is none.
+func newestBelow(folder string, levels int) (string, error) {
+	if levels == 0 {
+		return folder, nil
+	}
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return "", err
+	}
+	for _, entry := range slices.Backward(entries) { // they are in the order of their names
+		if !group.MatchString(entry.Name()) {
+			continue
+		}
+		// A folder is empty if a server ended between making it and writing into it.
+		if file, err := newestBelow(filepath.Join(folder, entry.Name()), levels-1); file != "" || err != nil {
+			return file, err
+		}
+	}
+	return "", nil
+}
+
+// put writes a checkpoint so that it stays. It fails with [fs.ErrExist] if there is one of this size.
+func (d *Directory) put(ctx context.Context, size int64, signed []byte) error {
+	err := d.do(ctx, func() error { return d.write(size, signed) })
+	if err != nil {
+		return fmt.Errorf("sink: %w", err)
+	}
+	return nil
+}
+
+// at reads the checkpoint of a size.
+func (d *Directory) at(ctx context.Context, size int64) (signed []byte, err error) {
+	err = d.do(ctx, func() error {
+		signed, err = os.ReadFile(filepath.Join(append([]string{d.path}, groups(size)...)...))
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("sink: %w", err)
+	}
+	return signed, nil
+}
+
+func groups(size int64) []string {
+	digits := fmt.Sprintf("%018d", size)
+	var names []string
+	for i := 0; i < len(digits); i += 3 {
+		names = append(names, digits[i:i+3])
+	}
+	return names
+}
+
+// write makes the file under another name, whole and on the disk, before it gets its own.
+func (d *Directory) write(size int64, signed []byte) (err error) {
+	names := groups(size)
+	folder := d.path
+	for _, name := range names[:len(names)-1] {
+		parent := folder
+		folder = filepath.Join(parent, name)
+		switch err := os.Mkdir(folder, 0o755); {
+		case errors.Is(err, fs.ErrExist):
+		case err != nil:
+			return err
+		default:
+			if err := syncFolder(parent); err != nil {
+				return err
+			}
+		}
+	}
+	file, err := os.CreateTemp(d.path, ".checkpoint-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if removed := os.Remove(file.Name()); err == nil {
+			err = removed
+		}
+	}()
+	_, err = file.Write(signed)
+	err = errors.Join(err, file.Chmod(0o644), file.Sync(), file.Close())
+	if err != nil {
+		return err
+	}
+	if err := os.Link(file.Name(), filepath.Join(folder, names[len(names)-1])); err != nil {
+		return err
+	}
+	return syncFolder(folder)
+}
+
+// syncFolder makes the names in a folder last.
+func syncFolder(folder string) error {
+	opened, err := os.Open(folder)
+	if err != nil {
+		return err
+	}
+	return errors.Join(opened.Sync(), opened.Close())
+}
+
+// String is where the sink is.
+func (d *Directory) String() string { return strings.TrimRight(d.path, "/") }

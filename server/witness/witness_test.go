@@ -1,0 +1,261 @@
+package witness_test
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/signedapproval/bitbucket/internal/dbtest"
+	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/store"
+	"github.com/signedapproval/bitbucket/server/witness"
+)
+
+const origin = "approvals.example/log"
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func newKeys(t *testing.T, count int) *witness.Keys {
+	t.Helper()
+	var text strings.Builder
+	for range count {
+		private, _, err := witness.NewKey(origin)
+		must(t, err)
+		text.WriteString(private + "\n")
+	}
+	keys, err := witness.ParseKeys(origin, []byte(text.String()))
+	must(t, err)
+	return keys
+}
+
+// ledger is the log in a database of its own.
+type ledger struct {
+	*store.Store
+	dbtest.Database
+	t *testing.T
+}
+
+func newLedger(t *testing.T) *ledger {
+	t.Helper()
+	t.Parallel()
+	vault, err := store.OpenVault(store.NewKeyset())
+	must(t, err)
+	l := &ledger{Database: dbtest.New(t), t: t}
+	l.Store, err = store.Open(t.Context(), l.AppURL, vault)
+	must(t, err)
+	t.Cleanup(l.Close)
+	return l
+}
+
+func (l *ledger) log() witness.Log {
+	return witness.Log{
+		Size: l.LogSize,
+		Grow: func(ctx context.Context) (witness.Head, error) {
+			head, err := l.GrowTree(ctx)
+			return witness.Head(head), err
+		},
+		Root: func(ctx context.Context, size int64) (tlog.Hash, error) { return tlog.TreeHash(size, l.Tree(ctx)) },
+		Newest: func(ctx context.Context) (witness.Head, []byte, bool, error) {
+			newest, err := l.NewestCheckpoint(ctx)
+			if errors.Is(err, store.ErrNotFound) {
+				return witness.Head{}, nil, false, nil
+			}
+			return witness.Head(newest.TreeHead), newest.Note, true, err
+		},
+		Put: func(ctx context.Context, head witness.Head, signed []byte) error {
+			return l.PutCheckpoint(ctx, store.TreeHead(head), signed)
+		},
+		Unpublished: l.Unpublished,
+	}
+}
+
+func (l *ledger) publisher(keys *witness.Keys, sink *witness.Directory) *witness.Publisher {
+	return witness.New(witness.Options{Log: l.log(), Keys: keys, Sink: sink, Logger: slog.New(slog.DiscardHandler)})
+}
+
+// grow appends so many leaves and gives the size of the log.
+func (l *ledger) grow(count int) int64 {
+	l.t.Helper()
+	must(l.t, l.append(l.t.Context(), "leaf", count))
+	size, err := l.LogSize(l.t.Context())
+	must(l.t, err)
+	return size
+}
+
+func (l *ledger) append(ctx context.Context, text string, count int) error {
+	return l.Outside(ctx, func(sh *store.Shared) error {
+		for i := range count {
+			entry := fmt.Appendf(nil, "%s %d", text, i)
+			sh.AppendLeaf("aaaaaaaa-0000-4000-8000-000000000001", evidence.LeafHash(entry), entry, "", 0)
+		}
+		return nil
+	})
+}
+
+// super runs SQL that nothing binds.
+func (l *ledger) super(sql string) {
+	l.t.Helper()
+	conn, err := pgx.Connect(l.t.Context(), l.SuperURL)
+	must(l.t, err)
+	_, err = conn.Exec(l.t.Context(), sql)
+	must(l.t, errors.Join(err, conn.Close(l.t.Context())))
+}
+
+// size is the size of the newest checkpoint on record; -1 for none.
+func (l *ledger) size() int64 {
+	l.t.Helper()
+	newest, err := l.NewestCheckpoint(l.t.Context())
+	if errors.Is(err, store.ErrNotFound) {
+		return -1
+	}
+	must(l.t, err)
+	return newest.Size
+}
+
+// verify opens a checkpoint by one verifier key and gives what it says.
+func verify(t *testing.T, signed []byte, name, verifier string) (size int64, root tlog.Hash) {
+	t.Helper()
+	v, err := note.NewVerifier(verifier)
+	must(t, err)
+	opened, err := note.Open(signed, note.VerifierList(v))
+	must(t, err)
+	var got, encoded string
+	if _, err := fmt.Sscanf(opened.Text, "%s\n%d\n%s\n", &got, &size, &encoded); err != nil || got != name || strings.Count(opened.Text, "\n") != 3 {
+		t.Fatalf("%q: %v", opened.Text, err)
+	}
+	raw, err := base64.StdEncoding.DecodeString(encoded)
+	must(t, err)
+	return size, tlog.Hash(raw)
+}
+
+func TestEveryKeySigns(t *testing.T) {
+	t.Parallel()
+	keys := newKeys(t, 2)
+	head := witness.Head{Size: 7, Root: tlog.RecordHash([]byte("anything"))}
+	signed, err := keys.Sign(head)
+	must(t, err)
+	if len(keys.Verifiers()) != 2 {
+		t.Fatalf("verifiers: %q", keys.Verifiers())
+	}
+	for _, verifier := range keys.Verifiers() {
+		if size, root := verify(t, signed, origin, verifier); size != head.Size || root != head.Root {
+			t.Errorf("%s says %d %s", verifier, size, root)
+		}
+	}
+	stranger, err := note.NewVerifier(newKeys(t, 1).Verifiers()[0])
+	must(t, err)
+	if _, err := note.Open(signed, note.VerifierList(stranger)); err == nil {
+		t.Error("another key verifies it")
+	}
+}
+
+func TestNewKeyGivesThePairThatParseKeysKnows(t *testing.T) {
+	t.Parallel()
+	for range 20 { // keys with and without plus signs in their base64
+		private, verifier, err := witness.NewKey(origin)
+		must(t, err)
+		keys, err := witness.ParseKeys(origin, []byte("\n  "+private+" \r\n"))
+		must(t, err)
+		if got := keys.Verifiers(); len(got) != 1 || got[0] != verifier {
+			t.Fatalf("verifiers %q, want %q", got, verifier)
+		}
+	}
+	for _, name := range []string{"", "a b", "a+b", "ä", "a\n"} {
+		if _, _, err := witness.NewKey(name); err == nil {
+			t.Errorf("a log may be named %q", name)
+		}
+	}
+}
+
+func TestParseKeysRefuses(t *testing.T) {
+	t.Parallel()
+	private, verifier, err := witness.NewKey(origin)
+	must(t, err)
+	other, _, err := witness.NewKey("other.example/log")
+	must(t, err)
+	for name, text := range map[string]string{
+		"nothing": "", "space": " \n", "a verifier key": verifier, "a key twice": private + "\n" + private, "the key of another log": other,
+		"half a key": private[:len(private)-4], "a good key and rubbish": private + "\nrubbish",
+	} {
+		if _, err := witness.ParseKeys(origin, []byte(text)); err == nil {
+			t.Errorf("%s was taken", name)
+		} else if secret := private[len(private)-20 : len(private)-4]; strings.Contains(err.Error(), secret) {
+			t.Errorf("%s: the error quotes the key: %v", name, err)
+		}
+	}
+}
+
+// TestRecordedLog reads the checkpoints of another implementation's log, and finds their roots from its entries.
+func TestRecordedLog(t *testing.T) {
+	t.Parallel()
+	all := filepath.Join("..", "..", "..", "shared", "testdata")
+	if _, err := os.Stat(all); os.IsNotExist(err) {
+		t.Skip("the recordings are absent: ../shared/testdata")
+	}
+	folder := filepath.Join(all, "transparency-dev__tessera", "testdata")
+	verifier, err := os.ReadFile(filepath.Join(folder, "log.vkey.txt"))
+	must(t, err)
+	var stored []tlog.Hash
+	reader := tlog.HashReaderFunc(func(places []int64) (hashes []tlog.Hash, err error) {
+		for _, place := range places {
+			hashes = append(hashes, stored[place])
+		}
+		return hashes, nil
+	})
+	for size := range int64(16) {
+		signed, err := os.ReadFile(filepath.Join(folder, "log", fmt.Sprintf("checkpoint.%d", size)))
+		must(t, err)
+		said, root := verify(t, signed, "example.com/log/testdata", strings.TrimSpace(string(verifier)))
+		if want, err := tlog.TreeHash(size, reader); err != nil || said != size || root != want {
+			t.Errorf("checkpoint %d says %d %s, want %s, %v", size, said, root, want, err)
+		}
+		if size == 15 {
+			break // what is there beyond is a full log again
+		}
+		bundle, err := os.ReadFile(filepath.Join(folder, "log", "tile", "entries", "000.p", fmt.Sprint(size+1)))
+		must(t, err)
+		for range size {
+			bundle = bundle[2+binary.BigEndian.Uint16(bundle):]
+		}
+		hashes, err := tlog.StoredHashes(size, bundle[2:], reader)
+		must(t, err)
+		stored = append(stored, hashes...)
+	}
+}
+
+func sinkFiles(t *testing.T, folder string) (files []string) {
+	t.Helper()
+	must(t, filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() {
+			files = append(files, strings.TrimPrefix(path, folder+"/"))
+		}
+		return err
+	}))
+	return files
+}
+
+// soon is a deadline for what hangs.
+func soon(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
