@@ -17,6 +17,7 @@ func (s *Server) ledger() jobs.Ledger {
 			j, ok, err := s.store.ClaimJob(ctx, id, holder, lease)
 			return jobs.Job{
 				Claim: jobs.Claim(j.Claim), Kind: j.Kind, Key: j.Key, Workspace: j.Workspace, Payload: j.Payload, Attempt: j.Attempt,
+				Orphaned: j.Orphaned,
 			}, ok, err
 		},
 		Retry: func(ctx context.Context, claim jobs.Claim, reason string, after time.Duration, burn bool, most int) (bool, error) {
@@ -34,7 +35,7 @@ func (s *Server) ledger() jobs.Ledger {
 			rings, err := s.store.DueJobs(ctx, epoch, limit)
 			return toJobs(rings), err
 		},
-		Epoch: s.store.QueueEpoch, NextEpoch: s.store.MoveQueueEpoch, LeaseLost: store.ErrLeaseLost,
+		Epoch: s.store.QueueEpoch, NextEpoch: s.store.MoveQueueEpoch, LeaseLost: store.ErrLeaseLost, LeftBehind: store.HolderDied,
 	}
 }
 

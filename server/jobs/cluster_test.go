@@ -94,7 +94,7 @@ func TestCluster(t *testing.T) {
 	stop()
 
 	b := budget(t, w.redisURL, 400, known())
-	taken, _ := takeAll(t, b, jobs.Foreground)
+	taken, _ := takeAll(t, b, jobs.Urgent)
 	if taken < 100 || taken > 105 {
 		t.Errorf("taken = %d, want 100", taken)
 	}

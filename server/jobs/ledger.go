@@ -26,6 +26,9 @@ type Job struct {
 	Workspace string          // "" for none
 	Payload   json.RawMessage // ids
 	Attempt   int             // failures since the last success
+	// Orphaned says that the last failure was the death of a worker. Retry keeps it so where the reason
+	// is the ledger's own for that, LeftBehind.
+	Orphaned bool
 }
 
 // Ledger is where jobs are kept: functions, because the rows belong to another package. All of them
@@ -48,4 +51,6 @@ type Ledger struct {
 	// LeaseLost is the error of Retry, Extend and of a handler's finish when the claim no longer
 	// holds.
 	LeaseLost error
+	// LeftBehind is the reason that the ledger writes to a job whose worker died.
+	LeftBehind string
 }

@@ -109,6 +109,9 @@ type Queue struct {
 	life     string
 	sweeping sync.Mutex
 
+	// quarantine holds one token for the job that runs although its workers died time and again.
+	quarantine chan struct{}
+
 	// working counts jobs from the moment they have a slot. stop ends the contexts of their
 	// handlers, which is the last resort of a graceful stop.
 	working sync.WaitGroup
@@ -123,7 +126,7 @@ var errStopping = errors.New("jobs: the server is stopping")
 func New(options Options) *Queue {
 	l := options.Ledger
 	if options.Redis == nil || l.Claim == nil || l.Retry == nil || l.Extend == nil || l.Due == nil ||
-		l.Epoch == nil || l.NextEpoch == nil || l.LeaseLost == nil {
+		l.Epoch == nil || l.NextEpoch == nil || l.LeaseLost == nil || l.LeftBehind == "" {
 		panic("jobs: a queue needs Redis and a whole ledger")
 	}
 	o := &options
@@ -146,6 +149,7 @@ func New(options Options) *Queue {
 		// Background work is slow as a rule, and what it may use is its slots.
 		quiet: newLane(o.Background, 0, o.Slow),
 		rings: make(chan Ring, ringBacklog), acks: make(chan ack, ringBacklog), kick: make(chan struct{}, 1),
+		quarantine: make(chan struct{}, 1),
 	}
 	q.alive, q.stop = context.WithCancelCause(context.Background())
 	return q

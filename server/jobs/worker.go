@@ -5,9 +5,26 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"runtime/debug"
 	"time"
 )
+
+// suspect is how many failures make a job whose worker died run alone of its kind in a process: one that
+// takes its process down each time would take the same others down with it, until they are dead too.
+const suspect = 2
+
+// await gives a suspect back for a moment, without blame.
+func (q *Queue) await(h handler, job Job) {
+	after := 200*time.Millisecond + rand.N(800*time.Millisecond)
+	_, err := q.giveBack(job, errors.New(q.Ledger.LeftBehind), fate{after: after, maxAttempts: h.MaxAttempts, outcome: OutcomeHandedBack})
+	if err != nil && !errors.Is(err, q.Ledger.LeaseLost) {
+		q.stats.ledgerErrors.Add(1)
+		q.Log.Error("a suspect job could not be given back", slog.Int64("job", job.ID), slog.Any("cause", err))
+		return
+	}
+	q.stats.handedBack.Add(1)
+}
 
 // work looks at one ring: it claims the job, runs its handler and sees to what becomes of it. entry
 // is nil where the ring did not come through Redis.
@@ -38,6 +55,15 @@ func (q *Queue) work(ring Ring, entry *ack) {
 	if !claimed {
 		q.stats.duplicates.Add(1)
 		return
+	}
+	if job.Orphaned && job.Attempt >= suspect {
+		select {
+		case q.quarantine <- struct{}{}:
+			defer func() { <-q.quarantine }()
+		default:
+			q.await(h, job)
+			return
+		}
 	}
 	began := time.Now()
 	if job.Attempt >= h.MaxAttempts {

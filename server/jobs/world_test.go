@@ -29,7 +29,7 @@ func ledger(s *store.Store) jobs.Ledger {
 		Claim: func(ctx context.Context, id int64, holder string, lease time.Duration) (jobs.Job, bool, error) {
 			j, ok, err := s.ClaimJob(ctx, id, holder, lease)
 			return jobs.Job{
-				Claim: jobs.Claim(j.Claim), Kind: j.Kind, Key: j.Key, Workspace: j.Workspace, Payload: j.Payload, Attempt: j.Attempt,
+				Claim: jobs.Claim(j.Claim), Kind: j.Kind, Key: j.Key, Workspace: j.Workspace, Payload: j.Payload, Attempt: j.Attempt, Orphaned: j.Orphaned,
 			}, ok, err
 		},
 		Retry: func(ctx context.Context, claim jobs.Claim, reason string, after time.Duration, burn bool, most int) (bool, error) {
@@ -42,7 +42,7 @@ func ledger(s *store.Store) jobs.Ledger {
 			rings, err := s.DueJobs(ctx, epoch, limit)
 			return toJobs(rings), err
 		},
-		Epoch: s.QueueEpoch, NextEpoch: s.MoveQueueEpoch, LeaseLost: store.ErrLeaseLost,
+		Epoch: s.QueueEpoch, NextEpoch: s.MoveQueueEpoch, LeaseLost: store.ErrLeaseLost, LeftBehind: store.HolderDied,
 	}
 }
 

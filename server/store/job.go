@@ -57,6 +57,8 @@ type Job struct {
 	Payload   json.RawMessage
 	// Attempt is the number of failures since the last success, holders that died included.
 	Attempt int
+	// Orphaned says that the last of them was the death of a holder.
+	Orphaned bool
 }
 
 // ledgerEntry is a JobSpec that was checked and encoded.
@@ -262,6 +264,9 @@ func dueRings(rows pgx.Rows) ([]Ring, error) {
 	return rings, err
 }
 
+// HolderDied is the reason that a job bears whose holder ended without giving it back.
+const HolderDied = "its worker died, or lost its lease"
+
 // ClaimJob takes a job that is due and that nobody holds, for the length of lease. It answers false
 // where there is nothing to do: not due, done, dead, or held. Taking over from a holder whose lease
 // ran out counts as a failed attempt, so that a job that kills its workers ends among the dead.
@@ -271,10 +276,11 @@ func (s *Store) ClaimJob(ctx context.Context, id int64, holder string, lease tim
 	err := s.pool.QueryRow(ctx, `
 		update signedapproval_jobs set
 			fence = fence + 1, attempt = attempt + (holder is not null)::integer,
+			last_error = case when holder is null then last_error else $4 end,
 			holder = $2, leased_until = now() + $3
 		where id = $1 and state = 'READY' and run_at <= now() and (leased_until is null or leased_until <= now())
-		returning id, seq, fence, kind, key, workspace_id::text, payload, attempt`, id, holder, lease).
-		Scan(&job.ID, &job.Seq, &job.Fence, &job.Kind, &job.Key, &workspace, &job.Payload, &job.Attempt)
+		returning id, seq, fence, kind, key, workspace_id::text, payload, attempt, last_error = $4`, id, holder, lease, HolderDied).
+		Scan(&job.ID, &job.Seq, &job.Fence, &job.Kind, &job.Key, &workspace, &job.Payload, &job.Attempt, &job.Orphaned)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Job{}, false, nil
 	}

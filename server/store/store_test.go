@@ -69,8 +69,8 @@ var seeds = []struct{ table, insert string }{
 		values ($1, $1, $1::uuid::text, 'PRODUCTION', 'ACTIVE', 'https://api.example.com', '\x00', now())`},
 	{"signedapproval_merge_checks", `(workspace_id, id, repository_id, number, trigger, success, code, sentence)
 		values ($1, $1, $1, 1, 'ON_MERGE', false, 'C', 's')`},
-	{"signedapproval_merges_seen", `(workspace_id, pull_request_id, repository_id, number, destination_branch, kind, asked, checked, sentence)
-		values ($1, $1, $1, 1, 'main', 'VIOLATION', false, false, 's')`},
+	{"signedapproval_merges_seen", `(workspace_id, pull_request_id, repository_id, number, destination_branch, kind, asked, checked, by_gate, sentence)
+		values ($1, $1, $1, 1, 'main', 'VIOLATION', false, false, false, 's')`},
 	{"signedapproval_enforcements", `(workspace_id, repository_id, pattern, state, reasons) values ($1, $1, 'main', 'OPEN', '[]')`},
 }
 
