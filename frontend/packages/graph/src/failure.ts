@@ -31,6 +31,7 @@ const kinds: Record<string, FailureKind> = {
   INTERNAL: "unavailable",
   OVERLOADED: "unavailable",
   PERSISTED_QUERY_NOT_FOUND: "outdated",
+  BRIDGE_FAILED: "unavailable",
   TIMEOUT: "unavailable",
   TOO_MANY_REQUESTS: "unavailable",
   TOO_MANY_STREAMS: "unavailable",

@@ -127,11 +127,14 @@ describe("a page without a stream", () => {
     close();
   });
 
-  test("keeps what it shows while it cannot be answered", async () => {
+  test.each([
+    ["BRIDGE_FAILED", 502],
+    ["TIMEOUT", 504],
+    ["TOO_MANY_REQUESTS", 429],
+  ])("keeps what it shows while it cannot be answered: %s", async (code, status) => {
     const { api, sentences, close } = withoutStream();
     await until(() => expect(sentences).toHaveLength(1));
-    api.refuse("Panel", "BRIDGE_FAILED", "Bitbucket could not pass this on.", 502);
-    api.refuse("Panel", "TIMEOUT", "It took too long.", 504);
+    api.refuse("Panel", code, "Not now.", status);
     await vi.advanceTimersByTimeAsync(pollEvery);
     await until(() => expect(asked(api, "Panel").length).toBeGreaterThan(1));
     expect(sentences.at(-1)).toBe(pullRequest()["sentence"]);

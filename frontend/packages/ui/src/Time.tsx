@@ -4,13 +4,14 @@ const minute = 60_000;
 const hour = 60 * minute;
 const day = 24 * hour;
 
-/** The reader's clock, read again every minute. */
-function useNow(): number {
-  const [now, setNow] = useState(Date.now);
+/** The reader's clock, read again every minute, and for another instant, which may have come after the last look. */
+function useNow(value: string): number {
+  const [{ now, of }, read] = useState(() => ({ now: Date.now(), of: value }));
   useEffect(() => {
-    const timer = setInterval(() => setNow(Date.now()), minute);
+    const timer = setInterval(() => read({ now: Date.now(), of: value }), minute);
     return () => clearInterval(timer);
-  }, []);
+  }, [value]);
+  if (of !== value) read({ now: Date.now(), of: value });
   return now;
 }
 
@@ -35,7 +36,7 @@ export interface TimeProps {
 
 /** An instant in the reader's zone. The title gives it in UTC, as evidence does. */
 export function Time({ value, exact = false }: TimeProps) {
-  const now = useNow();
+  const now = useNow(value);
   const at = new Date(value);
   if (Number.isNaN(at.getTime())) return <span>{value}</span>;
   const text = exact

@@ -86,8 +86,8 @@ function EnforcementTable({ repository: masked, mayFix }: EnforcementTableProps)
   return (
     <>
       {left.length > 0 && (
-        <Note tone="warning" title="Not all of it could be done" urgent>
-          <ul>
+        <Note tone="warning" title="This is left for you to do" urgent>
+          <ul className="enforcement__left">
             {left.map((sentence) => (
               <li key={sentence}>{sentence}</li>
             ))}
