@@ -116,7 +116,7 @@ func TestATicketWaitsForItsPerson(t *testing.T) {
 	for _, attempt := range []struct {
 		who, code string
 	}{{"carol", "OTHER_ACCOUNT"}, {"alice", "OTHER_ACCOUNT"}, {"bob", ""}} {
-		authorize, err := w.people.BeginSignIn(t.Context(), session.Hash, "/")
+		authorize, err := w.people.BeginSignIn(t.Context(), session.Hash, "/sign/a/b/1")
 		w.must(err)
 		answer := w.consent(authorize, attempt.who)
 		cookie, _, err := w.people.FinishSignIn(t.Context(), session.Hash, answer.Get("state"), answer.Get("code"), "")
@@ -138,6 +138,72 @@ func TestATicketWaitsForItsPerson(t *testing.T) {
 	}
 	if _, code := bob.redeem(ticket); code != "" {
 		t.Errorf("afterwards: %s", code)
+	}
+}
+
+// A ticket that somebody else sent keeps nobody from signing in, except on the way to a sign page: and
+// that it is taken back there lets nobody in who does not sign in.
+func TestATicketLocksNobodyOut(t *testing.T) {
+	t.Parallel()
+	w, _, _, _, requestID := framed(t)
+	_, ticket := w.ticket(requestID)
+	value, session, err := w.people.NewSession(t.Context())
+	w.must(err)
+	victim := &browser{world: w, cookie: value}
+	if _, code := victim.redeem(ticket); code != "SIGN_IN" {
+		t.Fatalf("redeemed: %s", code)
+	}
+	for _, attempt := range []struct{ to, code string }{{"/sign/a/b/1", "OTHER_ACCOUNT"}, {"/pr/a/b/1", ""}} {
+		authorize, err := w.people.BeginSignIn(t.Context(), session.Hash, attempt.to)
+		w.must(err)
+		answer := w.consent(authorize, "carol")
+		if _, _, err := w.people.FinishSignIn(t.Context(), session.Hash, answer.Get("state"), answer.Get("code"), ""); refusal.Code(err) != attempt.code {
+			t.Errorf("to %s: %v", attempt.to, err)
+		}
+	}
+}
+
+// An unconfirmed app is held to what shows how it is confirmed, whatever the form of the operation.
+func TestAnUnconfirmedAppIsHeld(t *testing.T) {
+	t.Parallel()
+	w, g, _, _, requestID := framed(t)
+	waiting := w.frames["frame"]
+	waiting.Unconfirmed = true
+	w.frames["waiting"] = waiting
+	in := map[string]any{"w": g.workspace, "id": requestID}
+	for _, query := range []string{
+		`query($id: ID!) { node(id: $id) { id } }`,
+		`query($id: ID!) { server { __typename } node(id: $id) { id } }`,
+		`query($id: ID!) { viewer { caller } other: node(id: $id) { ... on ApprovalRequest { pullRequest { title } } } }`,
+		`query($id: ID!) { viewer @skip(if: true) { caller } node(id: $id) { id } }`,
+		`query($id: ID!) { ... on Query { viewer { caller } ... { node(id: $id) { id } } } }`,
+		`query($id: ID!) { viewer { caller } ...F } fragment F on Query { node(id: $id) { id } }`,
+		`{ viewer { waiting { edges { node { id } } } } }`,
+		`{ viewer { workspaces { edges { node { requests { edges { node { id } } } } } } } }`,
+		`query($w: String!) { workspace(key: $w) { repositories { edges { node { fullName } } } } }`,
+		`query($w: String!) { workspace(key: $w) { ... on Node { ... on Workspace { apiTokens { id } } } } }`,
+		`query($w: String!) { workspace(key: $w) { alarms { pullRequest { repository { id } } } } }`,
+		`mutation($input: CreateStreamTokenInput!) { createStreamToken(input: $input) { token } }`,
+	} {
+		variables := map[string]any{}
+		for name, value := range in {
+			if strings.Contains(query, "$"+name+":") {
+				variables[name] = value
+			}
+		}
+		if strings.Contains(query, "$input") {
+			variables["input"] = map[string]any{}
+		}
+		if got := w.script("waiting", query, variables); got.code() != codeUnconfirmed || len(got.Data) > 0 {
+			t.Errorf("%s: %s", query, got.body)
+		}
+	}
+	if body := w.overhear(`subscription { inboxChanged { caller } }`, nil, func(r *http.Request) { r.Header.Set("Authorization", "Bearer waiting") }); !strings.Contains(body, codeUnconfirmed) {
+		t.Errorf("subscription: %s", body)
+	}
+	if got := w.script("waiting", `query($w: String!) { __typename viewer { person { name } unreadNotices } workspace(key: $w) { name viewerIsAdmin installation { state } alarms { sentence } } }`,
+		map[string]any{"w": g.workspace}); len(got.Errors) > 0 {
+		t.Errorf("what its confirmation needs: %s", got.body)
 	}
 }
 

@@ -19,12 +19,16 @@ const (
 	stateLife = 10 * time.Minute
 	// maxParameter bounds what a callback's parameters may hold, in bytes.
 	maxParameter = 4 << 10
+	// signPath is where the sign pages are, to which tickets lead.
+	signPath = "/sign/"
 	// maxWorkspaces bounds how many of a person's workspaces are remembered.
 	maxWorkspaces = 500
 )
 
 // BeginSignIn starts an OAuth round trip for a browser session and returns the address of Bitbucket's
-// consent page. returnTo is the path on our origin to come back to; "" is the dashboard.
+// consent page. returnTo is the path on our origin to come back to; "" is the dashboard. Whoever a ticket
+// made the session wait for is waited for on the way to a sign page only: a ticket that somebody else sent
+// must not keep a person from signing in elsewhere.
 func (p *People) BeginSignIn(ctx context.Context, sessionHash []byte, returnTo string) (string, error) {
 	if returnTo == "" {
 		returnTo = "/"
@@ -34,6 +38,11 @@ func (p *People) BeginSignIn(ctx context.Context, sessionHash []byte, returnTo s
 	}
 	state := newSecret()
 	err := p.store.Outside(ctx, func(sh *store.Shared) error {
+		if !strings.HasPrefix(returnTo, signPath) {
+			if err := sh.ExpectAnybody(ctx, sessionHash); err != nil {
+				return err
+			}
+		}
 		return sh.InsertOAuthState(ctx, hash(state), store.OAuthState{
 			SessionHash: sessionHash, Purpose: store.PurposeSignIn, ReturnTo: returnTo,
 		}, stateLife)
@@ -45,7 +54,7 @@ func (p *People) BeginSignIn(ctx context.Context, sessionHash []byte, returnTo s
 }
 
 // FinishSignIn is the other end of the round trip: the callback's parameters state and code, or
-// oauthError. In a session that redeemed a ticket only the ticket's person can sign in. It ends the session that began it and makes a new one, whose cookie value it returns.
+// oauthError. In a session that redeemed a ticket only the ticket's person can sign in on the way to a sign page. It ends the session that began it and makes a new one, whose cookie value it returns.
 // The state serves once, whatever comes of it. returnTo is a path on our origin, also where an error
 // comes with it; it is "" where the state was not ours to begin with.
 func (p *People) FinishSignIn(ctx context.Context, sessionHash []byte, state, code, oauthError string) (newCookieValue, returnTo string, err error) {

@@ -36,8 +36,8 @@ func (p *People) CreateTicket(ctx context.Context, person store.Person, workspac
 }
 
 // RedeemTicket uses a ticket up. Where the ticket's person is signed in, it answers where the ticket
-// leads. Where nobody is, only that person can sign in in this browser session from now on. Somebody
-// else is refused with OTHER_ACCOUNT, and learns nothing of whose ticket it is.
+// leads. Where nobody is, only that person can sign in in this browser session, on the way to a sign page.
+// Somebody else is refused with OTHER_ACCOUNT, and learns nothing of whose ticket it is.
 func (p *People) RedeemTicket(ctx context.Context, sessionHash []byte, signedIn *store.Person, ticket string) (store.Ticket, error) {
 	invalid := refusal.New(CodeTicket, "The link from Bitbucket was used before, or is older than two minutes.").At("ticket")
 	if len(ticket) != cookieLength {

@@ -56,10 +56,13 @@ func (tx *Tx) MergeSeen(ctx context.Context, repositoryID string, number int64) 
 		where workspace_id = $1 and repository_id = $2 and number = $3`, tx.Workspace, repositoryID, number)
 }
 
-// MergesSeen lists the last merges of a repository, newest first.
-func (tx *Tx) MergesSeen(ctx context.Context, repositoryID string, limit int) ([]MergeSeen, error) {
-	return list[MergeSeen](ctx, tx.tx, `select `+mergeSeenColumns+` from signedapproval_merges_seen
-		where workspace_id = $1 and repository_id = $2 order by seen_at desc, number desc limit $3`, tx.Workspace, repositoryID, limit)
+// LastMergesSeen lists, for each branch of a repository, the last merge of each kind as the check tells
+// them apart: asked or not, said yes or not, made by the gate or not. However much is merged elsewhere
+// since, none is left out.
+func (tx *Tx) LastMergesSeen(ctx context.Context, repositoryID string) ([]MergeSeen, error) {
+	return list[MergeSeen](ctx, tx.tx, `select distinct on (destination_branch, asked, checked, by_gate) `+mergeSeenColumns+`
+		from signedapproval_merges_seen where workspace_id = $1 and repository_id = $2
+		order by destination_branch, asked, checked, by_gate, seen_at desc`, tx.Workspace, repositoryID)
 }
 
 // Violations lists the merges of a repository that its rules had not approved, newest first.

@@ -48,6 +48,15 @@ func (sh *Shared) ExpectPerson(ctx context.Context, sessionHash []byte, personID
 	return nil
 }
 
+// ExpectAnybody takes back what ExpectPerson did.
+func (sh *Shared) ExpectAnybody(ctx context.Context, sessionHash []byte) error {
+	_, err := sh.tx.Exec(ctx, `update signedapproval_sessions set expects_person = null where token_hash = $1 and expects_person is not null`, sessionHash)
+	if err != nil {
+		return fmt.Errorf("store: expect anybody: %w", err)
+	}
+	return nil
+}
+
 // ExpectedPerson answers who alone may sign in in a session; "" for anybody.
 func (sh *Shared) ExpectedPerson(ctx context.Context, sessionHash []byte) (personID string, err error) {
 	err = sh.tx.QueryRow(ctx, `select coalesce(expects_person::text, '') from signedapproval_sessions where token_hash = $1`,

@@ -26,7 +26,7 @@ const (
 	heldLooks = 3
 	// doctorRetry is how long the doctor waits when Bitbucket cannot be asked.
 	doctorRetry = 5 * time.Minute
-	// doctorReads bounds how many checks and merges one examination goes back.
+	// doctorReads bounds how many checks one examination goes back.
 	doctorReads = 200
 )
 
@@ -243,7 +243,7 @@ func (x *examination) run(ctx context.Context) (found []store.Enforcement, err e
 	if x.checks, err = x.tx.OnMergeChecks(ctx, x.repository, doctorReads); err != nil {
 		return nil, err
 	}
-	if x.merges, err = x.tx.MergesSeen(ctx, x.repository, doctorReads); err != nil {
+	if x.merges, err = x.tx.LastMergesSeen(ctx, x.repository); err != nil {
 		return nil, err
 	}
 	known, err := x.tx.Enforcements(ctx, x.repository)

@@ -232,6 +232,30 @@ func TestARefusalThatDidNotHold(t *testing.T) {
 	}
 }
 
+// TestAMergeAroundTheGateIsNotForgotten: much is merged elsewhere after a refusal that held and a merge
+// that was not asked about, or that the check was against.
+func TestAMergeAroundTheGateIsNotForgotten(t *testing.T) {
+	t.Parallel()
+	for name, asked := range map[string]bool{"not asked": false, "against a no": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, number, head := doctored(t)
+			get2(w.fix("alice", "main", workspace.FixRestrictPush, workspace.FixRequireBuild))(t)
+			w.refusedMerge(number, head, "main", 2*time.Minute)
+			w.expectState(workspace.EnforcementEnforced, workspace.ReasonHeld)
+			w.sawMerge(1000, asked, false)
+			before, codes := w.examined("main")
+			w.sql(`insert into signedapproval_merges_seen (workspace_id, repository_id, number, destination_branch, kind, asked, checked, by_gate, sentence, seen_at)
+				select workspace_id, repository_id, 2000 + n, 'develop', 'APPROVED', true, true, false, 'merged', now() + make_interval(secs => n)
+				from signedapproval_merges_seen, generate_series(1, 500) n where number = $1`, 1000)
+			after, still := w.examined("main")
+			if before == string(workspace.EnforcementEnforced) || after != before || !slices.Equal(codes, still) {
+				t.Errorf("it was %s because of %q, and is %s because of %q", before, codes, after, still)
+			}
+		})
+	}
+}
+
 // TestWhatBitbucketDoesNotShow tells a refusal, after which nothing is known, from a call that failed,
 // after which what was known stays.
 func TestWhatBitbucketDoesNotShow(t *testing.T) {
