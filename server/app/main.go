@@ -15,6 +15,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/replay"
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
@@ -182,11 +183,16 @@ func (c *keysRotateCommand) Run(ctx context.Context, s streams) error {
 type verifyCommand struct {
 	Bundle  string `arg:"" type:"existingfile" help:"The evidence bundle."`
 	Anchors string `type:"existingfile" help:"What you know from elsewhere: origins, keys, policy."`
+	Repo    string `type:"existingdir" help:"A clone of the repository: compare with it what was shown and what landed. Needs git."`
+	Diff    string `type:"existingfile" help:"The bytes of the diff that was shown, where git renders it otherwise. With --repo only."`
 	JSON    bool   `help:"Print the report as JSON."`
 }
 
 // Run prints each step and exits 0, 2 or 1.
-func (c *verifyCommand) Run(s streams) error {
+func (c *verifyCommand) Run(ctx context.Context, s streams) error {
+	if c.Diff != "" && c.Repo == "" {
+		return errors.New("--diff is applied to a repository: give --repo too")
+	}
 	bundle, err := os.ReadFile(c.Bundle)
 	if err != nil {
 		return err
@@ -202,6 +208,19 @@ func (c *verifyCommand) Run(s streams) error {
 		}
 	}
 	report := evidence.Verify(bundle, anchors)
+	if change, ok := report.Change(); ok && c.Repo != "" {
+		var diff []byte
+		if c.Diff != "" {
+			if diff, err = os.ReadFile(c.Diff); err != nil {
+				return err
+			}
+		}
+		repository, err := replay.Look(ctx, c.Repo, change, diff)
+		if err != nil {
+			return fmt.Errorf("--repo: %w", err)
+		}
+		report = report.Recompute(repository)
+	}
 	if c.JSON {
 		encoder := json.NewEncoder(s.out)
 		encoder.SetIndent("", "  ")

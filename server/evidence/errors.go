@@ -40,6 +40,10 @@ const (
 	// Commitments, leaves and chains.
 	CodeCommitment Code = "commitment" // an opening does not open the commitment
 	CodeChain      Code = "chain"      // a gap, a fork or a foreign leaf in a chain
+
+	// The repository.
+	CodeRepository Code = "repository" // git contradicts what was signed
+	CodeResidue    Code = "residue"    // something landed that nobody signed
 )
 
 // Error is a refusal: a stable code and a message that is safe to show.

@@ -31,6 +31,9 @@ type Step struct {
 	Code Code `json:"code,omitempty"`
 	// Detail says in a sentence what was found.
 	Detail string `json:"detail"`
+	// Files are the files that a step with a repository names; their names may
+	// hold any character.
+	Files []string `json:"files,omitempty"`
 }
 
 // Label says on what a fact rests.
@@ -63,6 +66,11 @@ type Report struct {
 	Missing []string `json:"missing"`
 	// Verdict is the verdict that the verifier reached itself; nil when a step failed.
 	Verdict *approval.Verdict `json:"verdict,omitempty"`
+	// Landing is how what landed relates to what was signed; nil without a
+	// repository or a merge.
+	Landing *Landing `json:"landing,omitempty"`
+
+	change Change // what the verdict is about
 }
 
 // ExitCode returns 0 when the bundle is proved by anchors alone, 2 when it is
@@ -125,22 +133,29 @@ func Verify(bundle []byte, anchors Anchors) Report {
 		{"anchors", v.anchored},
 	} {
 		detail, err := step.run()
-		taken := Step{Number: i + 1, Name: step.name, Result: OK, Detail: detail}
-		var assertion operatorAsserted
-		switch {
-		case errors.As(err, &assertion):
-			taken.Result, taken.Detail = OperatorAsserted, assertion.Error()
-		case err != nil:
-			taken.Result, taken.Code, taken.Detail = Failed, CodeOf(err), err.Error()
-		}
+		taken := settle(i+1, step.name, detail, err)
 		v.report.Steps = append(v.report.Steps, taken)
 		if taken.Result == Failed {
 			return v.report
 		}
 	}
 	v.report.Verdict = &v.b.Verdict
+	v.report.change = v.changed()
 	v.label()
 	return v.report
+}
+
+// settle is a step that ended with err.
+func settle(number int, name, detail string, err error) Step {
+	taken := Step{Number: number, Name: name, Result: OK, Detail: detail}
+	var assertion operatorAsserted
+	switch {
+	case errors.As(err, &assertion):
+		taken.Result, taken.Detail = OperatorAsserted, assertion.Error()
+	case err != nil:
+		taken.Result, taken.Code, taken.Detail = Failed, CodeOf(err), err.Error()
+	}
+	return taken
 }
 
 // operatorAsserted is what a step returns that found nothing wrong and yet

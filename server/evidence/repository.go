@@ -1,0 +1,350 @@
+package evidence
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Change is what a consistent bundle's verdict is about, for whoever has the
+// repository and wants to compare.
+type Change struct {
+	// Head is the head commit, Branch the destination branch.
+	Head, Branch string
+	// Shown is what the signers of decisions on Head were shown, each once, in
+	// the order of the chain.
+	Shown []Shown
+	// Approved says that somebody's approval of Head is in the bundle and was
+	// not taken back.
+	Approved bool
+	// Landed is the commit that the chain's last merge names; empty without one.
+	Landed string
+}
+
+// Shown is what a signer was shown, as the statement says it.
+type Shown struct {
+	// Destination is the commit of the destination branch, MergeBases what it
+	// has in common with the head.
+	Destination string
+	MergeBases  []string
+	Diff        Diff
+}
+
+// Change returns what to compare with the repository. It returns false when a
+// step failed: then the bundle says nothing.
+func (r Report) Change() (Change, bool) { return r.change, r.failed() == nil && r.Verdict != nil }
+
+// changed collects the change from the statements and the chain.
+func (v *verification) changed() Change {
+	c := Change{Head: v.request.HeadCommit, Branch: v.request.DestinationBranch}
+	last := map[string]Purpose{} // of each person, on the head
+	for _, d := range v.made {
+		s := d.statement
+		if s.Source.Commit != c.Head {
+			continue
+		}
+		last[s.Approver.Person] = s.Purpose
+		shown := Shown{s.Destination.Commit, s.MergeBases, s.Diff}
+		if !slices.ContainsFunc(c.Shown, func(o Shown) bool {
+			return o.Destination == shown.Destination && o.Diff == shown.Diff && slices.Equal(o.MergeBases, shown.MergeBases)
+		}) {
+			c.Shown = append(c.Shown, shown)
+		}
+	}
+	for _, purpose := range last {
+		c.Approved = c.Approved || purpose == Approve
+	}
+	for _, leaf := range v.leaves {
+		if body, ok := leaf.Body.(Merged); ok {
+			c.Landed = body.Commit
+		}
+	}
+	return c
+}
+
+// Relation says how what landed relates to what was signed.
+type Relation string
+
+// The relations.
+const (
+	// Identical: the signed commit itself is what landed.
+	Identical Relation = "identical"
+	// CleanReplay: merging, squashing or rebasing the signed commit onto the
+	// destination of that time, without a human hand, gives what landed.
+	CleanReplay Relation = "clean-replay"
+	// Residue: something landed that nobody signed.
+	Residue Relation = "residue"
+)
+
+// Method is the way in which a change landed.
+type Method string
+
+// The methods.
+const (
+	FastForward Method = "fast-forward"
+	MergeCommit Method = "merge-commit"
+	Squash      Method = "squash"
+	Rebase      Method = "rebase"
+	RebaseMerge Method = "rebase-merge"
+)
+
+// Repository is what git says about a [Change]: facts without a judgement.
+type Repository struct {
+	// Incomplete says why the repository cannot answer, such as "it is a shallow
+	// clone"; empty when it can. Nothing else is set then.
+	Incomplete string
+	// Missing are the commits of the change that the repository does not have.
+	Missing []string
+	// Views are about the entries of [Change.Shown], in their order. One whose
+	// commits are missing is the zero one.
+	Views []RepositoryView
+	// Landing is nil when nothing landed or its commits are missing.
+	Landing *Landing
+}
+
+// RepositoryView is what git says about one view of the change.
+type RepositoryView struct {
+	// Bases are all best common ancestors of head and destination.
+	Bases []string
+	// Bytes says that the bytes of the diff are at hand: their SHA-256 and size
+	// are those of the statement.
+	Bytes bool
+	// Source says where they come from, in words.
+	Source string
+	// Differing are the files that differ from the head's tree when the diff is
+	// applied to the merge base; Opaque those of them that are binary in the
+	// change, so that a diff says only that they differ.
+	Differing, Opaque []string
+	// Unfit says why the diff could not be applied; empty when it could.
+	Unfit string
+}
+
+// Landing is what git says about the commit that landed.
+type Landing struct {
+	Relation Relation `json:"relation"`
+	// Method is empty when nothing known gives what landed.
+	Method Method `json:"method,omitempty"`
+	// Commit is what landed, Onto the destination before it; Onto is empty for a
+	// fast-forward.
+	Commit string `json:"commit"`
+	Onto   string `json:"onto,omitempty"`
+	// Why explains a residue in words.
+	Why string `json:"why,omitempty"`
+	// Files are the files of the residue.
+	Files []string `json:"files,omitempty"`
+	// Between are commits that came to the destination after it was shown and
+	// before Onto, oldest first, at most 100; of a squash or rebase git cannot
+	// tell whether they landed together with the change.
+	Between []string `json:"between,omitempty"`
+	// Rewritten says that the destination no longer had a commit that was shown.
+	Rewritten bool `json:"rewritten,omitempty"`
+	// OnBranch says that the repository's destination branch, or its copy of the
+	// remote's, contains the commit.
+	OnBranch bool `json:"onBranch"`
+}
+
+// maxNamed is how many files or commits a sentence names.
+const maxNamed = 10
+
+// Recompute adds the steps that need the repository to a report without a
+// failed step, from what git says about its [Change].
+func (r Report) Recompute(repository Repository) Report {
+	if _, ok := r.Change(); !ok {
+		return r
+	}
+	r.Steps, r.Facts, r.Missing = slices.Clone(r.Steps), slices.Clone(r.Facts), slices.Clone(r.Missing)
+	for _, step := range []struct {
+		name string
+		run  func(Repository) (string, []string, error)
+	}{
+		{"commits", r.commits},
+		{"diff", r.diff},
+		{"landed", r.landed},
+	} {
+		detail, files, err := step.run(repository)
+		taken := settle(len(r.Steps)+1, step.name, detail, err)
+		taken.Files = files
+		r.Steps = append(r.Steps, taken)
+		switch taken.Result {
+		case OperatorAsserted:
+			r.Missing = append(r.Missing, missingOf[step.name])
+		case Failed:
+			r.Verdict, r.Facts = nil, nil
+			r.Landing = repository.Landing
+			return r
+		case OK:
+			r.Facts = append(r.Facts, Fact{step.name, detail, Recomputed})
+		}
+	}
+	r.Landing = repository.Landing
+	return r
+}
+
+// missingOf names what stays on the operator's word when a step finds nothing
+// wrong and cannot prove everything.
+var missingOf = map[string]string{
+	"commits": "commits and merge base",
+	"diff":    "the diff shown",
+	"landed":  "what landed",
+}
+
+func (r Report) commits(repository Repository) (string, []string, error) {
+	if repository.Incomplete != "" {
+		return "", nil, operatorAsserted(repository.Incomplete)
+	}
+	c := r.change
+	var lacking []string
+	for _, commit := range append([]string{c.Head}, destinations(c)...) {
+		if slices.Contains(repository.Missing, commit) {
+			lacking = append(lacking, commit)
+		}
+	}
+	if len(lacking) > 0 {
+		return "", nil, operatorAsserted(fmt.Sprintf("the repository does not have %s; fetch it by that name if the server still has it", list(lacking)))
+	}
+	if len(c.Shown) == 0 {
+		return "the head commit exists; nobody signed anything about it", nil, nil
+	}
+	several := false
+	for i, shown := range c.Shown {
+		bases := repository.Views[i].Bases
+		several = several || len(bases) > len(shown.MergeBases)
+		for _, base := range shown.MergeBases {
+			if !slices.Contains(bases, base) {
+				return "", nil, refuse(CodeRepository, "%s is not a merge base of head and destination %s; git finds %s", base, shown.Destination, orNone(bases))
+			}
+		}
+		if len(shown.MergeBases) == 0 && len(bases) > 0 {
+			return "", nil, refuse(CodeRepository, "the statement names no merge base of head and destination %s; git finds %s", shown.Destination, list(bases))
+		}
+	}
+	detail := "the head commit exists, and the merge bases signed are git's"
+	if several {
+		detail += "; there are more than the signers were shown"
+	}
+	return detail, nil, nil
+}
+
+func destinations(c Change) (list []string) {
+	for _, shown := range c.Shown {
+		if !slices.Contains(list, shown.Destination) {
+			list = append(list, shown.Destination)
+		}
+	}
+	return list
+}
+
+func (r Report) diff(repository Repository) (string, []string, error) {
+	c := r.change
+	if repository.Incomplete != "" || slices.ContainsFunc(append(destinations(c), c.Head), func(commit string) bool {
+		return slices.Contains(repository.Missing, commit)
+	}) {
+		return "", nil, operatorAsserted("not recomputed: the repository is not complete")
+	}
+	if len(c.Shown) == 0 {
+		return "nobody signed a diff", nil, nil
+	}
+	var unknown, opaque, sources []string
+	for i, shown := range c.Shown {
+		view := repository.Views[i]
+		if !view.Bytes {
+			unknown = append(unknown, string(shown.Diff.SHA256))
+			continue
+		}
+		if view.Unfit != "" {
+			return "", nil, refuse(CodeRepository, "the diff shown (SHA-256 %s) cannot be applied to the merge base: %s", shown.Diff.SHA256, view.Unfit)
+		}
+		var wrong []string
+		for _, file := range view.Differing {
+			if !slices.Contains(view.Opaque, file) {
+				wrong = append(wrong, file)
+			} else if !slices.Contains(opaque, file) {
+				opaque = append(opaque, file)
+			}
+		}
+		if len(wrong) > 0 {
+			return "", wrong, refuse(CodeRepository, "the diff shown (SHA-256 %s), applied to the merge base, does not give the head's tree: %s", shown.Diff.SHA256, quoted(wrong))
+		}
+		if !slices.Contains(sources, view.Source) {
+			sources = append(sources, view.Source)
+		}
+	}
+	if len(unknown) > 0 {
+		return "", nil, operatorAsserted(fmt.Sprintf(
+			"no rendering of git has the bytes that were shown (SHA-256 %s): give them with --diff to have them applied", strings.Join(unknown, ", ")))
+	}
+	detail := fmt.Sprintf("applied to the merge base, it gives the tree of the head commit (bytes: %s)", strings.Join(sources, "; "))
+	if len(opaque) > 0 {
+		detail += "; it cannot show the content of binary files: " + quoted(opaque)
+	}
+	return detail, opaque, nil
+}
+
+func (r Report) landed(repository Repository) (string, []string, error) {
+	c := r.change
+	if c.Landed == "" {
+		return "the chain tells of no merge", nil, nil
+	}
+	if !c.Approved {
+		return "", nil, refuse(CodeResidue, "commit %s landed, and nobody's approval of commit %s stands", c.Landed, c.Head)
+	}
+	if repository.Incomplete != "" || slices.Contains(repository.Missing, c.Landed) || repository.Landing == nil {
+		return "", nil, operatorAsserted(fmt.Sprintf("commit %s landed, and the repository lacks what is needed to compare it", c.Landed))
+	}
+	l := repository.Landing
+	var detail string
+	switch l.Relation {
+	case Identical:
+		detail = "identical: the signed commit itself landed"
+	case CleanReplay:
+		detail = fmt.Sprintf("clean replay (%s): commit %s is the signed change on %s", l.Method, l.Commit, l.Onto)
+	case Residue:
+		return "", l.Files, refuse(CodeResidue, "residue: commit %s holds what nobody signed (%s): %s", l.Commit, l.Why, orNone(l.Files))
+	default:
+		return "", nil, operatorAsserted(l.Why)
+	}
+	var doubts []string
+	if !l.OnBranch {
+		doubts = append(doubts, fmt.Sprintf("no branch %q of this repository contains it", c.Branch))
+	}
+	if l.Rewritten {
+		doubts = append(doubts, "the destination was rewritten after it was shown")
+	}
+	if len(l.Between) > 0 && (l.Method == Squash || l.Method == Rebase) {
+		doubts = append(doubts, "these commits came to the destination after it was shown and need evidence of their own: "+list(l.Between))
+	}
+	if len(doubts) > 0 {
+		return "", nil, operatorAsserted(detail + "; but " + strings.Join(doubts, ", and "))
+	}
+	return detail, nil, nil
+}
+
+// list names commits, quoted names files: those come from whoever wrote the
+// repository.
+func list(commits []string) string { return named(commits, func(s string) string { return s }) }
+
+func quoted(files []string) string {
+	return named(files, func(s string) string { return fmt.Sprintf("%q", s) })
+}
+
+func named(all []string, write func(string) string) string {
+	var b strings.Builder
+	for i, one := range all {
+		if i == maxNamed {
+			fmt.Fprintf(&b, " and %d more", len(all)-i)
+			break
+		}
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(write(one))
+	}
+	return b.String()
+}
+
+func orNone(files []string) string {
+	if len(files) == 0 {
+		return "none"
+	}
+	return quoted(files)
+}

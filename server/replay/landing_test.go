@@ -1,0 +1,257 @@
+package replay_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/signedapproval/bitbucket/server/evidence"
+)
+
+func TestEveryMergeStrategyOfBitbucket(t *testing.T) {
+	t.Parallel()
+	for name, strategy := range strategies {
+		for _, moved := range []bool{false, true} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				r := branched(t)
+				change := r.change()
+				r.git("checkout", "--quiet", "main")
+				var between []string
+				if moved {
+					between = append(between, r.commit("elsewhere", "somebody else's\n"))
+				}
+				onto := r.git("rev-parse", "main")
+				strategy.merge(r, func() {})
+				l := r.landing(change)
+				if l.Relation != evidence.CleanReplay || l.Method != strategy.method || l.Onto != onto || len(l.Files) > 0 || l.Rewritten {
+					t.Errorf("moved %t: %+v", moved, l)
+				}
+				if !slices.Equal(l.Between, between) {
+					t.Errorf("moved %t: between %v, want %v", moved, l.Between, between)
+				}
+			})
+		}
+		t.Run(name+" with residue", func(t *testing.T) {
+			t.Parallel()
+			r := branched(t)
+			change := r.change()
+			r.git("checkout", "--quiet", "main")
+			strategy.merge(r, func() {
+				r.write("evil", "nobody saw this\n")
+				r.write("other", strings.Replace(page, "ten", "TEN", 1))
+				r.git("add", "--all")
+			})
+			l := r.landing(change)
+			if l.Relation != evidence.Residue || !slices.Equal(l.Files, []string{"evil", "other"}) || l.Why == "" {
+				t.Errorf("%+v", l)
+			}
+		})
+	}
+}
+
+func TestFastForward(t *testing.T) {
+	t.Parallel()
+	r := branched(t)
+	change := r.change()
+	r.git("checkout", "--quiet", "main")
+	r.git("merge", "--quiet", "--ff-only", "feature")
+	if l := r.landing(change); l.Relation != evidence.Identical || l.Method != evidence.FastForward || l.Rewritten {
+		t.Errorf("%+v", l)
+	}
+	r.commit("evil", "one more\n")
+	if l := r.landing(change); l.Relation != evidence.Residue || !slices.Equal(l.Files, []string{"evil"}) {
+		t.Errorf("with one more commit: %+v", l)
+	}
+}
+
+func TestAConflictResolvedAtMerge(t *testing.T) {
+	t.Parallel()
+	r := branched(t)
+	change := r.change()
+	r.git("checkout", "--quiet", "main")
+	r.commit("page", strings.Replace(page, "two", "deux", 1))
+	if _, err := r.try("", "merge", "--quiet", "feature"); err == nil {
+		t.Fatal("no conflict")
+	}
+	r.commit("page", strings.NewReplacer("two", "TWO and deux", "six", "SIX").Replace(page))
+	l := r.landing(change)
+	if l.Relation != evidence.Residue || !slices.Equal(l.Files, []string{"page"}) || !strings.Contains(l.Why, "conflict") {
+		t.Errorf("%+v", l)
+	}
+}
+
+func TestAMergeStrategyThatAttributesAskForIsAHand(t *testing.T) {
+	t.Parallel()
+	r := branched(t)
+	r.commit(".gitattributes", "page merge=union\n")
+	change := r.change()
+	r.git("checkout", "--quiet", "main")
+	r.commit(".gitattributes", "page merge=union\n")
+	r.commit("page", strings.Replace(page, "two", "deux", 1))
+	r.git("merge", "--quiet", "--no-edit", "feature")
+	if l := r.landing(change); l.Relation != evidence.Residue || !slices.Equal(l.Files, []string{"page"}) {
+		t.Errorf("%+v", l)
+	}
+}
+
+// One commit of a rebase holds more than the signed one, and the last does not undo it.
+func TestACommitInTheMiddleOfARebase(t *testing.T) {
+	t.Parallel()
+	for _, undone := range []bool{false, true} {
+		r := branched(t)
+		change := r.change()
+		signed := strings.Fields(r.git("rev-list", "--reverse", "main..feature"))
+		r.git("checkout", "--quiet", "main")
+		r.commit("elsewhere", "somebody else's\n")
+		for i, hash := range signed {
+			r.git("cherry-pick", hash)
+			if i == 0 {
+				r.write("evil", "nobody saw this\n")
+			}
+			if i == 1 && undone {
+				r.git("rm", "--quiet", "evil")
+			}
+			r.git("add", "--all")
+			r.git("commit", "--quiet", "--amend", "--no-edit")
+		}
+		if l := r.landing(change); l.Relation != evidence.Residue || !slices.Equal(l.Files, []string{"evil"}) {
+			t.Errorf("undone %t: %+v", undone, l)
+		}
+	}
+}
+
+// The commits of another change that this one is built on landed before.
+func TestAChangeBuiltOnAnother(t *testing.T) {
+	t.Parallel()
+	r := branched(t)
+	change := r.change()
+	signed := strings.Fields(r.git("rev-list", "--reverse", "main..feature"))
+	r.git("checkout", "--quiet", "main")
+	r.commit("elsewhere", "somebody else's\n")
+	r.git("cherry-pick", signed[0])
+	r.git("merge", "--quiet", "--squash", "feature")
+	r.git("commit", "--quiet", "--message", "Merged in feature (pull request #7)")
+	if l := r.landing(change); l.Relation != evidence.CleanReplay || l.Method != evidence.Squash || len(l.Between) != 2 {
+		t.Errorf("%+v", l)
+	}
+}
+
+func TestOtherCommitsThatMerge(t *testing.T) {
+	t.Parallel()
+	t.Run("octopus", func(t *testing.T) {
+		t.Parallel()
+		r := branched(t)
+		change := r.change()
+		r.git("checkout", "--quiet", "-b", "third", "main")
+		r.commit("evil", "nobody saw this\n")
+		r.git("checkout", "--quiet", "main")
+		main := r.git("rev-parse", "main")
+		r.git("merge", "--quiet", "--no-ff", "--no-edit", "feature", "third")
+		if n := len(strings.Fields(r.git("rev-list", "--parents", "--no-walk", "main"))); n != 4 {
+			t.Fatalf("%d parents", n-1)
+		}
+		if l := r.landing(change); l.Relation != evidence.Residue || !slices.Equal(l.Files, []string{"evil"}) || l.Onto != main {
+			t.Errorf("%+v", l)
+		}
+	})
+	t.Run("a newer head", func(t *testing.T) {
+		t.Parallel()
+		r := branched(t)
+		change := r.change()
+		r.commit("evil", "pushed after the approval\n")
+		r.git("checkout", "--quiet", "main")
+		r.git("merge", "--quiet", "--no-ff", "--no-edit", "feature")
+		if l := r.landing(change); l.Relation != evidence.Residue || !slices.Equal(l.Files, []string{"evil"}) {
+			t.Errorf("%+v", l)
+		}
+	})
+	t.Run("an older head", func(t *testing.T) {
+		t.Parallel()
+		r := branched(t)
+		change := r.change()
+		r.git("checkout", "--quiet", "main")
+		r.git("merge", "--quiet", "--no-ff", "--no-edit", "feature~1")
+		if l := r.landing(change); l.Relation != evidence.Residue || !slices.Equal(l.Files, []string{"page"}) {
+			t.Errorf("%+v", l)
+		}
+	})
+	t.Run("without parents", func(t *testing.T) {
+		t.Parallel()
+		r := branched(t)
+		change := r.change()
+		r.git("checkout", "--quiet", "--orphan", "fresh")
+		r.commit("evil", "a new start\n")
+		r.git("branch", "--force", "main", "fresh")
+		if l := r.landing(change); l.Relation != evidence.Residue || !slices.Equal(l.Files, []string{"evil"}) || !l.Rewritten {
+			t.Errorf("%+v", l)
+		}
+	})
+	t.Run("criss-cross", func(t *testing.T) {
+		t.Parallel()
+		r := branched(t)
+		main := r.git("rev-parse", "main")
+		first := r.git("rev-parse", "feature~2")
+		r.git("checkout", "--quiet", "main")
+		r.commit("elsewhere", "somebody else's\n")
+		other := r.git("rev-parse", "main")
+		r.git("merge", "--quiet", "--no-ff", "--no-edit", first)
+		r.git("checkout", "--quiet", "feature")
+		r.git("merge", "--quiet", "--no-edit", other)
+		change := r.change()
+		if bases := look(t, r.dir, change, nil).Views[0].Bases; len(bases) != 2 || slices.Contains(bases, main) {
+			t.Fatalf("merge bases %v", bases)
+		}
+		r.git("checkout", "--quiet", "main")
+		r.git("merge", "--quiet", "--no-ff", "--no-edit", "feature")
+		if l := r.landing(change); l.Relation != evidence.CleanReplay || l.Method != evidence.MergeCommit {
+			t.Errorf("%+v", l)
+		}
+	})
+}
+
+func TestARewrittenDestination(t *testing.T) {
+	t.Parallel()
+	r := branched(t)
+	r.git("checkout", "--quiet", "main")
+	r.commit("elsewhere", "to be dropped\n")
+	change := r.change()
+	r.git("reset", "--quiet", "--hard", "HEAD~1")
+	r.git("merge", "--quiet", "--no-ff", "--no-edit", "feature")
+	if l := r.landing(change); l.Relation != evidence.CleanReplay || !l.Rewritten {
+		t.Errorf("%+v", l)
+	}
+}
+
+func TestFilesThatAreNotJustText(t *testing.T) {
+	t.Parallel()
+	r := branched(t)
+	r.git("mv", "other", "renamed")
+	r.write("crlf", "a\r\nb\r\n")
+	r.write(".gitattributes", "*.txt text eol=crlf\n")
+	r.write("lines.txt", "a\nb\n")
+	r.write("binary", "\x00\x01\x02")
+	r.write("tool", "#!/bin/sh\n")
+	if err := os.Chmod(filepath.Join(r.dir, "tool"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/etc/passwd", filepath.Join(r.dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	r.git("add", "--all")
+	r.git("update-index", "--add", "--cacheinfo", "160000,0123456789012345678901234567890123456789,sub")
+	r.git("commit", "--quiet", "--message", "All kinds of files")
+	change := r.change()
+	v := look(t, r.dir, change, nil).Views[0]
+	if !v.Bytes || v.Unfit != "" || !slices.Equal(v.Differing, []string{"binary"}) || !slices.Equal(v.Opaque, v.Differing) {
+		t.Errorf("%+v", v)
+	}
+	r.git("checkout", "--quiet", "main")
+	r.commit("other", strings.Replace(page, "eleven", "ELEVEN", 1)) // renamed on the other side
+	r.git("merge", "--quiet", "--no-ff", "--no-edit", "feature")
+	if l := r.landing(change); l.Relation != evidence.CleanReplay {
+		t.Errorf("%+v", l)
+	}
+}
