@@ -19,7 +19,7 @@ var floors = map[string]int{
 	"server/evidence":  1,
 	"server/bitbucket": 2, "server/atlassian": 2, "server/passkey": 2, "server/store": 2, "server/jobs": 2, "server/notify": 2, "server/replay": 2, "server/witness": 2,
 	"server/gate": 3, "server/workspace": 3, "server/people": 3,
-	"server/webhook": 4, "server/forge": 4, "graph": 4,
+	"server/webhook": 4, "server/forge": 4, "server/tiles": 4, "graph": 4,
 	"server/app": 5,
 	"server":     6,
 }
