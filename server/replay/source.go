@@ -15,7 +15,7 @@ import (
 )
 
 // source is the repository that was given. Only its objects, its branches and
-// three values of its configuration are read.
+// a few values of its configuration are read.
 type source struct {
 	dir string // with objects and refs; of a linked work tree the main one
 }
@@ -80,27 +80,28 @@ func (s source) check(ctx context.Context, git *store) (incomplete string, err e
 		return "", err
 	} else if err == nil {
 		get := func(key string) (string, error) {
-			out, err := git.run(ctx, nil, "config", "--file", name, "--no-includes", "--get", key)
+			out, err := git.run(ctx, nil, "config", "--file", name, "--no-includes", "--get-regexp", key)
 			if ended(err) == 1 { // not set
 				err = nil
 			}
-			return strings.TrimSpace(string(out)), err
+			_, value, _ := strings.Cut(strings.TrimSpace(string(out)), " ")
+			return value, err
 		}
-		format, err := get("extensions.objectFormat")
+		format, err := get(`^extensions\.objectformat$`)
 		if err != nil {
 			return "", err
 		}
 		if format != "" && !strings.EqualFold(format, "sha1") {
 			return "", fmt.Errorf("the repository names its objects by %s; statements name commits by SHA-1, so nothing can be compared", format)
 		}
-		refs, err := get("extensions.refStorage")
+		refs, err := get(`^extensions\.refstorage$`)
 		if err != nil {
 			return "", err
 		}
 		if refs != "" && refs != "files" {
 			return "", fmt.Errorf("the repository keeps its branches as %s, which is not read; clone it with --ref-format=files", refs)
 		}
-		partial, err := get("extensions.partialClone")
+		partial, err := get(`^(extensions\.partialclone|remote\..*\.promisor)$`)
 		if err != nil {
 			return "", err
 		}
