@@ -84,3 +84,37 @@ func sample(c *contract, typ *ast.Type) any {
 	}
 	return map[string]any{"Int": json.Number("1"), "Boolean": true, "String": "x", "ID": "x"}[definition.Name]
 }
+
+// TestAnUnconfirmedAppCanBeConfirmed: what the frame shows on the way to the confirmation is let through.
+func TestAnUnconfirmedAppCanBeConfirmed(t *testing.T) {
+	t.Parallel()
+	handler, err := New(Options{Gate: &gate.Gate{}, Registered: frontend.PersistedDocuments()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := handler.engine.contract
+	caller := Caller{Kind: Forge, Person: somebody.Person, Workspace: "w", Unconfirmed: true}
+	let := map[string]bool{"Shell": false, "Bitbucket": false, "ConfirmInstallation": false}
+	for _, document := range handler.engine.library.registered {
+		for _, op := range document.Operations {
+			if _, wanted := let[op.Name]; !wanted {
+				continue
+			}
+			variables := make(map[string]any)
+			for _, variable := range op.VariableDefinitions {
+				if variable.Type.NonNull {
+					variables[variable.Variable] = sample(c, variable.Type)
+				}
+			}
+			if _, no := c.admit(document, op.Name, variables, caller); no != nil {
+				t.Errorf("%s: %s", op.Name, no.message)
+			}
+			let[op.Name] = true
+		}
+	}
+	for name, met := range let {
+		if !met {
+			t.Errorf("there is no operation %s any more", name)
+		}
+	}
+}
