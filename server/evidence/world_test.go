@@ -163,6 +163,18 @@ type world struct {
 	tamperFacts     func(f *approval.Facts)
 	tamperVerdict   func(v *approval.Verdict)
 	signedBy        func(person string) token
+
+	// real, when set, are commits of a real repository in place of those of
+	// commits, and diff is what their signers are shown.
+	real map[string]string
+	diff []byte
+}
+
+func (w *world) commit(name string) string {
+	if hash, ok := w.real[name]; ok {
+		return hash
+	}
+	return commits[name]
 }
 
 const (
@@ -174,12 +186,13 @@ const (
 var commits = map[string]string{
 	"old": "1f0e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c", "new": "2e1d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b",
 	"base": "3d2c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a", "destination": "4c3b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69",
+	"landed": "4c3b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69",
 }
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{
-		t: t, now: time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC), salt: seed("workspace salt"), tokens: map[string]token{},
+		t: t, diff: []byte("diff --git a/x b/x\n"), now: time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC), salt: seed("workspace salt"), tokens: map[string]token{},
 	}
 	w.policy = approval.Policy{Format: approval.Format, Rules: []approval.Rule{
 		{
@@ -240,7 +253,7 @@ func (w *world) open(head string) {
 	opened := w.tick()
 	r := evidence.Request{
 		ID: fmt.Sprintf("req-%d", len(w.requests)+1), Workspace: workspaceUUID, Repository: repositoryUUID, PullRequest: number,
-		HeadCommit: commits[head], DestinationBranch: "release/1.0", RuleDigest: rule.Digest(),
+		HeadCommit: w.commit(head), DestinationBranch: "release/1.0", RuleDigest: rule.Digest(),
 		OpenedAt: opened, ExpiresAt: opened.Add(24 * time.Hour),
 	}
 	if n := len(w.requests); n > 0 {
@@ -263,7 +276,6 @@ func (w *world) statement(person string, purpose evidence.Purpose) (evidence.Sta
 	w.must(err)
 	authorCommitment, err := author.Commitment()
 	w.must(err)
-	diff := []byte("diff --git a/x b/x\n")
 	last := int64(len(w.entries))
 	s := evidence.Statement{
 		Purpose: purpose, RPID: rp.ID, Origin: rp.Origin, LogOrigin: "log.approve.example",
@@ -272,10 +284,10 @@ func (w *world) statement(person string, purpose evidence.Purpose) (evidence.Sta
 		Approver: evidence.Party{Person: "per-" + person, Commitment: approverCommitment},
 		Source:   evidence.Ref{Repository: repositoryUUID, Branch: "feature/x", Commit: r.HeadCommit},
 		Destination: evidence.Ref{
-			Repository: repositoryUUID, Branch: r.DestinationBranch, Commit: commits["destination"],
+			Repository: repositoryUUID, Branch: r.DestinationBranch, Commit: w.commit("destination"),
 		},
-		MergeBases:   []string{commits["base"]},
-		Diff:         evidence.Diff{SHA256: approval.DigestOf(diff), Size: int64(len(diff))},
+		MergeBases:   []string{w.commit("base")},
+		Diff:         evidence.Diff{SHA256: approval.DigestOf(w.diff), Size: int64(len(w.diff))},
 		Policy:       evidence.PolicyRef{Digest: w.policy.Digest(), RuleDigest: r.RuleDigest},
 		Requirements: evidence.RequirementsOf(w.policy.Rules[0]),
 		ChainHead: evidence.ChainHead{
@@ -378,7 +390,7 @@ func (w *world) story() {
 	w.decide("carol", evidence.Withdraw)
 	w.decide("dave", evidence.Approve)
 	w.append(evidence.StatusPaid{Request: w.request().ID, State: "SUCCESSFUL"})
-	w.append(evidence.Merged{Request: w.request().ID, Kind: "approved", Commit: commits["destination"]})
+	w.append(evidence.Merged{Request: w.request().ID, Kind: "approved", Commit: w.commit("landed")})
 }
 
 func (w *world) bundle() evidence.Bundle {

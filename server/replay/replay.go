@@ -228,7 +228,7 @@ func (s *store) commits(ctx context.Context, hashes []string) (here []string, er
 // another store take the pack in.
 func (s *store) give(ctx context.Context, to *store, history, compared []string) error {
 	name := filepath.Join(s.home, "wanted")
-	wanted, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // in a folder of ours
+	wanted, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}

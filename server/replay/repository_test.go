@@ -2,7 +2,6 @@ package replay_test
 
 import (
 	"bytes"
-
 	"os"
 	"os/exec"
 	"path/filepath"

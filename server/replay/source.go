@@ -66,7 +66,7 @@ func small(name string) (string, error) {
 	if !info.Mode().IsRegular() || info.Size() > 64<<10 {
 		return "", fmt.Errorf("%s is not a small file", name)
 	}
-	text, err := os.ReadFile(name) //nolint:gosec // of the repository that the caller named
+	text, err := os.ReadFile(name)
 	return strings.TrimSpace(string(text)), err
 }
 

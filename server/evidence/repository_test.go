@@ -1,0 +1,208 @@
+package evidence_test
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/replay"
+)
+
+// approvedReport is the report on a request that was approved and merged.
+func approvedReport(t *testing.T) evidence.Report {
+	t.Helper()
+	w := newWorld(t)
+	w.story()
+	return evidence.Verify(w.encoded(), w.anchors())
+}
+
+func TestTheChangeOfABundle(t *testing.T) {
+	t.Parallel()
+	c, ok := approvedReport(t).Change()
+	if !ok || c.Head != commits["new"] || c.Branch != "release/1.0" || !c.Approved || c.Landed != commits["landed"] || len(c.Shown) != 1 ||
+		c.Shown[0].Destination != commits["destination"] || !slices.Equal(c.Shown[0].MergeBases, []string{commits["base"]}) {
+		t.Errorf("%t %+v", ok, c)
+	}
+	w := newWorld(t)
+	w.open("old")
+	w.decide("bob", evidence.Approve)
+	w.decide("bob", evidence.Withdraw)
+	if c, ok := evidence.Verify(w.encoded(), w.anchors()).Change(); !ok || c.Approved || c.Landed != "" || len(c.Shown) != 1 {
+		t.Errorf("withdrawn: %t %+v", ok, c)
+	}
+	broken := evidence.Verify([]byte("{}"), evidence.Anchors{})
+	if _, ok := broken.Change(); ok {
+		t.Error("a bundle that failed has a change")
+	}
+	if again := broken.Recompute(evidence.Repository{}); len(again.Steps) != 1 || again.ExitCode() != 1 {
+		t.Errorf("%+v", again)
+	}
+}
+
+func TestStepsWithARepository(t *testing.T) {
+	t.Parallel()
+	view := evidence.RepositoryView{Bases: []string{commits["base"]}, Bytes: true, Source: "given"}
+	landing := evidence.Landing{
+		Relation: evidence.CleanReplay, Method: evidence.Squash, Commit: commits["landed"], Onto: commits["destination"], OnBranch: true,
+	}
+	const ok, asserted, failed = evidence.OK, evidence.OperatorAsserted, evidence.Failed
+	for name, c := range map[string]struct {
+		change func(r *evidence.Repository, v *evidence.RepositoryView, l *evidence.Landing)
+		want   []evidence.Result // of the steps commits, diff and landed
+		code   evidence.Code
+		files  []string
+		says   string
+	}{
+		"all good": {want: []evidence.Result{ok, ok, ok}, says: "clean replay (squash)"},
+		"identical": {func(_ *evidence.Repository, _ *evidence.RepositoryView, l *evidence.Landing) {
+			l.Relation = evidence.Identical
+		}, []evidence.Result{ok, ok, ok}, "", nil, "identical"},
+		"a shallow clone": {func(r *evidence.Repository, _ *evidence.RepositoryView, _ *evidence.Landing) {
+			*r = evidence.Repository{Incomplete: "a shallow clone"}
+		}, []evidence.Result{asserted, asserted, asserted}, "", nil, "lacks"},
+		"no head": {func(r *evidence.Repository, v *evidence.RepositoryView, _ *evidence.Landing) {
+			r.Missing, *v, r.Landing = []string{commits["new"]}, evidence.RepositoryView{}, nil
+		}, []evidence.Result{asserted, asserted, asserted}, "", nil, "lacks"},
+		"landed is missing": {func(r *evidence.Repository, _ *evidence.RepositoryView, _ *evidence.Landing) {
+			r.Missing, r.Landing = []string{commits["landed"] + "0"}, nil
+		}, []evidence.Result{ok, ok, asserted}, "", nil, "lacks"},
+		"several merge bases": {func(_ *evidence.Repository, v *evidence.RepositoryView, _ *evidence.Landing) {
+			v.Bases = []string{commits["base"], commits["old"]}
+		}, []evidence.Result{ok, ok, ok}, "", nil, "clean replay"},
+		"another merge base": {func(_ *evidence.Repository, v *evidence.RepositoryView, _ *evidence.Landing) {
+			v.Bases = []string{commits["old"]}
+		}, []evidence.Result{failed}, evidence.CodeRepository, nil, "not a merge base"},
+		"another rendering": {func(_ *evidence.Repository, v *evidence.RepositoryView, _ *evidence.Landing) { v.Bytes = false }, []evidence.Result{ok, asserted, ok}, "", nil, "clean replay"},
+		"binary files": {func(_ *evidence.Repository, v *evidence.RepositoryView, _ *evidence.Landing) {
+			v.Differing, v.Opaque = []string{"logo"}, []string{"logo"}
+		}, []evidence.Result{ok, ok, ok}, "", nil, "clean replay"},
+		"a hidden file": {func(_ *evidence.Repository, v *evidence.RepositoryView, _ *evidence.Landing) {
+			v.Differing, v.Opaque = []string{"code", "logo"}, []string{"logo"}
+		}, []evidence.Result{ok, failed}, evidence.CodeRepository, []string{"code"}, `"code"`},
+		"a diff of something else": {func(_ *evidence.Repository, v *evidence.RepositoryView, _ *evidence.Landing) {
+			v.Unfit = "patch does not apply"
+		}, []evidence.Result{ok, failed}, evidence.CodeRepository, nil, "does not apply"},
+		"residue": {func(_ *evidence.Repository, _ *evidence.RepositoryView, l *evidence.Landing) {
+			l.Relation, l.Why, l.Files = evidence.Residue, "why", []string{"evil\nname"}
+		}, []evidence.Result{ok, ok, failed}, evidence.CodeResidue, []string{"evil\nname"}, `"evil\nname"`},
+		"too much to replay": {func(_ *evidence.Repository, _ *evidence.RepositoryView, l *evidence.Landing) {
+			l.Relation, l.Why = "", "too many commits"
+		}, []evidence.Result{ok, ok, asserted}, "", nil, "too many commits"},
+		"on no branch": {func(_ *evidence.Repository, _ *evidence.RepositoryView, l *evidence.Landing) { l.OnBranch = false }, []evidence.Result{ok, ok, asserted}, "", nil, "no branch"},
+		"rewritten":    {func(_ *evidence.Repository, _ *evidence.RepositoryView, l *evidence.Landing) { l.Rewritten = true }, []evidence.Result{ok, ok, asserted}, "", nil, "rewritten"},
+		"others before": {func(_ *evidence.Repository, _ *evidence.RepositoryView, l *evidence.Landing) {
+			l.Between = []string{"abc"}
+		}, []evidence.Result{ok, ok, asserted}, "", nil, "abc"},
+		"others before a merge commit": {func(_ *evidence.Repository, _ *evidence.RepositoryView, l *evidence.Landing) {
+			l.Method, l.Between = evidence.MergeCommit, []string{"abc"}
+		}, []evidence.Result{ok, ok, ok}, "", nil, "merge-commit"},
+	} {
+		repository := evidence.Repository{Views: []evidence.RepositoryView{view}}
+		l := landing
+		repository.Landing = &l
+		if c.change != nil {
+			c.change(&repository, &repository.Views[0:1][0], &l)
+		}
+		before := approvedReport(t)
+		report := before.Recompute(repository)
+		taken := report.Steps[len(before.Steps):]
+		var got []evidence.Result
+		for i, step := range taken {
+			got = append(got, step.Result)
+			if want := []string{"commits", "diff", "landed"}[i]; step.Name != want || step.Number != len(before.Steps)+i+1 {
+				t.Errorf("%s: step %d is %s", name, step.Number, step.Name)
+			}
+			recomputed := slices.ContainsFunc(report.Facts, func(f evidence.Fact) bool {
+				return f.Name == step.Name && f.Label == evidence.Recomputed && f.Value == step.Detail
+			})
+			if recomputed != (step.Result == ok && report.ExitCode() != 1) {
+				t.Errorf("%s: %s is %s, labelled recomputed: %t", name, step.Name, step.Result, recomputed)
+			}
+		}
+		last := taken[len(taken)-1]
+		if !slices.Equal(got, c.want) || last.Code != c.code || !slices.Equal(last.Files, c.files) || !strings.Contains(last.Detail, c.says) {
+			t.Errorf("%s: %+v", name, taken)
+		}
+		doubts := len(report.Missing) - len(before.Missing)
+		if bad := slices.Contains(c.want, failed); bad != (report.ExitCode() == 1) || bad != (report.Verdict == nil) ||
+			doubts != len(slices.DeleteFunc(slices.Clone(c.want), func(r evidence.Result) bool { return r != asserted })) {
+			t.Errorf("%s: exit %d, missing %v", name, report.ExitCode(), report.Missing)
+		}
+	}
+}
+
+func TestALandingThatNobodyApproved(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.open("old")
+	w.append(evidence.Merged{Request: w.request().ID, Kind: "violation", Commit: commits["old"]})
+	report := evidence.Verify(w.encoded(), w.anchors())
+	report = report.Recompute(evidence.Repository{Landing: &evidence.Landing{Relation: evidence.Identical, Commit: commits["old"], OnBranch: true}})
+	if last := report.Steps[len(report.Steps)-1]; last.Name != "landed" || last.Code != evidence.CodeResidue || report.ExitCode() != 1 {
+		t.Errorf("%+v", last)
+	}
+}
+
+// From the bytes of a bundle to the verdict on what landed, over a real repository.
+func TestABundleAgainstARepository(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	git := func(args ...string) string {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), "git", append([]string{"-c", "user.name=A", "-c", "user.email=a@example.com", "-c", "commit.gpgSign=false"}, args...)...)
+		cmd.Dir, cmd.Env = dir, append(os.Environ(), "GIT_CONFIG_GLOBAL="+os.DevNull, "GIT_CONFIG_NOSYSTEM=1")
+		out, err := cmd.Output()
+		if err != nil {
+			var exit *exec.ExitError
+			if errors.As(err, &exit) {
+				t.Logf("%s", exit.Stderr)
+			}
+			t.Fatalf("git %v: %v", args, err)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	commit := func(name, text string) string {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		git("add", "--all")
+		git("commit", "--quiet", "--message", name)
+		return git("rev-parse", "HEAD")
+	}
+	git("init", "--quiet", "--initial-branch=release/1.0")
+	base := commit("page", "one\n")
+	git("checkout", "--quiet", "-b", "feature/x")
+	older := commit("page", "ONE\n")
+	head := commit("page", "ONE\ntwo\n")
+	git("checkout", "--quiet", "release/1.0")
+	git("merge", "--quiet", "--squash", "feature/x")
+	clean := commit("page", "ONE\ntwo\n")
+	evil := commit("evil", "nobody saw this\n")
+
+	for landed, want := range map[string]int{clean: 2, evil: 1} {
+		w := newWorld(t)
+		w.real = map[string]string{"base": base, "old": older, "new": head, "destination": base, "landed": landed}
+		w.diff = []byte(git("diff", "--abbrev=7", base, head) + "\n")
+		w.story()
+		report := evidence.Verify(w.encoded(), w.anchors())
+		change, ok := report.Change()
+		if !ok {
+			t.Fatal(report.Sentence())
+		}
+		found, err := replay.Look(t.Context(), dir, change, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		report = report.Recompute(found)
+		last := report.Steps[len(report.Steps)-1]
+		if report.ExitCode() != want || want == 2 && last.Result != evidence.OK || want == 1 && !slices.Equal(last.Files, []string{"evil"}) {
+			t.Errorf("%s: exit %d, %+v", landed, report.ExitCode(), report.Steps[12:])
+		}
+	}
+}
