@@ -42,6 +42,9 @@ func TestReadme(t *testing.T) {
 		"migrate": {before: func() {
 			r.sample("postgres://signedapproval_owner:change-me@db.example/signedapproval", r.database("signedapproval_owner"))
 		}},
+		"log-key": {before: func() {
+			r.sample("approvals.example/log", strings.TrimPrefix(r.stack.origin, "http://")+"/log")
+		}},
 		"settings": {before: r.sampleSettings},
 		"serve":    {after: r.connectAndOpen},
 		"token":    {before: func() { r.input = r.createToken("READ", "CONFIGURE") + "\n" }},

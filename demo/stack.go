@@ -86,7 +86,23 @@ func (s *stack) start(ctx context.Context, dir string, first ports) error {
 	if err != nil {
 		return fmt.Errorf("make a keyset: %w", err)
 	}
+	logKey, err := exec.CommandContext(ctx, s.binary, "log", "new-key", strings.TrimPrefix(s.origin, "http://")+"/log").Output()
+	if err != nil {
+		return fmt.Errorf("make a log key: %w", err)
+	}
+	sink := filepath.Join(dir, "log")
+	// The sink of an earlier demo is of another log.
+	if err := os.RemoveAll(sink); err != nil {
+		return err
+	}
+	if err := os.Mkdir(sink, 0o755); err != nil {
+		return err
+	}
+	if sink, err = filepath.Abs(sink); err != nil {
+		return err
+	}
 	s.env = append(s.env,
+		"SIGNEDAPPROVAL_LOG_KEY="+strings.TrimSpace(string(logKey)), "SIGNEDAPPROVAL_LOG_SINK="+sink,
 		"SIGNEDAPPROVAL_ORIGIN="+s.origin, fmt.Sprintf("SIGNEDAPPROVAL_LISTEN=127.0.0.1:%d", s.port),
 		"DATABASE_URL="+appURL, "REDIS_URL="+redisURL, "SIGNEDAPPROVAL_KEYSET="+strings.TrimSpace(string(keyset)),
 		"SIGNEDAPPROVAL_BITBUCKET_API="+s.sim.URL(), "SIGNEDAPPROVAL_BITBUCKET_WEB="+s.sim.URL(),

@@ -118,6 +118,7 @@ func newCluster(t testing.TB, o options) *cluster {
 	c.env = append(c.env,
 		"SIGNEDAPPROVAL_ORIGIN="+c.proxy.origin, "SIGNEDAPPROVAL_LISTEN=127.0.0.1:0", "DATABASE_URL="+app, "REDIS_URL="+c.redis.URL(),
 		"SIGNEDAPPROVAL_KEYSET="+string(store.NewKeyset()), "SIGNEDAPPROVAL_CALLS_PER_HOUR=100000000",
+		"SIGNEDAPPROVAL_LOG_KEY="+newLogKey(t, strings.TrimPrefix(c.proxy.origin, "http://")+"/log"), "SIGNEDAPPROVAL_LOG_SINK="+t.TempDir(),
 		"SIGNEDAPPROVAL_BITBUCKET_API="+c.sim.URL(), "SIGNEDAPPROVAL_BITBUCKET_WEB="+c.sim.URL(),
 	)
 	c.env = append(c.env, o.env...)

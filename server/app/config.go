@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"os"
 	"strings"
+
+	"github.com/signedapproval/bitbucket/server/witness"
 )
 
 // Config is everything that a server is told, by flags or by the environment variables beside
@@ -49,8 +51,11 @@ type Config struct {
 	SMTPPassword string `help:"Its password." env:"SIGNEDAPPROVAL_SMTP_PASSWORD"`
 	SMTPFrom     string `help:"Sender of the mails." env:"SIGNEDAPPROVAL_SMTP_FROM"`
 
-	LogOrigin string `help:"The name of the log in statements; the host of the origin and /log where empty." env:"SIGNEDAPPROVAL_LOG_ORIGIN"`
-	LogLevel  string `help:"debug, info, warn or error." env:"SIGNEDAPPROVAL_LOG_LEVEL" default:"info" enum:"debug,info,warn,error"`
+	LogOrigin  string `help:"The name of the log in statements and checkpoints; the host of the origin and /log where empty." env:"SIGNEDAPPROVAL_LOG_ORIGIN"`
+	LogKey     string `help:"The private keys that sign the log's checkpoints, one a line. Better: a file." env:"SIGNEDAPPROVAL_LOG_KEY"`
+	LogKeyFile string `help:"A file that holds them." env:"SIGNEDAPPROVAL_LOG_KEY_FILE" type:"path"`
+	LogSink    string `help:"A folder outside the database that keeps every checkpoint of the log; without one, a database that was put back goes unnoticed." env:"SIGNEDAPPROVAL_LOG_SINK" type:"path"`
+	LogLevel   string `help:"debug, info, warn or error." env:"SIGNEDAPPROVAL_LOG_LEVEL" default:"info" enum:"debug,info,warn,error"`
 }
 
 // Validate says everything that is wrong at once, and fills in what follows from the rest.
@@ -81,6 +86,9 @@ func (c *Config) Validate() error {
 	}
 	if (c.Keyset == "") == (c.KeysetFile == "") {
 		bad("exactly one of SIGNEDAPPROVAL_KEYSET and SIGNEDAPPROVAL_KEYSET_FILE must be set; `signedapproval keys new` makes a keyset")
+	}
+	if (c.LogKey == "") == (c.LogKeyFile == "") {
+		bad("exactly one of SIGNEDAPPROVAL_LOG_KEY and SIGNEDAPPROVAL_LOG_KEY_FILE must be set; `signedapproval log new-key` makes a key")
 	}
 	for name, value := range map[string]string{"SIGNEDAPPROVAL_BITBUCKET_API": c.BitbucketAPI, "SIGNEDAPPROVAL_BITBUCKET_WEB": c.BitbucketWeb} {
 		if u, err := url.Parse(value); err != nil || u.Host == "" || u.Scheme != "https" && !loopback(u.Hostname()) {
@@ -143,4 +151,16 @@ func (c *Config) ReadKeyset() ([]byte, error) {
 		return nil, fmt.Errorf("keyset: %w", err)
 	}
 	return keyset, nil
+}
+
+// ReadLogKeys gives the keys that sign the log's checkpoints.
+func (c *Config) ReadLogKeys() (*witness.Keys, error) {
+	text := []byte(c.LogKey)
+	if c.LogKey == "" {
+		var err error
+		if text, err = os.ReadFile(c.LogKeyFile); err != nil {
+			return nil, fmt.Errorf("log key: %w", err)
+		}
+	}
+	return witness.ParseKeys(c.LogOrigin, text)
 }

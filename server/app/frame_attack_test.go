@@ -49,6 +49,7 @@ func newFrameWorld(t *testing.T) *frameWorld {
 	w.super = db.SuperURL
 	config := app.Config{
 		Origin: "http://localhost:8080", DatabaseURL: db.AppURL, RedisURL: "redis://" + miniredis.RunT(t).Addr(), Keyset: string(store.NewKeyset()),
+		LogKey:     newLogKey(t, "localhost:8080/log"),
 		ConnectKey: "k", ConnectSecret: "s", SignInKey: "k", SignInSecret: "s", CallsPerHour: 1000,
 		BitbucketAPI: w.sim.URL(), BitbucketWeb: w.sim.URL(),
 		ForgeAppID: forgeApp, ForgeJWKSURL: w.sim.URL() + bitbucketsim.JWKSPath, ForgeAPIHosts: []string{w.sim.URL()},

@@ -2,8 +2,11 @@ package app
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
+
+	"github.com/signedapproval/bitbucket/server/witness"
 )
 
 // live answers as long as the process serves.
@@ -12,7 +15,7 @@ func (s *Server) live(w http.ResponseWriter, _ *http.Request) {
 }
 
 // ready answers whether deliveries can be taken in: that needs Postgres, with a schema that is new
-// enough for this program. Redis is the bell, its loss costs latency, and so it is named but does
+// enough for this program, and a log that is what was published, or nothing may be decided by it. Redis is the bell, its loss costs latency, and so it is named but does
 // not make the server unready.
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
@@ -25,6 +28,15 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	if applied, wanted, err := s.store.SchemaVersion(ctx); err != nil || applied < wanted {
 		s.log.WarnContext(ctx, "not ready", "schema", applied, "wanted", wanted, "error", err)
 		http.Error(w, "postgres: its schema is too old for this server: run signedapproval migrate", http.StatusServiceUnavailable)
+		return
+	}
+	if err := s.publisher.Check(ctx); err != nil {
+		s.log.WarnContext(ctx, "not ready", "error", err)
+		problem := "the log: it cannot be compared with what was published: its sink is away or cannot be read"
+		if errors.Is(err, witness.ErrBehind) || errors.Is(err, witness.ErrFork) {
+			problem = "the log: it is not what was published; nothing is published until a person has put that right"
+		}
+		http.Error(w, problem, http.StatusServiceUnavailable)
 		return
 	}
 	bell := "here"

@@ -21,6 +21,7 @@ func TestReadyNeedsPostgresWithANewEnoughSchema(t *testing.T) {
 	db := dbtest.New(t)
 	config := app.Config{
 		Origin: "http://localhost:8080", DatabaseURL: db.AppURL, RedisURL: "redis://" + miniredis.RunT(t).Addr(), Keyset: string(store.NewKeyset()),
+		LogKey:     newLogKey(t, "localhost:8080/log"),
 		ConnectKey: "k", ConnectSecret: "s", SignInKey: "k", SignInSecret: "s", CallsPerHour: 1000,
 		BitbucketAPI: "https://api.bitbucket.org", BitbucketWeb: "https://bitbucket.org",
 	}

@@ -24,6 +24,7 @@ type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Serve the dashboard, the API and the webhooks, and do the jobs."`
 	Migrate migrateCommand `cmd:"" help:"Bring the database's schema up to date, as the owner of the tables."`
 	Keys    keysCommand    `cmd:"" help:"The keyset that seals tokens at rest."`
+	Log     logCommand     `cmd:"" help:"The log of everything that matters."`
 	Jobs    jobsCommand    `cmd:"" help:"Jobs that gave up."`
 	Verify  verifyCommand  `cmd:"" help:"Verify an evidence bundle offline."`
 }

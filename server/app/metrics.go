@@ -18,6 +18,7 @@ type meters struct {
 	jobs      *prometheus.HistogramVec
 	calls     *prometheus.HistogramVec
 	hooks     *prometheus.HistogramVec
+	log       *prometheus.HistogramVec
 	throttled prometheus.Counter
 }
 
@@ -35,11 +36,14 @@ func newMeters() *meters {
 			Name: "signedapproval_webhook_seconds", Help: "How long webhooks took until they were answered, by event and outcome.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 9),
 		}, []string{"event", "outcome"}),
+		log: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "signedapproval_log_publish_seconds", Help: "How long publications of the log took, by outcome.", Buckets: prometheus.ExponentialBuckets(0.001, 4, 9),
+		}, []string{"outcome"}),
 		throttled: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "signedapproval_bitbucket_throttled_total", Help: "How often Bitbucket answered that a connection calls too often.",
 		}),
 	}
-	m.registry.MustRegister(m.jobs, m.calls, m.hooks, m.throttled, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(m.jobs, m.calls, m.hooks, m.log, m.throttled, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
@@ -53,6 +57,14 @@ func (m *meters) call(call bitbucket.Call, status int, took time.Duration) {
 
 func (m *meters) hook(event, outcome string, took time.Duration) {
 	m.hooks.WithLabelValues(event, outcome).Observe(took.Seconds())
+}
+
+func (m *meters) publication(took time.Duration, err error) {
+	outcome := "published"
+	if err != nil {
+		outcome = "failed"
+	}
+	m.log.WithLabelValues(outcome).Observe(took.Seconds())
 }
 
 // Metrics serves /metrics. It is for the operator's network, not for the public.

@@ -25,7 +25,9 @@ import (
 	"github.com/signedapproval/bitbucket/server/passkey"
 	"github.com/signedapproval/bitbucket/server/people"
 	"github.com/signedapproval/bitbucket/server/store"
+	"github.com/signedapproval/bitbucket/server/tiles"
 	"github.com/signedapproval/bitbucket/server/webhook"
+	"github.com/signedapproval/bitbucket/server/witness"
 	"github.com/signedapproval/bitbucket/server/workspace"
 )
 
@@ -47,6 +49,8 @@ type Server struct {
 	forge      *forge.Door // nil where there is no Forge app
 	meters     *meters
 	pace       *pace
+	publisher  *witness.Publisher
+	tiles      *tiles.Handler
 	verifier   *atlassian.Verifier // nil where there is no Forge app
 	frames     []*regexp.Regexp    // origins of the pages that Forge hosts for us
 	proxies    []netip.Prefix      // trusted
@@ -54,6 +58,10 @@ type Server struct {
 
 // New connects to Postgres and Redis and wires the parts. The configuration has been validated.
 func New(ctx context.Context, config Config, log *slog.Logger) (*Server, error) {
+	logKeys, err := config.ReadLogKeys()
+	if err != nil {
+		return nil, err
+	}
 	keyset, err := config.ReadKeyset()
 	if err != nil {
 		return nil, err
@@ -79,7 +87,7 @@ func New(ctx context.Context, config Config, log *slog.Logger) (*Server, error) 
 		s.store.Close()
 		return nil, err
 	}
-	if err := s.wire(); err != nil {
+	if err := s.wire(logKeys); err != nil {
 		s.Close()
 		return nil, err
 	}
@@ -88,7 +96,7 @@ func New(ctx context.Context, config Config, log *slog.Logger) (*Server, error) 
 
 // wire hands each part what it needs of the others. Packages of one floor do not know each other:
 // what one needs of another is a function.
-func (s *Server) wire() error {
+func (s *Server) wire(logKeys *witness.Keys) error {
 	ceremonies, err := passkey.New(s.config.RPID(), "SignedApproval", s.config.Origin)
 	if err != nil {
 		return err
@@ -102,6 +110,9 @@ func (s *Server) wire() error {
 	s.store.Ring = func(ctx context.Context, rings []store.Ring) { s.queue.Ring(ctx, toJobs(rings)) }
 	s.store.Changed = s.bell.Publish
 	s.store.NoMail = s.config.SMTPHost == ""
+
+	s.publisher = s.publish(logKeys)
+	s.tiles = tiles.New(s.store, logKeys.Verifiers(), s.log)
 
 	api := bitbucket.New(bitbucket.Config{
 		BaseURL: s.config.BitbucketAPI, UserAgent: "SignedApproval (+" + s.config.Origin + ")",
@@ -168,6 +179,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /auth/callback", s.pace.limit(s.signedIn))
 	mux.HandleFunc("GET /connect/callback", s.connected)
 	mux.HandleFunc("GET /evidence/{workspace}/{request}", s.pace.limit(s.evidence))
+	mux.HandleFunc("GET "+tiles.Prefix, s.pace.limit(s.tiles.ServeHTTP))
 	mux.HandleFunc("GET /pr/{workspace}/{repository}/{number}", s.page("panel"))
 	mux.HandleFunc("GET /sign/{workspace}/{repository}/{number}", s.pace.limit(s.withSession(s.page("sign"))))
 	mux.Handle("GET /assets/", s.assets())
@@ -198,7 +210,7 @@ func (s *Server) Run(ctx context.Context, listener net.Listener) error {
 	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWorking()
 	group, over := errgroup.WithContext(ctx)
-	for _, part := range []func(context.Context) error{s.queue.Run, s.bell.Run, s.budget.Run} {
+	for _, part := range []func(context.Context) error{s.queue.Run, s.bell.Run, s.budget.Run, s.publisher.Run} {
 		group.Go(func() error {
 			if err := part(working); !errors.Is(err, context.Canceled) {
 				return err

@@ -33,8 +33,8 @@ type Log struct {
 	Grow func(ctx context.Context) (Head, error)
 	// Root is the root of the tree when it had size leaves, as its hashes are now.
 	Root func(ctx context.Context, size int64) (tlog.Hash, error)
-	// Newest is the newest checkpoint on record, with its note; false if there is none.
-	Newest func(ctx context.Context) (Head, []byte, bool, error)
+	// Newest is the newest checkpoint on record; false if there is none.
+	Newest func(ctx context.Context) (Head, bool, error)
 	// Put puts a checkpoint on record, unless that or a larger one is.
 	Put func(ctx context.Context, head Head, signed []byte) error
 	// Unpublished is above zero if something is to be published.
@@ -100,7 +100,7 @@ func (p *Publisher) Publish(ctx context.Context, size int64) error {
 // published tells whether a checkpoint of at least so many leaves is on record. It is asked of the record each time: a
 // database that was put back while this server runs has lost its newest checkpoints too.
 func (p *Publisher) published(ctx context.Context, size int64) (bool, error) {
-	newest, _, found, err := p.Log.Newest(ctx)
+	newest, found, err := p.Log.Newest(ctx)
 	if err != nil {
 		return false, fmt.Errorf("publish the log: %w", err)
 	}
@@ -119,11 +119,9 @@ func (p *Publisher) publish(ctx context.Context) (Head, error) {
 	if err := p.check(ctx, head.Size, past); err != nil {
 		return head, err
 	}
-	signed := past.note
-	if past.recorded == nil || past.recorded.Size < head.Size {
-		if signed, err = p.Keys.Sign(head); err != nil {
-			return head, err
-		}
+	signed, err := p.Keys.Sign(head)
+	if err != nil {
+		return head, err
 	}
 	if err := p.keep(ctx, head, signed); err != nil {
 		return head, err
@@ -134,18 +132,17 @@ func (p *Publisher) publish(ctx context.Context) (Head, error) {
 // past is what was published last. It is read before the log's size is: the log grows under other servers too.
 type past struct {
 	recorded *Head // nil for none
-	note     []byte
 	kept     *Head // in the sink; nil for none
 }
 
 func (p *Publisher) past(ctx context.Context) (past, error) {
-	newest, signed, found, err := p.Log.Newest(ctx)
+	newest, found, err := p.Log.Newest(ctx)
 	if err != nil {
 		return past{}, err
 	}
 	var was past
 	if found {
-		was.recorded, was.note = &newest, signed
+		was.recorded = &newest
 	}
 	if p.Sink == nil {
 		return was, nil

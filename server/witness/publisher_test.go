@@ -295,3 +295,23 @@ func TestANewSinkGetsTheNewestCheckpoint(t *testing.T) {
 		t.Errorf("the sink has %q", files)
 	}
 }
+
+// TestANewNameForALogThatLostItsEnd: with another name, key and sink, a log that was put back goes on as another one.
+func TestANewNameForALogThatLostItsEnd(t *testing.T) {
+	l := newLedger(t)
+	must(t, l.publisher(newKeys(t, 1), witness.NewDirectory(t.TempDir())).Publish(t.Context(), l.grow(4)))
+	private, verifier, err := witness.NewKey("second.example/log")
+	must(t, err)
+	keys, err := witness.ParseKeys("second.example/log", []byte(private))
+	must(t, err)
+	folder := t.TempDir()
+	p := l.publisher(keys, witness.NewDirectory(folder))
+	must(t, p.Check(t.Context()))
+	must(t, p.Publish(t.Context(), l.grow(1)))
+	newest, err := l.NewestCheckpoint(t.Context())
+	must(t, err)
+	if size, _ := verify(t, newest.Note, "second.example/log", verifier); size != 5 {
+		t.Errorf("checkpoint %d", size)
+	}
+	must(t, p.Check(t.Context()))
+}

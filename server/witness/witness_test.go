@@ -73,12 +73,12 @@ func (l *ledger) log() witness.Log {
 			return witness.Head(head), err
 		},
 		Root: func(ctx context.Context, size int64) (tlog.Hash, error) { return tlog.TreeHash(size, l.Tree(ctx)) },
-		Newest: func(ctx context.Context) (witness.Head, []byte, bool, error) {
+		Newest: func(ctx context.Context) (witness.Head, bool, error) {
 			newest, err := l.NewestCheckpoint(ctx)
 			if errors.Is(err, store.ErrNotFound) {
-				return witness.Head{}, nil, false, nil
+				return witness.Head{}, false, nil
 			}
-			return witness.Head(newest.TreeHead), newest.Note, true, err
+			return witness.Head(newest.TreeHead), true, err
 		},
 		Put: func(ctx context.Context, head witness.Head, signed []byte) error {
 			return l.PutCheckpoint(ctx, store.TreeHead(head), signed)
