@@ -60,6 +60,7 @@ func TestReadme(t *testing.T) {
 			r.sample("/evidence/d06abbcd…/7d0c8a71…", r.find("read", `"evidencePath":"([^"]+)"`))
 		}},
 		"anchors":     {before: func() { r.sample(`"id":"approvals.example"`, `"id":"localhost"`) }},
+		"verify-repo": {before: r.exportRepository},
 		"dead":        {before: r.killJob},
 		"requeue":     {before: func() { r.sample("4711", r.find("dead", `(?m)^(\d+) +evaluate `)) }, after: r.revived},
 		"add-key":     {after: r.reload},
@@ -506,6 +507,13 @@ func createToken(ctx context.Context, p *stage.Person, in stage.Workspace, scope
 		err = &made.CreateAPIToken.UserErrors[0]
 	}
 	return made.CreateAPIToken.Secret, made.CreateAPIToken.APIToken.ID, err
+}
+
+// exportRepository gives git a repository to clone.
+func (r *reader) exportRepository() {
+	dir := filepath.Join(r.dir, "origin.git")
+	r.must(r.stack.exportRepository(r.t.Context(), dir))
+	r.sample("https://bitbucket.org/"+fullName, dir)
 }
 
 func (r *reader) bobAndCarolApprove() {

@@ -243,7 +243,15 @@ func (t *tale) verify(ctx context.Context) (string, error) {
 	if err := t.stopServer(); err != nil {
 		return "", err
 	}
-	out, err := exec.CommandContext(ctx, t.binary, "verify", filepath.Join(t.dir, "evidence.json")).CombinedOutput()
+	args := []string{"verify", filepath.Join(t.dir, "evidence.json")}
+	if _, err := exec.LookPath("git"); err == nil {
+		repository := filepath.Join(t.dir, "rocket.git")
+		if err := t.exportRepository(ctx, repository); err != nil {
+			return "", err
+		}
+		args = append(args, "--repo", repository)
+	}
+	out, err := exec.CommandContext(ctx, t.binary, args...).CombinedOutput()
 	var exited *exec.ExitError
 	// 2: consistent, but a stranger who pinned nothing has to believe the operator in what the last
 	// line lists.

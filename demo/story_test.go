@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"testing"
 )
 
@@ -24,9 +25,14 @@ func TestStory(t *testing.T) {
 	if err := (&tale{stack: s, dir: dir}).play(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.CommandContext(t.Context(), s.binary, "verify", filepath.Join(dir, "evidence.json")).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), s.binary, "verify", "--repo", filepath.Join(dir, "rocket.git"),
+		filepath.Join(dir, "evidence.json")).CombinedOutput()
 	var exited *exec.ExitError
 	if !errors.As(err, &exited) || exited.ExitCode() != 2 {
 		t.Errorf("verify: %v, not exit code 2\n%s", err, out)
+	}
+	// What landed is what was signed.
+	if !regexp.MustCompile(`(?m)^\d+  ok +landed: clean replay \(merge-commit\)`).Match(out) {
+		t.Errorf("verify with the repository:\n%s", out)
 	}
 }
