@@ -12,10 +12,11 @@ export interface TableProps {
 
 /** A table that scrolls sideways, with the keyboard too, where the screen is narrow. */
 export function Table({ caption, columns, children }: TableProps) {
+  const className = columns.at(-1) ? "sa-table" : "sa-table sa-table--actions";
   return (
     // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable with the keyboard
     // biome-ignore lint/a11y/useSemanticElements: a fieldset is for controls, and a section would be a landmark
-    <div className="sa-table" role="group" aria-label={caption} tabIndex={0}>
+    <div className={className} role="group" aria-label={caption} tabIndex={0}>
       <table>
         <caption className="sa-hidden">{caption}</caption>
         <thead>

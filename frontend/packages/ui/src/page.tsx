@@ -12,10 +12,13 @@ export function show(page: ReactNode) {
 
 /** Puts a page into its document as soon as it is there; the reason where it cannot be had. */
 export function showWhenReady(open: () => Promise<ReactNode>) {
-  open().then(show, (error: unknown) => {
+  open().then(show, async (error: unknown) => {
+    // What surrounds the page gave it no colours; without any it is still better shown.
+    await import("./tokens.css").catch(() => null);
     show(
-      <main>
-        <Note tone="danger" title="This page could not start" urgent>
+      <main className="sa-stack sa-failed">
+        <h1>This page could not start</h1>
+        <Note tone="danger" urgent>
           {error instanceof Error ? error.message : "Reload it."}
         </Note>
       </main>,

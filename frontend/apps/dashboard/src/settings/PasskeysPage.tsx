@@ -96,7 +96,11 @@ export function PasskeysPage() {
               </tbody>
             </Table>
           ) : (
-            <EmptyState title="No passkey yet">Your first approval makes one by itself, or add one here.</EmptyState>
+            <EmptyState title="No passkey yet">
+              {standsAlone
+                ? "Your first approval makes one by itself, or add one here."
+                : "Your first approval makes one by itself."}
+            </EmptyState>
           )
         }
       </Answer>
