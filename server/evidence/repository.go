@@ -303,6 +303,10 @@ func (r Report) landed(repository Repository) (string, []string, error) {
 	default:
 		return "", nil, operatorAsserted(l.Why)
 	}
+	ambiguous := l.Method == Squash || l.Method == Rebase
+	if n := len(l.Between); n > 0 && !ambiguous {
+		detail += fmt.Sprintf(", to which %d more had come since it was shown", n)
+	}
 	var doubts []string
 	if !l.OnBranch {
 		doubts = append(doubts, fmt.Sprintf("no branch %q of this repository contains it", c.Branch))
@@ -310,7 +314,7 @@ func (r Report) landed(repository Repository) (string, []string, error) {
 	if l.Rewritten {
 		doubts = append(doubts, "the destination was rewritten after it was shown")
 	}
-	if len(l.Between) > 0 && (l.Method == Squash || l.Method == Rebase) {
+	if len(l.Between) > 0 && ambiguous {
 		doubts = append(doubts, "these commits came to the destination after it was shown and need evidence of their own: "+list(l.Between))
 	}
 	if len(doubts) > 0 {

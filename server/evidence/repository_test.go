@@ -100,7 +100,7 @@ func TestStepsWithARepository(t *testing.T) {
 		}, []evidence.Result{ok, ok, asserted}, "", nil, "abc"},
 		"others before a merge commit": {func(_ *evidence.Repository, _ *evidence.RepositoryView, l *evidence.Landing) {
 			l.Method, l.Between = evidence.MergeCommit, []string{"abc"}
-		}, []evidence.Result{ok, ok, ok}, "", nil, "merge-commit"},
+		}, []evidence.Result{ok, ok, ok}, "", nil, "to which 1 more had come"},
 	} {
 		repository := evidence.Repository{Views: []evidence.RepositoryView{view}}
 		l := landing

@@ -1,6 +1,8 @@
 package replay_test
 
 import (
+	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -253,5 +255,63 @@ func TestFilesThatAreNotJustText(t *testing.T) {
 	r.git("merge", "--quiet", "--no-ff", "--no-edit", "feature")
 	if l := r.landing(change); l.Relation != evidence.CleanReplay {
 		t.Errorf("%+v", l)
+	}
+}
+
+// Names that patterns, quotes and lines could be made of, and a file beyond what git compares as text.
+func TestHostileNamesAndHugeFiles(t *testing.T) {
+	t.Parallel()
+	r := branched(t)
+	odd := []string{"*", "[a-z]?", `back\slash*`, "line\nbreak", "-option", `"quoted"`, "tab\there", ":(exclude)page", "\xff\xfe"}
+	for _, name := range odd {
+		r.write("text/"+name, "text\n")
+		r.write("binary/"+name, "\x00\x01")
+	}
+	huge := filepath.Join(r.dir, "huge")
+	if err := errors.Join(os.WriteFile(huge, nil, 0o600), os.Truncate(huge, 40<<20)); err != nil {
+		t.Fatal(err)
+	}
+	r.git("add", "--all")
+	r.git("commit", "--quiet", "--message", "Odd names")
+	change := r.change()
+	var binary []string
+	for _, name := range odd {
+		binary = append(binary, "binary/"+name)
+	}
+	binary = append(binary, "huge")
+	slices.Sort(binary)
+	v := look(t, r.dir, change, nil).Views[0]
+	if !v.Bytes || v.Unfit != "" || !slices.Equal(v.Differing, binary) || !slices.Equal(v.Opaque, binary) {
+		t.Errorf("%+v", v)
+	}
+	r.git("checkout", "--quiet", "main")
+	strategies["merge_commit"].merge(r, func() {
+		for _, name := range odd {
+			r.write("text/"+name, "TEXT\n")
+		}
+		r.git("add", "--all")
+	})
+	var text []string
+	for _, name := range odd {
+		text = append(text, "text/"+name)
+	}
+	slices.Sort(text)
+	if l := r.landing(change); l.Relation != evidence.Residue || !slices.Equal(l.Files, text) {
+		t.Errorf("%+v", l)
+	}
+}
+
+// A file that attributes call binary is text all the same: a diff that hides it does not give the tree.
+func TestADiffThatAttributesHideTextFrom(t *testing.T) {
+	t.Parallel()
+	r := branched(t)
+	r.commit(".gitattributes", "page -diff\n")
+	change := r.change()
+	hidden := r.rendered(change.Shown[0].MergeBases[0])
+	if !bytes.Contains(hidden, []byte("Binary files a/page and b/page differ")) {
+		t.Fatalf("nothing is hidden:\n%s", hidden)
+	}
+	if v := look(t, r.dir, change, hidden).Views[0]; !v.Bytes || v.Unfit == "" {
+		t.Errorf("%+v", v)
 	}
 }

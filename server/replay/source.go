@@ -132,8 +132,11 @@ func (s source) tips(branch string) ([]string, error) {
 		}
 	}
 	found := map[string]string{}
-	packed, err := root.Open("packed-refs")
-	if err == nil {
+	if info, err := root.Stat("packed-refs"); err == nil && info.Mode().IsRegular() {
+		packed, err := root.Open("packed-refs")
+		if err != nil {
+			return nil, err
+		}
 		defer func() { _ = packed.Close() }()
 		scanner := bufio.NewScanner(packed)
 		for scanner.Scan() {
