@@ -159,6 +159,27 @@ export class Person {
     expect(answered.ok(), `${answered.url()}: ${await answered.text()}`).toBe(true);
   }
 
+  /** Allows what Bitbucket's consent page asks. */
+  async allow(page: Page): Promise<void> {
+    await expect(page).toHaveURL(/\/site\/oauth2\/authorize/);
+    await page.locator(`input[name=person][value="${this.nickname}"]`).check();
+    await page.getByRole("button", { name: "Allow" }).click();
+  }
+
+  /** Logs in on the simulated Bitbucket by choosing who one is, where it asks. */
+  async logIn(page: Page): Promise<void> {
+    if (!page.url().includes("/account/signin")) return;
+    await page.locator(`button[name=person][value="${this.nickname}"]`).click();
+  }
+
+  /** Opens a page of the simulated Bitbucket, logging in on the way where needed. */
+  async openBitbucket(path: string): Promise<Page> {
+    const page = await this.context.newPage();
+    await page.goto(`${this.world.stack.bitbucket}/${this.world.slug}${path}`);
+    await this.logIn(page);
+    return page;
+  }
+
   /** Sends one of the pages' own operations. */
   async ask<Data = Record<string, unknown>>(operation: string, variables: Record<string, unknown> = {}): Promise<Data> {
     const documentId = operations.get(operation)?.hash;
@@ -185,6 +206,21 @@ export class Person {
     );
     expect(connected.connectWorkspace.userErrors).toEqual([]);
     await this.saveRule(rule, connected.connectWorkspace.workspace?.id ?? "");
+  }
+
+  /** Installs the app in the workspace and gates its repository; this person must administer it. */
+  async gateWithApp(rule: Record<string, unknown> = {}): Promise<void> {
+    const { stack, slug } = this.world;
+    await stack.control("forge/installations", { workspace: slug, person: this.nickname });
+    let workspaceId: string | undefined;
+    await expect(async () => {
+      // Signing in tells us of this person's workspaces.
+      await this.signIn();
+      const asked = await this.ask<{ workspace: { id: string } | null }>("Repositories", { workspace: slug });
+      workspaceId = asked.workspace?.id;
+      expect(workspaceId).toBeDefined();
+    }).toPass({ timeout: 30_000 });
+    await this.saveRule(rule, workspaceId ?? "");
   }
 
   /** Saves the rule of the repository: two approvals into release branches, unless told otherwise. */
@@ -268,7 +304,7 @@ async function start(): Promise<{ stack: Stack; stop: () => Promise<void> }> {
   }
 }
 
-/** Set to try whether the tests notice: the pages then get no event stream. */
+/** Set to try whether the tests notice: the pages then get no event stream, and those in a frame do not ask again. */
 const withoutLiveUpdates = process.env["WITHOUT_LIVE_UPDATES"] === "1";
 
 export const test = base.extend<TestFixtures, WorkerFixtures>({
@@ -289,7 +325,10 @@ export const test = base.extend<TestFixtures, WorkerFixtures>({
     await use(async (who) => {
       const context = await browser.newContext({ colorScheme: colorScheme ?? "light" });
       contexts.push(context);
-      if (withoutLiveUpdates) await withoutStreams(context);
+      if (withoutLiveUpdates) {
+        await withoutStreams(context);
+        await withoutPolls(context);
+      }
       return new Person(world, who, context, addAuthenticator);
     });
     for (const context of contexts) await context.close();
@@ -299,4 +338,17 @@ export const test = base.extend<TestFixtures, WorkerFixtures>({
 /** Lets no event stream through. */
 export async function withoutStreams(context: BrowserContext | Page): Promise<void> {
   await context.route(/\/graphql\?\w+Changed$/, (route) => route.abort());
+}
+
+/** Lets a page in Bitbucket's frame ask for a pull request once, and not again when no stream tells it of changes. */
+export async function withoutPolls(context: BrowserContext | Page): Promise<void> {
+  const asked = new Set<string>();
+  await context.route(/\/forge\/frames\/[^/]+\/invoke$/, (route) => {
+    const question = `${route.request().url()} ${route.request().postDataJSON().path}`;
+    if (!question.endsWith("?Panel") || !asked.has(question)) {
+      asked.add(question);
+      return route.continue();
+    }
+    return route.fulfill({ status: 502, json: { error: "Invalid response from remote - remote network error" } });
+  });
 }

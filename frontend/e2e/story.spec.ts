@@ -7,19 +7,6 @@ import { type Person, test, type World, withoutStreams } from "./stack.ts";
 /** How long the gate may take from something that happens on Bitbucket to something that a page shows. */
 const patience = { timeout: 30_000 };
 
-/** Allows what Bitbucket's consent page asks, as somebody. */
-async function allow(page: Page, person: Person) {
-  await expect(page).toHaveURL(/\/site\/oauth2\/authorize/);
-  await page.locator(`input[name=person][value="${person.nickname}"]`).check();
-  await page.getByRole("button", { name: "Allow" }).click();
-}
-
-/** Logs in on the simulated Bitbucket by choosing who one is, where it asks. */
-async function logIn(page: Page, person: Person) {
-  if (!page.url().includes("/account/signin")) return;
-  await page.locator(`button[name=person][value="${person.nickname}"]`).click();
-}
-
 /** Counts how often a page is loaded from now on. */
 function loads(page: Page): () => number {
   let count = 0;
@@ -31,7 +18,7 @@ function loads(page: Page): () => number {
 async function openPanel(person: Person, number: number): Promise<Page> {
   const page = await person.context.newPage();
   await page.goto(person.world.bitbucketPage(number));
-  await logIn(page, person);
+  await person.logIn(page);
   await expect(async () => {
     await page.reload();
     await expect(page.getByRole("table").nth(1).getByText("INPROGRESS")).toBeVisible({ timeout: 100 });
@@ -43,7 +30,7 @@ async function openPanel(person: Person, number: number): Promise<Page> {
   await expect(signIn.or(sentence)).toBeVisible(patience);
   if (await signIn.isVisible()) {
     await signIn.click();
-    await allow(page, person);
+    await person.allow(page);
     await expect(sentence).toBeVisible(patience);
   }
   return page;
@@ -72,13 +59,13 @@ async function connectAndGate(alice: Person, world: World) {
   const page = await alice.context.newPage();
   await page.goto(world.stack.server);
   await page.getByRole("link", { name: "Sign in with Bitbucket" }).click();
-  await allow(page, alice);
+  await alice.allow(page);
   await expect(page.getByRole("heading", { name: "Waiting for you" })).toBeVisible();
 
   await page.getByRole("navigation", { name: "Main" }).getByRole("link", { name: "Settings" }).click();
   await expect(page.getByText("repository:admin")).toBeVisible();
   await page.getByRole("button", { name: "Connect workspace" }).click();
-  await allow(page, alice);
+  await alice.allow(page);
   await page.getByRole("button", { name: `Connect ${world.slug}` }).click();
   await page.getByRole("link", { name: "Choose repositories" }).click();
 
@@ -106,7 +93,7 @@ test("a pull request into a release branch is signed by two people and merges it
   await world.push("feature/coupon", { "src/coupon.ts": "export const coupon = 10;\n" });
   const create = await alice.context.newPage();
   await create.goto(`${world.stack.bitbucket}/${world.slug}/web-shop/pull-requests/new?source=feature/coupon`);
-  await logIn(create, alice);
+  await alice.logIn(create);
   await create.getByLabel("Destination branch").selectOption("release/1.0");
   await create.getByLabel("Title").fill("Check the coupon before the payment");
   await create.getByRole("button", { name: "Create pull request" }).click();
