@@ -104,6 +104,13 @@ func (w *world) wire() {
 	w.gate = &gate.Gate{
 		Store: w.store, Passkeys: ceremonies, Log: log, Origin: origin, RPID: "approvals.example", LogOrigin: "approvals.example/log",
 		Client: w.spaces.Client, Permission: w.spaces.Permission, Readable: w.spaces.Readable, People: w.spaces.People, EnsureHook: w.spaces.EnsureHook,
+		Publish: func(ctx context.Context, _ int64) error {
+			head, err := w.store.GrowTree(ctx)
+			if err != nil {
+				return err
+			}
+			return w.store.PutCheckpoint(ctx, head, []byte("a test's checkpoint"))
+		},
 	}
 	w.people.Role = w.spaces.Role
 	w.spaces.Cancel = w.gate.Cancel

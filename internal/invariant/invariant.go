@@ -37,6 +37,7 @@ type pullRequest struct {
 //     the verifier accepts. At rest, when no job is due, it must be the rule in force, those people
 //     must stand by it, and no rejection of that commit may stand: before that, a status may be
 //     stale;
+//   - no commit shows SUCCESSFUL before a published checkpoint covers the leaf of its verdict;
 //   - every chain is gap-free, and each leaf is in the log once;
 //   - at most one request of a pull request is alive;
 //   - nothing was merged by the gate but heads that were approved, and no pull request twice.
@@ -157,8 +158,25 @@ func (g Gate) statuses(ctx context.Context, pr pullRequest, atRest bool) error {
 		if err := g.quorum(ctx, pr, commit, atRest); err != nil {
 			return fmt.Errorf("%s is SUCCESSFUL: %w", commit[:12], err)
 		}
+		if err := g.published(ctx, pr, commit); err != nil {
+			return fmt.Errorf("%s is SUCCESSFUL: %w", commit[:12], err)
+		}
 	}
 	return nil
+}
+
+// published makes sure that a verdict that approves a commit is under a published checkpoint.
+func (g Gate) published(ctx context.Context, pr pullRequest, commit string) error {
+	var published bool
+	err := g.DB.QueryRow(ctx, `select exists (
+		select from signedapproval_leaves l, signedapproval_approval_requests r, lateral (select convert_from(l.entry, 'UTF8')::jsonb as leaf) as e
+		where l.chain_id = $1 and l.index < (select max(size) from signedapproval_log_checkpoints) and r.pull_request_id = $2 and r.head_commit = $3
+			and leaf ->> 'type' = 'verdict' and leaf -> 'body' ->> 'state' = 'APPROVED' and leaf -> 'body' ->> 'request' = r.id::text)`,
+		pr.ChainID, pr.ID, commit).Scan(&published)
+	if err == nil && !published {
+		err = errors.New("although no published checkpoint covers its verdict")
+	}
+	return err
 }
 
 // quorum counts the approvals of a commit from what is stored and signed.

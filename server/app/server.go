@@ -139,6 +139,7 @@ func (s *Server) wire(logKeys *witness.Keys) error {
 		Store: s.store, Passkeys: ceremonies, Mail: mail, Log: s.log, Origin: s.config.Origin, RPID: s.config.RPID(), LogOrigin: s.config.LogOrigin,
 		CallsPerHour: s.config.CallsPerHour,
 		Client:       s.workspaces.Client, Permission: s.workspaces.Permission, Readable: s.workspaces.Readable, People: s.workspaces.People, EnsureHook: s.workspaces.EnsureHook,
+		Publish: s.publisher.Publish,
 	}
 	s.workspaces.Cancel, s.people.Role, s.people.Account = s.gate.Cancel, s.workspaces.Role, s.workspaces.Account
 	s.handleJobs()

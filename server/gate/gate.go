@@ -47,6 +47,8 @@ type Gate struct {
 	Readable func(ctx context.Context, person store.Person, workspace string) ([]string, error)
 	// People lists everybody with a right on a repository, at most five minutes old.
 	People func(ctx context.Context, workspace, repositoryID string) ([]store.RepositoryPerson, error)
+	// Publish returns once a signed checkpoint of the log covers its first size leaves.
+	Publish func(ctx context.Context, size int64) error
 	// EnsureHook makes or repairs the webhook of a repository.
 	EnsureHook func(ctx context.Context, workspace, repositoryID string) error
 }
@@ -55,6 +57,32 @@ type Gate struct {
 // dead, or its app holds no token or is not confirmed. The end of that rings everything at once, so
 // this is only the pace of looking.
 const reconnectPause = 5 * time.Minute
+
+// publishPause is how long a job waits whose leaves cannot be published. It is the operator's to put
+// right, and no reason to give a status up.
+const publishPause = 5 * time.Second
+
+// publish publishes the chain of a pull request as far as it has come.
+func (g *Gate) publish(ctx context.Context, end chainEnd) error {
+	if end.published {
+		return nil
+	}
+	if err := g.Publish(ctx, end.size); err != nil {
+		return jobs.Later(err, time.Now().Add(publishPause))
+	}
+	return nil
+}
+
+// chainEnd is how large a log holds all leaves of a pull request, and whether it is published.
+type chainEnd struct {
+	size      int64
+	published bool
+}
+
+func readChainEnd(ctx context.Context, tx *store.Tx, pullRequestID string) (end chainEnd, err error) {
+	end.size, end.published, err = tx.ChainEnd(ctx, pullRequestID)
+	return end, err
+}
 
 // waits tells whether a refusal ends by itself or by an administrator, and rings what waited when it does.
 func waits(code string) bool {

@@ -18,6 +18,7 @@ func TestTheInvariantsAreChecked(t *testing.T) {
 		{"a leaf was changed", `update signedapproval_leaves set entry = entry || ' '::bytea where sequence = 2`, "chain"},
 		{"the end of the chain was changed", `update signedapproval_pull_requests set chain_leaf = repeat('0', 64)`, "another end"},
 		{"the log is longer than it says", `update signedapproval_log_head set size = size - 1`, "the log says"},
+		{"what approves is not published", `delete from signedapproval_log_checkpoints`, "no published checkpoint covers"},
 		{"a merge happened twice", `insert into signedapproval_merge_intents (workspace_id, pull_request_id, head_commit, request_id, strategy, state)
 			select workspace_id, pull_request_id, unnest(array[head_commit, repeat('0', 40)]), id, 'merge_commit', 'MERGED' from signedapproval_approval_requests`, "merged 2 times"},
 		{"what was merged was not approved", `insert into signedapproval_merge_intents (workspace_id, pull_request_id, head_commit, request_id, strategy, state)

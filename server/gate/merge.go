@@ -35,6 +35,7 @@ type attempt struct {
 	pr     store.PullRequest
 	intent store.MergeIntent
 	live   *store.ApprovalRequest // nil where the approval does not stand
+	end    chainEnd
 	client *bitbucket.Client
 	// writers are those with write permission now; nil until they were read.
 	writers []approval.Person
@@ -77,6 +78,10 @@ func (g *Gate) Merge(ctx context.Context, job store.Job) error {
 	case refusal.reason != "":
 		return g.endMerge(ctx, job, at, a, store.MergeRefused, refusal.reason, "")
 	}
+	// Somebody else's build can ring before our own status was paid.
+	if err := g.publish(ctx, a.end); err != nil {
+		return err
+	}
 	people, err := g.People(ctx, at.Workspace, a.pr.RepositoryID)
 	if err != nil {
 		return g.fate(err)
@@ -93,7 +98,10 @@ func (g *Gate) readMerge(ctx context.Context, at store.Place) (a attempt, err er
 		if a.intent, err = tx.Merge(ctx, at.PullRequest, at.Commit); err != nil {
 			return err
 		}
-		a.live, err = standingApproval(ctx, tx, a.intent, nil)
+		if a.live, err = standingApproval(ctx, tx, a.intent, nil); err != nil {
+			return err
+		}
+		a.end, err = readChainEnd(ctx, tx, at.PullRequest)
 		return err
 	})
 	return a, err

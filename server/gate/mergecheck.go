@@ -26,8 +26,9 @@ import (
 //     transaction is open meanwhile.
 //  2. judge, one transaction that holds the pull request's row: what Bitbucket said must be what the
 //     gate knows, the live request must ask exactly what must be asked now, and the tally over the
-//     decisions and people of this moment must approve. The answer and its leaf are written by the
-//     same transaction, so a "yes" that is not on record is never given.
+//     decisions and people of this moment must approve. What approves must be under a published
+//     checkpoint of the log; where it is not yet, it is published and judged again. The answer and its
+//     leaf are written by the same transaction, so a "yes" that is not on record is never given.
 //
 // Whatever else happens, an error, a doubt, a deadline, a commit whose outcome is unknown, is a "no"
 // with a sentence. So a "yes" may be on record that Bitbucket never got; the contrary cannot be.
@@ -68,6 +69,7 @@ const (
 	CodeCheckRejected   = "REJECTED"             // somebody rejected
 	CodeCheckExpired    = "EXPIRED"              // nobody decided in time
 	CodeCheckOverridden = "NOT_APPROVED"         // the request is in another state
+	CodeCheckLog        = "LOG_NOT_PUBLISHED"    // it is approved, and the log that says so cannot be published
 	CodeCheckTimeout    = "TIMEOUT"              // there was no time left to find out
 	CodeCheckFault      = "INTERNAL_ERROR"       // this server failed
 )
@@ -77,6 +79,8 @@ const (
 	checkPatience = 3 * time.Second
 	// checkRepeat is how long the same answer to the same question is not recorded again.
 	checkRepeat = 10 * time.Second
+	// checkRounds is how often it is judged while the pull request's chain grows faster than it is published.
+	checkRounds = 3
 	// checkHeld is when the doctor looks whether a "no" held.
 	checkHeld = time.Minute
 	// maxCheckSentence bounds the sentence of an answer, in characters.
@@ -177,10 +181,22 @@ func (c *mergeCheck) run(ctx context.Context) verdictOnMerge {
 	defer cancel()
 	asked, refused := c.ask(asking)
 	var v verdictOnMerge
-	err := c.Store.InWorkspace(ctx, q.Workspace, func(tx *store.Tx) (err error) {
-		v, err = c.judge(ctx, tx, asked, refused)
-		return err
-	})
+	var err error
+	for round := 1; ; round++ {
+		err = c.Store.InWorkspace(ctx, q.Workspace, func(tx *store.Tx) (err error) {
+			v, err = c.judge(ctx, tx, asked, refused)
+			return err
+		})
+		early, is := errors.AsType[*unpublished](err)
+		if !is {
+			break
+		}
+		if cause := c.Publish(asking, early.size); cause != nil || round == checkRounds {
+			no := c.no(CodeCheckLog, "this is approved, but SignedApproval could not publish that in its log; please try again, and tell an administrator if it goes on")
+			no.cause = cause
+			refused = &no
+		}
+	}
 	switch {
 	case err == nil:
 		return v
@@ -193,6 +209,13 @@ func (c *mergeCheck) run(ctx context.Context) verdictOnMerge {
 	}
 	v.cause = err
 	return v
+}
+
+// unpublished ends a transaction that would have said yes.
+type unpublished struct{ size int64 }
+
+func (u *unpublished) Error() string {
+	return fmt.Sprintf("the log is not published up to %d leaves", u.size)
 }
 
 // maxAccountID bounds an account id, in bytes, as statements do.
@@ -359,6 +382,13 @@ func (c *mergeCheck) tally(ctx context.Context, tx *store.Tx, pr store.PullReque
 	}[verdict.State]
 	switch {
 	case verdict.State == approval.Approved && live.State == store.RequestApproved:
+		end, err := readChainEnd(ctx, tx, pr.ID)
+		if err != nil {
+			return v, err
+		}
+		if !end.published {
+			return v, &unpublished{end.size}
+		}
 		v = verdictOnMerge{success: true, code: CodeCheckApproved, sentence: verdict.Sentence}
 	case verdict.State == approval.Approved:
 		v = c.notYet("the newest decision") // its verdict must be on record first

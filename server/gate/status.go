@@ -30,12 +30,18 @@ func (g *Gate) PutStatus(ctx context.Context, job store.Job) error {
 	if err := json.Unmarshal(job.Payload, &at); err != nil {
 		return fmt.Errorf("payload: %w", err)
 	}
-	status, err := g.owed(ctx, at)
+	status, end, err := g.owed(ctx, at)
 	if err != nil {
 		return err
 	}
 	if status.Paid() {
 		return g.checkPaid(ctx, job, at, status)
+	}
+	// The leaf of the verdict was written with what is owed: nothing turns green before it is public.
+	if status.State == string(bitbucket.StatusSuccessful) {
+		if err := g.publish(ctx, end); err != nil {
+			return err
+		}
 	}
 	client, err := g.Client(ctx, at.Workspace, bitbucket.Urgent)
 	if err != nil {
@@ -54,12 +60,16 @@ func (g *Gate) PutStatus(ctx context.Context, job store.Job) error {
 	return g.pay(ctx, job, at, status)
 }
 
-func (g *Gate) owed(ctx context.Context, at store.Place) (status store.CommitStatus, err error) {
+// owed reads what is owed, and then the end of the chain that says why.
+func (g *Gate) owed(ctx context.Context, at store.Place) (status store.CommitStatus, end chainEnd, err error) {
 	err = g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
-		status, err = tx.Status(ctx, at.PullRequest, at.Commit)
+		if status, err = tx.Status(ctx, at.PullRequest, at.Commit); err != nil {
+			return err
+		}
+		end, err = readChainEnd(ctx, tx, at.PullRequest)
 		return err
 	})
-	return status, err
+	return status, end, err
 }
 
 // pay records that Bitbucket shows version status.OwedVersion, and asks for the merge where one is

@@ -98,6 +98,13 @@ func newWorld(t *testing.T) *world {
 			return list, nil
 		},
 		EnsureHook: func(context.Context, string, string) error { return nil },
+		Publish: func(ctx context.Context, _ int64) error {
+			head, err := w.store.GrowTree(ctx)
+			if err != nil {
+				return err
+			}
+			return w.store.PutCheckpoint(ctx, head, []byte("a test's checkpoint"))
+		},
 	}
 	repository, err := w.client.Repository(ctx, "acme", "rocket")
 	w.must(err)

@@ -1,0 +1,113 @@
+package gate_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/gate"
+	"github.com/signedapproval/bitbucket/server/store"
+)
+
+// unpublish makes publishing fail, until what it answers is called.
+func (w *world) unpublish() (heal func()) {
+	works := w.gate.Publish
+	w.gate.Publish = func(context.Context, int64) error { return errors.New("the sink is away") }
+	return func() { w.gate.Publish = works }
+}
+
+// TestNothingTurnsGreenBeforeItIsPublished: without a published log there is neither a green status nor a merge, and
+// both come by themselves once it is published again.
+func TestNothingTurnsGreenBeforeItIsPublished(t *testing.T) {
+	w := newWorld(t)
+	rule := w.rule(1, "bob")
+	rule.AutoMerge = &approval.AutoMerge{Strategy: "merge_commit"}
+	w.save(rule)
+	heal := w.unpublish()
+	number := w.open()
+	w.settle()
+	head := w.view(number).PullRequest.HeadCommit
+	w.expect(number, head, "INPROGRESS", "0 of 1 approval; waiting for Bob") // what is not green waits for nothing
+
+	w.decides(number, "bob", approval.Approve)
+	if waiting := w.patiently(); !slices.Equal(waiting, []string{store.KindStatus}) {
+		t.Errorf("%q wait, want the status", waiting)
+	}
+	w.check(false)
+	w.expect(number, head, "INPROGRESS", "0 of 1 approval; waiting for Bob")
+	// The build of somebody else rings the merge.
+	w.in(func(tx *store.Tx) error {
+		return tx.Enqueue(t.Context(), store.AskMerge(w.workspace, w.view(number).PullRequest.ID, head))
+	})
+	if waiting := w.patiently(); !slices.Equal(waiting, []string{store.KindMerge}) {
+		t.Errorf("%q wait, want the merge", waiting)
+	}
+	if n := w.merges(); n != 0 {
+		t.Errorf("%d merges were sent", n)
+	}
+
+	heal()
+	w.sql(`update signedapproval_jobs set run_at = now() where state = 'READY'`)
+	w.untilMerged(number)
+	w.expect(number, head, "SUCCESSFUL", "approved by Bob")
+	w.check(true)
+}
+
+func TestAMergeCheckSaysYesOnlyToWhatIsPublished(t *testing.T) {
+	w := newWorld(t)
+	number := approved(w)
+	// A leaf that came after what is published: the answer of a check.
+	if a := w.mergeCheck(number); !a.Success {
+		t.Fatalf("%+v", a)
+	}
+	w.later()
+	asked := 0
+	works := w.gate.Publish
+	w.gate.Publish = func(ctx context.Context, size int64) error {
+		asked++
+		return works(ctx, size)
+	}
+	if a := w.mergeCheck(number); !a.Success || asked != 1 {
+		t.Errorf("%+v after %d publications, want yes after one", a, asked)
+	}
+	w.gate.Publish = works
+
+	w.later()
+	heal := w.unpublish()
+	a := w.mergeCheck(number)
+	if a.Success || a.Code != gate.CodeCheckLog || !strings.Contains(a.Message, "could not publish that in its log") || strings.Contains(a.Message, "sink") {
+		t.Errorf("without a published log: %+v", a)
+	}
+	answers := w.answers(number)
+	if last := answers[len(answers)-1]; last.Success || last.Code != gate.CodeCheckLog {
+		t.Errorf("on record is %+v", last)
+	}
+	// Who is not approved is told that, published or not.
+	w.decides(number, "bob", approval.Withdraw)
+	if a := w.mergeCheck(number); a.Code != gate.CodeCheckPending {
+		t.Errorf("a pending one: %+v", a)
+	}
+	w.decides(number, "bob", approval.Approve)
+	heal()
+	w.settle()
+	if a := w.mergeCheck(number); !a.Success {
+		t.Errorf("once it is published: %+v", a)
+	}
+}
+
+// TestAMergeCheckGivesUpOnALogThatGrowsFaster publishes, each time, less than it should have.
+func TestAMergeCheckGivesUpOnALogThatGrowsFaster(t *testing.T) {
+	w := newWorld(t)
+	number := approved(w)
+	if a := w.mergeCheck(number); !a.Success {
+		t.Fatalf("%+v", a)
+	}
+	w.later()
+	w.gate.Publish = func(context.Context, int64) error { return nil }
+	if a := w.mergeCheck(number); a.Success || a.Code != gate.CodeCheckLog {
+		t.Errorf("%+v", a)
+	}
+}
