@@ -91,7 +91,14 @@ func (f *face) publish() []byte {
 	return signed
 }
 
-func (f *face) get(path string) (*http.Response, []byte) {
+// reply is what came before a body.
+type reply struct {
+	StatusCode int
+	Status     string
+	Header     http.Header
+}
+
+func (f *face) get(path string) (reply, []byte) {
 	f.t.Helper()
 	request, err := http.NewRequestWithContext(f.t.Context(), http.MethodGet, f.url+path, nil)
 	f.must(err)
@@ -100,7 +107,7 @@ func (f *face) get(path string) (*http.Response, []byte) {
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
 	f.must(err)
-	return response, body
+	return reply{response.StatusCode, response.Status, response.Header}, body
 }
 
 // auditor reads a log through HTTP with the client code of golang.org/x/mod: every hash it takes from a tile was
