@@ -16,6 +16,7 @@ import (
 	"github.com/signedapproval/bitbucket/descriptor"
 	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/bitbucketsim"
+	"github.com/signedapproval/bitbucket/server/store"
 )
 
 const (
@@ -184,6 +185,134 @@ func (c *cluster) installAgain() {
 	c.eventually("the gate knows", func() bool {
 		return len(c.sql(`select installation_id from signedapproval_installations where state <> 'UNINSTALLED'`)) == 1
 	})
+}
+
+// enforcement is what the screen of a repository says about release/*, as alice sees it.
+func (c *cluster) enforcement(repository string) (state string, codes []string) {
+	c.t.Helper()
+	var screen struct {
+		Node struct {
+			Enforcement []struct {
+				Pattern, State string
+				Reasons        []struct{ Code string }
+			}
+		}
+	}
+	c.must(c.alice.Ask(c.ctx, "Enforcement", map[string]any{"repository": repository}, &screen))
+	for _, e := range screen.Node.Enforcement {
+		if e.Pattern == "release/*" {
+			for _, r := range e.Reasons {
+				codes = append(codes, r.Code)
+			}
+			return e.State, codes
+		}
+	}
+	return "", nil
+}
+
+// TestTheGateIsWatched follows what the doctor says of a repository: from one that everybody can push
+// to, by an administrator's consent and a refused merge to one that is enforced, and back within one
+// walk of the reconciler when somebody takes the restriction away. A merge around the gate is on record.
+func TestTheGateIsWatched(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, options{servers: 2, app: true})
+	c.requireCheck()
+	var found struct {
+		Workspace struct{ Repository struct{ ID string } }
+	}
+	c.must(c.alice.Ask(c.ctx, "Repository", map[string]any{"workspace": "acme", "slug": "rocket"}, &found))
+	repository := found.Workspace.Repository.ID
+	var state string
+	var codes []string
+	becomes := func(want string) {
+		t.Helper()
+		c.eventually("the gate is "+want, func() bool {
+			state, codes = c.enforcement(repository)
+			return state == want
+		})
+	}
+	becomes("OPEN") // a change of the rules asks for it
+
+	// A refused merge proves nothing while everybody may push.
+	pr := c.open("watched")
+	c.eventually("the pull request waits", func() bool { return c.shows(bitbucket.StatusInProgress, pr) })
+	if status, body := c.merge(pr.Number); status < 400 || !strings.Contains(body, "0 of 2") {
+		t.Fatalf("an unapproved merge is answered %d %s", status, body)
+	}
+	var fixed struct {
+		FixEnforcement struct {
+			UserErrors []struct{ Code, Message string }
+		}
+	}
+	c.must(c.alice.Ask(c.ctx, "FixEnforcement", map[string]any{
+		"input": map[string]any{"repositoryId": repository, "pattern": "release/*", "fixes": []string{"RESTRICT_PUSH"}},
+	}, &fixed))
+	if len(fixed.FixEnforcement.UserErrors) > 0 {
+		t.Fatalf("not mended: %v", fixed.FixEnforcement.UserErrors)
+	}
+	if state, codes = c.enforcement(repository); state != "UNKNOWN" || !slices.Contains(codes, "CHECK_NOT_PROVEN") {
+		t.Fatalf("after mending the gate is %s for %v", state, codes)
+	}
+
+	// It has held for a while: that is told by the next walk.
+	c.sql(`update signedapproval_merge_checks set asked_at = asked_at - interval '2 minutes' returning id::text`)
+	c.reconcileNow()
+	becomes("ENFORCED")
+
+	// The administrator takes the restriction away, of which no event tells.
+	token, err := c.sim.IssueToken(bitbucketsim.TokenRequest{Person: "alice"})
+	c.must(err)
+	alice := bitbucket.New(bitbucket.Config{BaseURL: c.sim.URL()}).As(token.AccessToken, "alice", bitbucket.Foreground)
+	for restriction, err := range alice.BranchRestrictions(c.ctx, "acme", "rocket") {
+		c.must(err)
+		c.must(alice.DeleteBranchRestriction(c.ctx, "acme", "rocket", restriction.ID))
+	}
+	c.reconcileNow()
+	becomes("OPEN")
+	if !slices.Contains(codes, "PUSH_OPEN") {
+		t.Errorf("it is open for %v", codes)
+	}
+	if alarms := c.sql(`select kind from signedapproval_alarms where closed_at is null`); !slices.Contains(alarms, store.AlarmNotEnforced) {
+		t.Errorf("alarms %q", alarms)
+	}
+
+	// And the check: what nobody approved can be merged now. It is not, unseen.
+	checks, err := c.sim.MergeChecks("acme")
+	c.must(err)
+	for _, check := range checks {
+		_, err := c.sim.RemoveMergeCheck(bitbucketsim.MergeCheckRemoval{ID: check.ID, Person: "alice"})
+		c.must(err)
+	}
+	if status, body := c.merge(pr.Number); status != http.StatusOK {
+		t.Fatalf("the merge around the gate is answered %d %s", status, body)
+	}
+	var screen struct {
+		Node struct {
+			Violations struct {
+				Edges []struct {
+					Node struct {
+						Number         int64
+						Asked, Allowed bool
+						Sentence       string
+					}
+				}
+			}
+		}
+	}
+	c.eventually("the violation shows", func() bool {
+		c.must(c.alice.Ask(c.ctx, "Violations", map[string]any{"repository": repository}, &screen))
+		return len(screen.Node.Violations.Edges) == 1
+	})
+	if v := screen.Node.Violations.Edges[0].Node; v.Number != pr.Number || v.Allowed || !v.Asked {
+		t.Errorf("the violation is %+v", v)
+	}
+	c.eventually("the merge counts against the check", func() bool {
+		_, codes = c.enforcement(repository)
+		return slices.Contains(codes, "CHECK_OVERRIDDEN")
+	})
+	if notices := c.sql(`select kind from signedapproval_notices`); !slices.Contains(notices, store.AlarmMergedUnapproved) {
+		t.Errorf("notices %q", notices)
+	}
 }
 
 // BenchmarkMergeCheckUnderAFlood asks the merge check while a thousand events are being worked off.
