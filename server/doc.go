@@ -11,7 +11,8 @@
 //  3. [jobs] reads the ring and claims the job's row: the claim is the lease, with a fence.
 //  4. gate.Evaluate reads the pull request again from Bitbucket, lets approval.Tally decide, and in
 //     one transaction writes the verdict, its leaf, and the status that Bitbucket is owed.
-//  5. gate.PutStatus pays what is owed, and records that it did if nothing has moved meanwhile.
+//  5. gate.PutStatus pays what is owed, and records that it did if nothing has moved meanwhile. Before
+//     anything green, [witness] has published a checkpoint of the log that covers the verdict's leaf.
 //
 // A decision takes the same road from step 3 on: gate.Decide verifies the assertion over the
 // statement and asks for an evaluation. There is only one road to a commit status.
@@ -27,8 +28,8 @@
 //
 // Imports go down only:
 //
-//	main -> app -> {webhook, forge, graph} -> {gate, workspace, people}
-//	     -> {bitbucket, atlassian, passkey, store, jobs, notify} -> {approval, evidence, refusal}
+//	main -> app -> {webhook, forge, tiles, graph} -> {gate, workspace, people}
+//	     -> {bitbucket, atlassian, passkey, store, jobs, notify, witness} -> {approval, evidence, refusal}
 //
 // Packages of one floor do not import each other, but evidence may import approval. What one use
 // case needs of another is a function that app hands over. floors_test.go holds it so.
