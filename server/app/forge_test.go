@@ -54,6 +54,10 @@ func (c *cluster) installApp() bitbucketsim.ForgeInstallation {
 	c.eventually("the gate knows of the installation", func() bool {
 		return slices.Contains(c.sql(`select installation_id from signedapproval_installations where system_token is not null`), installation.ID)
 	})
+	// No invocation says what the workspace is called: that is asked afterwards.
+	c.eventually("the gate knows the workspace", func() bool {
+		return slices.Contains(c.sql(`select slug from signedapproval_workspaces`), "acme")
+	})
 	return installation
 }
 
@@ -215,7 +219,7 @@ func (c *cluster) enforcement(repository string) (state string, codes []string) 
 // walk of the reconciler when somebody takes the restriction away. A merge around the gate is on record.
 func TestTheGateIsWatched(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, options{servers: 2, app: true})
+	c := newCluster(t, options{servers: 1, app: true})
 	c.requireCheck()
 	var found struct {
 		Workspace struct{ Repository struct{ ID string } }
