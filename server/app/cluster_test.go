@@ -73,6 +73,7 @@ type cluster struct {
 	proxy   *proxy
 	env     []string
 	servers []*server
+	sink    string // folder of the log's checkpoints
 
 	alice, bob, carol *stage.Person
 	workspace         stage.Workspace
@@ -98,7 +99,8 @@ func newCluster(t testing.TB, o options) *cluster {
 	// The test's own context is done before its cleanups run, which still ask.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), cmp.Or(o.patience, patience))
 	t.Cleanup(cancel)
-	c := &cluster{t: t, ctx: ctx, db: dbtest.New(t), redis: redistest.Start(t), proxy: newProxy(t)}
+	c := &cluster{t: t, ctx: ctx, db: dbtest.New(t), redis: redistest.Start(t), proxy: newProxy(t), sink: filepath.Join(t.TempDir(), "log")}
+	c.must(os.Mkdir(c.sink, 0o700))
 	o.sim.RepositoryCallsPerHour, o.sim.HookCallsPerHour = -1, -1
 	front := httptest.NewUnstartedServer(nil)
 	o.sim.BaseURL = "http://" + front.Listener.Addr().String()
@@ -118,7 +120,7 @@ func newCluster(t testing.TB, o options) *cluster {
 	c.env = append(c.env,
 		"SIGNEDAPPROVAL_ORIGIN="+c.proxy.origin, "SIGNEDAPPROVAL_LISTEN=127.0.0.1:0", "DATABASE_URL="+app, "REDIS_URL="+c.redis.URL(),
 		"SIGNEDAPPROVAL_KEYSET="+string(store.NewKeyset()), "SIGNEDAPPROVAL_CALLS_PER_HOUR=100000000",
-		"SIGNEDAPPROVAL_LOG_KEY="+newLogKey(t, strings.TrimPrefix(c.proxy.origin, "http://")+"/log"), "SIGNEDAPPROVAL_LOG_SINK="+t.TempDir(),
+		"SIGNEDAPPROVAL_LOG_KEY="+newLogKey(t, strings.TrimPrefix(c.proxy.origin, "http://")+"/log"), "SIGNEDAPPROVAL_LOG_SINK="+c.sink,
 		"SIGNEDAPPROVAL_BITBUCKET_API="+c.sim.URL(), "SIGNEDAPPROVAL_BITBUCKET_WEB="+c.sim.URL(),
 	)
 	c.env = append(c.env, o.env...)
