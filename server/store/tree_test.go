@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -144,34 +145,43 @@ func TestTreeUnderContention(t *testing.T) {
 	t.Parallel()
 	h := open(t)
 	ctx := t.Context()
-	const writers, each = 8, 25
+	const writers, each, heads = 8, 25, 5
+	var grown atomic.Int64 // publications of more than was published before
 	var writing, publishing sync.WaitGroup
 	over := make(chan struct{})
-	publish := func() error {
+	publish := func() (int64, error) {
 		head, err := h.GrowTree(ctx)
 		if err != nil {
-			return err
+			return 0, err
 		}
-		return h.PutCheckpoint(ctx, head, fmt.Appendf(nil, "%d", head.Size))
+		return head.Size, h.PutCheckpoint(ctx, head, fmt.Appendf(nil, "%d", head.Size))
 	}
 	for range 2 {
 		publishing.Go(func() {
+			last := int64(0)
 			for {
 				select {
 				case <-over:
 					return
 				default:
 				}
-				if err := publish(); err != nil {
+				size, err := publish()
+				if err != nil {
 					t.Error(err)
+					grown.Store(2 * heads) // nobody waits for more
 					return
+				}
+				if size > last {
+					last = size
+					grown.Add(1)
 				}
 			}
 		})
 	}
 	for w := range writers {
 		writing.Go(func() {
-			for n := range each {
+			// On while the publishers have not caught it growing.
+			for n := 0; n < each || grown.Load() < 2*heads; n++ {
 				rolledBack := errors.New("rolled back")
 				err := h.InWorkspace(ctx, acme, func(tx *store.Tx) error {
 					for i := range 1 + n%3 {
@@ -192,7 +202,8 @@ func TestTreeUnderContention(t *testing.T) {
 	writing.Wait()
 	close(over)
 	publishing.Wait()
-	must(t, publish())
+	_, err := publish()
+	must(t, err)
 
 	size, err := h.LogSize(ctx)
 	must(t, err)
@@ -202,7 +213,7 @@ func TestTreeUnderContention(t *testing.T) {
 	must(t, err)
 	same(t, "newest checkpoint", newest.TreeHead, store.TreeHead{Size: size, Root: rootOf(entries)})
 	published := h.checkpoints(t)
-	if len(published) < 3 {
+	if len(published) < heads {
 		t.Errorf("only %d checkpoints were published meanwhile", len(published))
 	}
 	for i, c := range published {
