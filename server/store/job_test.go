@@ -123,11 +123,11 @@ func TestLedger(t *testing.T) {
 		{"backed off, asked for", []step{enqueue(), claim, retry(time.Hour, true, 5, false), enqueue()}, row{Seq: 2, Fence: 1, State: "READY", Attempt: 1, LastError: "it failed", Due: true}, 1},
 		{"backed off, due", []step{enqueue(), claim, retry(time.Hour, true, 5, false), comesDue, claim}, row{Seq: 1, Fence: 2, State: "READY", Attempt: 1, LastError: "it failed", Due: true, Held: true}, 0},
 
-		{"taken over", []step{enqueue(), claim, leaseEnds, claim}, row{Seq: 1, Fence: 2, State: "READY", Attempt: 1, Due: true, Held: true}, 0},
-		{"the first of two finishes", []step{enqueue(), claim, leaseEnds, claim, finishLost(0)}, row{Seq: 1, Fence: 2, State: "READY", Attempt: 1, Due: true, Held: true}, 0},
+		{"taken over", []step{enqueue(), claim, leaseEnds, claim}, row{Seq: 1, Fence: 2, State: "READY", Attempt: 1, LastError: store.HolderDied, Due: true, Held: true}, 0},
+		{"the first of two finishes", []step{enqueue(), claim, leaseEnds, claim, finishLost(0)}, row{Seq: 1, Fence: 2, State: "READY", Attempt: 1, LastError: store.HolderDied, Due: true, Held: true}, 0},
 		{"the second of two finishes", []step{enqueue(), claim, leaseEnds, claim, finish(), finishLost(0)}, row{Seq: 1, Fence: 2, State: "DONE"}, 0},
-		{"the first of two fails", []step{enqueue(), claim, leaseEnds, claim, retryLost}, row{Seq: 1, Fence: 2, State: "READY", Attempt: 1, Due: true, Held: true}, 0},
-		{"the first of two extends", []step{enqueue(), claim, leaseEnds, claim, extendLost}, row{Seq: 1, Fence: 2, State: "READY", Attempt: 1, Due: true, Held: true}, 0},
+		{"the first of two fails", []step{enqueue(), claim, leaseEnds, claim, retryLost}, row{Seq: 1, Fence: 2, State: "READY", Attempt: 1, LastError: store.HolderDied, Due: true, Held: true}, 0},
+		{"the first of two extends", []step{enqueue(), claim, leaseEnds, claim, extendLost}, row{Seq: 1, Fence: 2, State: "READY", Attempt: 1, LastError: store.HolderDied, Due: true, Held: true}, 0},
 		{"late, but nobody took over", []step{enqueue(), claim, leaseEnds, finish()}, row{Seq: 1, Fence: 1, State: "DONE"}, 0},
 		{"extended in time", []step{enqueue(), claim, leaseEnds, extend, cannotClaim}, row{Seq: 1, Fence: 1, State: "READY", Due: true, Held: true}, 0},
 	} {
