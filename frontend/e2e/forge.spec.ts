@@ -377,6 +377,10 @@ test("the panel says what is wrong, and tries again", async ({ person }) => {
 async function complaintsIn(page: Page, module: string) {
   const element = await page.locator(`#forge-${module}`).elementHandle();
   const frame = await element?.contentFrame();
+  // A colour on its way is none that anybody reads.
+  await frame?.evaluate(() =>
+    Promise.allSettled(document.getAnimations().flatMap((it) => (it instanceof CSSTransition ? [it.finished] : []))),
+  );
   await frame?.evaluate(axe.source);
   const results = await frame?.evaluate(() => (globalThis as unknown as { axe: typeof axe }).axe.run());
   expect(results?.passes.length, "the frame was looked at").toBeGreaterThan(5);
