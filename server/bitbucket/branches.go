@@ -68,7 +68,7 @@ type wireBranch struct {
 }
 
 func (w wireBranch) branch() (Branch, error) {
-	if w.Name == "" || !isFullHash(w.Target.Hash) {
+	if w.Name == "" || !IsFullHash(w.Target.Hash) {
 		return Branch{}, errors.New("a branch has no name or no full commit hash")
 	}
 	return Branch{

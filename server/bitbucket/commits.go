@@ -44,7 +44,7 @@ func (c *Client) ResolveCommit(ctx context.Context, workspace, repo, prefix stri
 
 // Commit returns the commit with exactly this full hash. Scope: repository.
 func (c *Client) Commit(ctx context.Context, workspace, repo, hash string) (Commit, error) {
-	if !isFullHash(hash) {
+	if !IsFullHash(hash) {
 		return Commit{}, invalid("read commit", "%q is not a full commit hash", hash)
 	}
 	return c.ResolveCommit(ctx, workspace, repo, hash)
@@ -63,7 +63,7 @@ func (c *Client) MergeBase(ctx context.Context, workspace, repo, a, b string) (s
 	if err != nil {
 		return "", err
 	}
-	if !isFullHash(wire.Hash) {
+	if !IsFullHash(wire.Hash) {
 		return "", c.fail(op, errors.New("the merge base is not a full commit hash"))
 	}
 	return wire.Hash, nil
@@ -84,12 +84,12 @@ type wireCommit struct {
 }
 
 func (w wireCommit) commit() (Commit, error) {
-	if !isFullHash(w.Hash) {
+	if !IsFullHash(w.Hash) {
 		return Commit{}, errors.New("the commit has no full hash")
 	}
 	commit := Commit{Hash: w.Hash, Message: w.Message, Author: w.Author.Raw, Date: w.Date}
 	for _, parent := range w.Parents {
-		if !isFullHash(parent.Hash) {
+		if !IsFullHash(parent.Hash) {
 			return Commit{}, errors.New("a parent of the commit has no full hash")
 		}
 		commit.Parents = append(commit.Parents, parent.Hash)
@@ -97,7 +97,9 @@ func (w wireCommit) commit() (Commit, error) {
 	return commit, nil
 }
 
-func isFullHash(s string) bool { return len(s) == 40 && isHashPrefix(s) }
+// IsFullHash tells a commit's whole hash, in lower case, from what merely begins one: pull requests
+// carry 12 digits.
+func IsFullHash(s string) bool { return len(s) == 40 && isHashPrefix(s) }
 
 func isHashPrefix(s string) bool {
 	if len(s) < 7 || len(s) > 40 {

@@ -120,7 +120,7 @@ func (c *Client) PullRequestHead(ctx context.Context, workspace, repo string, id
 		return "", err
 	case len(page.Values) == 0:
 		return "", c.fail(op, errors.New("the pull request has no commits"))
-	case !isFullHash(page.Values[0].Hash):
+	case !IsFullHash(page.Values[0].Hash):
 		return "", c.fail(op, errors.New("the newest commit has no full hash"))
 	}
 	return page.Values[0].Hash, nil

@@ -138,7 +138,7 @@ func (c *Client) Statuses(ctx context.Context, workspace, repo, commit string) i
 // checkStatusPlace refuses what would put a status on something else than one
 // commit under one key.
 func checkStatusPlace(op, commit, key string) error {
-	if !isFullHash(commit) {
+	if !IsFullHash(commit) {
 		return invalid(op, "%q is not a full commit hash", commit)
 	}
 	if key == "" || utf8.RuneCountInString(key) > MaxStatusKey {
@@ -170,10 +170,10 @@ func (w wireStatus) status() (StoredStatus, error) {
 		return StoredStatus{}, errors.New("a status has no key or no state")
 	}
 	s := StoredStatus{Key: w.Key, State: w.State, URL: w.URL, Name: w.Name, Description: w.Description, RefName: w.RefName}
-	if w.Commit != nil && isFullHash(w.Commit.Hash) {
+	if w.Commit != nil && IsFullHash(w.Commit.Hash) {
 		s.Commit = w.Commit.Hash
 	} else if w.Links != nil {
-		if hash := path.Base(w.Links.Commit.Href); isFullHash(hash) {
+		if hash := path.Base(w.Links.Commit.Href); IsFullHash(hash) {
 			s.Commit = hash
 		}
 	}

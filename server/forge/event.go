@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -90,8 +89,6 @@ type Event struct {
 const (
 	// maxBranchName is the longest name, in bytes, that is looked at by itself; Git knows no limit.
 	maxBranchName = 1000
-	// maxStatusKey is Bitbucket's own limit, in characters.
-	maxStatusKey = 40
 	// maxAttempt is more than Forge ever tries.
 	maxAttempt = 100
 )
@@ -218,13 +215,11 @@ func status(raw json.RawMessage) (key, commit string, err error) {
 	if part.Key == "" {
 		return "", "", errors.New("the build status has no key")
 	}
-	if !fullHash.MatchString(part.Commit.Hash) {
+	if !bitbucket.IsFullHash(part.Commit.Hash) {
 		part.Commit.Hash = ""
 	}
 	return part.Key, part.Commit.Hash, nil
 }
-
-var fullHash = regexp.MustCompile(`^[0-9a-f]{40}$`)
 
 // jobs are what an event asks for.
 func (e Event) jobs() []store.JobSpec {
@@ -239,9 +234,9 @@ func (e Event) jobs() []store.JobSpec {
 		return specs
 	case StatusWritten:
 		switch {
-		case !ours(e.StatusKey) && e.Commit != "": // a merge may be waiting for this build
+		case !store.IsStatusKey(e.StatusKey) && e.Commit != "": // a merge may be waiting for this build
 			return []store.JobSpec{store.AskBuilds(e.WorkspaceUUID, e.RepositoryUUID, e.Commit)}
-		case ours(e.StatusKey) && !e.SelfGenerated: // somebody else wrote under our name
+		case store.IsStatusKey(e.StatusKey) && !e.SelfGenerated: // somebody else wrote under our name
 			return []store.JobSpec{store.AskStatusSeen(e.WorkspaceUUID, e.RepositoryUUID, e.StatusKey)}
 		}
 	case RepositoryChanged:
@@ -249,10 +244,4 @@ func (e Event) jobs() []store.JobSpec {
 	case PullRequestDiscussed:
 	}
 	return nil
-}
-
-// ours tells whether a status key can be one of those that we write.
-func ours(key string) bool {
-	return len(key) <= maxStatusKey && strings.HasPrefix(key, store.StatusKeyPrefix) &&
-		!strings.ContainsFunc(key, func(c rune) bool { return c <= ' ' || c > '~' })
 }

@@ -1,6 +1,9 @@
 package store
 
-import "strconv"
+import (
+	"strconv"
+	"strings"
+)
 
 // The kinds of jobs that look at what is gated again. Webhooks, use cases and the jobs themselves
 // ask for them in the same words, the Ask functions below; nobody else builds their specs.
@@ -19,6 +22,15 @@ const (
 
 // StatusKeyPrefix begins the key of every build status of ours, so that the others are told at a look.
 const StatusKeyPrefix = "signedapproval-"
+
+// maxStatusKey is Bitbucket's own limit, in characters.
+const maxStatusKey = 40
+
+// IsStatusKey tells whether the key of a build status can be one of those that we write.
+func IsStatusKey(key string) bool {
+	return len(key) <= maxStatusKey && strings.HasPrefix(key, StatusKeyPrefix) &&
+		!strings.ContainsFunc(key, func(c rune) bool { return c <= ' ' || c > '~' })
+}
 
 // Place is the payload of these jobs: where to look. Each kind uses some of the fields.
 type Place struct {

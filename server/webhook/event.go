@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -77,8 +76,6 @@ const (
 	maxBranches = 20
 	// maxBranchName is the longest name, in bytes, that is looked at by itself; Git knows no limit.
 	maxBranchName = 1000
-	// maxStatusKey is Bitbucket's own limit, in characters.
-	maxStatusKey = 40
 )
 
 // body is as much of Bitbucket's bodies as matters; each event has one of the raw parts. Everything
@@ -167,13 +164,11 @@ func status(raw json.RawMessage) (key, commit string, err error) {
 	var on struct {
 		Hash string `json:"hash"`
 	}
-	if err := json.Unmarshal(part.Commit, &on); err != nil || !fullHash.MatchString(on.Hash) {
+	if err := json.Unmarshal(part.Commit, &on); err != nil || !bitbucket.IsFullHash(on.Hash) {
 		on.Hash = "" // old bodies and the documentation's samples have another form
 	}
 	return part.Key, on.Hash, nil
 }
-
-var fullHash = regexp.MustCompile(`^[0-9a-f]{40}$`)
 
 // branches names the branches of a push. A change that is "truncated" lacks some of its commits, not
 // its name.
@@ -228,7 +223,7 @@ func (e Event) jobs(workspace, repository string) []store.JobSpec {
 		}
 		return specs
 	case StatusWritten:
-		if ours(e.StatusKey) {
+		if store.IsStatusKey(e.StatusKey) {
 			return []store.JobSpec{store.AskStatusSeen(workspace, repository, e.StatusKey)}
 		}
 		if e.Commit != "" { // a merge may be waiting for this build
@@ -239,10 +234,4 @@ func (e Event) jobs(workspace, repository string) []store.JobSpec {
 	case PullRequestDiscussed:
 	}
 	return nil
-}
-
-// ours tells whether a status key can be one of those that we write.
-func ours(key string) bool {
-	return len(key) <= maxStatusKey && strings.HasPrefix(key, store.StatusKeyPrefix) &&
-		!strings.ContainsFunc(key, func(c rune) bool { return c <= ' ' || c > '~' })
 }
