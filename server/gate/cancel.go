@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/signedapproval/bitbucket/server/bitbucket"
-	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
@@ -52,10 +51,7 @@ func (g *Gate) cancel(ctx context.Context, workspace, pullRequestID, why string)
 			return err
 		}
 		t := &settlement{Gate: g, tx: tx, pr: &pr, chain: newChain(own, &pr, now)}
-		if err := tx.CloseRequest(ctx, live.ID, store.RequestCancelled, "cancelled: "+why); err != nil {
-			return err
-		}
-		if _, err := t.chain.add(evidence.RequestClosed{Request: live.ID, Reason: "cancelled"}); err != nil {
+		if err := closeRequest(ctx, tx, t.chain, live.ID, store.RequestCancelled, "cancelled: "+why); err != nil {
 			return err
 		}
 		if err := t.owe(ctx, live, bitbucket.StatusStopped, "cancelled: "+why); err != nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 
 	"github.com/signedapproval/bitbucket/server/bitbucket"
-	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/refusal"
 	"github.com/signedapproval/bitbucket/server/store"
 )
@@ -41,11 +40,8 @@ func (g *Gate) Renew(ctx context.Context, person store.Person, workspace, reques
 		if err != nil {
 			return err
 		}
-		if err := tx.CloseRequest(ctx, live.ID, store.RequestSuperseded, "superseded: it was asked for again"); err != nil {
-			return err
-		}
 		chain := newChain(own, &pr, now)
-		if _, err := chain.add(evidence.RequestClosed{Request: live.ID, Reason: "superseded"}); err != nil {
+		if err := closeRequest(ctx, tx, chain, live.ID, store.RequestSuperseded, "superseded: it was asked for again"); err != nil {
 			return err
 		}
 		pr.Version++

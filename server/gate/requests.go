@@ -3,6 +3,7 @@ package gate
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -50,6 +51,15 @@ func (t *settlement) fits(r store.ApprovalRequest) bool {
 	return r.HeadCommit == t.pr.HeadCommit && r.DestinationBranch == t.pr.DestinationBranch && r.RuleDigest == string(t.seen.rule.Digest())
 }
 
+// closeRequest ends a request, with its leaf. state is SUPERSEDED or CANCELLED.
+func closeRequest(ctx context.Context, tx *store.Tx, c *chain, id, state, sentence string) error {
+	if err := tx.CloseRequest(ctx, id, state, sentence); err != nil {
+		return err
+	}
+	_, err := c.add(evidence.RequestClosed{Request: id, Reason: strings.ToLower(state)})
+	return err
+}
+
 // close ends a request that no longer fits: superseded where another one takes its place,
 // cancelled where none does. An approved request of a merged pull request has done its work: it
 // stays as it is.
@@ -57,14 +67,11 @@ func (t *settlement) close(ctx context.Context, r store.ApprovalRequest, replace
 	if t.pr.State == "MERGED" && r.State == store.RequestApproved && r.HeadCommit == t.pr.HeadCommit {
 		return nil
 	}
-	state, reason, sentence := store.RequestCancelled, "cancelled", t.cancelSentence()
+	state, sentence := store.RequestCancelled, t.cancelSentence()
 	if replaced {
-		state, reason, sentence = store.RequestSuperseded, "superseded", t.supersedeSentence(r)
+		state, sentence = store.RequestSuperseded, t.supersedeSentence(r)
 	}
-	if err := t.tx.CloseRequest(ctx, r.ID, state, sentence); err != nil {
-		return err
-	}
-	if _, err := t.chain.add(evidence.RequestClosed{Request: r.ID, Reason: reason}); err != nil {
+	if err := closeRequest(ctx, t.tx, t.chain, r.ID, state, sentence); err != nil {
 		return err
 	}
 	t.changed = true
