@@ -130,6 +130,7 @@ create table signedapproval_approval_requests (
 create unique index on signedapproval_approval_requests (workspace_id, pull_request_id)
   where state in ('PENDING', 'APPROVED', 'REJECTED', 'EXPIRED', 'OVERRIDDEN');
 create index on signedapproval_approval_requests (workspace_id, state, requested_at desc, id);
+create index on signedapproval_approval_requests (workspace_id, head_commit);
 
 create table signedapproval_decisions (
   workspace_id       uuid not null,

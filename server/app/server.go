@@ -180,6 +180,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /auth/callback", s.pace.limit(s.signedIn))
 	mux.HandleFunc("GET /connect/callback", s.connected)
 	mux.HandleFunc("GET /evidence/{workspace}/{request}", s.pace.limit(s.evidence))
+	mux.HandleFunc("GET /evidence/{workspace}/commits/{commit}", s.pace.limit(s.evidenceOfCommit))
 	mux.HandleFunc("GET "+tiles.Prefix, s.pace.limit(s.tiles.ServeHTTP))
 	mux.HandleFunc("GET /pr/{workspace}/{repository}/{number}", s.page("panel"))
 	mux.HandleFunc("GET /sign/{workspace}/{repository}/{number}", s.pace.limit(s.withSession(s.page("sign"))))

@@ -3,9 +3,7 @@ package app
 import (
 	"context"
 	"net/http"
-	"time"
 
-	"github.com/signedapproval/bitbucket/graph"
 	"github.com/signedapproval/bitbucket/server/people"
 	"github.com/signedapproval/bitbucket/server/refusal"
 )
@@ -82,42 +80,4 @@ func (s *Server) connected(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	http.Redirect(w, r, returnTo, http.StatusSeeOther) //nolint:gosec // checked to be a path of ours when the round trip began
-}
-
-// evidence serves the evidence bundle of a request as a file.
-func (s *Server) evidence(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), 20*time.Second)
-	defer cancel()
-	caller, err := s.identify(r.WithContext(ctx))
-	if refusal.Code(err) == people.CodeTokenInvalid {
-		unauthorized(w, refusal.Of(err).Message)
-		return
-	}
-	if err != nil {
-		s.fail(w, r, err)
-		return
-	}
-	if caller.Kind == graph.Anonymous {
-		unauthorized(w, "Sign in, or send an API token.")
-		return
-	}
-	workspace := r.PathValue("workspace")
-	if err := caller.Takes(workspace); err != nil {
-		s.fail(w, r, err)
-		return
-	}
-	bundle, err := s.gate.Bundle(ctx, *caller.Person, workspace, r.PathValue("request"))
-	if err != nil {
-		s.fail(w, r, err)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Disposition", `attachment; filename="evidence.json"`)
-	_, _ = w.Write(bundle)
-}
-
-// unauthorized asks for an API token, as RFC 9110 wants it asked.
-func unauthorized(w http.ResponseWriter, message string) {
-	w.Header().Set("WWW-Authenticate", "Bearer")
-	http.Error(w, message, http.StatusUnauthorized)
 }

@@ -1,0 +1,37 @@
+package store
+
+import (
+	"context"
+	"fmt"
+)
+
+// CommitRequest is the approval request that a commit belongs to.
+type CommitRequest struct {
+	RequestID     string
+	PullRequestID string
+	RepositoryID  string
+}
+
+// RequestsOfCommit lists, for each repository that knows a commit, the newest request that the commit
+// belongs to: as its head, or as what landed when that head was merged. commit is a full hash; an empty
+// repositoryID or branch stands for all repositories and all destination branches.
+func (tx *Tx) RequestsOfCommit(ctx context.Context, commit, repositoryID, branch string) ([]CommitRequest, error) {
+	rows, err := list[CommitRequest](ctx, tx.tx, `
+		select distinct on (p.repository_id) r.id as request_id, r.pull_request_id, p.repository_id
+		from (
+			select id from signedapproval_approval_requests where workspace_id = $1 and head_commit = $2
+			union
+			select r.id from signedapproval_merges_seen m join signedapproval_approval_requests r
+				on r.workspace_id = m.workspace_id and r.pull_request_id = m.pull_request_id
+					and r.head_commit = m.head_commit and r.destination_branch = m.destination_branch
+			where m.workspace_id = $1 and m.landed_commit = $2
+		) found
+		join signedapproval_approval_requests r on r.workspace_id = $1 and r.id = found.id
+		join signedapproval_pull_requests p on p.workspace_id = $1 and p.id = r.pull_request_id
+		where ($3 = '' or p.repository_id::text = $3) and ($4 = '' or r.destination_branch = $4)
+		order by p.repository_id, r.requested_at desc, r.round desc, r.id desc`, tx.Workspace, commit, repositoryID, branch)
+	if err != nil {
+		return nil, fmt.Errorf("store: requests of a commit: %w", err)
+	}
+	return rows, nil
+}
