@@ -79,15 +79,21 @@ type AssertionResult struct {
 // the statement's approver and has kept its backup eligibility. keys are all
 // keys of the roster, not only the approver's. Every refusal is an [*Error].
 func VerifyAssertion(statement []byte, a Assertion, keys []Key, rp RelyingParty) (AssertionResult, error) {
-	none := AssertionResult{}
 	s, err := ParseStatement(statement)
 	if err != nil {
-		return none, err
+		return AssertionResult{}, err
 	}
-	if s.RPID != rp.ID || s.Origin != rp.Origin {
-		return none, refuse(CodeRelyingParty, "the statement is for %s on %s, not for %s on %s", s.RPID, s.Origin, rp.ID, rp.Origin)
+	return verifySigned(statement, RelyingParty{ID: s.RPID, Origin: s.Origin}, s.Approver.Person, a, keys, rp)
+}
+
+// verifySigned checks an assertion over the bytes of a statement or an act,
+// which says itself where and by whom it is to be signed.
+func verifySigned(signed []byte, says RelyingParty, person string, a Assertion, keys []Key, rp RelyingParty) (AssertionResult, error) {
+	none := AssertionResult{}
+	if says != rp {
+		return none, refuse(CodeRelyingParty, "the statement is for %s on %s, not for %s on %s", says.ID, says.Origin, rp.ID, rp.Origin)
 	}
-	if err := checkClientData(a.ClientDataJSON, Challenge(statement), rp.Origin); err != nil {
+	if err := checkClientData(a.ClientDataJSON, Challenge(signed), rp.Origin); err != nil {
 		return none, err
 	}
 	data, err := readAuthenticatorData(a.AuthenticatorData)
@@ -101,8 +107,8 @@ func VerifyAssertion(statement []byte, a Assertion, keys []Key, rp RelyingParty)
 	if err != nil {
 		return none, err
 	}
-	if key.Person != s.Approver.Person {
-		return none, refuse(CodePerson, "the key that signed does not belong to the approver")
+	if key.Person != person {
+		return none, refuse(CodePerson, "the key that signed does not belong to who is to sign")
 	}
 	if key.BackupEligible != data.has(flagBackupEligible) {
 		return none, refuse(CodeBackup, "the key's backup eligibility has changed since it was enrolled")

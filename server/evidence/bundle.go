@@ -34,6 +34,22 @@ type Bundle struct {
 	Decisions []SignedDecision `json:"decisions"`
 	// Keys are the enrolled keys as the operator asserts them.
 	Keys []Key `json:"keys"`
+	// OutcomeSalt opens the outcome that the verdict's leaf commits to; absent when
+	// somebody was erased from the facts.
+	OutcomeSalt Bytes `json:"outcomeSalt,omitempty"`
+	// Genesis is the entry of the workspace's genesis leaf.
+	Genesis Bytes `json:"genesis,omitempty"`
+	// Roster has the workspace's roster changes from the first on, each as
+	// [RosterChange.Canonical] writes it.
+	Roster []json.RawMessage `json:"roster,omitempty"`
+	// Enrolments are those of the keys that signed, and of the keys that signed
+	// for those, in the order of the roster.
+	Enrolments []EnrolledKey `json:"enrolments,omitempty"`
+	// SignedActs are the acts that countersign or revoke those keys, by digest in
+	// the roster.
+	SignedActs []SignedAct `json:"signedActs,omitempty"`
+	// Log places the leaves in the log.
+	Log *LogProof `json:"log,omitempty"`
 	// Salt is the workspace's salt, under which the ids in the leaves are made.
 	Salt Bytes `json:"salt"`
 	// Chain is the pull request's chain: all its leaf entries, oldest first.
@@ -166,6 +182,32 @@ type Anchors struct {
 	Keys []PinnedKey `json:"keys,omitempty"`
 	// Policy is the digest of the policy that is expected.
 	Policy Digest `json:"policy,omitempty"`
+	// Log is the log on which the proofs have to rest.
+	Log *LogAnchor `json:"log,omitempty"`
+	// Witnesses is who has to have cosigned its checkpoint; a quorum of 0 says
+	// that nobody has to.
+	Witnesses *WitnessPolicy `json:"witnesses,omitempty"`
+	// Genesis is the leaf hash of the workspace's genesis.
+	Genesis Digest `json:"genesis,omitempty"`
+	// Roster is the digest of a version of the workspace's roster whose keys are
+	// known to be their people's. Keys that came later count if a key of it signed
+	// for them, directly or through others.
+	Roster Digest `json:"roster,omitempty"`
+}
+
+// LogAnchor is a log with the keys that sign its checkpoints.
+type LogAnchor struct {
+	// Origin is the log's name.
+	Origin string `json:"origin"`
+	// Keys are note verifier keys; a signature by one of them is needed.
+	Keys []string `json:"keys"`
+}
+
+// WitnessPolicy is a set of witnesses and how many of them have to have cosigned.
+type WitnessPolicy struct {
+	Quorum int `json:"quorum"`
+	// Keys are the witnesses' verifier keys (C2SP cosignature/v1).
+	Keys []string `json:"keys"`
 }
 
 // PinnedKey ties a public key to a person and, if it is known, an account.

@@ -41,6 +41,11 @@ const (
 	CodeCommitment Code = "commitment" // an opening does not open the commitment
 	CodeChain      Code = "chain"      // a gap, a fork or a foreign leaf in a chain
 
+	// The roster and the log.
+	CodeRoster  Code = "roster"  // a roster that does not follow from its history, or a change that nobody signed for
+	CodeLog     Code = "log"     // a proof or a checkpoint that does not hold
+	CodeWitness Code = "witness" // too few cosignatures
+
 	// The repository.
 	CodeRepository Code = "repository" // git contradicts what was signed
 	CodeResidue    Code = "residue"    // something landed that nobody signed

@@ -60,6 +60,8 @@ const (
 	TypeKeyRevoked      LeafType = "key-revoked"
 	TypeConnection      LeafType = "connection"
 	TypeEnforcementSeen LeafType = "enforcement-seen"
+	TypeRosterVersion   LeafType = "roster-version"
+	TypeProtection      LeafType = "protection"
 )
 
 // Body is the typed content of a leaf: one of the structs of this file.
@@ -170,6 +172,28 @@ type PolicyVersion struct {
 	Version int64 `json:"version"`
 	// Policy is the policy's digest; absent when the repository is no longer gated.
 	Policy Digest `json:"policy,omitempty"`
+	// Acts are the digests of the [SignedAct]s that agreed to it; absent where the
+	// workspace asks for none.
+	Acts []Digest `json:"acts,omitempty"`
+}
+
+// ProtectionSet says by whose signatures the workspace's rules can be changed
+// from here on.
+type ProtectionSet struct {
+	// Version counts the workspace's protections from 1.
+	Version int64 `json:"version"`
+	// Protection is [ProtectionDocument.Digest].
+	Protection Digest `json:"protection"`
+	// Acts are the digests of the [SignedAct]s that agreed to it.
+	Acts []Digest `json:"acts"`
+}
+
+// RosterVersion says that a workspace's roster changed.
+type RosterVersion struct {
+	// Version counts the workspace's rosters from 1.
+	Version int64 `json:"version"`
+	// Roster is [RosterChange.Digest] of this version.
+	Roster Digest `json:"roster"`
 }
 
 // KeyEnrolled says that a person enrolled a key.
@@ -183,12 +207,18 @@ type KeyEnrolled struct {
 	ClientData        Digest `json:"clientData"`
 	// IdentifiedBy says what the person was known by, such as "bitbucket-login".
 	IdentifiedBy string `json:"identifiedBy"`
+	// Enrolment is [Enrolment.Digest].
+	Enrolment Digest `json:"enrolment,omitempty"`
 }
 
 // KeyRevoked says that a key no longer counts.
 type KeyRevoked struct {
 	Person string `json:"person"`
 	Key    Digest `json:"key"`
+	// By says on whose word; absent where it was the operator's.
+	By Identity `json:"by,omitempty"`
+	// Revocation is [SignedAct.Digest] of the act that revokes; absent where nobody signed.
+	Revocation Digest `json:"revocation,omitempty"`
 }
 
 // Connection says that a workspace's connection was made or ended, or that the app was installed,
@@ -250,6 +280,25 @@ func (Connection) Type() LeafType { return TypeConnection }
 // Type returns [TypeEnforcementSeen].
 func (EnforcementSeen) Type() LeafType { return TypeEnforcementSeen }
 
+// Type returns [TypeRosterVersion].
+func (RosterVersion) Type() LeafType { return TypeRosterVersion }
+
+// Type returns [TypeProtection].
+func (ProtectionSet) Type() LeafType { return TypeProtection }
+
+func (b RosterVersion) check() error {
+	return need(b.Version >= 1 && b.Version < maxSafe && b.Roster.Valid())
+}
+
+func (b ProtectionSet) check() error {
+	return need(b.Version >= 1 && b.Version < maxSafe && b.Protection.Valid() && digests(b.Acts))
+}
+
+// digests reports whether each of a list is a digest and none is there twice.
+func digests(list []Digest) bool {
+	return !slices.ContainsFunc(list, func(d Digest) bool { return !d.Valid() }) && ascending(list)
+}
+
 func (b RequestOpened) check() error {
 	return need(idForm.MatchString(b.Request) && b.Document.Valid())
 }
@@ -287,14 +336,18 @@ func (b MergeChecked) check() error {
 func (b Genesis) check() error { return need(b.Salt.Valid()) }
 
 func (b PolicyVersion) check() error {
-	return need(b.Repository.Valid() && b.Version >= 1 && b.Version < maxSafe && (b.Policy == "" || b.Policy.Valid()))
+	return need(b.Repository.Valid() && b.Version >= 1 && b.Version < maxSafe && (b.Policy == "" || b.Policy.Valid()) && digests(b.Acts))
 }
 
 func (b KeyEnrolled) check() error {
-	return need(idForm.MatchString(b.Person) && b.Key.Valid() && b.AttestationObject.Valid() && b.ClientData.Valid() && idForm.MatchString(b.IdentifiedBy))
+	return need(idForm.MatchString(b.Person) && b.Key.Valid() && b.AttestationObject.Valid() && b.ClientData.Valid() && idForm.MatchString(b.IdentifiedBy) &&
+		(b.Enrolment == "" || b.Enrolment.Valid()))
 }
 
-func (b KeyRevoked) check() error { return need(idForm.MatchString(b.Person) && b.Key.Valid()) }
+func (b KeyRevoked) check() error {
+	return need(idForm.MatchString(b.Person) && b.Key.Valid() && (b.By == "") == (b.Revocation == "") &&
+		(b.Revocation == "" || b.Revocation.Valid() && (b.By == ByOwnKey || b.By == ByCountersigner)))
+}
 
 func (b Connection) check() error {
 	return need(slices.Contains([]string{"made", "renewed", "broken", "ended", "installed", "confirmed", "uninstalled"}, b.Event) && (b.Person == "" || idForm.MatchString(b.Person)))
@@ -331,6 +384,8 @@ var bodies = map[LeafType]struct {
 	TypeConnection:    {Connection{}, false},
 
 	TypeEnforcementSeen: {EnforcementSeen{}, false},
+	TypeRosterVersion:   {RosterVersion{}, false},
+	TypeProtection:      {ProtectionSet{}, false},
 }
 
 type entry struct {

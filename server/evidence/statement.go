@@ -78,6 +78,11 @@ type Statement struct {
 	// ChainHead is the last leaf of the pull request's chain that the signer
 	// was shown.
 	ChainHead ChainHead `json:"chainHead"`
+	// Roster is the digest of the workspace's newest roster version.
+	Roster Digest `json:"roster,omitempty"`
+	// LogHead is the newest published checkpoint of the log; the empty tree where
+	// none was published.
+	LogHead *LogHead `json:"logHead,omitempty"`
 	// Withdraws is the SHA-256 hash of the statement that is taken back; only
 	// for a withdrawal.
 	Withdraws Digest `json:"withdraws,omitempty"`
@@ -291,6 +296,10 @@ func (s Statement) check() error {
 		return bad("chainHead.sequence", "1 or more")
 	case !s.ChainHead.Leaf.Valid():
 		return bad("chainHead.leaf", "a leaf hash")
+	case s.Roster != "" && !s.Roster.Valid():
+		return bad("roster", "a digest")
+	case s.LogHead != nil && (s.LogHead.Size < 0 || s.LogHead.Size >= maxSafe || !s.LogHead.Root.Valid()):
+		return bad("logHead", "a number of leaves and a root hash")
 	case s.Purpose == Withdraw && !s.Withdraws.Valid():
 		return bad("withdraws", "the hash of the statement that is withdrawn")
 	case s.Purpose != Withdraw && s.Withdraws != "":
@@ -354,7 +363,7 @@ func isOrigin(s string) bool {
 	return u.Scheme == "https" || u.Scheme == "http" && (host == "localhost" || strings.HasSuffix(host, ".localhost"))
 }
 
-func ascending(list []string) bool {
+func ascending[S ~string](list []S) bool {
 	return slices.IsSorted(list) && len(slices.Compact(slices.Clone(list))) == len(list)
 }
 
