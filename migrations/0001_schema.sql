@@ -118,6 +118,7 @@ create table signedapproval_approval_requests (
   sentence           text not null,
   verdict            jsonb not null,           -- the tally as last computed, for display
   facts              jsonb not null default '{}', -- the facts it was computed from
+  outcome_salt       bytea,                    -- opens what the verdict's leaf commits to; null before a verdict and once somebody was erased
   requested_at       timestamptz not null default now(),
   expires_at         timestamptz not null,
   decided_at         timestamptz,              -- when it last became APPROVED or REJECTED
@@ -312,19 +313,58 @@ create table signedapproval_credentials (
   client_data        bytea not null,
   created_at         timestamptz not null default now(),
   last_used_at       timestamptz,
-  revoked_at         timestamptz
+  -- A key waits, and decides nothing, until it is enrolled. unfinished is the evidence.Enrolment as far as it has come,
+  -- enrolment the whole of it; both canonical JSON. The opening, an evidence.PersonOpening, opens the act's commitment
+  -- to its signer and can be erased.
+  unfinished         bytea,
+  enrolment          bytea,
+  enrolment_opening  bytea,
+  identified_by      text check (identified_by in ('bitbucket-login', 'own-key', 'countersigner')),
+  enrolled_at        timestamptz,
+  revoked_at         timestamptz,
+  revoked_by         text check (revoked_by in ('own-key', 'operator')), -- null where it was not enrolled
+  revocation         bytea,                    -- canonical JSON of the evidence.SignedAct; null where nobody signed
+  revocation_opening bytea,
+  compromised_since  timestamptz,              -- only where it was signed: decisions since then do not count
+  check ((enrolled_at is null) = (enrolment is null) and (enrolled_at is null) = (identified_by is null)),
+  check ((revoked_by is null) = (revoked_at is null or enrolled_at is null)),
+  check ((revocation is null) = (revoked_by is distinct from 'own-key')),
+  check (compromised_since is null or revocation is not null)
 );
 create index on signedapproval_credentials (person_id);
+create index on signedapproval_credentials (created_at) where enrolled_at is null;
+
+-- That somebody else vouched for a key, or took it out of use, for a workspace and no other. Tenantless as the keys are:
+-- a person sees what was done to theirs in all their workspaces. act is the canonical JSON of the evidence.SignedAct.
+create table signedapproval_key_countersignatures (
+  credential_id bytea not null references signedapproval_credentials,
+  workspace_id  uuid not null,
+  act           bytea not null,
+  opening       bytea,                         -- opens the act's commitment to its signer; null once erased
+  person_id     uuid not null references signedapproval_people, -- who signed
+  created_at    timestamptz not null default now(),
+  primary key (credential_id, workspace_id)
+);
+create table signedapproval_key_revocations (
+  credential_id     bytea not null references signedapproval_credentials,
+  workspace_id      uuid not null,
+  act               bytea not null,
+  opening           bytea,
+  person_id         uuid not null references signedapproval_people,
+  compromised_since timestamptz,
+  created_at        timestamptz not null default now(),
+  primary key (credential_id, workspace_id)
+);
 
 -- A ceremony is found by its challenge; a decision's workspace is inside.
 create table signedapproval_challenges (
   challenge    bytea primary key,              -- consumed by the statement that reads it
-  kind         text not null check (kind in ('REGISTER', 'DECIDE')),
+  kind         text not null check (kind in ('REGISTER', 'DECIDE', 'KEY')),
   person_id    uuid not null references signedapproval_people,
   session_hash bytea not null,
   workspace_id uuid,
   request_id   uuid,
-  data         bytea not null,                 -- REGISTER: the ceremony's session; DECIDE: the statement and its openings, JSON
+  data         bytea not null,                 -- REGISTER: the ceremony's session; DECIDE, KEY: what is signed and its openings, JSON
   created_at   timestamptz not null default now(),
   expires_at   timestamptz not null
 );
@@ -460,6 +500,7 @@ grant select, insert, update, delete on signedapproval_people, signedapproval_se
   signedapproval_pending_grants, signedapproval_credentials, signedapproval_challenges, signedapproval_api_tokens,
   signedapproval_memberships, signedapproval_notices, signedapproval_hook_endpoints, signedapproval_deliveries,
   signedapproval_jobs, signedapproval_api_budgets to signedapproval_app;
+grant select, insert, update on signedapproval_key_countersignatures, signedapproval_key_revocations to signedapproval_app;
 grant select, update on signedapproval_queue_epoch, signedapproval_log_head to signedapproval_app;
 -- Append-only: the application can neither change nor remove a leaf.
 grant select, insert on signedapproval_leaves to signedapproval_app;

@@ -276,7 +276,7 @@ func (p *People) RevokePasskey(ctx context.Context, person store.Person, id []by
 		return key, err
 	}
 	err = p.store.Outside(ctx, func(sh *store.Shared) error {
-		revoked, err := sh.RevokeCredential(ctx, person.ID, id)
+		revoked, err := sh.RevokeCredential(ctx, person.ID, id, store.Revocation{})
 		if errors.Is(err, store.ErrNotFound) { // somebody was faster
 			key, err = sh.Credential(ctx, id)
 			return err

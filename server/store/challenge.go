@@ -10,12 +10,13 @@ import (
 const (
 	ChallengeRegister = "REGISTER"
 	ChallengeDecide   = "DECIDE"
+	ChallengeKey      = "KEY"
 )
 
 // Challenge is a WebAuthn ceremony that was begun and not finished.
 type Challenge struct {
 	Challenge   []byte // the very bytes that the authenticator signs
-	Kind        string // ChallengeRegister or ChallengeDecide
+	Kind        string // ChallengeRegister, ChallengeDecide or ChallengeKey
 	PersonID    string
 	SessionHash []byte  // the browser session that began it
 	WorkspaceID *string // DECIDE only

@@ -7,7 +7,18 @@ import (
 	"time"
 )
 
-// Credential is one enrolled authenticator key of one person.
+// What is known of a key's owner, and who took a key out of use: evidence's words.
+const (
+	ByLogIn         = "bitbucket-login"
+	ByOwnKey        = "own-key"
+	ByCountersigner = "countersigner"
+	ByOperator      = "operator"
+)
+
+// WaitingLife is how long a key waits to be enrolled before it is forgotten.
+const WaitingLife = 7 * 24 * time.Hour
+
+// Credential is one authenticator key of one person. It decides only while Enrolled.
 type Credential struct {
 	ID                []byte // WebAuthn credential id
 	PersonID          string
@@ -22,13 +33,30 @@ type Credential struct {
 	ClientData        []byte // of the enrolment
 	CreatedAt         time.Time
 	LastUsedAt        *time.Time
+	Unfinished        []byte     // waiting only: the evidence.Enrolment as far as it has come, canonical JSON
+	Enrolment         []byte     // the evidence.Enrolment, canonical JSON; nil while waiting
+	EnrolmentOpening  []byte     // opens the enrol act's commitment to the person; an evidence.PersonOpening, JSON
+	IdentifiedBy      *string    // ByLogIn, ByOwnKey or ByCountersigner; nil while waiting
+	EnrolledAt        *time.Time // nil while waiting
 	RevokedAt         *time.Time
+	RevokedBy         *string // ByOwnKey or ByOperator; nil where the key was given up before it was enrolled
+	Revocation        []byte  // the evidence.SignedAct, canonical JSON; nil where nobody signed
+	RevocationOpening []byte
+	CompromisedSince  *time.Time // decisions since then do not count
 }
 
-const credentialColumns = `id, person_id, name, public_key, aaguid, sign_count, backup_eligible, backup_state,
-	transports, attestation_object, client_data, created_at, last_used_at, revoked_at`
+// Enrolled says whether the key was enrolled and not revoked: only then does it decide. In a workspace it
+// may not count all the same; see Countersignature and KeyRevocation.
+func (c Credential) Enrolled() bool { return c.EnrolledAt != nil && c.RevokedAt == nil }
 
-// InsertCredential stores a new key; ErrConflict where this key is or was enrolled already, by anybody,
+// Waiting says whether the key is still to be enrolled.
+func (c Credential) Waiting() bool { return c.EnrolledAt == nil && c.RevokedAt == nil }
+
+const credentialColumns = `id, person_id, name, public_key, aaguid, sign_count, backup_eligible, backup_state,
+	transports, attestation_object, client_data, created_at, last_used_at, unfinished, enrolment, enrolment_opening,
+	identified_by, enrolled_at, revoked_at, revoked_by, revocation, revocation_opening, compromised_since`
+
+// InsertCredential stores a new key, which waits; ErrConflict where this key is or was enrolled already, by anybody,
 // under this credential id or another one.
 func (sh *Shared) InsertCredential(ctx context.Context, c Credential) (Credential, error) {
 	stored, err := single[Credential](ctx, sh.tx, `
@@ -53,7 +81,7 @@ func (sh *Shared) Credential(ctx context.Context, id []byte) (Credential, error)
 	return single[Credential](ctx, sh.tx, `select `+credentialColumns+` from signedapproval_credentials where id = $1`, id)
 }
 
-// Credentials lists the keys of a person, newest first, revoked ones included.
+// Credentials lists the keys of a person, newest first, waiting and revoked ones included.
 func (sh *Shared) Credentials(ctx context.Context, personID string) ([]Credential, error) {
 	return list[Credential](ctx, sh.tx, `select `+credentialColumns+` from signedapproval_credentials
 		where person_id = $1 order by created_at desc, id`, personID)
@@ -69,7 +97,7 @@ func (sh *Shared) LockCredentials(ctx context.Context, personID string) ([]Crede
 }
 
 // UseCredential notes that a key made a decision: its counter and whether it is backed up now.
-// ErrNotFound where the key was revoked meanwhile, or its counter has been as far by another decision,
+// ErrNotFound where the key was revoked meanwhile, or is not enrolled, or its counter has been as far by another decision,
 // so that the decision fails with it.
 func (sh *Shared) UseCredential(ctx context.Context, id []byte, signCount int64, backupState bool) error {
 	done, err := sh.tx.Exec(ctx, `
@@ -91,9 +119,48 @@ func (sh *Shared) RenameCredential(ctx context.Context, personID string, id []by
 		returning `+credentialColumns, id, personID, name)
 }
 
-// RevokeCredential ends a key of the person for good. ErrNotFound also where it was revoked before.
-func (sh *Shared) RevokeCredential(ctx context.Context, personID string, id []byte) (Credential, error) {
+// KeepUnfinished stores how far the enrolment of a waiting key has come. ErrNotFound where it does not wait.
+func (sh *Shared) KeepUnfinished(ctx context.Context, id, unfinished, opening []byte) (Credential, error) {
 	return single[Credential](ctx, sh.tx, `
-		update signedapproval_credentials set revoked_at = now() where id = $1 and person_id = $2 and revoked_at is null
-		returning `+credentialColumns, id, personID)
+		update signedapproval_credentials set unfinished = $2, enrolment_opening = $3
+		where id = $1 and enrolled_at is null and revoked_at is null
+		returning `+credentialColumns, id, unfinished, opening)
+}
+
+// EnrolCredential lets a waiting key decide from now on. ErrNotFound where it does not wait any more.
+func (sh *Shared) EnrolCredential(ctx context.Context, id, enrolment, opening []byte, identifiedBy string) (Credential, error) {
+	return single[Credential](ctx, sh.tx, `
+		update signedapproval_credentials set enrolled_at = now(), enrolment = $2, enrolment_opening = $3, identified_by = $4, unfinished = null
+		where id = $1 and enrolled_at is null and revoked_at is null
+		returning `+credentialColumns, id, enrolment, opening, identifiedBy)
+}
+
+// Revocation is on what a revocation rests.
+type Revocation struct {
+	// Act is the canonical JSON of the evidence.SignedAct; nil where nobody signed.
+	Act []byte
+	// Opening opens the act's commitment to its signer; an evidence.PersonOpening, JSON.
+	Opening []byte
+	// CompromisedSince, only with an act, is since when decisions by the key do not count.
+	CompromisedSince *time.Time
+}
+
+// RevokeCredential ends a key of the person for good. ErrNotFound also where it was revoked before.
+func (sh *Shared) RevokeCredential(ctx context.Context, personID string, id []byte, r Revocation) (Credential, error) {
+	return single[Credential](ctx, sh.tx, `
+		update signedapproval_credentials set revoked_at = now(), unfinished = null,
+			revoked_by = case when enrolled_at is null then null when $3::bytea is null then 'operator' else 'own-key' end,
+			revocation = $3, revocation_opening = $4, compromised_since = $5
+		where id = $1 and person_id = $2 and revoked_at is null
+		returning `+credentialColumns, id, personID, r.Act, r.Opening, r.CompromisedSince)
+}
+
+// ForgetWaiting deletes the keys that were never enrolled and are older than WaitingLife.
+func (sh *Shared) ForgetWaiting(ctx context.Context) error {
+	_, err := sh.tx.Exec(ctx, `delete from signedapproval_credentials
+		where enrolled_at is null and created_at < now() - make_interval(secs => $1)`, WaitingLife.Seconds())
+	if err != nil {
+		return fmt.Errorf("store: forget waiting keys: %w", err)
+	}
+	return nil
 }

@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// ForgetExpired deletes what has no use any more: ended sessions, ceremonies, consents, tickets and stream tokens, and
-// deliveries and done jobs of more than 30 days ago, and what credentials spent two days ago.
+// ForgetExpired deletes what has no use any more: keys that waited in vain, ended sessions, ceremonies, consents, tickets
+// and stream tokens, and deliveries and done jobs of more than 30 days ago, and what credentials spent two days ago.
 func (sh *Shared) ForgetExpired(ctx context.Context) error {
 	for _, statement := range []string{
 		`delete from signedapproval_sessions where expires_at < now()`,
@@ -23,5 +23,5 @@ func (sh *Shared) ForgetExpired(ctx context.Context) error {
 			return fmt.Errorf("store: forget what expired: %w", err)
 		}
 	}
-	return nil
+	return sh.ForgetWaiting(ctx)
 }

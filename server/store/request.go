@@ -35,6 +35,7 @@ type ApprovalRequest struct {
 	Sentence          string
 	Verdict           json.RawMessage // approval.Verdict as last tallied
 	Facts             json.RawMessage // approval.Facts that it was tallied from
+	OutcomeSalt       []byte          // opens what the verdict's leaf commits to; nil before the first and once somebody was erased
 	RequestedAt       time.Time
 	ExpiresAt         time.Time
 	DecidedAt         *time.Time
@@ -50,7 +51,7 @@ func (r ApprovalRequest) Alive() bool {
 func (r ApprovalRequest) Cursor() string { return cursor(r.RequestedAt, r.ID) }
 
 const requestColumns = `id, pull_request_id, round, head_commit, destination_branch, policy_version_id, rule, rule_digest,
-	state, sentence, verdict, facts, requested_at, expires_at, decided_at, closed_at`
+	state, sentence, verdict, facts, outcome_salt, requested_at, expires_at, decided_at, closed_at`
 
 const requestAlive = `state in ('PENDING', 'APPROVED', 'REJECTED', 'EXPIRED', 'OVERRIDDEN')`
 
@@ -103,11 +104,11 @@ func (tx *Tx) SaveVerdict(ctx context.Context, r ApprovalRequest) error {
 		return err
 	}
 	tag, err := tx.tx.Exec(ctx, `
-		update signedapproval_approval_requests set state = $3, sentence = $4, verdict = $5, facts = $6, policy_version_id = $7,
+		update signedapproval_approval_requests set state = $3, sentence = $4, verdict = $5, facts = $6, policy_version_id = $7, outcome_salt = $8,
 			decided_at = case when $3 in ('APPROVED', 'REJECTED') and state <> $3 then now()
 				when $3 in ('APPROVED', 'REJECTED') then decided_at end
 		where workspace_id = $1 and id = $2 and `+requestAlive,
-		tx.Workspace, r.ID, r.State, r.Sentence, r.Verdict, r.Facts, r.PolicyVersionID)
+		tx.Workspace, r.ID, r.State, r.Sentence, r.Verdict, r.Facts, r.PolicyVersionID, r.OutcomeSalt)
 	if err != nil {
 		return fmt.Errorf("store: save verdict: %w", err)
 	}

@@ -1,0 +1,76 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Countersignature is that somebody else vouched for a key, for one workspace and no other. A key whose enrolment
+// rests on a countersigner counts only in the workspaces for which there is one.
+type Countersignature struct {
+	CredentialID []byte
+	WorkspaceID  string
+	Act          []byte // the evidence.SignedAct, canonical JSON
+	Opening      []byte // opens the act's commitment to its signer, an evidence.PersonOpening, JSON; nil once erased
+	PersonID     string // who signed
+	CreatedAt    time.Time
+}
+
+// KeyRevocation is that an administrator took a member's key out of use, for one workspace and no other.
+type KeyRevocation struct {
+	CredentialID     []byte
+	WorkspaceID      string
+	Act              []byte
+	Opening          []byte
+	PersonID         string
+	CompromisedSince *time.Time // decisions since then do not count in the workspace
+	CreatedAt        time.Time
+}
+
+const countersignatureColumns = `credential_id, workspace_id, act, opening, person_id, created_at`
+
+// InsertCountersignature stores a countersignature; ErrConflict where the workspace has one for this key.
+func (sh *Shared) InsertCountersignature(ctx context.Context, c Countersignature) (Countersignature, error) {
+	stored, err := single[Countersignature](ctx, sh.tx, `
+		insert into signedapproval_key_countersignatures (credential_id, workspace_id, act, opening, person_id)
+		values ($1, $2, $3, $4, $5) on conflict do nothing
+		returning `+countersignatureColumns, c.CredentialID, c.WorkspaceID, c.Act, c.Opening, c.PersonID)
+	if errors.Is(err, ErrNotFound) {
+		return Countersignature{}, ErrConflict
+	}
+	if err != nil {
+		return Countersignature{}, fmt.Errorf("store: insert countersignature: %w", err)
+	}
+	return stored, nil
+}
+
+// Countersignatures lists those of the keys in all workspaces, oldest first.
+func (sh *Shared) Countersignatures(ctx context.Context, credentialIDs [][]byte) ([]Countersignature, error) {
+	return list[Countersignature](ctx, sh.tx, `select `+countersignatureColumns+` from signedapproval_key_countersignatures
+		where credential_id = any($1) order by created_at, workspace_id, credential_id`, credentialIDs)
+}
+
+const keyRevocationColumns = `credential_id, workspace_id, act, opening, person_id, compromised_since, created_at`
+
+// InsertKeyRevocation stores a revocation for a workspace; ErrConflict where the workspace has one for this key.
+func (sh *Shared) InsertKeyRevocation(ctx context.Context, r KeyRevocation) (KeyRevocation, error) {
+	stored, err := single[KeyRevocation](ctx, sh.tx, `
+		insert into signedapproval_key_revocations (credential_id, workspace_id, act, opening, person_id, compromised_since)
+		values ($1, $2, $3, $4, $5, $6) on conflict do nothing
+		returning `+keyRevocationColumns, r.CredentialID, r.WorkspaceID, r.Act, r.Opening, r.PersonID, r.CompromisedSince)
+	if errors.Is(err, ErrNotFound) {
+		return KeyRevocation{}, ErrConflict
+	}
+	if err != nil {
+		return KeyRevocation{}, fmt.Errorf("store: insert revocation of a key: %w", err)
+	}
+	return stored, nil
+}
+
+// KeyRevocations lists those of the keys in all workspaces, oldest first.
+func (sh *Shared) KeyRevocations(ctx context.Context, credentialIDs [][]byte) ([]KeyRevocation, error) {
+	return list[KeyRevocation](ctx, sh.tx, `select `+keyRevocationColumns+` from signedapproval_key_revocations
+		where credential_id = any($1) order by created_at, workspace_id, credential_id`, credentialIDs)
+}
