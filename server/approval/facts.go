@@ -49,11 +49,13 @@ type RequestFacts struct {
 // Action is what a decision does.
 type Action string
 
-// The three actions.
+// The actions.
 const (
 	Approve  Action = "APPROVE"
 	Reject   Action = "REJECT"
 	Withdraw Action = "WITHDRAW"
+	// Override lets the commit be merged without the approvals that the rule asks for.
+	Override Action = "OVERRIDE"
 )
 
 // Decision is one signed act of one person.
@@ -68,7 +70,7 @@ type Decision struct {
 	AccountID string `json:"accountId"`
 	// Name is the person's display name at the time.
 	Name string `json:"name,omitempty"`
-	// Action is APPROVE, REJECT or WITHDRAW.
+	// Action is APPROVE, REJECT, WITHDRAW or OVERRIDE.
 	Action Action `json:"action"`
 	// HeadCommit, DestinationBranch and RuleDigest are what was signed.
 	HeadCommit        string `json:"headCommit"`

@@ -69,7 +69,10 @@ type Rule struct {
 	// [MinExpiry] to [MaxExpiry]. [ParsePolicy] turns an absent or zero value
 	// into [DefaultExpiry].
 	ExpiresAfterSeconds int64 `json:"expiresAfterSeconds"`
-	// AutoMerge, when set, merges an approved pull request.
+	// Override, when set, says who can together let a commit be merged without the
+	// approvals; absent, nobody can.
+	Override *OverrideBy `json:"override,omitempty"`
+	// AutoMerge, when set, merges an approved pull request; never an overridden one.
 	AutoMerge *AutoMerge `json:"autoMerge,omitempty"`
 }
 
@@ -81,6 +84,22 @@ type Requirement struct {
 	Quorum int `json:"quorum"`
 	// Approvers is the set that the quorum is taken from.
 	Approvers Approvers `json:"approvers"`
+}
+
+// OverrideBy asks for a number of overrides out of a set of people.
+type OverrideBy struct {
+	// Quorum is the number of different people who have to override, 1 to [MaxQuorum].
+	Quorum int `json:"quorum"`
+	// Approvers is the set that the quorum is taken from.
+	Approvers Approvers `json:"approvers"`
+}
+
+// overrideName is what an override is called in a problem and in a verdict.
+const overrideName = "The override"
+
+// requirement returns what is asked for, as if it were approvals.
+func (o OverrideBy) requirement() Requirement {
+	return Requirement{Name: overrideName, Quorum: o.Quorum, Approvers: o.Approvers}
 }
 
 // Approvers is a set of people: everyone with write permission on the
@@ -253,6 +272,9 @@ func (r Rule) Needs() Needs {
 	for _, q := range r.Requirements {
 		n.Writers = n.Writers || q.Approvers.Everyone
 	}
+	if r.Override != nil {
+		n.Writers = n.Writers || r.Override.Approvers.Everyone
+	}
 	return n
 }
 
@@ -263,6 +285,11 @@ func (r Rule) whole() Rule {
 	r.Requirements = append([]Requirement{}, r.Requirements...)
 	for i := range r.Requirements {
 		r.Requirements[i].Approvers.Accounts = append([]string{}, r.Requirements[i].Approvers.Accounts...)
+	}
+	if r.Override != nil {
+		o := *r.Override
+		o.Approvers.Accounts = append([]string{}, o.Approvers.Accounts...)
+		r.Override = &o
 	}
 	return r
 }

@@ -28,6 +28,8 @@ func (v Verdict) sentence() string {
 			}
 		}
 		return "approved by " + people(counted, "and")
+	case Overridden:
+		return v.overridden()
 	case Expired:
 		if len(v.Requirements) == 1 {
 			r := v.Requirements[0]
@@ -37,6 +39,22 @@ func (v Verdict) sentence() string {
 	default:
 		return v.pending()
 	}
+}
+
+// overridden says who overrode, and what stood in the way.
+func (v Verdict) overridden() string {
+	progress := fmt.Sprintf("%d of %d requirements met", v.met(), len(v.Requirements))
+	if len(v.Requirements) == 1 {
+		progress = v.Requirements[0].progress()
+	}
+	if n := len(v.Rejections); n > 0 {
+		s := fmt.Sprintf("overridden by %s; rejected by %s; %s", people(v.Override.Counted, "and"), people(v.Rejections, "and"), progress)
+		if utf8.RuneCountInString(s) <= MaxSentence {
+			return s
+		}
+		progress = fmt.Sprintf("rejected by %d; %s", n, progress)
+	}
+	return fmt.Sprintf("overridden by %s; %s", people(v.Override.Counted, "and"), progress)
 }
 
 func (v Verdict) pending() string {
@@ -104,8 +122,24 @@ func (v RequirementVerdict) shortage() string {
 	}
 }
 
-func (g Ignored) sentence() string {
+func (g Ignored) sentence(action Action) string {
 	name := called(g.Person)
+	if action == Override {
+		switch g.Reason {
+		case OtherDestination:
+			return name + " overrode the rule for another destination branch"
+		case OtherRule:
+			return name + " overrode another version of the rule"
+		case OtherRequest:
+			return name + " overrode another request for this commit"
+		case IsAuthor:
+			return name + " is the author and may not override"
+		case NotAnApprover:
+			return name + " is not among those who may override"
+		default:
+			return name + " is counted already"
+		}
+	}
 	switch g.Reason {
 	case OtherDestination:
 		return name + " approved this commit for another destination branch"

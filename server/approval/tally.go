@@ -13,32 +13,45 @@ import (
 //  1. Only decisions on the request's head commit are looked at.
 //  2. A rejection blocks, whichever request, rule version or destination it was
 //     signed under and whoever gave it, until the same person later withdraws,
-//     or approves this very request.
+//     approves this very request, or overrides with an override that counts.
 //  3. An approval stands until somebody with the same person id or the same
-//     account id later rejects or withdraws. It counts for a requirement when it
+//     account id later decides anything else. It counts for a requirement when it
 //     was signed for this request, destination branch and rule, its account is
 //     in the requirement's set, and it is not the author's unless the rule
 //     allows that.
-//  4. People who share a person id or an account id count once.
-//  5. The state is REJECTED if a rejection stands, else APPROVED if every
-//     requirement is met, else EXPIRED if the time is up, else PENDING.
+//  4. The same holds for an override and the set that the rule lets override. So
+//     nobody's approval and override stand at the same time.
+//  5. People who share a person id or an account id count once.
+//  6. The state is APPROVED if every requirement is met and no rejection stands,
+//     else OVERRIDDEN if the rule has an override and its quorum is met, else
+//     REJECTED if a rejection stands, else EXPIRED if the time is up, else
+//     PENDING. An override that was given in time outlasts the request's expiry,
+//     as an approval does; who takes decisions must take none after it.
 func Tally(rule Rule, f Facts) Verdict {
 	t := tally{rule: rule, facts: f, names: map[string]string{}}
 	t.readDecisions()
 	t.readNames()
 
-	v := Verdict{State: Pending, Requirements: []RequirementVerdict{}, Rejections: t.rejections()}
+	v := Verdict{State: Pending, Requirements: []RequirementVerdict{}}
+	if rule.Override != nil {
+		o := t.requirement(rule.Override.requirement(), Override)
+		t.overriding, v.Override = o.Counted, &o
+	}
+	t.rejecting = t.rejections()
+	v.Rejections = t.rejecting
 	met := len(rule.Requirements) > 0
 	for _, q := range rule.Requirements {
-		r := t.requirement(q)
+		r := t.requirement(q, Approve)
 		met = met && r.Met()
 		v.Requirements = append(v.Requirements, r)
 	}
 	switch {
+	case met && len(v.Rejections) == 0:
+		v.State = Approved
+	case v.Override != nil && v.Override.Met():
+		v.State = Overridden
 	case len(v.Rejections) > 0:
 		v.State = Rejected
-	case met:
-		v.State = Approved
 	case !f.Now.Before(f.Request.ExpiresAt):
 		v.State = Expired
 	}
@@ -52,6 +65,9 @@ type tally struct {
 	facts     Facts
 	decisions []Decision        // on the head commit, each once, in order
 	names     map[string]string // by account id
+
+	overriding []Person // whose override counts
+	rejecting  []Person // whose rejection stands
 }
 
 func (t *tally) readDecisions() {
@@ -120,15 +136,16 @@ func (t *tally) cleared(rejection Decision) bool {
 	return slices.ContainsFunc(t.decisions, func(d Decision) bool {
 		return d.Sequence > rejection.Sequence &&
 			d.PersonID == rejection.PersonID && d.AccountID == rejection.AccountID &&
-			(d.Action == Withdraw || d.Action == Approve && t.unbound(d) == "")
+			(d.Action == Withdraw || d.Action == Approve && t.unbound(d) == "" ||
+				d.Action == Override && among(t.overriding, d.PersonID, d.AccountID))
 	})
 }
 
-// void reports whether an approval no longer stands.
-func (t *tally) void(approval Decision) bool {
+// void reports whether an approval or override no longer stands.
+func (t *tally) void(given Decision) bool {
 	return slices.ContainsFunc(t.decisions, func(d Decision) bool {
-		return d.Sequence >= approval.Sequence && d.Action != Approve &&
-			(d.PersonID == approval.PersonID || d.AccountID == approval.AccountID)
+		return d.Sequence >= given.Sequence && d.Action != given.Action &&
+			(d.PersonID == given.PersonID || d.AccountID == given.AccountID)
 	})
 }
 
@@ -146,7 +163,8 @@ func (t *tally) unbound(d Decision) Reason {
 	return ""
 }
 
-func (t *tally) requirement(q Requirement) RequirementVerdict {
+// requirement counts the decisions of one action, approve or override.
+func (t *tally) requirement(q Requirement, action Action) RequirementVerdict {
 	v := RequirementVerdict{
 		Name: q.Name, Quorum: q.Quorum,
 		Counted: []Person{}, CanStillApprove: []Person{}, Ignored: []Ignored{},
@@ -159,7 +177,7 @@ func (t *tally) requirement(q Requirement) RequirementVerdict {
 
 	var ignored []Ignored
 	for _, d := range t.decisions {
-		if d.Action != Approve || t.void(d) {
+		if d.Action != action || t.void(d) {
 			continue
 		}
 		reason := t.unbound(d)
@@ -177,12 +195,11 @@ func (t *tally) requirement(q Requirement) RequirementVerdict {
 		}
 		ignored = append(ignored, Ignored{Person: t.person(d.PersonID, d.AccountID), Reason: reason})
 	}
-	v.Ignored = explain(ignored, v.Counted)
+	v.Ignored = explain(ignored, v.Counted, action)
 	v.Missing = max(q.Quorum-len(v.Counted), 0)
 
-	rejecting := t.rejections()
 	for _, p := range set {
-		if !isAuthor(p.AccountID) && !among(v.Counted, p.ID, p.AccountID) && !among(rejecting, p.ID, p.AccountID) {
+		if !isAuthor(p.AccountID) && !among(v.Counted, p.ID, p.AccountID) && (action == Override || !among(t.rejecting, p.ID, p.AccountID)) {
 			v.CanStillApprove = append(v.CanStillApprove, p)
 		}
 	}
@@ -227,10 +244,10 @@ func among(people []Person, personID, account string) bool {
 	})
 }
 
-// explain keeps, for each person who is not counted, the last approval that
-// was ignored, and says why. A counted person's older approvals are nobody's
-// concern, unless a second account tried to count again.
-func explain(ignored []Ignored, counted []Person) []Ignored {
+// explain keeps, for each person who is not counted, the last approval or
+// override that was ignored, and says why. What a counted person gave before is
+// nobody's concern, unless a second account tried to count again.
+func explain(ignored []Ignored, counted []Person, action Action) []Ignored {
 	kept := []Ignored{}
 	for i, g := range ignored {
 		later := slices.ContainsFunc(ignored[i+1:], func(h Ignored) bool { return h.Person.AccountID == g.Person.AccountID })
@@ -238,7 +255,7 @@ func explain(ignored []Ignored, counted []Person) []Ignored {
 		if later || settled {
 			continue
 		}
-		g.Sentence = g.sentence()
+		g.Sentence = g.sentence(action)
 		kept = append(kept, g)
 	}
 	return kept

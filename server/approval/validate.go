@@ -105,6 +105,11 @@ func (p Policy) Validate(pop Population) []Problem {
 				problems = append(problems, q.measure(pop, path)...)
 			}
 		}
+		if o := rule.Override; o != nil {
+			if path := at + ".override"; len(o.requirement().check(path)) == 0 {
+				problems = append(problems, o.requirement().measure(pop, path)...)
+			}
+		}
 		if m := rule.AutoMerge; m != nil && m.Strategy != "" && !slices.Contains(pop.Strategies, m.Strategy) &&
 			slices.Contains(Strategies(), m.Strategy) {
 			problems = append(problems, Problem{
@@ -205,6 +210,9 @@ func (r Rule) check(at string) (problems []Problem) {
 	}
 	if r.ExpiresAfterSeconds < int64(MinExpiry/time.Second) || r.ExpiresAfterSeconds > int64(MaxExpiry/time.Second) {
 		add(CodeExpiry, ".expiresAfterSeconds", "A request expires after 1 minute to 90 days.")
+	}
+	if r.Override != nil {
+		problems = append(problems, r.Override.requirement().check(at+".override")...)
 	}
 	if r.AutoMerge != nil {
 		problems = append(problems, r.AutoMerge.check(at+".autoMerge")...)

@@ -3,12 +3,13 @@ package approval
 // State is the outcome of a tally.
 type State string
 
-// The four outcomes.
+// The outcomes.
 const (
-	Pending  State = "PENDING"
-	Approved State = "APPROVED"
-	Rejected State = "REJECTED"
-	Expired  State = "EXPIRED"
+	Pending    State = "PENDING"
+	Approved   State = "APPROVED"
+	Rejected   State = "REJECTED"
+	Expired    State = "EXPIRED"
+	Overridden State = "OVERRIDDEN"
 )
 
 // MaxSentence is the limit of [Verdict].Sentence, in characters.
@@ -22,11 +23,15 @@ type Verdict struct {
 	Sentence string `json:"sentence"`
 	// Requirements explains each requirement of the rule, in the rule's order.
 	Requirements []RequirementVerdict `json:"requirements"`
+	// Override says the same of the overrides: how many the rule needs, whose count,
+	// and who can still give one. It is nil when the rule cannot be overridden.
+	Override *RequirementVerdict `json:"override,omitempty"`
 	// Rejections are the people whose rejection stands, in order of decision.
 	Rejections []Person `json:"rejections"`
 }
 
-// RequirementVerdict says how far one requirement is met.
+// RequirementVerdict says how far one requirement is met. In [Verdict].Override
+// the approvals of its description are overrides.
 type RequirementVerdict struct {
 	// Name is the requirement's name.
 	Name string `json:"name"`

@@ -82,7 +82,7 @@ type RequestOpened struct {
 // RequestClosed says that a request ended without a verdict of its own.
 type RequestClosed struct {
 	Request string `json:"request"`
-	// Reason is superseded, cancelled or overridden.
+	// Reason is superseded or cancelled.
 	Reason string `json:"reason"`
 }
 
@@ -115,7 +115,8 @@ type StatusPaid struct {
 type Merged struct {
 	// Request is the request under which it was merged; empty without one.
 	Request string `json:"request,omitempty"`
-	// Kind is "approved" when what landed is what was approved, else "violation".
+	// Kind is "approved" when what landed is what was approved, "override" when it
+	// is what was overridden for, else "violation".
 	Kind string `json:"kind"`
 	// Commit is the full hash of what landed.
 	Commit string `json:"commit"`
@@ -133,6 +134,8 @@ const (
 const (
 	// CheckApproved: the request is approved.
 	CheckApproved = "APPROVED"
+	// CheckOverridden: the request is not approved, and was overridden.
+	CheckOverridden = "OVERRIDDEN"
 	// CheckNoRule: no rule asks for approval of the destination branch.
 	CheckNoRule = "NO_RULE"
 )
@@ -304,7 +307,7 @@ func (b RequestOpened) check() error {
 }
 
 func (b RequestClosed) check() error {
-	return need(idForm.MatchString(b.Request) && slices.Contains([]string{"superseded", "cancelled", "overridden"}, b.Reason))
+	return need(idForm.MatchString(b.Request) && slices.Contains([]string{"superseded", "cancelled"}, b.Reason))
 }
 
 func (b DecisionMade) check() error {
@@ -312,7 +315,7 @@ func (b DecisionMade) check() error {
 }
 
 func (b VerdictReached) check() error {
-	return need(idForm.MatchString(b.Request) && slices.Contains([]string{"PENDING", "APPROVED", "REJECTED", "EXPIRED"}, b.State) && b.Outcome.Valid())
+	return need(idForm.MatchString(b.Request) && slices.Contains([]string{"PENDING", "APPROVED", "REJECTED", "EXPIRED", "OVERRIDDEN"}, b.State) && b.Outcome.Valid())
 }
 
 func (b StatusPaid) check() error {
@@ -320,14 +323,14 @@ func (b StatusPaid) check() error {
 }
 
 func (b Merged) check() error {
-	return need((b.Request == "" || idForm.MatchString(b.Request)) && slices.Contains([]string{"approved", "violation"}, b.Kind) && commitForm.MatchString(b.Commit))
+	return need((b.Request == "" || idForm.MatchString(b.Request)) && slices.Contains([]string{"approved", "override", "violation"}, b.Kind) && commitForm.MatchString(b.Commit))
 }
 
 func (b MergeChecked) check() error {
 	known := commitForm.MatchString(b.Commit) && b.Destination.Valid()
-	approved := b.Code == CheckApproved && b.Request != ""
+	approved := (b.Code == CheckApproved || b.Code == CheckOverridden) && b.Request != ""
 	ruleless := b.Code == CheckNoRule && b.Request == ""
-	fits := b.Answer == AnswerNo && b.Code != CheckApproved && b.Code != CheckNoRule && (known || b.Commit == "" && b.Destination == "") ||
+	fits := b.Answer == AnswerNo && !slices.Contains([]string{CheckApproved, CheckOverridden, CheckNoRule}, b.Code) && (known || b.Commit == "" && b.Destination == "") ||
 		b.Answer == AnswerYes && known && (approved || ruleless)
 	return need(fits && slices.Contains([]string{TriggerOnMerge, TriggerPreMerge}, b.Trigger) && idForm.MatchString(b.Code) &&
 		(b.Asker == "" || b.Asker.Valid()) && (b.Request == "" || idForm.MatchString(b.Request)))

@@ -14,8 +14,8 @@ type Change struct {
 	// Shown is what the signers of decisions on Head were shown, each once, in
 	// the order of the chain.
 	Shown []Shown
-	// Approved says that somebody's approval of Head is in the bundle and was
-	// not taken back.
+	// Approved says that somebody's approval or override of Head is in the bundle
+	// and was not taken back.
 	Approved bool
 	// Landed is the commit that the chain's last merge names; empty without one.
 	Landed string
@@ -52,7 +52,7 @@ func (v *verification) changed() Change {
 		}
 	}
 	for _, purpose := range last {
-		c.Approved = c.Approved || purpose == Approve
+		c.Approved = c.Approved || purpose == Approve || purpose == Override
 	}
 	for _, leaf := range v.leaves {
 		if body, ok := leaf.Body.(Merged); ok {
@@ -286,7 +286,7 @@ func (r Report) landed(repository Repository) (string, []string, error) {
 		return "the chain tells of no merge", nil, nil
 	}
 	if !c.Approved {
-		return "", nil, refuse(CodeResidue, "commit %s landed, and nobody's approval of commit %s stands", c.Landed, c.Head)
+		return "", nil, refuse(CodeResidue, "commit %s landed, and nobody's approval or override of commit %s stands", c.Landed, c.Head)
 	}
 	if repository.Incomplete != "" || slices.Contains(repository.Missing, c.Landed) || repository.Landing == nil {
 		return "", nil, operatorAsserted(fmt.Sprintf("commit %s landed, and the repository lacks what is needed to compare it", c.Landed))

@@ -33,6 +33,7 @@ const (
 	Approve  Purpose = "approve"
 	Reject   Purpose = "reject"
 	Withdraw Purpose = "withdraw"
+	Override Purpose = "override"
 )
 
 // Action returns the tally's word for the purpose.
@@ -42,7 +43,7 @@ func (p Purpose) Action() approval.Action { return approval.Action(strings.ToUpp
 // statement whose only subject is the head commit. Names of people are not in
 // it: they are behind commitments, whose openings travel beside it.
 type Statement struct {
-	// Purpose is approve, reject or withdraw.
+	// Purpose is approve, reject, withdraw or override.
 	Purpose Purpose `json:"purpose"`
 	// RPID is the WebAuthn relying party id, a domain.
 	RPID string `json:"rpId"`
@@ -86,7 +87,8 @@ type Statement struct {
 	// Withdraws is the SHA-256 hash of the statement that is taken back; only
 	// for a withdrawal.
 	Withdraws Digest `json:"withdraws,omitempty"`
-	// Comment is the commitment to the comment; absent without one.
+	// Comment is the commitment to the comment; absent without one. An override has
+	// one: its reason.
 	Comment Commitment `json:"comment,omitempty"`
 	// Nonce is 16 random bytes.
 	Nonce Bytes `json:"nonce"`
@@ -186,6 +188,8 @@ func Meaning(s Statement) string {
 		return "I reject merging " + subject + "."
 	case Withdraw:
 		return "I withdraw my decision on " + subject + "."
+	case Override:
+		return "I override the rule and let " + subject + " be merged without its approvals."
 	}
 	return ""
 }
@@ -254,8 +258,8 @@ const (
 func (s Statement) check() error {
 	bad := func(field, must string) error { return refuse(CodeInvalid, "%s must be %s", field, must) }
 	switch {
-	case s.Purpose != Approve && s.Purpose != Reject && s.Purpose != Withdraw:
-		return bad("purpose", "approve, reject or withdraw")
+	case !slices.Contains([]Purpose{Approve, Reject, Withdraw, Override}, s.Purpose):
+		return bad("purpose", "approve, reject, withdraw or override")
 	case !domainForm.MatchString(s.RPID) || len(s.RPID) > maxDomain:
 		return bad("rpId", "a domain")
 	case !isOrigin(s.Origin):
@@ -304,6 +308,8 @@ func (s Statement) check() error {
 		return bad("withdraws", "the hash of the statement that is withdrawn")
 	case s.Purpose != Withdraw && s.Withdraws != "":
 		return bad("withdraws", "absent")
+	case s.Purpose == Override && s.Comment == "":
+		return bad("comment", "a commitment to the reason")
 	case s.Comment != "" && !s.Comment.Valid():
 		return bad("comment", "a commitment, or absent")
 	case len(s.Nonce) != 16:

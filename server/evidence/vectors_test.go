@@ -42,9 +42,10 @@ type assertionVector struct {
 func bundleVectors(t *testing.T) (list []bundleVector) {
 	t.Helper()
 	for name, story := range map[string]func(w *world){
-		"good approved": (*world).story,
-		"good rejected": rejection,
-		"good pending":  func(w *world) { w.open("old") },
+		"good approved":   (*world).story,
+		"good rejected":   rejection,
+		"good overridden": broken,
+		"good pending":    func(w *world) { w.open("old") },
 		"good merge checked": func(w *world) {
 			w.open("old")
 			w.check(evidence.AnswerNo, "PENDING")

@@ -248,7 +248,7 @@ func (v *verification) requests() (string, error) {
 	var live standing
 	for i, leaf := range v.leaves {
 		if body, ok := leaf.Body.(MergeChecked); ok && body.Answer == AnswerYes && !live.allows(body, v.b.Salt) {
-			return "", refuse(CodeChain, "leaf %d lets something be merged that the leaves before it do not show as approved", i+1)
+			return "", refuse(CodeChain, "leaf %d lets something be merged that the leaves before it do not show as approved or overridden", i+1)
 		}
 		live.follow(leaf.Body)
 		if body, ok := leaf.Body.(RequestOpened); ok {
@@ -317,12 +317,13 @@ func (s *standing) follow(body Body) {
 }
 
 // allows reports whether a "yes" of the merge check may stand here: the open
-// request is approved and is about this commit and branch, or nothing is asked for.
+// request is approved or overridden, as its code says, and is about this commit and
+// branch, or nothing is asked for.
 func (s *standing) allows(yes MergeChecked, salt []byte) bool {
 	if s.request == nil {
 		return yes.Code == CheckNoRule
 	}
-	return yes.Request == s.request.ID && s.verdict == string(approval.Approved) && yes.Commit == s.request.HeadCommit &&
+	return yes.Request == s.request.ID && s.verdict == yes.Code && yes.Commit == s.request.HeadCommit &&
 		yes.Destination == BranchID(salt, s.request.Repository, s.request.DestinationBranch)
 }
 
@@ -417,6 +418,9 @@ func (v *verification) statement(s Statement, i int) error {
 	head := s.ChainHead
 	if head.Chain != leaf.Chain.ID || head.Sequence >= leaf.Chain.Sequence || head.Leaf != LeafDigest(v.b.Chain[head.Sequence-1]) {
 		return refuse(CodeChain, "the signer was shown a chain that is not this one")
+	}
+	if s.Purpose == Override && !leaf.Time.Before(r.ExpiresAt) {
+		return refuse(CodeChain, "it overrides a request that had expired")
 	}
 	if s.Purpose == Withdraw && !slices.ContainsFunc(v.made[:i], func(d decision) bool {
 		return approval.DigestOf(d.Statement) == s.Withdraws && d.statement.Purpose != Withdraw &&
@@ -638,6 +642,13 @@ func (v *verification) label() {
 		}
 		add("decision", fmt.Sprintf("%s: %s Diff shown: SHA-256 %s.", who, d.statement.Meaning, d.statement.Diff.SHA256), label)
 	}
+	if v.b.Verdict.State == approval.Overridden {
+		for _, d := range v.made {
+			if v.overrides(d) {
+				add("override", v.overrider(d), Signed)
+			}
+		}
+	}
 	add("history", fmt.Sprintf("%d leaves, %d decisions", len(v.leaves), len(v.made)), Recomputed)
 	for _, leaf := range v.leaves {
 		switch body := leaf.Body.(type) {
@@ -660,4 +671,22 @@ func (v *verification) label() {
 		add("permissions", fmt.Sprintf("%d people with write permission", len(v.b.Facts.Writers)), Asserted)
 	}
 	add("time of the verdict", v.b.Facts.Now.Format(time.RFC3339), Asserted)
+}
+
+// overrides reports whether a decision is one of the overrides that the verdict counts.
+func (v *verification) overrides(d decision) bool {
+	return d.statement.Purpose == Override && d.statement.Request == v.request.ID &&
+		slices.ContainsFunc(v.b.Verdict.Override.Counted, func(p approval.Person) bool { return p.ID == d.statement.Approver.Person })
+}
+
+// overrider says who overrode and why.
+func (v *verification) overrider(d decision) string {
+	who := "person " + d.statement.Approver.Person
+	if d.Approver != nil {
+		who = fmt.Sprintf("%s (account %s, %s)", d.Approver.Name, d.Approver.AccountID, who)
+	}
+	if d.Comment == nil {
+		return who + "; the reason was erased"
+	}
+	return fmt.Sprintf("%s: %q", who, d.Comment.Text)
 }

@@ -296,7 +296,7 @@ func (w *world) statement(person string, purpose evidence.Purpose) (evidence.Sta
 		Nonce: seed("nonce " + id)[:16], IssuedAt: w.tick(), ExpiresAt: w.now.Add(5 * time.Minute),
 	}
 	signed := evidence.SignedDecision{ID: id, Approver: &approver, Author: &author}
-	if purpose == evidence.Reject {
+	if purpose == evidence.Reject || purpose == evidence.Override {
 		comment := evidence.CommentOpening{Salt: seed("comment salt " + id), Text: "Not yet: the ünïcode test is missing."}
 		commitment, err := comment.Commitment()
 		w.must(err)
