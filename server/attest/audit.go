@@ -1,0 +1,219 @@
+package attest
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"time"
+)
+
+// AuditType is the predicate type of an audit's summary.
+const AuditType = "https://github.com/signedapproval/bitbucket/audit/v1"
+
+// Row is one commit that reached a protected branch. Its line is its RFC 8785 form.
+type Row struct {
+	// Number counts the rows from 1, the oldest commit first.
+	Number int `json:"number"`
+	// Commit is the full hash.
+	Commit string `json:"commit"`
+	// Kind is [KindApproved], [KindOverride] or [KindViolation].
+	Kind string `json:"kind"`
+	// Relation says how the commit stands to the one that was signed.
+	Relation Relation `json:"relation"`
+	// Reason says why in a sentence, without naming anybody.
+	Reason string `json:"reason"`
+	// ReachedAt is when the commit reached the branch, in UTC; see [Basis].
+	ReachedAt time.Time `json:"reachedAt"`
+	// Basis says on what ReachedAt rests.
+	Basis Basis `json:"basis"`
+	// PullRequest is the number of the pull request that brought it; 0 where none is known.
+	PullRequest int64 `json:"pullRequest"`
+	// Landed is the commit that the pull request was merged as; it differs from Commit where a merge brought several.
+	Landed string `json:"landed"`
+	// Head is the commit of the pull request that was to be approved.
+	Head string `json:"head"`
+	// Request is the id of the approval request; it and what follows are empty without one.
+	Request string `json:"request"`
+	// Bundle is the address of the evidence bundle.
+	Bundle string `json:"bundle"`
+	// BundleDigest is the SHA-256 hash of the bundle's bytes when the audit was made.
+	BundleDigest Digest `json:"bundleDigest"`
+	// ChainLeaf is the hash of the last leaf of the bundle's chain: a bundle that is fetched later holds it too.
+	ChainLeaf Digest `json:"chainLeaf"`
+}
+
+// Relation says how a commit stands to the one that was signed.
+type Relation string
+
+// The relations.
+const (
+	// Unrelated: no signed commit is known.
+	Unrelated Relation = ""
+	// Signed: it is the very commit that was signed.
+	Signed Relation = "signed"
+	// Within: it is in the history of the commit that was signed and that landed as it is.
+	Within Relation = "within"
+	// MergeOf: it has the commit that was signed as a parent.
+	MergeOf Relation = "merge"
+	// Rewritten: a squash or a rebase made it; only a clone can tell whether its content is what was signed.
+	Rewritten Relation = "rewritten"
+)
+
+// Basis says on what a time rests.
+type Basis string
+
+// The bases.
+const (
+	// Recorded: the service recorded the merge at that time.
+	Recorded Basis = "recorded"
+	// Claimed: the commit's own date, moved as far as the records and the order of the branch ask.
+	Claimed Basis = "claimed"
+)
+
+// Line gives the row's line, without a line break.
+func (r Row) Line() ([]byte, error) { return canonical(r) }
+
+// ParseRow reads a row's line, and accepts nothing but the one form.
+func ParseRow(line []byte) (r Row, err error) {
+	decoder := json.NewDecoder(bytes.NewReader(line))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&r); err != nil {
+		return r, errors.New("it is not a row of an audit")
+	}
+	if again, err := r.Line(); err != nil || !bytes.Equal(again, line) {
+		return r, errors.New("it is not the row's one form")
+	}
+	return r, r.check()
+}
+
+func (r Row) check() error {
+	known := r.Request != ""
+	switch {
+	case r.Number < 1 || !commitForm.MatchString(r.Commit) || r.Reason == "" || r.ReachedAt.IsZero() || r.ReachedAt.Location() != time.UTC:
+		return errors.New("a value of the row is not valid")
+	case r.Kind != KindApproved && r.Kind != KindOverride && r.Kind != KindViolation:
+		return fmt.Errorf("%q is no kind of a row", r.Kind)
+	case known != (r.Bundle != "") || known != (r.BundleDigest != "") || known != (r.ChainLeaf != ""):
+		return errors.New("a row has the whole reference to its evidence, or none")
+	case known && (!r.BundleDigest.Valid() || !r.ChainLeaf.Valid()):
+		return errors.New("the reference to the evidence is not valid")
+	case r.Kind != KindViolation && !known:
+		return fmt.Errorf("a row of kind %s needs evidence", r.Kind)
+	}
+	return nil
+}
+
+// Audit is the predicate of an audit's summary. Its subject is the lines of all rows.
+type Audit struct {
+	// Service is the origin of the service that says this.
+	Service string `json:"service"`
+	// Time is when the audit was made, in UTC and whole seconds.
+	Time time.Time `json:"time"`
+	// Workspace is the workspace's UUID in braces.
+	Workspace  string     `json:"workspace"`
+	Repository Repository `json:"repository"`
+	Branch     string     `json:"branch"`
+	// From and To are the window: from From on, before To; in UTC.
+	From time.Time `json:"from"`
+	To   time.Time `json:"to"`
+	// Tip is where the branch stood.
+	Tip string `json:"tip"`
+	// Rows is how many rows there are, of each kind and in all.
+	Rows Counts `json:"rows"`
+	// First and Last are the commits of the first and the last row; empty without rows.
+	First string `json:"first"`
+	Last  string `json:"last"`
+	// Before is the commit that the first row follows, and After the one that follows the last row, on the branch;
+	// both are outside of the window. Nil where there is none: the history begins, or the branch ends.
+	Before *Edge `json:"before"`
+	After  *Edge `json:"after"`
+	Log    Log   `json:"log"`
+}
+
+// Counts are numbers of rows.
+type Counts struct {
+	Approved  int `json:"approved"`
+	Override  int `json:"override"`
+	Violation int `json:"violation"`
+	All       int `json:"all"`
+}
+
+// Edge is a commit outside of the window, beside it.
+type Edge struct {
+	Commit    string    `json:"commit"`
+	ReachedAt time.Time `json:"reachedAt"`
+	Basis     Basis     `json:"basis"`
+}
+
+// Sum counts and hashes rows as they go by. The zero value is ready.
+type Sum struct {
+	Counts
+	First, Last string
+	sha         hash.Hash
+}
+
+// Add takes the line of the next row.
+func (s *Sum) Add(r Row, line []byte) error {
+	if r.Number != s.All+1 {
+		return fmt.Errorf("row %d is numbered %d", s.All+1, r.Number)
+	}
+	if s.sha == nil {
+		s.sha = sha256.New()
+		s.First = r.Commit
+	}
+	switch r.Kind {
+	case KindApproved:
+		s.Approved++
+	case KindOverride:
+		s.Override++
+	default:
+		s.Violation++
+	}
+	s.All++
+	s.Last = r.Commit
+	_, _ = s.sha.Write(line) // a hash takes everything
+	_, _ = s.sha.Write([]byte{'\n'})
+	return nil
+}
+
+// Digest is the SHA-256 hash of all lines, each with its line break.
+func (s *Sum) Digest() Digest {
+	if s.sha == nil {
+		empty := sha256.Sum256(nil)
+		return Digest(hex.EncodeToString(empty[:]))
+	}
+	return Digest(hex.EncodeToString(s.sha.Sum(nil)))
+}
+
+// SignAudit signs the summary of an audit whose rows were summed up. It fills in what follows from the rows.
+func SignAudit(ctx context.Context, k *Keys, a Audit, s *Sum) ([]byte, error) {
+	a.Rows, a.First, a.Last = s.Counts, s.First, s.Last
+	if !isWeb(a.Service) || !isWeb(a.Repository.URI) || a.Branch == "" || !commitForm.MatchString(a.Tip) || !a.From.Before(a.To) || !a.Log.Root.Valid() {
+		return nil, errors.New("attest: the audit is not valid")
+	}
+	return sign(ctx, k, Statement[Audit]{
+		Type: StatementType, Subject: []Subject{{Name: "rows", Digest: map[string]string{"sha256": string(s.Digest())}}},
+		PredicateType: AuditType, Predicate: a,
+	})
+}
+
+// OpenAudit reads a summary that one of the keys has signed, and refuses it unless it is of exactly these rows.
+func OpenAudit(ctx context.Context, envelope []byte, keys []Verifier, s *Sum) (Audit, error) {
+	statement, err := open[Audit](ctx, envelope, keys, AuditType)
+	if err != nil {
+		return Audit{}, err
+	}
+	a := statement.Predicate
+	switch {
+	case statement.Subject[0].Digest["sha256"] != string(s.Digest()):
+		return a, errors.New("the rows are not those that were signed")
+	case a.Rows != s.Counts || a.First != s.First || a.Last != s.Last:
+		return a, errors.New("the summary does not sum these rows up")
+	}
+	return a, nil
+}
