@@ -130,14 +130,23 @@ func (a Assertion) Digest() (Digest, error) { return digest(a) }
 // Digest returns the SHA-256 hash of the key's canonical form.
 func (k Key) Digest() (Digest, error) { return digest(k) }
 
-// OutcomeDigest returns what a verdict's leaf commits to: the SHA-256 hash of
-// the canonical form of the policy's digest, the facts and the verdict.
-func OutcomeDigest(policy Digest, facts approval.Facts, verdict approval.Verdict) (Digest, error) {
-	return digest(struct {
+// OutcomeDigest returns what a verdict's leaf commits to: HMAC-SHA-256, under a
+// salt of [SaltSize] random bytes that is used for this verdict only, of the
+// canonical form of the policy's digest, the facts and the verdict. Facts name
+// people: without the salt nobody can guess them, and forgetting it erases them.
+func OutcomeDigest(salt Bytes, policy Digest, facts approval.Facts, verdict approval.Verdict) (Digest, error) {
+	if len(salt) != SaltSize {
+		return "", refuse(CodeInvalid, "a salt has %d bytes", SaltSize)
+	}
+	data, err := canonical(struct {
 		Policy  Digest           `json:"policy"`
 		Facts   approval.Facts   `json:"facts"`
 		Verdict approval.Verdict `json:"verdict"`
-	}{policy, facts, verdict})
+	}{policy, facts, verdict}, MaxBundle)
+	if err != nil {
+		return "", err
+	}
+	return mac(salt, data), nil
 }
 
 func digest(v any) (Digest, error) {

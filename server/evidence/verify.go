@@ -543,10 +543,6 @@ func (v *verification) tally() (string, error) {
 
 // verdict makes sure that the chain's last word on the request is this verdict.
 func (v *verification) verdict() (string, error) {
-	outcome, err := OutcomeDigest(v.digest, v.b.Facts, v.b.Verdict)
-	if err != nil {
-		return "", err
-	}
 	last := slices.IndexFunc(reversed(v.leaves), func(l Leaf) bool {
 		body, ok := l.Body.(VerdictReached)
 		return ok && body.Request == v.request.ID
@@ -556,13 +552,26 @@ func (v *verification) verdict() (string, error) {
 	}
 	at := len(v.leaves) - 1 - last
 	body := v.leaves[at].Body.(VerdictReached)
-	if body.State != string(v.b.Verdict.State) || body.Outcome != outcome {
+	if body.State != string(v.b.Verdict.State) {
 		return "", refuse(CodeChain, "the chain's last verdict on this request is another one")
+	}
+	if len(v.b.OutcomeSalt) > 0 {
+		outcome, err := OutcomeDigest(v.b.OutcomeSalt, v.digest, v.b.Facts, v.b.Verdict)
+		if err != nil {
+			return "", err
+		}
+		if body.Outcome != outcome {
+			return "", refuse(CodeChain, "the chain's last verdict on this request is another one")
+		}
 	}
 	for i, d := range v.made {
 		if d.statement.Source.Commit == v.request.HeadCommit && d.sequence > int64(at+1) {
 			return "", refuse(CodeChain, "decision %d was made after the verdict", i+1)
 		}
+	}
+	if len(v.b.OutcomeSalt) == 0 {
+		v.report.Missing = append(v.report.Missing, "facts of the verdict, which were erased")
+		return "", operatorAsserted(fmt.Sprintf("leaf %d commits to it, but the facts were erased: that these are the ones is the operator's word", at+1))
 	}
 	return fmt.Sprintf("leaf %d commits to it", at+1), nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -158,6 +159,21 @@ func TestVerifyAfterErasure(t *testing.T) {
 	if step := report.Steps[7]; step.Result != evidence.OperatorAsserted ||
 		step.Detail != "7 openings were erased; those people are known by the operator's word" {
 		t.Errorf("got %+v", step)
+	}
+}
+
+func TestVerifyAfterErasureOfTheFacts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.story()
+	w.outcome = nil
+	report := evidence.Verify(w.encoded(), w.anchors())
+	i := slices.IndexFunc(report.Steps, func(s evidence.Step) bool { return s.Name == "verdict" })
+	if i < 0 || report.Steps[i].Result != evidence.OperatorAsserted || !strings.Contains(report.Steps[i].Detail, "the facts were erased") {
+		t.Errorf("got %+v", report.Steps)
+	}
+	if report.ExitCode() != 2 || !strings.Contains(report.Sentence(), "facts of the verdict") {
+		t.Errorf("%d %s", report.ExitCode(), report.Sentence())
 	}
 }
 

@@ -155,6 +155,7 @@ type world struct {
 	entries   [][]byte
 	facts     approval.Facts
 	verdict   approval.Verdict
+	outcome   []byte // salt of the verdict's leaf
 
 	// tamper, when set, changes what the operator writes before it is hashed.
 	tamperLeaf      func(l *evidence.Leaf)
@@ -360,7 +361,8 @@ func (w *world) tally() {
 	if w.tamperVerdict != nil {
 		w.tamperVerdict(&w.verdict)
 	}
-	outcome, err := evidence.OutcomeDigest(w.policy.Digest(), w.facts, w.verdict)
+	w.outcome = seed(fmt.Sprint("outcome salt ", len(w.entries)))
+	outcome, err := evidence.OutcomeDigest(w.outcome, w.policy.Digest(), w.facts, w.verdict)
 	w.must(err)
 	w.append(evidence.VerdictReached{Request: r.ID, State: string(w.verdict.State), Outcome: outcome})
 }
@@ -396,7 +398,7 @@ func (w *world) story() {
 func (w *world) bundle() evidence.Bundle {
 	b := evidence.Bundle{
 		Policy: json.RawMessage(w.policy.Canonical()), Requests: w.requests, Decisions: w.decisions,
-		Salt: w.salt, Facts: w.facts, Verdict: w.verdict,
+		Salt: w.salt, Facts: w.facts, Verdict: w.verdict, OutcomeSalt: w.outcome,
 	}
 	for _, name := range []string{"bob", "carol", "dave"} {
 		b.Keys = append(b.Keys, w.tokens[name].key)

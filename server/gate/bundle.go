@@ -62,7 +62,7 @@ func readBundle(ctx context.Context, tx *store.Tx, v View) (b evidence.Bundle, e
 	if err != nil {
 		return b, err
 	}
-	b.Policy, b.Salt = version.Document, v.Workspace.GenesisSalt
+	b.Policy, b.Salt, b.OutcomeSalt = version.Document, v.Workspace.GenesisSalt, request.OutcomeSalt
 	if b.Facts, err = factsOf(request); err != nil {
 		return b, err
 	}

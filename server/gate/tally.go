@@ -67,10 +67,11 @@ func (t *settlement) record(ctx context.Context, r *store.ApprovalRequest, facts
 	if r.Verdict, err = json.Marshal(verdict); err != nil {
 		return err
 	}
+	r.OutcomeSalt = random(evidence.SaltSize)
 	if err := t.tx.SaveVerdict(ctx, *r); err != nil {
 		return err
 	}
-	outcome, err := evidence.OutcomeDigest(approval.Digest(t.seen.version.Digest), facts, verdict)
+	outcome, err := evidence.OutcomeDigest(r.OutcomeSalt, approval.Digest(t.seen.version.Digest), facts, verdict)
 	if err != nil {
 		return err
 	}
