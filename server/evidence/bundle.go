@@ -3,6 +3,7 @@ package evidence
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/gowebpki/jcs"
@@ -42,11 +43,10 @@ type Bundle struct {
 	// Roster has the workspace's roster changes from the first on, each as
 	// [RosterChange.Canonical] writes it.
 	Roster []json.RawMessage `json:"roster,omitempty"`
-	// Enrolments are those of the keys that signed, and of the keys that signed
-	// for those, in the order of the roster.
+	// Enrolments are those of the keys that [Roster.Behind] gives for the decisions'
+	// credential ids, in its order.
 	Enrolments []EnrolledKey `json:"enrolments,omitempty"`
-	// SignedActs are the acts that countersign or revoke those keys, by digest in
-	// the roster.
+	// SignedActs are the acts of the changes that [Roster.Behind] gives, in its order.
 	SignedActs []SignedAct `json:"signedActs,omitempty"`
 	// Log places the leaves in the log.
 	Log *LogProof `json:"log,omitempty"`
@@ -187,10 +187,12 @@ type Anchors struct {
 	// RelyingParties are the pairs of relying party id and origin on which
 	// signatures are believed.
 	RelyingParties []RelyingParty `json:"relyingParties,omitempty"`
-	// Keys are the public keys that are known to belong to a person.
+	// Keys are public keys that are known to belong to a person, besides those of
+	// the roster.
 	Keys []PinnedKey `json:"keys,omitempty"`
-	// Policy is the digest of the policy that is expected.
-	Policy Digest `json:"policy,omitempty"`
+	// Policies are the digests of the policies that are expected; the bundle's has
+	// to be one of them.
+	Policies []Digest `json:"policies,omitempty"`
 	// Log is the log on which the proofs have to rest.
 	Log *LogAnchor `json:"log,omitempty"`
 	// Witnesses is who has to have cosigned its checkpoint; a quorum of 0 says
@@ -252,8 +254,8 @@ func ParseAnchors(data []byte) (Anchors, error) {
 	if doc.Format != AnchorsFormat {
 		return Anchors{}, refuse(CodeInvalid, "format must be %s", AnchorsFormat)
 	}
-	if doc.Policy != "" && !doc.Policy.Valid() {
-		return Anchors{}, refuse(CodeInvalid, "policy must be a digest")
+	if slices.ContainsFunc(doc.Policies, func(d Digest) bool { return !d.Valid() }) {
+		return Anchors{}, refuse(CodeInvalid, "policies must be digests")
 	}
 	for i, key := range doc.Keys {
 		if _, err := parsePublicKey(key.PublicKey); err != nil || !idForm.MatchString(key.Person) {

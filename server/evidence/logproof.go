@@ -7,12 +7,13 @@ type LogProof struct {
 	Checkpoint string `json:"checkpoint"`
 	// Genesis is the place of the workspace's genesis leaf.
 	Genesis Inclusion `json:"genesis"`
-	// Roster is the leaf of the newest roster version of the bundle, and its place.
-	Roster IncludedLeaf `json:"roster"`
+	// Roster is the leaf of the newest roster version of the bundle, and its place;
+	// absent exactly where the roster has no version yet.
+	Roster *IncludedLeaf `json:"roster,omitempty"`
 	// Chain has the places of the chain's leaves, in their order.
 	Chain []Inclusion `json:"chain"`
-	// Heads proves of each log head that a signer was shown, in ascending order,
-	// that the checkpoint's tree extends it.
+	// Heads proves of each log head that a signer was shown, each once, in ascending
+	// order and without the empty tree, that the checkpoint's tree extends it.
 	Heads []Consistency `json:"heads"`
 }
 
@@ -69,7 +70,8 @@ func (r Receipt) Encode() ([]byte, error) {
 }
 
 // EnrolledKey is an enrolment in a bundle, with the openings of its signers'
-// commitments; those are absent when erased.
+// commitments; those are absent when erased, and Countersigner's where nobody
+// countersigned it.
 type EnrolledKey struct {
 	Enrolment Enrolment `json:"enrolment"`
 	// Owner opens the commitment of the enrol act.

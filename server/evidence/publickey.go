@@ -77,7 +77,9 @@ type coseRSA struct {
 // publicKey verifies signatures of one key.
 type publicKey struct {
 	algorithm Algorithm
-	verify    func(message, signature []byte) bool
+	// id is the same for every encoding of the key, and for no other key.
+	id     string
+	verify func(message, signature []byte) bool
 }
 
 // CheckPublicKey returns the algorithm of a COSE public key, or an [*Error]
@@ -114,6 +116,7 @@ func parsePublicKey(cose []byte) (publicKey, error) {
 		if err != nil {
 			return none, refuse(CodeKey, "the public key is not a point on P-256")
 		}
+		key.id = string(k.X) + string(k.Y)
 		key.verify = func(message, signature []byte) bool {
 			sum := sha256.Sum256(message)
 			return ecdsa.VerifyASN1(pub, sum[:], signature) // strict DER only
@@ -126,6 +129,7 @@ func parsePublicKey(cose []byte) (publicKey, error) {
 		if !largeOrder(k.X) {
 			return none, refuse(CodeKey, "the public key is not a point of large order on Ed25519")
 		}
+		key.id = string(k.X)
 		key.verify = func(message, signature []byte) bool {
 			return len(signature) == ed25519.SignatureSize && largeOrder(signature[:32]) &&
 				ed25519.Verify(k.X, message, signature)
@@ -139,6 +143,7 @@ func parsePublicKey(cose []byte) (publicKey, error) {
 		if bits := pub.N.BitLen(); bits < minRSA || bits > maxRSA || pub.N.Bit(0) == 0 || pub.E < 3 || pub.E%2 == 0 || pub.E > 1<<31-1 {
 			return none, refuse(CodeKey, "an RSA key has %d to %d bits and an odd exponent from 3", minRSA, maxRSA)
 		}
+		key.id = string(k.N) + string(k.E)
 		key.verify = func(message, signature []byte) bool {
 			sum := sha256.Sum256(message)
 			return rsa.VerifyPKCS1v15(pub, crypto.SHA256, sum[:], signature) == nil

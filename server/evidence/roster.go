@@ -64,6 +64,10 @@ type RosterChange struct {
 	// Proof is the digest of the [Enrolment], or of the [SignedAct] that
 	// countersigns or revokes; absent in a revocation by the operator.
 	Proof Digest `json:"proof,omitempty"`
+	// Signer is [Key.Digest] of the rostered key whose signature the change rests
+	// on: the person's own with own-key, somebody else's with countersigner; absent
+	// otherwise.
+	Signer Digest `json:"signer,omitempty"`
 	// CompromisedSince, only in a signed revocation, is since when decisions by
 	// the key do not count. In UTC and whole seconds.
 	CompromisedSince *time.Time `json:"compromisedSince,omitempty"`
@@ -152,6 +156,8 @@ func (c RosterChange) check() error {
 		return refuse(CodeInvalid, "a roster change needs a workspace, a version from 1 and the version before")
 	case !slices.Contains(by[c.Event], c.By), (c.By == ByOperator) != (c.Proof == ""), c.Proof != "" && !c.Proof.Valid():
 		return refuse(CodeInvalid, "a roster change needs an event, on what it rests, and the proof of that")
+	case (c.By == ByOwnKey || c.By == ByCountersigner) != (c.Signer != ""), c.Signer != "" && !c.Signer.Valid():
+		return refuse(CodeInvalid, "a roster change names the key that signed for it exactly where one did")
 	case c.CompromisedSince != nil && (c.Event != KeyRemoved || c.By == ByOperator || !wholeSecond(*c.CompromisedSince)):
 		return refuse(CodeInvalid, "only a signed revocation says since when a key was compromised, in UTC and whole seconds")
 	}
@@ -161,31 +167,48 @@ func (c RosterChange) check() error {
 // RosterKey is a key with what the roster knows of it.
 type RosterKey struct {
 	Key Key
+	// Digest is [Key.Digest].
+	Digest Digest
 	// By is the strongest identity that stands for it.
 	By Identity
-	// Added is the version that added the key, Removed the one that revoked it, 0
-	// if none did.
-	Added, Removed int64
-	// Proof is the digest of its [Enrolment].
-	Proof Digest
+	// Added is the version that added the key, Countersigned the one from which on
+	// somebody else vouches for it, Removed the one that revoked it; 0 if none did.
+	Added, Countersigned, Removed int64
+	// Proof is the digest of its [Enrolment], Signer that of the key that signed
+	// for it when it was added; empty if none did.
+	Proof, Signer Digest
 	// CompromisedSince is nil unless its revocation says so.
 	CompromisedSince *time.Time
+
+	public publicKey
+}
+
+// liveAt reports whether the key makes decisions at a version.
+func (k RosterKey) liveAt(version int64) bool {
+	return k.Added != 0 && k.Added <= version && (k.Removed == 0 || k.Removed > version)
 }
 
 // Roster is a workspace's roster with its whole history.
 type Roster struct {
-	// Workspace is the workspace's UUID in braces.
+	// Workspace is the workspace's UUID in braces; empty without a version.
 	Workspace string
-	versions  []Digest // of version 1, 2, …
-	keys      []RosterKey
+
+	changes  []RosterChange
+	versions []Digest // of version 1, 2, …
+	keys     []RosterKey
+
+	byDigest     map[Digest]int // index in keys
+	byCredential map[string]int
+	byPublic     map[string]int // by [publicKey].id
 }
 
 // ReplayRoster reads the changes of a workspace's roster from the first on. The
-// chain must start at the genesis leaf, whose hash is genesis, and have no gap;
-// a key is added once for ever, and a public key or credential id stands for one
-// person. It does not check the proofs.
+// chain must start at the genesis leaf, whose hash is genesis, and have no gap.
+// A key is added once for ever, and a public key or credential id stands for one
+// person; who signs for a change must have a live key at that time and be the
+// person, or somebody else, as the change says. It does not check the proofs.
 func ReplayRoster(genesis Digest, changes []RosterChange) (*Roster, error) {
-	r := &Roster{}
+	r := &Roster{byDigest: map[Digest]int{}, byCredential: map[string]int{}, byPublic: map[string]int{}}
 	previous := genesis
 	for i, c := range changes {
 		if c.Version != int64(i+1) || c.Previous != previous || i > 0 && c.Workspace != r.Workspace {
@@ -199,33 +222,56 @@ func ReplayRoster(genesis Digest, changes []RosterChange) (*Roster, error) {
 		if previous, err = c.Digest(); err != nil {
 			return nil, err
 		}
-		r.versions = append(r.versions, previous)
+		r.changes, r.versions = append(r.changes, c), append(r.versions, previous)
 	}
 	return r, nil
 }
 
 func (r *Roster) apply(c RosterChange) error {
-	at := slices.IndexFunc(r.keys, func(k RosterKey) bool {
-		return bytes.Equal(k.Key.PublicKey, c.Key.PublicKey) || bytes.Equal(k.Key.CredentialID, c.Key.CredentialID)
-	})
-	if c.Event == KeyAdded {
-		if at >= 0 {
-			return refuse(CodeRoster, "version %d of the roster adds a key that was there before", c.Version)
+	bad := func(what string) error { return refuse(CodeRoster, "version %d of the roster %s", c.Version, what) }
+	id, err := c.Key.Digest()
+	if err != nil {
+		return err
+	}
+	if c.Signer != "" {
+		signer, ok := r.byDigest[c.Signer]
+		if !ok || !r.keys[signer].liveAt(c.Version-1) {
+			return bad("is signed for by a key that does not count")
 		}
-		r.keys = append(r.keys, RosterKey{Key: c.Key, By: c.By, Added: c.Version, Proof: c.Proof})
+		if own := r.keys[signer].Key.Person == c.Key.Person; own != (c.By == ByOwnKey) {
+			return bad("is signed for by somebody else than it says")
+		}
+	}
+	if c.Event == KeyAdded {
+		public, err := parsePublicKey(c.Key.PublicKey)
+		if err != nil {
+			return err
+		}
+		_, credential := r.byCredential[string(c.Key.CredentialID)]
+		if _, known := r.byPublic[public.id]; known || credential {
+			return bad("adds a key that was there before")
+		}
+		n := len(r.keys)
+		r.byDigest[id], r.byCredential[string(c.Key.CredentialID)], r.byPublic[public.id] = n, n, n
+		key := RosterKey{Key: c.Key, Digest: id, By: c.By, Added: c.Version, Proof: c.Proof, Signer: c.Signer, public: public}
+		if c.By == ByCountersigner {
+			key.Countersigned = c.Version
+		}
+		r.keys = append(r.keys, key)
 		return nil
 	}
-	if at < 0 || !r.keys[at].Key.Equal(c.Key) {
-		return refuse(CodeRoster, "version %d of the roster is about a key that is not in it", c.Version)
+	at, ok := r.byDigest[id]
+	if !ok {
+		return bad("is about a key that is not in it")
 	}
 	key := &r.keys[at]
 	switch {
 	case key.Removed != 0:
-		return refuse(CodeRoster, "version %d of the roster is about a key that was revoked", c.Version)
-	case c.Event == KeyCountersigned:
-		key.By = ByCountersigner
-	default:
+		return bad("is about a key that was revoked")
+	case c.Event == KeyRemoved:
 		key.Removed, key.CompromisedSince = c.Version, c.CompromisedSince
+	case key.Countersigned == 0:
+		key.By, key.Countersigned = ByCountersigner, c.Version
 	}
 	return nil
 }
@@ -259,7 +305,67 @@ func (r *Roster) Keys() []RosterKey { return slices.Clone(r.keys) }
 
 // LiveAt returns the keys that make decisions at a version.
 func (r *Roster) LiveAt(version int64) []RosterKey {
-	return slices.DeleteFunc(r.Keys(), func(k RosterKey) bool {
-		return k.Added > version || k.Removed != 0 && k.Removed <= version
-	})
+	return slices.DeleteFunc(r.Keys(), func(k RosterKey) bool { return !k.liveAt(version) })
+}
+
+// Key returns the key with a credential id, or false if the roster never had it.
+func (r *Roster) Key(credential []byte) (RosterKey, bool) {
+	i, ok := r.byCredential[string(credential)]
+	if !ok {
+		return RosterKey{}, false
+	}
+	return r.keys[i], true
+}
+
+// IdentityAt returns by what a key was known at a version: countersigner where
+// somebody else had vouched for it, or for the key of the same person that it
+// goes back to by own-key; else bitbucket-login. It is what a rule's demand is
+// compared with, so a person cannot lift a key by another one.
+func (r *Roster) IdentityAt(k RosterKey, version int64) Identity {
+	for {
+		if k.Countersigned != 0 && k.Countersigned <= version {
+			return ByCountersigner
+		}
+		before, ok := r.byDigest[k.Signer]
+		if !ok || k.Countersigned == k.Added {
+			return ByLogIn
+		}
+		k = r.keys[before] // which was added earlier, so this ends
+	}
+}
+
+// Behind returns what a bundle has to hold about the keys with these credential
+// ids: those keys and all keys that signed for them, directly or through others,
+// in the order of the roster, and the changes about them that rest on a
+// [SignedAct]. Credentials that are not in the roster are left out.
+func (r *Roster) Behind(credentials [][]byte) (keys []RosterKey, acts []RosterChange) {
+	wanted := map[Digest]bool{}
+	for _, credential := range credentials {
+		if i, ok := r.byCredential[string(credential)]; ok {
+			wanted[r.keys[i].Digest] = true
+		}
+	}
+	about := make([]Digest, len(r.changes))
+	for i, c := range r.changes {
+		about[i] = r.keys[r.byCredential[string(c.Key.CredentialID)]].Digest
+	}
+	for grown := -1; grown < len(wanted); {
+		grown = len(wanted)
+		for i, c := range slices.Backward(r.changes) {
+			if c.Signer != "" && wanted[about[i]] {
+				wanted[c.Signer] = true
+			}
+		}
+	}
+	for i, c := range r.changes {
+		if wanted[about[i]] && c.Event != KeyAdded && c.Proof != "" {
+			acts = append(acts, c)
+		}
+	}
+	for _, k := range r.keys {
+		if wanted[k.Digest] {
+			keys = append(keys, k)
+		}
+	}
+	return keys, acts
 }

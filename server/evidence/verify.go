@@ -607,8 +607,8 @@ func (v *verification) anchored() (string, error) {
 		}
 		accounts = accounts && account != ""
 	}
-	if a.Policy != "" && a.Policy != v.digest {
-		return "", refuse(CodeInvalid, "the policy is not the expected one")
+	if len(a.Policies) > 0 && !slices.Contains(a.Policies, v.digest) {
+		return "", refuse(CodeInvalid, "the policy is not one of those expected")
 	}
 	if len(a.RelyingParties) == 0 {
 		v.report.Missing = append(v.report.Missing, "relying party and origin")
@@ -619,7 +619,7 @@ func (v *verification) anchored() (string, error) {
 	if !accounts {
 		v.report.Missing = append(v.report.Missing, "accounts of the approvers")
 	}
-	if a.Policy == "" {
+	if len(a.Policies) == 0 {
 		v.report.Missing = append(v.report.Missing, "policy")
 	}
 	// This version of the format has no checkpoint to compare an anchor with.

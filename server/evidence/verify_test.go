@@ -529,7 +529,7 @@ func forgeries() []forged {
 		{"a key that is not pinned", pinned(func(_ *world, a *evidence.Anchors) { a.Keys = a.Keys[:2] }), "anchors", evidence.CodeKey},
 		{"a key pinned for somebody else", pinned(func(_ *world, a *evidence.Anchors) { a.Keys[0].Person = "per-carol" }), "anchors", evidence.CodeKey},
 		{"an account pinned for somebody else", pinned(func(_ *world, a *evidence.Anchors) { a.Keys[0].AccountID = "acc-carol" }), "anchors", evidence.CodePerson},
-		{"another policy", pinned(func(_ *world, a *evidence.Anchors) { a.Policy = approval.DigestOf(nil) }), "anchors", evidence.CodeInvalid},
+		{"another policy", pinned(func(_ *world, a *evidence.Anchors) { a.Policies = []evidence.Digest{approval.DigestOf(nil)} }), "anchors", evidence.CodeInvalid},
 	}
 }
 
@@ -661,7 +661,7 @@ func TestParseAnchors(t *testing.T) {
 		{"no format", `{}`, evidence.CodeInvalid},
 		{"an unknown field", `{"format":"signedapproval.anchors/v1","witnesses":[]}`, evidence.CodeMalformed},
 		{"a duplicate key", `{"format":"signedapproval.anchors/v1","format":"signedapproval.anchors/v1"}`, evidence.CodeMalformed},
-		{"a bad digest", `{"format":"signedapproval.anchors/v1","policy":"abc"}`, evidence.CodeInvalid},
+		{"a bad digest", `{"format":"signedapproval.anchors/v1","policies":["abc"]}`, evidence.CodeInvalid},
 		{"a bad key", `{"format":"signedapproval.anchors/v1","keys":[{"person":"p","publicKey":"AA"}]}`, evidence.CodeInvalid},
 	} {
 		if _, err := evidence.ParseAnchors([]byte(test.doc)); evidence.CodeOf(err) != test.code {

@@ -418,7 +418,7 @@ func (w *world) encoded() []byte {
 
 // anchors are everything that this version of the format lets a verifier pin.
 func (w *world) anchors() evidence.Anchors {
-	a := evidence.Anchors{RelyingParties: []evidence.RelyingParty{rp}, Policy: w.policy.Digest()}
+	a := evidence.Anchors{RelyingParties: []evidence.RelyingParty{rp}, Policies: []evidence.Digest{w.policy.Digest()}}
 	for _, name := range []string{"bob", "carol", "dave"} {
 		key := w.tokens[name].key
 		a.Keys = append(a.Keys, evidence.PinnedKey{Person: key.Person, AccountID: "acc-" + name, PublicKey: key.PublicKey})
