@@ -1,5 +1,5 @@
 // Package frontend carries the built pages inside the binary: one folder below dist for each entry (panel, sign,
-// dashboard), made by "make frontend". On a fresh clone dist holds a placeholder only, so that everything compiles
+// dashboard, verify), made by "make frontend". On a fresh clone dist holds a placeholder only, so that everything compiles
 // without Node; the pages are then missing and [Page] says so.
 package frontend
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -17,7 +18,7 @@ const module = "github.com/signedapproval/bitbucket/"
 var floors = map[string]int{
 	"server/refusal": 0, "server/approval": 0, "migrations": 0, "frontend": 0,
 	"server/evidence": 1, "server/attest": 1,
-	"server/bitbucket": 2, "server/atlassian": 2, "server/passkey": 2, "server/store": 2, "server/jobs": 2, "server/notify": 2, "server/replay": 2, "server/witness": 2,
+	"server/bitbucket": 2, "server/atlassian": 2, "server/passkey": 2, "server/store": 2, "server/jobs": 2, "server/notify": 2, "server/replay": 2, "server/witness": 2, "frontend/apps/verify/wasm": 2,
 	"server/gate": 3, "server/workspace": 3, "server/people": 3,
 	"server/webhook": 4, "server/forge": 4, "server/tiles": 4, "graph": 4,
 	"server/app": 5,
@@ -44,9 +45,16 @@ type goPackage struct {
 	Imports    []string
 }
 
+// packages are those of this system, and those that are for the browser alone.
 func packages(t *testing.T) []goPackage {
 	t.Helper()
-	command := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports", module+"...")
+	return append(list(t, module+"..."), list(t, module+"frontend/apps/...", "GOOS=js", "GOARCH=wasm")...)
+}
+
+func list(t *testing.T, pattern string, environment ...string) []goPackage {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports", pattern)
+	command.Env = append(os.Environ(), environment...)
 	out, err := command.Output()
 	if err != nil {
 		var failed *exec.ExitError

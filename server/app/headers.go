@@ -11,6 +11,15 @@ const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; 
 	"connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; " +
 	"require-trusted-types-for 'script'; trusted-types 'none'"
 
+// The policy of the verify page: it may also compile WebAssembly and start the verifier's worker, from an address that its
+// one trusted types policy lets through. Once it has loaded, the page lets itself connect to nothing.
+const verifyPolicy = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; " +
+	"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; " +
+	"require-trusted-types-for 'script'; trusted-types verifier"
+
+// The policy of a file that is no document: it holds where the file runs as a worker, which is handed everything that it needs.
+const workerPolicy = "default-src 'none'; script-src 'wasm-unsafe-eval'; frame-ancestors 'none'"
+
 // harden sets the headers that hold for every answer.
 func (s *Server) harden(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

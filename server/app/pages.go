@@ -25,11 +25,21 @@ func (s *Server) page(entry string) http.HandlerFunc {
 	}
 }
 
+// verifyPage serves the page on which anybody can have evidence checked by their own browser. It knows no session.
+func (s *Server) verifyPage() http.HandlerFunc {
+	page := s.page("verify")
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Security-Policy", verifyPolicy)
+		page(w, r)
+	}
+}
+
 // assets serves the front end's files: named by their content, so they never change.
 func (s *Server) assets() http.Handler {
 	files := http.StripPrefix("/assets/", http.FileServerFS(frontend.Assets()))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+		w.Header().Set("Content-Security-Policy", workerPolicy)
 		files.ServeHTTP(w, r)
 	})
 }

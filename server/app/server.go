@@ -184,6 +184,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET "+tiles.Prefix, s.pace.limit(s.tiles.ServeHTTP))
 	mux.HandleFunc("GET /pr/{workspace}/{repository}/{number}", s.page("panel"))
 	mux.HandleFunc("GET /sign/{workspace}/{repository}/{number}", s.pace.limit(s.withSession(s.page("sign"))))
+	mux.HandleFunc("GET /verify", s.verifyPage())
 	mux.Handle("GET /assets/", s.assets())
 	mux.HandleFunc("GET /livez", s.live)
 	mux.HandleFunc("GET /readyz", s.ready)

@@ -1,0 +1,66 @@
+import type { Tone } from "@signedapproval/ui/Lozenge";
+import type { Check } from "./desk.ts";
+
+/** What the exit code of the command line means. */
+interface Meaning {
+  tone: Tone;
+  /** In a word or two. */
+  name: string;
+  sentence: string;
+}
+
+const meanings: Record<number, Meaning> = {
+  0: {
+    tone: "success",
+    name: "Proved",
+    sentence: "Exit code 0: everything holds, and everything is anchored in what you gave.",
+  },
+  1: { tone: "danger", name: "Failed", sentence: "Exit code 1: a step failed. This file proves nothing." },
+  2: {
+    tone: "warning",
+    name: "Operator-asserted",
+    sentence:
+      "Exit code 2: everything that the file says about itself holds, but some of it rests on the operator's word. What is missing stands below.",
+  },
+};
+
+export function meaningOf(exitCode: number): Meaning {
+  return meanings[exitCode] ?? { tone: "neutral", name: `Exit code ${exitCode}`, sentence: `Exit code ${exitCode}.` };
+}
+
+/** For a file with which nothing could be done. */
+export const notChecked: Meaning = { tone: "danger", name: "Not checked", sentence: "This file could not be checked." };
+
+/** How the bundles came out, in one sentence. */
+export function countInWords(outcomes: readonly Check["checked"][]): string {
+  const counts = new Map<string, number>();
+  for (const outcome of outcomes) {
+    const { name } = outcome && "exitCode" in outcome ? meaningOf(outcome.exitCode) : notChecked;
+    counts.set(name, (counts.get(name) ?? 0) + 1);
+  }
+  const parts = Array.from(counts, ([name, count]) => `${count} ${name.toLowerCase()}`);
+  return `${outcomes.length} ${outcomes.length === 1 ? "bundle" : "bundles"}: ${parts.join(", ")}.`;
+}
+
+const resultTones: Record<string, Tone> = { ok: "success", failed: "danger", "operator-asserted": "warning" };
+
+/** The colour of a step's result. */
+export function toneOfResult(result: string): Tone {
+  return resultTones[result] ?? "neutral";
+}
+
+const labels: Record<string, { tone: Tone; sentence: string }> = {
+  signed: { tone: "success", sentence: "an approver's authenticator signed it" },
+  recomputed: { tone: "information", sentence: "the verifier worked it out itself" },
+  "operator-asserted": { tone: "warning", sentence: "only the operator says so" },
+};
+
+/** The colour of a fact's label. */
+export function toneOfLabel(label: string): Tone {
+  return labels[label]?.tone ?? "neutral";
+}
+
+/** On what the facts with a label rest; empty for a label that the page does not know. */
+export function restsOn(label: string): string {
+  return labels[label]?.sentence ?? "";
+}
