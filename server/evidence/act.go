@@ -227,7 +227,11 @@ func VerifyAct(act []byte, a Assertion, keys []Key, rp RelyingParty) (AssertionR
 	if err != nil {
 		return AssertionResult{}, err
 	}
-	return verifySigned(act, RelyingParty{ID: parsed.RPID, Origin: parsed.Origin}, parsed.Signer.Person, a, keys, rp)
+	ring, err := newKeyring(keys)
+	if err != nil {
+		return AssertionResult{}, err
+	}
+	return verifySigned(act, RelyingParty{ID: parsed.RPID, Origin: parsed.Origin}, parsed.Signer.Person, a, ring, rp)
 }
 
 // workspaceAct tells whether acts of a purpose belong to a workspace.

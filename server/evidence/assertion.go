@@ -83,12 +83,16 @@ func VerifyAssertion(statement []byte, a Assertion, keys []Key, rp RelyingParty)
 	if err != nil {
 		return AssertionResult{}, err
 	}
-	return verifySigned(statement, RelyingParty{ID: s.RPID, Origin: s.Origin}, s.Approver.Person, a, keys, rp)
+	ring, err := newKeyring(keys)
+	if err != nil {
+		return AssertionResult{}, err
+	}
+	return verifySigned(statement, RelyingParty{ID: s.RPID, Origin: s.Origin}, s.Approver.Person, a, ring, rp)
 }
 
 // verifySigned checks an assertion over the bytes of a statement or an act,
 // which says itself where and by whom it is to be signed.
-func verifySigned(signed []byte, says RelyingParty, person string, a Assertion, keys []Key, rp RelyingParty) (AssertionResult, error) {
+func verifySigned(signed []byte, says RelyingParty, person string, a Assertion, ring *keyring, rp RelyingParty) (AssertionResult, error) {
 	none := AssertionResult{}
 	if says != rp {
 		return none, refuse(CodeRelyingParty, "the statement is for %s on %s, not for %s on %s", says.ID, says.Origin, rp.ID, rp.Origin)
@@ -103,7 +107,7 @@ func verifySigned(signed []byte, says RelyingParty, person string, a Assertion, 
 	if err := data.check(rp.ID); err != nil {
 		return none, err
 	}
-	key, err := signer(a, keys)
+	key, err := ring.signer(a)
 	if err != nil {
 		return none, err
 	}
@@ -233,39 +237,4 @@ func (d authenticatorData) check(rpID string) error {
 		return refuse(CodeBackup, "a key that may not be backed up says that it is")
 	}
 	return nil
-}
-
-// signer returns the one rostered key that made the signature.
-func signer(a Assertion, keys []Key) (Key, error) {
-	if len(a.CredentialID) < 1 || len(a.CredentialID) > MaxCredentialID {
-		return Key{}, refuse(CodeCredential, "a credential id has 1 to %d bytes", MaxCredentialID)
-	}
-	if len(a.UserHandle) > MaxUserHandle {
-		return Key{}, refuse(CodeAuthenticatorData, "a user handle has at most %d bytes", MaxUserHandle)
-	}
-	if len(a.Signature) > MaxSignature {
-		return Key{}, refuse(CodeSignature, "a signature has at most %d bytes", MaxSignature)
-	}
-	hash := sha256.Sum256(a.ClientDataJSON)
-	message := append(bytes.Clone(a.AuthenticatorData), hash[:]...)
-
-	var found []Key
-	for _, key := range keys {
-		public, err := parsePublicKey(key.PublicKey)
-		if err != nil {
-			return Key{}, err
-		}
-		if public.verify(message, a.Signature) {
-			found = append(found, key)
-		}
-	}
-	switch {
-	case len(found) == 0:
-		return Key{}, refuse(CodeSignature, "no enrolled key made this signature")
-	case len(found) > 1:
-		return Key{}, refuse(CodeAmbiguous, "more than one enrolled key accepts this signature")
-	case !bytes.Equal(found[0].CredentialID, a.CredentialID):
-		return Key{}, refuse(CodeCredential, "the key that signed is enrolled under another credential id")
-	}
-	return found[0], nil
 }

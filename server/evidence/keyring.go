@@ -1,0 +1,137 @@
+package evidence
+
+import (
+	"bytes"
+	"crypto/elliptic"
+	"crypto/sha256"
+	"encoding/asn1"
+	"math/big"
+
+	"filippo.io/nistec"
+)
+
+// keyring is the keys among which a signer is looked for, each read once.
+type keyring struct {
+	keys         []Key
+	public       []publicKey
+	byCredential map[string]int   // index in keys; one of them where several share it
+	byPoint      map[string][]int // the ES256 keys, by [publicKey].id
+	others       []int            // those that are not ES256
+}
+
+func newKeyring(keys []Key) (*keyring, error) {
+	public := make([]publicKey, len(keys))
+	for i, key := range keys {
+		var err error
+		if public[i], err = parsePublicKey(key.PublicKey); err != nil {
+			return nil, err
+		}
+	}
+	return keyringOf(keys, public), nil
+}
+
+func keyringOf(keys []Key, public []publicKey) *keyring {
+	ring := &keyring{keys: keys, public: public, byCredential: map[string]int{}, byPoint: map[string][]int{}}
+	for i, key := range keys {
+		ring.byCredential[string(key.CredentialID)] = i
+		if public[i].algorithm == ES256 {
+			ring.byPoint[public[i].id] = append(ring.byPoint[public[i].id], i)
+		} else {
+			ring.others = append(ring.others, i)
+		}
+	}
+	return ring
+}
+
+// ring returns a keyring of all keys that ever were in the roster.
+func (r *Roster) ring() *keyring {
+	keys, public := make([]Key, len(r.keys)), make([]publicKey, len(r.keys))
+	for i, k := range r.keys {
+		keys[i], public[i] = k.Key, k.public
+	}
+	return keyringOf(keys, public)
+}
+
+// signer returns the one key of the ring that made the signature.
+func (ring *keyring) signer(a Assertion) (Key, error) {
+	if len(a.CredentialID) < 1 || len(a.CredentialID) > MaxCredentialID {
+		return Key{}, refuse(CodeCredential, "a credential id has 1 to %d bytes", MaxCredentialID)
+	}
+	if len(a.UserHandle) > MaxUserHandle {
+		return Key{}, refuse(CodeAuthenticatorData, "a user handle has at most %d bytes", MaxUserHandle)
+	}
+	if len(a.Signature) > MaxSignature {
+		return Key{}, refuse(CodeSignature, "a signature has at most %d bytes", MaxSignature)
+	}
+	hash := sha256.Sum256(a.ClientDataJSON)
+	found := ring.accepting(a.CredentialID, append(bytes.Clone(a.AuthenticatorData), hash[:]...), a.Signature)
+	switch {
+	case len(found) == 0:
+		return Key{}, refuse(CodeSignature, "no enrolled key made this signature")
+	case len(found) > 1:
+		return Key{}, refuse(CodeAmbiguous, "more than one enrolled key accepts this signature")
+	}
+	key := ring.keys[found[0]]
+	if !bytes.Equal(key.CredentialID, a.CredentialID) {
+		return Key{}, refuse(CodeCredential, "the key that signed is enrolled under another credential id")
+	}
+	return key, nil
+}
+
+// accepting returns the keys of the ring under which the signature verifies.
+//
+// It need not try them all: besides the P-256 key that made it, an ECDSA
+// signature verifies under one other key alone, which can be worked out and
+// looked up. So a ring of a thousand keys costs as much as one of ten.
+func (ring *keyring) accepting(credential, message, signature []byte) (found []int) {
+	for _, i := range ring.others {
+		if ring.public[i].verify(message, signature) {
+			found = append(found, i)
+		}
+	}
+	if i, ok := ring.byCredential[string(credential)]; ok && ring.public[i].algorithm == ES256 && ring.public[i].verify(message, signature) {
+		if twin, ok := otherPoint(ring.public[i].id, sha256.Sum256(message), signature); ok {
+			return append(append(found, ring.byPoint[ring.public[i].id]...), ring.byPoint[twin]...)
+		}
+	}
+	for _, same := range ring.byPoint {
+		if ring.public[same[0]].verify(message, signature) {
+			found = append(found, same...)
+		}
+	}
+	return found
+}
+
+// otherPoint returns the other P-256 key, as the coordinates of its point, under
+// which a signature verifies that verifies under the key point; nothing if there
+// is none. It returns false where there can be more than one.
+//
+// A signature (r, s) of a hash e verifies under Q = (s/r)R - (e/r)G for each
+// point R whose x coordinate is r modulo the order of the group. Unless r is so
+// small that r plus the order is a coordinate too, those are two points, R and
+// -R, and from one key follows the other: Q' = -(Q + 2(e/r)G).
+func otherPoint(point string, hash [sha256.Size]byte, signature []byte) (other string, ok bool) {
+	var sig struct{ R, S *big.Int }
+	if _, err := asn1.Unmarshal(signature, &sig); err != nil {
+		return "", false
+	}
+	curve := elliptic.P256().Params()
+	if sig.R.Cmp(new(big.Int).Sub(curve.P, curve.N)) < 0 {
+		return "", false
+	}
+	q, err := nistec.NewP256Point().SetBytes(append([]byte{4}, point...))
+	if err != nil {
+		return "", false
+	}
+	k := new(big.Int).ModInverse(sig.R, curve.N)
+	k.Mod(k.Mul(k, new(big.Int).SetBytes(hash[:])), curve.N)
+	b, err := nistec.NewP256Point().ScalarBaseMult(k.FillBytes(make([]byte, sha256.Size)))
+	if err != nil {
+		return "", false
+	}
+	q.Add(q, b.Double(b))
+	if q.IsInfinity() == 1 {
+		return "", true
+	}
+	return string(q.Negate(q).Bytes()[1:]), true
+}
