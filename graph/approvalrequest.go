@@ -28,6 +28,7 @@ type approvalRequest struct {
 	DestinationBranch string
 	Rule              *rule
 	Requirements      []requirementProgress
+	Override          *overrideProgress
 	RejectedBy        []account
 	Decisions         []*decision
 	RequestedAt       Time
@@ -52,7 +53,7 @@ func (r *resolver) approvalRequestOn(batch *repositoryBatch, v gate.View) *appro
 		r: r, view: v, batch: batch,
 		ID: nodeID(kindRequest, v.Workspace.ID, q.ID), Round: clamp(q.Round), State: q.State, Sentence: q.Sentence,
 		HeadCommit: q.HeadCommit, DestinationBranch: q.DestinationBranch, Rule: ruleOf(v.Rule, names),
-		Requirements: each(v.Verdict.Requirements, progressOf), RejectedBy: each(v.Verdict.Rejections, accountOf),
+		Requirements: each(v.Verdict.Requirements, progressOf), Override: overrideProgressOf(v.Verdict.Override), RejectedBy: each(v.Verdict.Rejections, accountOf),
 		Decisions:   each(v.Decisions, func(d store.Decision) *decision { return decisionOf(v.Workspace.ID, q.ID, d) }),
 		RequestedAt: timeOf(q.RequestedAt), ExpiresAt: timeOf(q.ExpiresAt), ViewerCan: canOf(v.Can),
 		SignPath:     gate.SignPath(v.Workspace.ID, pr.RepositoryID, pr.Number),
@@ -116,13 +117,36 @@ func progressOf(v approval.RequirementVerdict) requirementProgress {
 	}
 }
 
+type overrideProgress struct {
+	Quorum           int32
+	Missing          int32
+	OverriddenBy     []account
+	CanStillOverride []account
+	Ignored          []ignoredDecision
+}
+
+func overrideProgressOf(v *approval.RequirementVerdict) *overrideProgress {
+	if v == nil {
+		return nil
+	}
+	p := progressOf(*v)
+	return &overrideProgress{
+		Quorum: p.Quorum, Missing: p.Missing, OverriddenBy: p.ApprovedBy, CanStillOverride: p.CanStillApprove, Ignored: p.Ignored,
+	}
+}
+
 type viewerCan struct {
 	Approve, Reject, Withdraw, Renew bool
 	Code, Reason                     string
+	Override                         bool
+	OverrideCode, OverrideReason     string
 }
 
 func canOf(c gate.Can) viewerCan {
-	return viewerCan{Approve: c.Approve, Reject: c.Reject, Withdraw: c.Withdraw, Renew: c.Renew, Code: c.Code, Reason: c.Reason}
+	return viewerCan{
+		Approve: c.Approve, Reject: c.Reject, Withdraw: c.Withdraw, Renew: c.Renew, Code: c.Code, Reason: c.Reason,
+		Override: c.Override, OverrideCode: c.OverrideCode, OverrideReason: c.OverrideReason,
+	}
 }
 
 type decision struct {
@@ -245,7 +269,11 @@ func (r *resolver) RenewRequest(ctx context.Context, args struct{ Input renewReq
 // namesIn collects what the people of a view are called.
 func namesIn(v gate.View) map[string]string {
 	names := make(map[string]string)
-	for _, requirement := range v.Verdict.Requirements {
+	explained := v.Verdict.Requirements
+	if v.Verdict.Override != nil {
+		explained = append(slices.Clip(explained), *v.Verdict.Override)
+	}
+	for _, requirement := range explained {
 		for _, p := range slices.Concat(requirement.CanStillApprove, requirement.Counted) {
 			names[p.AccountID] = p.Name
 		}

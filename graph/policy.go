@@ -73,7 +73,7 @@ func (v *policyVersion) Rules(ctx context.Context) ([]*rule, error) {
 		return nil, err // it was parsed when it was saved
 	}
 	var names map[string]string
-	if graphql.HasSelectedField(ctx, "requirements.approvers.name") {
+	if graphql.HasSelectedField(ctx, "requirements.approvers.name") || graphql.HasSelectedField(ctx, "override.approvers.name") {
 		b := v.batch
 		if names, err = b.names.get(func() (map[string]string, error) { return b.readNames(ctx) }); err != nil {
 			return nil, err
@@ -92,6 +92,9 @@ func (b *policyBatch) readNames(ctx context.Context) (names map[string]string, e
 		for _, r := range policy.Rules {
 			for _, q := range r.Requirements {
 				accounts = append(accounts, q.Approvers.Accounts...)
+			}
+			if r.Override != nil {
+				accounts = append(accounts, r.Override.Approvers.Accounts...)
 			}
 		}
 	}

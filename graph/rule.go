@@ -10,12 +10,19 @@ type rule struct {
 	Requirements        []requirement
 	AuthorMayApprove    bool
 	ExpiresAfterSeconds int32
+	Override            *override
 	AutoMerge           *autoMerge
 	Digest              string
 }
 
 type requirement struct {
 	Name      string
+	Quorum    int32
+	Everyone  bool
+	Approvers []account
+}
+
+type override struct {
 	Quorum    int32
 	Everyone  bool
 	Approvers []account
@@ -38,6 +45,12 @@ func ruleOf(r approval.Rule, names map[string]string) *rule {
 				Approvers: each(q.Approvers.Accounts, func(id string) account { return named(id, names) }),
 			}
 		}),
+	}
+	if o := r.Override; o != nil {
+		mapped.Override = &override{
+			Quorum: clamp(o.Quorum), Everyone: o.Approvers.Everyone,
+			Approvers: each(o.Approvers.Accounts, func(id string) account { return named(id, names) }),
+		}
 	}
 	if r.AutoMerge != nil {
 		mapped.AutoMerge = &autoMerge{
@@ -70,11 +83,18 @@ type ruleInput struct {
 	Requirements        []requirementInput
 	AuthorMayApprove    *bool
 	ExpiresAfterSeconds *int32
+	Override            *overrideInput
 	AutoMerge           *autoMergeInput
 }
 
 type requirementInput struct {
 	Name      *string
+	Quorum    int32
+	Everyone  *bool
+	Approvers *[]string
+}
+
+type overrideInput struct {
 	Quorum    int32
 	Everyone  *bool
 	Approvers *[]string
@@ -98,6 +118,12 @@ func policyOf(rules []ruleInput) approval.Policy {
 					Approvers: approval.Approvers{Everyone: or(q.Everyone, false), Accounts: or(q.Approvers, []string{})},
 				}
 			}),
+		}
+		if o := in.Override; o != nil {
+			made.Override = &approval.OverrideBy{
+				Quorum:    int(o.Quorum),
+				Approvers: approval.Approvers{Everyone: or(o.Everyone, false), Accounts: or(o.Approvers, []string{})},
+			}
 		}
 		if in.AutoMerge != nil {
 			made.AutoMerge = &approval.AutoMerge{

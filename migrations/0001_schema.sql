@@ -141,7 +141,7 @@ create table signedapproval_decisions (
   person_id          uuid not null,
   account_id         text not null,
   name               text not null,
-  action             text not null check (action in ('APPROVE', 'REJECT', 'WITHDRAW')),
+  action             text not null check (action in ('APPROVE', 'REJECT', 'WITHDRAW', 'OVERRIDE')),
   head_commit        text not null,
   destination_branch text not null,
   rule_digest        text not null,

@@ -57,7 +57,7 @@ create table signedapproval_merges_seen (
   number             bigint not null,
   pull_request_id    uuid,                     -- null: it was never seen open
   destination_branch text not null,
-  kind               text not null check (kind in ('APPROVED', 'VIOLATION')),
+  kind               text not null check (kind in ('APPROVED', 'OVERRIDE', 'VIOLATION')),
   head_commit        text not null default '', -- '' where it was never seen open
   landed_commit      text not null default '',
   asked              boolean not null,         -- the on-merge check was asked about that head

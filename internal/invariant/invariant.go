@@ -34,9 +34,9 @@ type pullRequest struct {
 //
 //   - no commit shows SUCCESSFUL under our key unless a quorum of different people, none of them
 //     ruled out, has signed exactly that commit under a rule that was in force, by assertions that
-//     the verifier accepts. At rest, when no job is due, it must be the rule in force, those people
-//     must stand by it, and no rejection of that commit may stand: before that, a status may be
-//     stale;
+//     the verifier accepts; or unless so many of those whom the rule lets override it have signed
+//     that. At rest, when no job is due, it must be the rule in force, those people must stand by it,
+//     and no rejection of an approved commit may stand: before that, a status may be stale;
 //   - no commit shows SUCCESSFUL before a published checkpoint covers the leaf of its verdict;
 //   - every chain is gap-free, and each leaf is in the log once;
 //   - at most one request of a pull request is alive;
@@ -138,7 +138,7 @@ func (g Gate) merges(ctx context.Context, pr pullRequest) error {
 		return fmt.Errorf("it was merged %d times", len(commits))
 	}
 	for _, commit := range commits {
-		if err := g.quorum(ctx, pr, commit, false); err != nil {
+		if err := g.quorum(ctx, pr, commit, false, false); err != nil {
 			return fmt.Errorf("%s was merged: %w", commit[:12], err)
 		}
 	}
@@ -155,7 +155,7 @@ func (g Gate) statuses(ctx context.Context, pr pullRequest, atRest bool) error {
 		if err != nil || !green {
 			continue // an error is a fault that the test put in place
 		}
-		if err := g.quorum(ctx, pr, commit, atRest); err != nil {
+		if err := g.quorum(ctx, pr, commit, atRest, true); err != nil {
 			return fmt.Errorf("%s is SUCCESSFUL: %w", commit[:12], err)
 		}
 		if err := g.published(ctx, pr, commit); err != nil {
@@ -165,13 +165,13 @@ func (g Gate) statuses(ctx context.Context, pr pullRequest, atRest bool) error {
 	return nil
 }
 
-// published makes sure that a verdict that approves a commit is under a published checkpoint.
+// published makes sure that a verdict that lets a commit be merged is under a published checkpoint.
 func (g Gate) published(ctx context.Context, pr pullRequest, commit string) error {
 	var published bool
 	err := g.DB.QueryRow(ctx, `select exists (
 		select from signedapproval_leaves l, signedapproval_approval_requests r, lateral (select convert_from(l.entry, 'UTF8')::jsonb as leaf) as e
 		where l.chain_id = $1 and l.index < (select max(size) from signedapproval_log_checkpoints) and r.pull_request_id = $2 and r.head_commit = $3
-			and leaf ->> 'type' = 'verdict' and leaf -> 'body' ->> 'state' = 'APPROVED' and leaf -> 'body' ->> 'request' = r.id::text)`,
+			and leaf ->> 'type' = 'verdict' and leaf -> 'body' ->> 'state' in ('APPROVED', 'OVERRIDDEN') and leaf -> 'body' ->> 'request' = r.id::text)`,
 		pr.ChainID, pr.ID, commit).Scan(&published)
 	if err == nil && !published {
 		err = errors.New("although no published checkpoint covers its verdict")
@@ -179,9 +179,10 @@ func (g Gate) published(ctx context.Context, pr pullRequest, commit string) erro
 	return err
 }
 
-// quorum counts the approvals of a commit from what is stored and signed.
-func (g Gate) quorum(ctx context.Context, pr pullRequest, commit string, atRest bool) error {
-	stance, approved, err := g.signed(ctx, pr, commit)
+// quorum counts the approvals of a commit, and the overrides where those do too, from what is stored
+// and signed.
+func (g Gate) quorum(ctx context.Context, pr pullRequest, commit string, atRest, overridable bool) error {
+	stance, gave, err := g.signed(ctx, pr, commit)
 	if err != nil {
 		return err
 	}
@@ -197,17 +198,22 @@ func (g Gate) quorum(ctx context.Context, pr pullRequest, commit string, atRest 
 	if atRest && len(rules) > 1 {
 		rules = rules[:1] // the newest request alone counts
 	}
-	met := slices.ContainsFunc(rules, func(document []byte) bool {
-		var rule approval.Rule
-		if json.Unmarshal(document, &rule) != nil {
-			return false
-		}
-		return reached(rule, pr.AuthorAccountID, people, func(id string) bool {
-			return approved[id+string(rule.Digest())] && (!atRest || stance[id] == evidence.Approve)
+	met := func(purpose evidence.Purpose, requirements func(rule approval.Rule) []approval.Requirement) bool {
+		return slices.ContainsFunc(rules, func(document []byte) bool {
+			var rule approval.Rule
+			if json.Unmarshal(document, &rule) != nil {
+				return false
+			}
+			return reached(rule, requirements(rule), pr.AuthorAccountID, people, func(id string) bool {
+				return gave[given{purpose, id, rule.Digest()}] && (!atRest || stance[id] == purpose)
+			})
 		})
-	})
-	if !met {
-		return errors.New("without its approvals")
+	}
+	if overridable && met(evidence.Override, overrideOf) {
+		return nil
+	}
+	if !met(evidence.Approve, func(rule approval.Rule) []approval.Requirement { return rule.Requirements }) {
+		return errors.New("without its approvals, and without an override")
 	}
 	for _, said := range stance {
 		if atRest && said == evidence.Reject {
@@ -217,11 +223,26 @@ func (g Gate) quorum(ctx context.Context, pr pullRequest, commit string, atRest 
 	return nil
 }
 
+// overrideOf is what a rule asks for to be overridden; nothing where it cannot be.
+func overrideOf(rule approval.Rule) []approval.Requirement {
+	if rule.Override == nil {
+		return nil
+	}
+	return []approval.Requirement{{Quorum: rule.Override.Quorum, Approvers: rule.Override.Approvers}}
+}
+
 type person struct{ ID, AccountID string }
 
-// signed verifies what people signed about a commit, and answers the last word of each, and, by
-// person and rule digest, who ever approved it.
-func (g Gate) signed(ctx context.Context, pr pullRequest, commit string) (stance map[string]evidence.Purpose, approved map[string]bool, err error) {
+// given is that a person once signed something under a rule.
+type given struct {
+	purpose evidence.Purpose
+	person  string
+	rule    approval.Digest
+}
+
+// signed verifies what people signed about a commit, and answers the last word of each, and what
+// everybody ever gave.
+func (g Gate) signed(ctx context.Context, pr pullRequest, commit string) (stance map[string]evidence.Purpose, gave map[given]bool, err error) {
 	keys, err := g.keys(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -231,7 +252,7 @@ func (g Gate) signed(ctx context.Context, pr pullRequest, commit string) (stance
 	if err != nil {
 		return nil, nil, err
 	}
-	stance, approved = map[string]evidence.Purpose{}, map[string]bool{}
+	stance, gave = map[string]evidence.Purpose{}, map[given]bool{}
 	for _, d := range decisions {
 		var assertion evidence.Assertion
 		if err := json.Unmarshal(d.Assertion, &assertion); err != nil {
@@ -248,11 +269,9 @@ func (g Gate) signed(ctx context.Context, pr pullRequest, commit string) (stance
 			continue
 		}
 		stance[s.Approver.Person] = s.Purpose
-		if s.Purpose == evidence.Approve {
-			approved[s.Approver.Person+string(s.Policy.RuleDigest)] = true
-		}
+		gave[given{s.Purpose, s.Approver.Person, s.Policy.RuleDigest}] = true
 	}
-	return stance, approved, nil
+	return stance, gave, nil
 }
 
 func (g Gate) keys(ctx context.Context) (keys []evidence.Key, err error) {
@@ -270,13 +289,13 @@ func (g Gate) keys(ctx context.Context) (keys []evidence.Key, err error) {
 	return keys, err
 }
 
-// reached counts the approvals of a rule.
-func reached(rule approval.Rule, author string, people []person, approves func(id string) bool) bool {
-	for _, requirement := range rule.Requirements {
+// reached counts the people who gave what requirements of a rule ask for.
+func reached(rule approval.Rule, requirements []approval.Requirement, author string, people []person, gave func(id string) bool) bool {
+	for _, requirement := range requirements {
 		n := 0
 		for _, p := range people {
 			named := requirement.Approvers.Everyone || slices.Contains(requirement.Approvers.Accounts, p.AccountID)
-			if named && approves(p.ID) && (p.AccountID != author || rule.AuthorMayApprove) {
+			if named && gave(p.ID) && (p.AccountID != author || rule.AuthorMayApprove) {
 				n++
 			}
 		}
@@ -284,5 +303,5 @@ func reached(rule approval.Rule, author string, people []person, approves func(i
 			return false
 		}
 	}
-	return len(rule.Requirements) > 0
+	return len(requirements) > 0
 }

@@ -19,8 +19,9 @@ import (
 //     was signed for this request, destination branch and rule, its account is
 //     in the requirement's set, and it is not the author's unless the rule
 //     allows that.
-//  4. The same holds for an override and the set that the rule lets override. So
-//     nobody's approval and override stand at the same time.
+//  4. The same holds for an override and the set that the rule lets override; an
+//     approval of something else leaves it alone. So nobody's approval and
+//     override of this request stand at the same time.
 //  5. People who share a person id or an account id count once.
 //  6. The state is APPROVED if every requirement is met and no rejection stands,
 //     else OVERRIDDEN if the rule has an override and its quorum is met, else
@@ -144,7 +145,7 @@ func (t *tally) cleared(rejection Decision) bool {
 // void reports whether an approval or override no longer stands.
 func (t *tally) void(given Decision) bool {
 	return slices.ContainsFunc(t.decisions, func(d Decision) bool {
-		return d.Sequence >= given.Sequence && d.Action != given.Action &&
+		return d.Sequence >= given.Sequence && d.Action != given.Action && (d.Action != Approve || t.unbound(d) == "") &&
 			(d.PersonID == given.PersonID || d.AccountID == given.AccountID)
 	})
 }

@@ -2,6 +2,7 @@ package approval_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -28,6 +29,16 @@ func drawRule(t *rapid.T) approval.Rule {
 			}
 		}
 		r.Requirements = append(r.Requirements, q)
+	}
+	if rapid.Bool().Draw(t, "overridable") {
+		r.Override = &approval.OverrideBy{Quorum: rapid.IntRange(0, 3).Draw(t, "override quorum")}
+		if r.Override.Approvers.Everyone = rapid.Bool().Draw(t, "everyone overrides"); !r.Override.Approvers.Everyone {
+			for _, s := range shorts {
+				if rapid.Bool().Draw(t, s+" overrides") {
+					r.Override.Approvers.Accounts = append(r.Override.Approvers.Accounts, "acc-"+s)
+				}
+			}
+		}
 	}
 	return r
 }
@@ -64,7 +75,7 @@ func drawFacts(t *rapid.T, r approval.Rule) approval.Facts {
 		}
 	}
 	f.Now = noon.Add(time.Duration(rapid.IntRange(0, 120).Draw(t, "minutes")) * time.Minute)
-	actions := []approval.Action{approval.Approve, approval.Approve, approval.Reject, approval.Withdraw}
+	actions := []approval.Action{approval.Approve, approval.Approve, approval.Reject, approval.Withdraw, approval.Override, approval.Override}
 	for i := range rapid.IntRange(0, 12).Draw(t, "decisions") {
 		f.Decisions = append(f.Decisions, drawDecision(t, r, rapid.SampledFrom(actions).Draw(t, "action"), int64(2*i+2)))
 	}
@@ -82,23 +93,21 @@ func TestTallyFailsClosed(t *testing.T) {
 		r := drawRule(t)
 		f := drawFacts(t, r)
 		before := approval.Tally(r, f)
-		if before.State == approval.Approved {
+		if before.State == approval.Approved || before.State == approval.Overridden {
 			return
 		}
 		at := int64(2*rapid.IntRange(0, len(f.Decisions)+1).Draw(t, "position") + 1)
 		more := f
 		more.Decisions = append(append([]approval.Decision{}, f.Decisions...), drawDecision(t, r, approval.Reject, at))
-		if after := approval.Tally(r, more); after.State == approval.Approved {
-			t.Fatalf("a rejection turned %s into APPROVED", before.State)
+		if after := approval.Tally(r, more); after.State == approval.Approved || after.State == approval.Overridden {
+			t.Fatalf("a rejection turned %s into %s", before.State, after.State)
 		}
+		forbidden := map[approval.Action]approval.State{approval.Approve: approval.Approved, approval.Override: approval.Overridden}
 		for i, d := range f.Decisions {
-			if d.Action != approval.Approve {
-				continue
-			}
 			less := f
 			less.Decisions = without(f.Decisions, i)
-			if after := approval.Tally(r, less); after.State == approval.Approved {
-				t.Fatalf("taking away approval %d turned %s into APPROVED", i, before.State)
+			if after := approval.Tally(r, less); after.State == forbidden[d.Action] {
+				t.Fatalf("taking away decision %d (%s) turned %s into %s", i, d.Action, before.State, after.State)
 			}
 		}
 	})
@@ -147,10 +156,10 @@ func TestTallyBinds(t *testing.T) {
 			}
 		}
 		v := approval.Tally(r, f)
-		if v.State == approval.Approved {
-			t.Fatal("approved by approvals of something else")
+		if v.State == approval.Approved || v.State == approval.Overridden {
+			t.Fatalf("%s by decisions on something else", v.State)
 		}
-		for _, q := range v.Requirements {
+		for _, q := range explained(v) {
 			if len(q.Counted) > 0 {
 				t.Fatalf("counted %v", q.Counted)
 			}
@@ -172,7 +181,10 @@ func TestTallyCountsPeople(t *testing.T) {
 		}
 		v := approval.Tally(r, f)
 		met := len(v.Requirements) > 0
-		for _, q := range v.Requirements {
+		if v.State == approval.Overridden && (r.Override == nil || r.Override.Quorum < 1 || len(v.Override.Counted) < r.Override.Quorum) {
+			t.Fatalf("overridden without a quorum of its own: %+v", v)
+		}
+		for i, q := range explained(v) {
 			ids, accounts := map[string]bool{}, map[string]bool{}
 			for _, p := range q.Counted {
 				if ids[p.ID] || accounts[p.AccountID] {
@@ -183,6 +195,9 @@ func TestTallyCountsPeople(t *testing.T) {
 				}
 				ids[p.ID], accounts[p.AccountID] = true, true
 			}
+			if i == len(v.Requirements) {
+				break // the override does not approve
+			}
 			met = met && q.Quorum >= 1 && len(q.Counted) >= q.Quorum
 		}
 		if v.State == approval.Approved && (!met || len(v.Rejections) > 0) {
@@ -190,6 +205,50 @@ func TestTallyCountsPeople(t *testing.T) {
 		}
 		if utf8.RuneCountInString(v.Sentence) > approval.MaxSentence || v.Sentence == "" {
 			t.Fatalf("sentence %q", v.Sentence)
+		}
+	})
+}
+
+// explained is everything that a verdict counts people for, the override last.
+func explained(v approval.Verdict) []approval.RequirementVerdict {
+	list := append([]approval.RequirementVerdict{}, v.Requirements...)
+	if v.Override != nil {
+		list = append(list, *v.Override)
+	}
+	return list
+}
+
+// TestOverridesAndApprovalsAreApart makes every override an approval of the same
+// person and the other way round: nobody counts for both, and what an override
+// leaves of the approvals is what a withdrawal would.
+func TestOverridesAndApprovalsAreApart(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		r := drawRule(t)
+		f := drawFacts(t, r)
+		v := approval.Tally(r, f)
+		for _, q := range v.Requirements {
+			for _, p := range q.Counted {
+				if v.Override != nil && slices.Contains(v.Override.Counted, p) {
+					t.Fatalf("%v counts as approving and overriding", p)
+				}
+			}
+		}
+		withdrawn := f
+		withdrawn.Decisions = slices.Clone(f.Decisions)
+		for i := range withdrawn.Decisions {
+			if withdrawn.Decisions[i].Action == approval.Override {
+				withdrawn.Decisions[i].Action = approval.Withdraw
+			}
+		}
+		w := approval.Tally(r, withdrawn)
+		for i, q := range v.Requirements {
+			if diff := cmp.Diff(w.Requirements[i].Counted, q.Counted); diff != "" {
+				t.Fatalf("an override changed the approvals otherwise than a withdrawal (-withdrawal +override):\n%s", diff)
+			}
+		}
+		if w.State == approval.Overridden {
+			t.Fatal("overridden without an override")
 		}
 	})
 }

@@ -142,7 +142,7 @@ func (q Requirement) measure(pop Population, at string) (problems []Problem) {
 	if q.Quorum > available {
 		problems = append(problems, Problem{
 			CodeUnreachable, at + ".quorum",
-			fmt.Sprintf("%s asks for %d approvals, but there are only %d %s.", sentenceName(q.Name), q.Quorum, available, who),
+			fmt.Sprintf("%s, but there are only %d %s.", q.ask(), available, who),
 		})
 	}
 	return problems
@@ -235,7 +235,7 @@ func (q Requirement) check(at string) (problems []Problem) {
 	case q.Approvers.Everyone && len(accounts) > 0:
 		add(CodeApprovers, ".approvers", "Approvers are either everyone with write permission or named accounts, not both.")
 	case !q.Approvers.Everyone && len(accounts) == 0:
-		add(CodeApprovers, ".approvers", "A requirement needs somebody who can approve.")
+		add(CodeApprovers, ".approvers", "%s needs somebody who can give it.", sentenceName(q.Name))
 	case len(accounts) > MaxAccounts:
 		add(CodeCount, ".approvers.accounts", "A requirement names at most %d accounts.", MaxAccounts)
 	}
@@ -249,10 +249,18 @@ func (q Requirement) check(at string) (problems []Problem) {
 		}
 	}
 	if !q.Approvers.Everyone && q.Quorum > len(accounts) && len(accounts) > 0 && q.Quorum <= MaxQuorum {
-		add(CodeUnreachable, ".quorum", "%s asks for %d approvals, but names only %d approvers.",
-			sentenceName(q.Name), q.Quorum, len(accounts))
+		add(CodeUnreachable, ".quorum", "%s, but names only %d approvers.", q.ask(), len(accounts))
 	}
 	return problems
+}
+
+// ask says in a problem what the requirement asks for.
+func (q Requirement) ask() string {
+	what := "approvals"
+	if q.Name == overrideName {
+		what = "people"
+	}
+	return fmt.Sprintf("%s asks for %d %s", sentenceName(q.Name), q.Quorum, what)
 }
 
 // goodName reports whether a name can be shown on one line and told apart.

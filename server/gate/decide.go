@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
@@ -121,7 +122,7 @@ type Draft struct {
 	Workspace  string
 	RequestID  string
 	Action     approval.Action
-	Comment    string // up to 2000 characters
+	Comment    string // up to 2000 characters; an override needs one, its reason
 	HeadCommit string // that the page shows
 	DiffSHA256 string // of the bytes that the page renders, lower-case hex
 }
@@ -156,6 +157,9 @@ func (g *Gate) Prepare(ctx context.Context, person store.Person, sessionHash []b
 	if utf8.RuneCountInString(d.Comment) > maxComment || !utf8.ValidString(d.Comment) {
 		return Prepared{}, refusal.New(CodeCommentTooLong, "A comment has at most %d characters.", maxComment).At("comment")
 	}
+	if d.Action == approval.Override && !saysSomething(d.Comment) {
+		return Prepared{}, refusal.New(CodeReasonMissing, "An override needs a reason.").At("comment")
+	}
 	v, err := g.ViewRequest(ctx, person, d.Workspace, d.RequestID)
 	if err != nil {
 		return Prepared{}, err
@@ -187,8 +191,17 @@ func (g *Gate) Prepare(ctx context.Context, person store.Person, sessionHash []b
 	return g.prepare(ctx, person, sessionHash, d, v, shown, digest, credentials)
 }
 
+// saysSomething reports whether a text has a character that can be seen.
+func saysSomething(text string) bool {
+	return strings.ContainsFunc(text, func(c rune) bool { return unicode.IsGraphic(c) && !unicode.IsSpace(c) })
+}
+
 func allowed(can Can, action approval.Action) error {
 	switch {
+	case action == approval.Override && can.Override:
+		return nil
+	case action == approval.Override:
+		return refusal.New(can.OverrideCode, "%s", can.OverrideReason).At("action")
 	case action == approval.Approve && can.Approve, action == approval.Reject && can.Reject, action == approval.Withdraw && can.Withdraw:
 		return nil
 	case action == approval.Withdraw:
@@ -466,7 +479,7 @@ func (d *decider) store(ctx context.Context, pr store.PullRequest, live store.Ap
 		return store.Decision{}, err
 	}
 	// No evaluation may have said so yet.
-	if action == approval.Approve && live.State != store.RequestApproved && !now.Before(live.ExpiresAt) {
+	if !now.Before(live.ExpiresAt) && (action == approval.Override || action == approval.Approve && live.State != store.RequestApproved) {
 		return store.Decision{}, refusal.New(CodeExpired, "The request has expired; it can be asked for again.")
 	}
 	assertionDigest, err := d.assertion.Digest()

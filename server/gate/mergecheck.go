@@ -26,7 +26,7 @@ import (
 //     transaction is open meanwhile.
 //  2. judge, one transaction that holds the pull request's row: what Bitbucket said must be what the
 //     gate knows, the live request must ask exactly what must be asked now, and the tally over the
-//     decisions and people of this moment must approve. What approves must be under a published
+//     decisions and people of this moment must approve, or override. What says so must be under a published
 //     checkpoint of the log; where it is not yet, it is published and judged again. The answer and its
 //     leaf are written by the same transaction, so a "yes" that is not on record is never given.
 //
@@ -55,23 +55,24 @@ type MergeAnswer struct {
 	Code string
 }
 
-// Codes of the merge check's answers. The first two allow the merge.
+// Codes of the merge check's answers. The first three allow the merge.
 const (
-	CodeCheckApproved   = evidence.CheckApproved // the request is approved
-	CodeCheckNoRule     = evidence.CheckNoRule   // no rule asks for approval of the destination branch
-	CodeCheckQuestion   = "BAD_QUESTION"         // the question cannot be understood
-	CodeCheckNotGated   = "NOT_GATED"            // the repository is not set up here
-	CodeCheckUnseen     = "NOT_VISIBLE"          // Bitbucket does not show the pull request to this server
-	CodeCheckClosed     = "PULL_REQUEST_CLOSED"  // the pull request is not open
-	CodeCheckDraft      = "DRAFT"                // the pull request is a draft
-	CodeCheckUnknown    = "NOT_EVALUATED_YET"    // the gate does not know this head, destination, rule or decision yet
-	CodeCheckPending    = "PENDING"              // approvals are missing
-	CodeCheckRejected   = "REJECTED"             // somebody rejected
-	CodeCheckExpired    = "EXPIRED"              // nobody decided in time
-	CodeCheckOverridden = "NOT_APPROVED"         // the request is in another state
-	CodeCheckLog        = "LOG_NOT_PUBLISHED"    // it is approved, and the log that says so cannot be published
-	CodeCheckTimeout    = "TIMEOUT"              // there was no time left to find out
-	CodeCheckFault      = "INTERNAL_ERROR"       // this server failed
+	CodeCheckApproved   = evidence.CheckApproved   // the request is approved
+	CodeCheckOverridden = evidence.CheckOverridden // the request is not approved, and was overridden
+	CodeCheckNoRule     = evidence.CheckNoRule     // no rule asks for approval of the destination branch
+	CodeCheckQuestion   = "BAD_QUESTION"           // the question cannot be understood
+	CodeCheckNotGated   = "NOT_GATED"              // the repository is not set up here
+	CodeCheckUnseen     = "NOT_VISIBLE"            // Bitbucket does not show the pull request to this server
+	CodeCheckClosed     = "PULL_REQUEST_CLOSED"    // the pull request is not open
+	CodeCheckDraft      = "DRAFT"                  // the pull request is a draft
+	CodeCheckUnknown    = "NOT_EVALUATED_YET"      // the gate does not know this head, destination, rule or decision yet
+	CodeCheckPending    = "PENDING"                // approvals are missing
+	CodeCheckRejected   = "REJECTED"               // somebody rejected
+	CodeCheckExpired    = "EXPIRED"                // nobody decided in time
+	CodeCheckOther      = "NOT_APPROVED"           // the request is in another state
+	CodeCheckLog        = "LOG_NOT_PUBLISHED"      // it may be merged, and the log that says so cannot be published
+	CodeCheckTimeout    = "TIMEOUT"                // there was no time left to find out
+	CodeCheckFault      = "INTERNAL_ERROR"         // this server failed
 )
 
 const (
@@ -192,7 +193,7 @@ func (c *mergeCheck) run(ctx context.Context) verdictOnMerge {
 			break
 		}
 		if cause := c.Publish(asking, early.size); cause != nil || round == checkRounds {
-			no := c.no(CodeCheckLog, "this is approved, but SignedApproval could not publish that in its log; please try again, and tell an administrator if it goes on")
+			no := c.no(CodeCheckLog, "this may be merged, but SignedApproval could not publish that in its log; please try again, and tell an administrator if it goes on")
 			no.cause = cause
 			refused = &no
 		}
@@ -380,8 +381,9 @@ func (c *mergeCheck) tally(ctx context.Context, tx *store.Tx, pr store.PullReque
 	code, known := map[approval.State]string{
 		approval.Pending: CodeCheckPending, approval.Rejected: CodeCheckRejected, approval.Expired: CodeCheckExpired,
 	}[verdict.State]
+	yes := map[approval.State]string{approval.Approved: CodeCheckApproved, approval.Overridden: CodeCheckOverridden}[verdict.State]
 	switch {
-	case verdict.State == approval.Approved && live.State == store.RequestApproved:
+	case yes != "" && live.State == string(verdict.State):
 		end, err := readChainEnd(ctx, tx, pr.ID)
 		if err != nil {
 			return v, err
@@ -389,14 +391,14 @@ func (c *mergeCheck) tally(ctx context.Context, tx *store.Tx, pr store.PullReque
 		if !end.published {
 			return v, &unpublished{end.size}
 		}
-		v = verdictOnMerge{success: true, code: CodeCheckApproved, sentence: verdict.Sentence}
-	case verdict.State == approval.Approved:
+		v = verdictOnMerge{success: true, code: yes, sentence: verdict.Sentence}
+	case yes != "":
 		v = c.notYet("the newest decision") // its verdict must be on record first
 	case known:
 		v = c.no(code, "%s", verdict.Sentence)
 		v.evaluate = live.State != string(verdict.State)
 	default:
-		v = c.no(CodeCheckOverridden, "this is not approved")
+		v = c.no(CodeCheckOther, "this is not approved")
 	}
 	v.request = &live
 	return v, nil

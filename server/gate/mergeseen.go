@@ -12,14 +12,15 @@ import (
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
-// merged records that the pull request was seen merged, and whether what was merged was approved.
+// merged records that the pull request was seen merged, and whether what was merged was approved or
+// overridden.
 func (t *settlement) merged(ctx context.Context, before store.PullRequest, live *store.ApprovalRequest) error {
 	body := evidence.Merged{Kind: "violation", Commit: t.seen.landed}
 	switch {
 	case live != nil:
 		body.Request = live.ID
-		if live.State == store.RequestApproved && live.HeadCommit == t.pr.HeadCommit && live.DestinationBranch == t.pr.DestinationBranch {
-			body.Kind = "approved"
+		if live.HeadCommit == t.pr.HeadCommit && live.DestinationBranch == t.pr.DestinationBranch {
+			body.Kind = kindOfMerge(approval.State(live.State))
 		}
 	// Nothing was asked for: it was a draft, or went elsewhere, or its request had just ended. Whether
 	// that is how it was merged is known only if the rules are older than our last look.
@@ -27,11 +28,8 @@ func (t *settlement) merged(ctx context.Context, before store.PullRequest, live 
 		return nil
 	case before.State == "GONE":
 		var err error
-		if body.Request, err = t.approvedWhenGone(ctx); err != nil {
+		if body.Request, body.Kind, err = t.decidedWhenGone(ctx); err != nil {
 			return err
-		}
-		if body.Request != "" {
-			body.Kind = "approved"
 		}
 	}
 	// Whoever merged in our name has looked closer, at what landed.
@@ -47,7 +45,10 @@ func (t *settlement) merged(ctx context.Context, before store.PullRequest, live 
 		Kind: store.MergeSeenApproved, HeadCommit: t.pr.HeadCommit, LandedCommit: t.seen.landed,
 		Sentence: fmt.Sprintf("Pull request %d was merged with the approvals that its rule asks for.", t.pr.Number),
 	}
-	if body.Kind == "violation" {
+	switch body.Kind {
+	case "override":
+		m.Kind, m.Sentence = store.MergeSeenOverride, fmt.Sprintf("Pull request %d was merged by an override, without the approvals that its rule asks for.", t.pr.Number)
+	case "violation":
 		m.Kind, m.Sentence = store.MergeSeenViolation, fmt.Sprintf("Pull request %d was merged without the approvals that its rule asks for.", t.pr.Number)
 	}
 	if err := t.sawMerge(ctx, t.tx, m); err != nil {
@@ -61,22 +62,37 @@ func (t *settlement) merged(ctx context.Context, before store.PullRequest, live 
 	return err
 }
 
-// approvedWhenGone looks at a pull request that could not be seen for a while, so that its request was
-// cancelled, and then was merged. It gives that request if its decisions approve what was merged by the
-// rule in force, else "".
-func (t *settlement) approvedWhenGone(ctx context.Context) (requestID string, err error) {
+// kindOfMerge is what a merge is called that came while a request was in a state.
+func kindOfMerge(state approval.State) string {
+	switch state {
+	case approval.Approved:
+		return "approved"
+	case approval.Overridden:
+		return "override"
+	}
+	return "violation"
+}
+
+// decidedWhenGone looks at a pull request that could not be seen for a while, so that its request was
+// cancelled, and then was merged. It gives that request if its decisions approve or override what was
+// merged by the rule in force, else "", and what to call the merge.
+func (t *settlement) decidedWhenGone(ctx context.Context) (requestID, kind string, err error) {
+	kind = kindOfMerge("")
 	last, err := t.tx.LastRequest(ctx, t.pr.ID)
 	if err != nil {
-		return "", optional(err)
+		return "", kind, optional(err)
 	}
 	if !t.fits(last) || last.State != store.RequestCancelled {
-		return "", nil
+		return "", kind, nil
 	}
 	verdict, err := verdictNow(ctx, t.tx, last, *t.seen.rule, nil)
-	if err != nil || verdict.State != approval.Approved {
-		return "", err
+	if err != nil {
+		return "", kind, err
 	}
-	return last.ID, nil
+	if kind = kindOfMerge(verdict.State); kind == "violation" {
+		return "", kind, nil
+	}
+	return last.ID, kind, nil
 }
 
 // unseen looks at a pull request that was never seen open: one that was opened and merged between two

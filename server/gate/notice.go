@@ -19,16 +19,7 @@ const maxNotified = 100
 // notify tells the configured approvers that a request waits for them: those who have signed in
 // here. Others see it on the pull request.
 func (t *settlement) notify(ctx context.Context, r store.ApprovalRequest, rule approval.Rule) error {
-	var accounts []string
-	for _, requirement := range rule.Requirements {
-		accounts = append(accounts, requirement.Approvers.Accounts...)
-		if requirement.Approvers.Everyone {
-			for _, p := range t.seen.writers {
-				accounts = append(accounts, p.AccountID)
-			}
-		}
-	}
-	people, err := t.tx.PeopleByAccounts(ctx, accounts)
+	people, err := t.tx.PeopleByAccounts(ctx, t.accountsOf(rule.Requirements))
 	if err != nil {
 		return err
 	}
@@ -46,6 +37,54 @@ func (t *settlement) notify(ctx context.Context, r store.ApprovalRequest, rule a
 			Path:     SignPath(t.tx.Workspace, t.pr.RepositoryID, t.pr.Number),
 		})
 		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// accountsOf lists the accounts that requirements ask.
+func (t *settlement) accountsOf(requirements []approval.Requirement) (accounts []string) {
+	for _, requirement := range requirements {
+		accounts = append(accounts, requirement.Approvers.Accounts...)
+		if requirement.Approvers.Everyone {
+			for _, p := range t.seen.writers {
+				accounts = append(accounts, p.AccountID)
+			}
+		}
+	}
+	return accounts
+}
+
+// maxReason bounds how much of a reason a notice repeats, in characters.
+const maxReason = 200
+
+// tellOverride tells the configured approvers and the workspace's administrators who overrode the
+// rule, and why.
+func (t *settlement) tellOverride(ctx context.Context, r store.ApprovalRequest, verdict approval.Verdict, decisions []store.Decision) error {
+	sentence := fmt.Sprintf("Pull request #%d “%s” into %s: %s.", t.pr.Number, clip(t.pr.Title, 120), t.pr.DestinationBranch, verdict.Sentence)
+	for _, p := range verdict.Override.Counted {
+		if d := standing(p.ID, decisions); d != nil {
+			sentence += fmt.Sprintf(" %s: “%s”", clip(p.Name, 80), clip(d.Comment, maxReason))
+		}
+	}
+	notice := store.Notice{ // of no request: it asks for nothing that the request's end would settle
+		WorkspaceID: t.tx.Workspace, PullRequestID: &t.pr.ID, Kind: "OVERRIDDEN",
+		// The chain has moved by the time that an override which was taken back is given again.
+		DedupeKey: fmt.Sprintf("overridden:%s:%d", r.ID, t.pr.ChainSequence), Title: "A rule was overridden",
+		Sentence: sentence, Path: PanelPath(t.tx.Workspace, t.pr.RepositoryID, t.pr.Number),
+	}
+	if err := t.tx.NotifyAdministrators(ctx, notice); err != nil {
+		return err
+	}
+	people, err := t.tx.PeopleByAccounts(ctx, t.accountsOf(t.seen.rule.Requirements))
+	if err != nil {
+		return err
+	}
+	key := notice.DedupeKey
+	for _, p := range people[:min(len(people), maxNotified)] {
+		notice.PersonID, notice.DedupeKey = p.ID, key+":"+p.ID
+		if err := t.tx.AddNotice(ctx, notice); err != nil {
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/bitbucket"
@@ -33,6 +34,9 @@ type Can struct {
 	Approve, Reject, Withdraw, Renew bool
 	Code                             string // why nothing can be done; "" where something can
 	Reason                           string // the same as a sentence
+
+	Override                     bool
+	OverrideCode, OverrideReason string // why it cannot be overridden; "" where it can
 }
 
 // Codes of why a decision cannot be taken.
@@ -44,6 +48,10 @@ const (
 	CodeNotApprover    = "NOT_APPROVER"     // the rule does not ask this person
 	CodeAlreadyDecided = "ALREADY_DECIDED"  // the person's decision stands
 	CodeNothingToTake  = "NOTHING_TO_UNDO"  // no decision of the person stands
+	CodeNoOverride     = "NO_OVERRIDE"      // the rule cannot be overridden
+	CodeNotOverrider   = "NOT_OVERRIDER"    // the rule does not let this person override it
+	CodeNotNeeded      = "NOT_NEEDED"       // the request is approved: there is nothing to override
+	CodeReasonMissing  = "REASON_MISSING"   // an override without a reason
 	CodeHeadChanged    = "HEAD_CHANGED"     // the page shows another commit than the pull request has
 	CodeDiffChanged    = "DIFF_CHANGED"     // the page shows another diff than the pull request has
 	CodeDiffTooLarge   = "DIFF_TOO_LARGE"   // nobody could read it
@@ -212,20 +220,23 @@ func can(person store.Person, v View) Can {
 	r := v.Request
 	switch {
 	case r == nil || v.PullRequest.State != "OPEN":
-		return Can{Code: CodeNotOpen, Reason: "Nothing is asked for: the pull request is closed, a draft, or no rule applies."}
+		return Can{}.never(CodeNotOpen, "Nothing is asked for: the pull request is closed, a draft, or no rule applies.")
 	case !r.Alive():
-		return Can{Code: CodeSuperseded, Reason: "This request has ended: " + r.Sentence + "."}
+		return Can{}.never(CodeSuperseded, "This request has ended: "+r.Sentence+".")
 	}
 	mine := standing(person.ID, v.Decisions)
 	c := Can{Withdraw: mine != nil, Renew: r.State == store.RequestExpired}
 	if r.State == store.RequestExpired {
-		return c.because(CodeExpired, "The request has expired; it can be asked for again.")
+		return c.never(CodeExpired, "The request has expired; it can be asked for again.")
 	}
+	verdict := v.tally()
+	c.OverrideCode, c.OverrideReason = whyNoOverride(person, v, verdict, mine)
+	c.Override = c.OverrideCode == ""
 	if mine != nil && (mine.Action == string(approval.Reject) || mine.RequestID == r.ID) {
 		return c.because(CodeAlreadyDecided, "You have decided already; withdraw it to decide anew.")
 	}
 	asked, author := false, person.AccountID == v.PullRequest.AuthorAccountID
-	for _, requirement := range v.tally().Requirements {
+	for _, requirement := range verdict.Requirements {
 		for _, p := range requirement.CanStillApprove {
 			if p.AccountID == person.AccountID {
 				c.Approve = true
@@ -247,6 +258,31 @@ func can(person store.Person, v View) Can {
 		return c.because(CodeAuthor, "You opened this pull request: its rule does not count your own approval.")
 	}
 	return c.because(CodeNotApprover, "This rule does not ask for your approval.")
+}
+
+// never gives the reason why the viewer can neither approve nor override.
+func (c Can) never(code, reason string) Can {
+	c.OverrideCode, c.OverrideReason = code, reason
+	return c.because(code, reason)
+}
+
+// whyNoOverride says why a person cannot override, or nothing. mine is the person's own decision
+// that stands; an approval or rejection would give way to the override.
+func whyNoOverride(person store.Person, v View, verdict approval.Verdict, mine *store.Decision) (code, reason string) {
+	isPerson := func(p approval.Person) bool { return p.AccountID == person.AccountID }
+	switch {
+	case verdict.Override == nil:
+		return CodeNoOverride, "This rule cannot be overridden."
+	case verdict.State == approval.Approved:
+		return CodeNotNeeded, "The approvals are given: there is nothing to override."
+	case mine != nil && mine.Action == string(approval.Override) && mine.RequestID == v.Request.ID:
+		return CodeAlreadyDecided, "You have overridden it already; withdraw it to decide anew."
+	case slices.ContainsFunc(verdict.Override.CanStillApprove, isPerson):
+		return "", ""
+	case person.AccountID == v.PullRequest.AuthorAccountID && !v.Rule.AuthorMayApprove:
+		return CodeAuthor, "You opened this pull request: its rule does not count your own override."
+	}
+	return CodeNotOverrider, "This rule does not let you override it."
 }
 
 // because gives the reason why the viewer cannot approve. It stands beside what can be done.

@@ -22,12 +22,19 @@ func (t *settlement) tally(ctx context.Context, r store.ApprovalRequest) (next t
 	}
 	facts := t.facts(r, decisions)
 	verdict := approval.Tally(*t.seen.rule, facts)
+	before := r.State
 	if err := t.record(ctx, &r, facts, verdict); err != nil {
 		return next, err
+	}
+	if verdict.State == approval.Overridden && before != store.RequestOverridden {
+		if err := t.tellOverride(ctx, r, verdict, decisions); err != nil {
+			return next, err
+		}
 	}
 	state := map[approval.State]bitbucket.StatusState{
 		approval.Pending: bitbucket.StatusInProgress, approval.Approved: bitbucket.StatusSuccessful,
 		approval.Rejected: bitbucket.StatusFailed, approval.Expired: bitbucket.StatusFailed,
+		approval.Overridden: bitbucket.StatusSuccessful, // its sentence begins with "overridden by"
 	}[verdict.State]
 	if state == "" {
 		return next, fmt.Errorf("a verdict of an unknown state %q", verdict.State)
@@ -135,15 +142,26 @@ func (t *settlement) facts(r store.ApprovalRequest, decisions []store.Decision) 
 			RuleDigest: approval.Digest(r.RuleDigest), ExpiresAt: r.ExpiresAt.UTC(),
 		},
 	}
-	for _, requirement := range t.seen.rule.Requirements {
+	for _, approvers := range approversOf(*t.seen.rule) {
 		for _, p := range t.seen.people {
-			if slices.Contains(requirement.Approvers.Accounts, p.AccountID) {
+			if slices.Contains(approvers.Accounts, p.AccountID) {
 				facts.People = append(facts.People, p)
 			}
 		}
 	}
 	facts.Decisions = decisionsOf(decisions)
 	return facts
+}
+
+// approversOf lists the sets of people that a rule asks, those who may override it last.
+func approversOf(rule approval.Rule) (sets []approval.Approvers) {
+	for _, requirement := range rule.Requirements {
+		sets = append(sets, requirement.Approvers)
+	}
+	if rule.Override != nil {
+		sets = append(sets, rule.Override.Approvers)
+	}
+	return sets
 }
 
 // decisionsOf is what a tally looks at of decisions.

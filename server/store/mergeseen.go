@@ -9,6 +9,7 @@ import (
 // Kinds of merges that were seen.
 const (
 	MergeSeenApproved  = "APPROVED"
+	MergeSeenOverride  = "OVERRIDE"
 	MergeSeenViolation = "VIOLATION"
 )
 

@@ -105,8 +105,8 @@ func (tx *Tx) SaveVerdict(ctx context.Context, r ApprovalRequest) error {
 	}
 	tag, err := tx.tx.Exec(ctx, `
 		update signedapproval_approval_requests set state = $3, sentence = $4, verdict = $5, facts = $6, policy_version_id = $7, outcome_salt = $8,
-			decided_at = case when $3 in ('APPROVED', 'REJECTED') and state <> $3 then now()
-				when $3 in ('APPROVED', 'REJECTED') then decided_at end
+			decided_at = case when $3 in ('APPROVED', 'REJECTED', 'OVERRIDDEN') and state <> $3 then now()
+				when $3 in ('APPROVED', 'REJECTED', 'OVERRIDDEN') then decided_at end
 		where workspace_id = $1 and id = $2 and `+requestAlive,
 		tx.Workspace, r.ID, r.State, r.Sentence, r.Verdict, r.Facts, r.PolicyVersionID, r.OutcomeSalt)
 	if err != nil {
