@@ -18,6 +18,7 @@ const (
 	KindNotify     = "notify"      // mail a notice
 	KindSweep      = "sweep"       // find what nothing attends to
 	KindDoctor     = "doctor"      // look at how far Bitbucket enforces the gate of a repository
+	KindRoster     = "roster"      // let a workspace's roster follow the keys of a person
 )
 
 // StatusKeyPrefix begins the key of every build status of ours, so that the others are told at a look.
@@ -42,6 +43,7 @@ type Place struct {
 	PullRequest string `json:"pull_request,omitempty"` // our id
 	Commit      string `json:"commit,omitempty"`       // 40 hex digits
 	Notice      string `json:"notice,omitempty"`       // our id
+	Person      string `json:"person,omitempty"`       // our id
 }
 
 // inRepository is the key of a job about something in a repository, or about all of it where what is
@@ -118,6 +120,14 @@ func AskDoctor(workspace, repository string) JobSpec {
 	return JobSpec{
 		Kind: KindDoctor, Key: inRepository(workspace, repository, ""), Workspace: workspace,
 		Payload: Place{Workspace: workspace, Repository: repository},
+	}
+}
+
+// AskRoster asks to let a workspace's roster follow the keys of a person.
+func AskRoster(workspace, personID string) JobSpec {
+	return JobSpec{
+		Kind: KindRoster, Key: workspace + "/" + personID, Workspace: workspace,
+		Payload: Place{Workspace: workspace, Person: personID},
 	}
 }
 

@@ -22,6 +22,7 @@ func TestAskWritesTheWordsOfTheLedger(t *testing.T) {
 		{store.AskStatusSeen(acme, repo, "signedapproval-x"), "status-seen", acme + "/" + repo + ":signedapproval-x", `{"workspace":"` + acme + `","repository":"` + repo + `","key":"signedapproval-x"}`},
 		{store.AskStatus(acme, alice, commit), "status", alice + ":" + commit, `{"workspace":"` + acme + `","pull_request":"` + alice + `","commit":"` + commit + `"}`},
 		{store.AskMerge(acme, alice, commit), "merge", alice + ":" + commit, `{"workspace":"` + acme + `","pull_request":"` + alice + `","commit":"` + commit + `"}`},
+		{store.AskRoster(acme, alice), "roster", acme + "/" + alice, `{"workspace":"` + acme + `","person":"` + alice + `"}`},
 		{store.AskNotify(acme, alice), "notify", alice, `{"workspace":"` + acme + `","notice":"` + alice + `"}`},
 	} {
 		payload, err := json.Marshal(test.spec.Payload)

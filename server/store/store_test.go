@@ -71,6 +71,8 @@ var seeds = []struct{ table, insert string }{
 		values ($1, $1, $1, 1, 'ON_MERGE', false, 'C', 's')`},
 	{"signedapproval_merges_seen", `(workspace_id, pull_request_id, repository_id, number, destination_branch, kind, asked, checked, by_gate, sentence)
 		values ($1, $1, $1, 1, 'main', 'VIOLATION', false, false, false, 's')`},
+	{"signedapproval_roster_versions", `(workspace_id, version, digest, document, event, person_id, key_digest, leaf_hash)
+		values ($1, 1, 'd', '{}', 'enrolled', $1, 'k', decode(repeat('00', 32), 'hex'))`},
 	{"signedapproval_enforcements", `(workspace_id, repository_id, pattern, state, reasons) values ($1, $1, 'main', 'OPEN', '[]')`},
 }
 
@@ -171,8 +173,8 @@ func TestTenantlessTablesAreListed(t *testing.T) {
 	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	must(t, err)
 	listed := []string{
-		"api_budgets", "api_tokens", "challenges", "credentials", "deliveries", "hook_endpoints", "jobs", "key_countersignatures", "key_revocations", "leaves", "log_checkpoints", "log_hashes", "log_head", "log_tree",
-		"memberships", "notices", "oauth_states", "pending_grants", "people", "queue_epoch", "schema_versions", "sessions", "stream_tokens", "tickets",
+		"api_budgets", "api_tokens", "challenges", "credentials", "deliveries", "hook_endpoints", "jobs", "key_countersignatures", "key_revocations", "leaves", "log_checkpoints", "log_cosignatures", "log_hashes", "log_head", "log_tree",
+		"memberships", "notices", "oauth_states", "pending_grants", "people", "queue_epoch", "roster_people", "schema_versions", "sessions", "stream_tokens", "tickets",
 	}
 	same(t, "tables without row-level security", strings.Join(found, " "), "signedapproval_"+strings.Join(listed, " signedapproval_"))
 }
@@ -201,7 +203,7 @@ func TestWhatIsDecidedIsImmutable(t *testing.T) {
 	seed(t, h, acme)
 	h.super(t, `insert into signedapproval_leaves (index, hash, entry, workspace_id) values (0, '\x00', '\x00', $1)`, acme)
 	conn := connect(t, h.AppURL)
-	for _, table := range []string{"signedapproval_policy_versions", "signedapproval_decisions", "signedapproval_leaves", "signedapproval_merge_checks"} {
+	for _, table := range []string{"signedapproval_policy_versions", "signedapproval_decisions", "signedapproval_leaves", "signedapproval_merge_checks", "signedapproval_roster_versions"} {
 		for _, statement := range []string{"update " + table + " set workspace_id = workspace_id", "delete from " + table} {
 			inWorkspace(t, conn, acme, func(tx pgx.Tx) {
 				_, err := tx.Exec(t.Context(), statement)

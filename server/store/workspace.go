@@ -18,13 +18,14 @@ type Workspace struct {
 	Slug        string // as last seen
 	Name        string // as last seen
 	GenesisSalt []byte // 32 random bytes: salt of the chain ids of this workspace
+	GenesisLeaf []byte // hash of the workspace's first leaf; nil in the transaction that makes the workspace
 	CreatedAt   time.Time
 }
 
 // Cursor is the place of w in a list ordered by name.
 func (w Workspace) Cursor() string { return cursor(w.Name, w.ID) }
 
-const workspaceColumns = `workspace_id as id, slug, name, genesis_salt, created_at`
+const workspaceColumns = `workspace_id as id, slug, name, genesis_salt, genesis_leaf, created_at`
 
 // PutWorkspace stores the workspace of this transaction, or its slug and name of today. The salt is
 // chosen once and never changes.

@@ -115,21 +115,35 @@ func asked(err error) error {
 	return err
 }
 
-// appendGenesis writes the first leaf of a workspace.
+// appendGenesis writes the first leaf of a workspace, from which its roster starts.
 func appendGenesis(ctx context.Context, tx *store.Tx, w store.Workspace) error {
-	return appendLeaf(ctx, tx, w, evidence.Genesis{Salt: evidence.Digest(hexSHA256(w.GenesisSalt))})
+	entry, err := leafEntry(ctx, tx, w, evidence.Genesis{Salt: evidence.Digest(hexSHA256(w.GenesisSalt))})
+	if err != nil {
+		return err
+	}
+	tx.AppendLeaf(w.ID, evidence.LeafHash(entry), entry, "", 0)
+	return tx.PutGenesis(ctx, evidence.LeafHash(entry))
 }
 
 // appendLeaf writes an event of a workspace into the log: the last thing that a transaction does.
 func appendLeaf(ctx context.Context, tx *store.Tx, w store.Workspace, body evidence.Body) error {
-	now, err := tx.Now(ctx)
+	entry, err := leafEntry(ctx, tx, w, body)
 	if err != nil {
 		return err
 	}
-	entry, err := evidence.Leaf{Time: now, Workspace: evidence.WorkspaceID(w.GenesisSalt, bitbucket.BracedUUID(w.ID)), Body: body}.Entry()
-	if err != nil {
-		return fmt.Errorf("leaf %s: %w", body.Type(), err)
-	}
 	tx.AppendLeaf(w.ID, evidence.LeafHash(entry), entry, "", 0)
 	return nil
+}
+
+// leafEntry is an event of a workspace in the form of the log.
+func leafEntry(ctx context.Context, tx *store.Tx, w store.Workspace, body evidence.Body) ([]byte, error) {
+	now, err := tx.Now(ctx)
+	if err != nil {
+		return nil, err
+	}
+	entry, err := evidence.Leaf{Time: now, Workspace: evidence.WorkspaceID(w.GenesisSalt, bitbucket.BracedUUID(w.ID)), Body: body}.Entry()
+	if err != nil {
+		return nil, fmt.Errorf("leaf %s: %w", body.Type(), err)
+	}
+	return entry, nil
 }

@@ -1,0 +1,143 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// RosterVersion is one version of a workspace's roster. It never changes.
+type RosterVersion struct {
+	Version   int64  // 1, 2, 3, … without a gap
+	Digest    string // lower-case hex SHA-256 of Document
+	Document  []byte // evidence.RosterChange, canonical
+	Event     string // enrolled, countersigned or revoked
+	PersonID  string // whose key it is about
+	KeyDigest string // lower-case hex, evidence.Key.Digest of that key
+	LeafHash  []byte // of its leaf in the log
+	CreatedAt time.Time
+}
+
+const rosterColumns = `version, digest, document, event, person_id, key_digest, leaf_hash, created_at`
+
+// LockRoster keeps everybody else who changes the workspace's roster waiting until this transaction ends.
+func (tx *Tx) LockRoster(ctx context.Context) error {
+	// Not the workspace's row: whoever installs the app holds that, and may then wait for a person.
+	if _, err := tx.tx.Exec(ctx, `select pg_advisory_xact_lock(hashtextextended('roster:' || $1, 0))`, tx.Workspace); err != nil {
+		return fmt.Errorf("store: lock roster: %w", err)
+	}
+	return nil
+}
+
+// NewestRoster reads the newest version of the workspace's roster; [ErrNotFound] while it has none.
+func (tx *Tx) NewestRoster(ctx context.Context) (RosterVersion, error) {
+	return single[RosterVersion](ctx, tx.tx, `select `+rosterColumns+` from signedapproval_roster_versions
+		where workspace_id = $1 order by version desc limit 1`, tx.Workspace)
+}
+
+// RosterByDigest reads the version that a digest names.
+func (tx *Tx) RosterByDigest(ctx context.Context, digest string) (RosterVersion, error) {
+	return single[RosterVersion](ctx, tx.tx, `select `+rosterColumns+` from signedapproval_roster_versions
+		where workspace_id = $1 and digest = $2`, tx.Workspace, digest)
+}
+
+// Roster reads the workspace's roster versions after one, oldest first, at most limit.
+func (tx *Tx) Roster(ctx context.Context, after int64, limit int) ([]RosterVersion, error) {
+	return list[RosterVersion](ctx, tx.tx, `select `+rosterColumns+` from signedapproval_roster_versions
+		where workspace_id = $1 and version > $2 order by version limit $3`, tx.Workspace, after, limit)
+}
+
+// RosterOf reads the versions that are about the keys of a person, oldest first.
+func (tx *Tx) RosterOf(ctx context.Context, personID string) ([]RosterVersion, error) {
+	return list[RosterVersion](ctx, tx.tx, `select `+rosterColumns+` from signedapproval_roster_versions
+		where workspace_id = $1 and person_id = $2 order by version`, tx.Workspace, personID)
+}
+
+// LiveRoster reads the versions that brought in the keys which make decisions at a version.
+func (tx *Tx) LiveRoster(ctx context.Context, version int64) ([]RosterVersion, error) {
+	return list[RosterVersion](ctx, tx.tx, `select `+rosterColumns+` from signedapproval_roster_versions e
+		where workspace_id = $1 and version <= $2 and event = 'enrolled' and not exists (
+			select from signedapproval_roster_versions r
+			where r.workspace_id = $1 and r.version <= $2 and r.event = 'revoked' and r.key_digest = e.key_digest)
+		order by version`, tx.Workspace, version)
+}
+
+// RosterHas tells whether a key, named by its digest, makes decisions at the newest version.
+func (tx *Tx) RosterHas(ctx context.Context, keyDigest string) (has bool, err error) {
+	err = tx.tx.QueryRow(ctx, `select count(*) filter (where event = 'enrolled') = 1 and count(*) filter (where event = 'revoked') = 0
+		from signedapproval_roster_versions where workspace_id = $1 and key_digest = $2`, tx.Workspace, keyDigest).Scan(&has)
+	if err != nil {
+		return false, fmt.Errorf("store: look for a key in the roster: %w", err)
+	}
+	return has, nil
+}
+
+// InsertRosterVersion stores the next version. The caller holds the roster's lock; [ErrConflict] where it does not and
+// somebody was faster.
+func (tx *Tx) InsertRosterVersion(ctx context.Context, v RosterVersion) error {
+	batch := &pgx.Batch{}
+	batch.Queue(`insert into signedapproval_roster_versions (workspace_id, version, digest, document, event, person_id, key_digest, leaf_hash)
+		values ($1, $2, $3, $4, $5, $6, $7, $8)`, tx.Workspace, v.Version, v.Digest, v.Document, v.Event, v.PersonID, v.KeyDigest, v.LeafHash)
+	batch.Queue(`insert into signedapproval_roster_people (person_id, workspace_id) values ($1, $2) on conflict do nothing`, v.PersonID, tx.Workspace)
+	err := tx.tx.SendBatch(ctx, batch).Close()
+	if violates(err) {
+		return ErrConflict
+	}
+	if err != nil {
+		return fmt.Errorf("store: insert roster version: %w", err)
+	}
+	return nil
+}
+
+// AskRosters asks that every roster with keys of a person, and of every workspace in which somebody vouched for one,
+// follows what became of them. It belongs into each transaction that enrols, countersigns or revokes one.
+func (sh *Shared) AskRosters(ctx context.Context, personID string) error {
+	rows, err := sh.tx.Query(ctx, `select workspace_id::text from signedapproval_roster_people where person_id = $1
+		union select s.workspace_id::text from signedapproval_key_countersignatures s join signedapproval_credentials c on c.id = s.credential_id
+			where c.person_id = $1 order by 1`, personID)
+	if err != nil {
+		return fmt.Errorf("store: rosters of a person: %w", err)
+	}
+	workspaces, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return fmt.Errorf("store: rosters of a person: %w", err)
+	}
+	for _, workspace := range workspaces {
+		if err := sh.Enqueue(ctx, AskRoster(workspace, personID)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// PutGenesis keeps the hash of the workspace's genesis leaf, once for ever.
+func (tx *Tx) PutGenesis(ctx context.Context, leafHash [32]byte) error {
+	done, err := tx.tx.Exec(ctx, `update signedapproval_workspaces set genesis_leaf = $2 where workspace_id = $1 and genesis_leaf is null`, tx.Workspace, leafHash[:])
+	if err != nil {
+		return fmt.Errorf("store: put genesis: %w", err)
+	}
+	if done.RowsAffected() == 0 {
+		return ErrConflict
+	}
+	return nil
+}
+
+// PlacedLeaf is a leaf of the log with its place.
+type PlacedLeaf struct {
+	Index int64 // from 0
+	Hash  []byte
+	Entry []byte
+}
+
+// FindLeaf finds a leaf of the workspace outside of any chain by its hash.
+func (tx *Tx) FindLeaf(ctx context.Context, hash []byte) (PlacedLeaf, error) {
+	leaf, err := single[PlacedLeaf](ctx, tx.tx, `select index, hash, entry from signedapproval_leaves
+		where hash = $1 and chain_id = '' and workspace_id = $2 limit 1`, hash, tx.Workspace)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		err = fmt.Errorf("store: find leaf: %w", err)
+	}
+	return leaf, err
+}
