@@ -25,6 +25,15 @@ create table signedapproval_log_checkpoints (
   published_at timestamptz not null default clock_timestamp() -- in the order of the sizes
 );
 
+-- What witnesses cosigned: some of it is there when a checkpoint is put on record, some comes later.
+create table signedapproval_log_cosignatures (
+  size         bigint not null references signedapproval_log_checkpoints,
+  witness      text not null check (length(witness) between 1 and 300), -- the name and the hash of its key
+  line         bytea not null,                 -- of the signed note, with its newline
+  cosigned_at  timestamptz not null default clock_timestamp(), -- put on record; when it was signed is in the line
+  primary key (size, witness)
+);
+
 grant select, update on signedapproval_log_tree to signedapproval_app;
 -- Append-only, as the leaves are.
-grant select, insert on signedapproval_log_hashes, signedapproval_log_checkpoints to signedapproval_app;
+grant select, insert on signedapproval_log_hashes, signedapproval_log_checkpoints, signedapproval_log_cosignatures to signedapproval_app;

@@ -3,6 +3,7 @@
 package app
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -51,11 +52,18 @@ type Config struct {
 	SMTPPassword string `help:"Its password." env:"SIGNEDAPPROVAL_SMTP_PASSWORD"`
 	SMTPFrom     string `help:"Sender of the mails." env:"SIGNEDAPPROVAL_SMTP_FROM"`
 
-	LogOrigin  string `help:"The name of the log in statements and checkpoints; the host of the origin and /log where empty." env:"SIGNEDAPPROVAL_LOG_ORIGIN"`
-	LogKey     string `help:"The private keys that sign the log's checkpoints, one a line. Better: a file." env:"SIGNEDAPPROVAL_LOG_KEY"`
-	LogKeyFile string `help:"A file that holds them." env:"SIGNEDAPPROVAL_LOG_KEY_FILE" type:"path"`
-	LogSink    string `help:"A folder outside the database that keeps every checkpoint of the log; without one, a database that was put back goes unnoticed." env:"SIGNEDAPPROVAL_LOG_SINK" type:"path"`
-	LogLevel   string `help:"debug, info, warn or error." env:"SIGNEDAPPROVAL_LOG_LEVEL" default:"info" enum:"debug,info,warn,error"`
+	LogOrigin          string   `help:"The name of the log in statements and checkpoints; the host of the origin and /log where empty." env:"SIGNEDAPPROVAL_LOG_ORIGIN"`
+	LogKey             string   `help:"The private keys that sign the log's checkpoints, one a line. Better: a file." env:"SIGNEDAPPROVAL_LOG_KEY"`
+	LogKeyFile         string   `help:"A file that holds them." env:"SIGNEDAPPROVAL_LOG_KEY_FILE" type:"path"`
+	LogKeyKMS          string   `help:"A key in the transit engine of HashiCorp Vault that signs them, alone or beside the others, such as https://vault.example/v1/transit/keys/log." env:"SIGNEDAPPROVAL_LOG_KEY_KMS"`
+	LogKeyKMSTokenFile string   `help:"A file that holds the token for it; it is read each time." env:"SIGNEDAPPROVAL_LOG_KEY_KMS_TOKEN_FILE" type:"path"`
+	LogSink            string   `help:"Where every checkpoint of the log is kept outside the database: a folder, or s3://bucket/prefix with ?endpoint=https://… and &region=… where needed; without one, a database that was put back goes unnoticed." env:"SIGNEDAPPROVAL_LOG_SINK"`
+	LogWitnesses       []string `help:"Who cosigns the log: for each witness its verifier key, a space and its address." env:"SIGNEDAPPROVAL_LOG_WITNESSES"`
+	LogWitnessQuorum   int      `help:"How many of them must have cosigned before anything turns green; 0 waits for none." env:"SIGNEDAPPROVAL_LOG_WITNESS_QUORUM" default:"0"`
+	AttestationKey     string   `help:"The private keys that sign attestations and audits, in PEM; without one there are none. Never a key of the log. Better: a file." env:"SIGNEDAPPROVAL_ATTESTATION_KEY"`
+	AttestationKeyFile string   `help:"A file that holds them." env:"SIGNEDAPPROVAL_ATTESTATION_KEY_FILE" type:"path"`
+
+	LogLevel string `help:"debug, info, warn or error." env:"SIGNEDAPPROVAL_LOG_LEVEL" default:"info" enum:"debug,info,warn,error"`
 }
 
 // Validate says everything that is wrong at once, and fills in what follows from the rest.
@@ -87,8 +95,24 @@ func (c *Config) Validate() error {
 	if (c.Keyset == "") == (c.KeysetFile == "") {
 		bad("exactly one of SIGNEDAPPROVAL_KEYSET and SIGNEDAPPROVAL_KEYSET_FILE must be set; `signedapproval keys new` makes a keyset")
 	}
-	if (c.LogKey == "") == (c.LogKeyFile == "") {
-		bad("exactly one of SIGNEDAPPROVAL_LOG_KEY and SIGNEDAPPROVAL_LOG_KEY_FILE must be set; `signedapproval log new-key` makes a key")
+	if c.LogKey != "" && c.LogKeyFile != "" || c.LogKey == "" && c.LogKeyFile == "" && c.LogKeyKMS == "" {
+		bad("one of SIGNEDAPPROVAL_LOG_KEY and SIGNEDAPPROVAL_LOG_KEY_FILE must be set, or SIGNEDAPPROVAL_LOG_KEY_KMS, and not both of the first; `signedapproval log new-key` makes a key")
+	}
+	if (c.LogKeyKMS == "") != (c.LogKeyKMSTokenFile == "") {
+		bad("SIGNEDAPPROVAL_LOG_KEY_KMS and SIGNEDAPPROVAL_LOG_KEY_KMS_TOKEN_FILE go together")
+	}
+	if c.LogSink != "" {
+		if _, err := witness.OpenSink(c.LogSink); err != nil {
+			bad("SIGNEDAPPROVAL_LOG_SINK: %w", err)
+		}
+	}
+	if witnesses, err := witness.ParseWitnesses(c.LogWitnesses); err != nil {
+		bad("SIGNEDAPPROVAL_LOG_WITNESSES: %w", err)
+	} else if c.LogWitnessQuorum < 0 || c.LogWitnessQuorum > len(witnesses) {
+		bad("SIGNEDAPPROVAL_LOG_WITNESS_QUORUM must be from 0 to the number of witnesses, which is %d", len(witnesses))
+	}
+	if c.AttestationKey != "" && c.AttestationKeyFile != "" {
+		bad("at most one of SIGNEDAPPROVAL_ATTESTATION_KEY and SIGNEDAPPROVAL_ATTESTATION_KEY_FILE may be set; `signedapproval attestation new-key` makes a key")
 	}
 	for name, value := range map[string]string{"SIGNEDAPPROVAL_BITBUCKET_API": c.BitbucketAPI, "SIGNEDAPPROVAL_BITBUCKET_WEB": c.BitbucketWeb} {
 		if u, err := url.Parse(value); err != nil || u.Host == "" || u.Scheme != "https" && !loopback(u.Hostname()) {
@@ -153,14 +177,22 @@ func (c *Config) ReadKeyset() ([]byte, error) {
 	return keyset, nil
 }
 
-// ReadLogKeys gives the keys that sign the log's checkpoints.
-func (c *Config) ReadLogKeys() (*witness.Keys, error) {
-	text := []byte(c.LogKey)
-	if c.LogKey == "" {
-		var err error
-		if text, err = os.ReadFile(c.LogKeyFile); err != nil {
-			return nil, fmt.Errorf("log key: %w", err)
+// ReadLogKeys gives the keys that sign the log's checkpoints. It asks the key management service, if there is one.
+func (c *Config) ReadLogKeys(ctx context.Context) (keys *witness.Keys, err error) {
+	if c.LogKey != "" || c.LogKeyFile != "" {
+		text := []byte(c.LogKey)
+		if c.LogKey == "" {
+			if text, err = os.ReadFile(c.LogKeyFile); err != nil {
+				return nil, fmt.Errorf("log key: %w", err)
+			}
+		}
+		if keys, err = witness.ParseKeys(c.LogOrigin, text); err != nil || c.LogKeyKMS == "" {
+			return keys, err
 		}
 	}
-	return witness.ParseKeys(c.LogOrigin, text)
+	managed, err := witness.OpenKMS(ctx, c.LogOrigin, c.LogKeyKMS, c.LogKeyKMSTokenFile)
+	if err != nil || keys == nil {
+		return managed, err
+	}
+	return witness.Join(keys, managed)
 }

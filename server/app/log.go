@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -12,56 +13,118 @@ import (
 )
 
 // publish makes the publisher of the log's checkpoints.
-func (s *Server) publish(keys *witness.Keys) *witness.Publisher {
-	var sink *witness.Directory
-	if s.config.LogSink != "" {
-		sink = witness.NewDirectory(s.config.LogSink)
+func (s *Server) publish(keys *witness.Keys) (*witness.Publisher, error) {
+	options := witness.Options{
+		Log: logOf(s.store), Keys: keys, Quorum: s.config.LogWitnessQuorum, Logger: s.log,
+		Observe: s.meters.publication, ObserveWitness: s.meters.witness,
 	}
-	return witness.New(witness.Options{Log: s.tree(), Keys: keys, Sink: sink, Logger: s.log, Observe: s.meters.publication})
+	var err error
+	if s.config.LogSink != "" {
+		if options.Sink, err = witness.OpenSink(s.config.LogSink); err != nil {
+			return nil, err
+		}
+	}
+	if options.Witnesses, err = witness.ParseWitnesses(s.config.LogWitnesses); err != nil {
+		return nil, err
+	}
+	return witness.New(options), nil
 }
 
-// tree hands the log of store to the publisher: the two packages stand on one floor.
-func (s *Server) tree() witness.Log {
+// logOf hands the log of a store to the publisher: the two packages stand on one floor.
+func logOf(s *store.Store) witness.Log {
+	found := func(c store.Checkpoint, err error) (*witness.Checkpoint, error) {
+		if errors.Is(err, store.ErrNotFound) {
+			return nil, nil
+		}
+		return &witness.Checkpoint{Head: witness.Head(c.TreeHead), Note: c.Note}, err
+	}
 	return witness.Log{
-		Size: s.store.LogSize,
+		Size: s.LogSize,
 		Grow: func(ctx context.Context) (witness.Head, error) {
-			head, err := s.store.GrowTree(ctx)
+			head, err := s.GrowTree(ctx)
 			return witness.Head(head), err
 		},
 		Root: func(ctx context.Context, size int64) (tlog.Hash, error) {
-			return tlog.TreeHash(size, s.store.Tree(ctx))
+			return tlog.TreeHash(size, s.Tree(ctx))
 		},
-		Newest: func(ctx context.Context) (witness.Head, bool, error) {
-			newest, err := s.store.NewestCheckpoint(ctx)
-			if errors.Is(err, store.ErrNotFound) {
-				return witness.Head{}, false, nil
+		Prove: func(ctx context.Context, size, old int64) (tlog.TreeProof, error) {
+			return tlog.ProveTree(size, old, s.Tree(ctx))
+		},
+		Newest: func(ctx context.Context) (*witness.Checkpoint, error) { return found(s.NewestCheckpoint(ctx)) },
+		Cosigned: func(ctx context.Context, witnesses []string, quorum int) (*witness.Checkpoint, error) {
+			return found(s.CosignedCheckpoint(ctx, witnesses, quorum))
+		},
+		Put: func(ctx context.Context, head witness.Head, signed []byte, cosignatures []witness.Cosignature) error {
+			lines := make([]store.Cosignature, 0, len(cosignatures))
+			for _, c := range cosignatures {
+				lines = append(lines, store.Cosignature(c))
 			}
-			return witness.Head(newest.TreeHead), true, err
+			return s.PutCheckpoint(ctx, store.TreeHead(head), signed, lines...)
 		},
-		Put: func(ctx context.Context, head witness.Head, signed []byte) error {
-			return s.store.PutCheckpoint(ctx, store.TreeHead(head), signed)
+		Cosign: func(ctx context.Context, size int64, c witness.Cosignature) error {
+			return s.PutCosignature(ctx, size, store.Cosignature(c))
 		},
-		Unpublished: s.store.Unpublished,
+		Unpublished: s.Unpublished,
 	}
 }
 
 type logCommand struct {
-	NewKey logNewKeyCommand `cmd:"" help:"Make a key that signs the log's checkpoints: print the private key, and the public one to the error output."`
+	NewKey    logNewKeyCommand    `cmd:"" help:"Make a key that signs the log's checkpoints: print the private key, and the public one to the error output."`
+	AdoptSink logAdoptSinkCommand `cmd:"" help:"Go on with a sink that lacks what was published, such as a new one: put the newest checkpoint into it."`
 }
 
 type logNewKeyCommand struct {
 	Origin string `arg:"" help:"The name of the log, such as approvals.example/log."`
+	MLDSA  bool   `name:"ml-dsa" help:"Make an ML-DSA-44 key, to sign beside the Ed25519 one."`
 }
 
 // Run prints a private key, which is a secret, apart from its verifier key, which is not.
 func (c *logNewKeyCommand) Run(s streams) error {
-	private, verifier, err := witness.NewKey(c.Origin)
+	make := witness.NewKey
+	if c.MLDSA {
+		make = witness.NewMLDSAKey
+	}
+	private, verifier, err := make(c.Origin)
 	if err != nil {
 		return err
 	}
 	_, err = fmt.Fprintln(s.out, private)
 	if err == nil {
 		_, err = fmt.Fprintln(s.err, "verifier key:", verifier)
+	}
+	return err
+}
+
+type logAdoptSinkCommand struct {
+	DatabaseURL string `help:"PostgreSQL, as the server connects to it." env:"DATABASE_URL" required:""`
+	LogOrigin   string `help:"The name of the log." env:"SIGNEDAPPROVAL_LOG_ORIGIN" required:""`
+	LogSink     string `help:"The sink." env:"SIGNEDAPPROVAL_LOG_SINK" required:""`
+}
+
+// adoptTime is how long the sink and the database may take.
+const adoptTime = time.Minute
+
+// Run adopts the sink. Nothing that it reads or writes is sealed, so it needs no keyset.
+func (c *logAdoptSinkCommand) Run(ctx context.Context, s streams) error {
+	ctx, cancel := context.WithTimeout(ctx, adoptTime)
+	defer cancel()
+	sink, err := witness.OpenSink(c.LogSink)
+	if err != nil {
+		return err
+	}
+	db, err := store.Open(ctx, c.DatabaseURL, nil)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	size, err := witness.AdoptSink(ctx, logOf(db), c.LogOrigin, sink)
+	if err != nil {
+		return err
+	}
+	if size < 0 {
+		_, err = fmt.Fprintln(s.out, "nothing of this log was published yet, and so the sink lacks nothing")
+	} else {
+		_, err = fmt.Fprintf(s.out, "%s has the checkpoint %d, the newest on record\n", sink, size)
 	}
 	return err
 }

@@ -89,7 +89,7 @@ func TestServerOfAPublishedLog(t *testing.T) {
 		t.Errorf("checkpoint before the first: %d", code)
 	}
 
-	keys, err := config.ReadLogKeys()
+	keys, err := config.ReadLogKeys(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -48,7 +48,7 @@ func TestServeSaysEverythingThatIsWrongAtOnce(t *testing.T) {
 	}
 	for _, problem := range []string{
 		"must use https", "DATABASE_URL is missing", "REDIS_URL is missing", "SIGNEDAPPROVAL_CONNECT_KEY is missing",
-		"SIGNEDAPPROVAL_SIGN_IN_SECRET is missing", "SIGNEDAPPROVAL_KEYSET", "SIGNEDAPPROVAL_LOG_KEY_FILE must be set", "SIGNEDAPPROVAL_BITBUCKET_API must be an https address",
+		"SIGNEDAPPROVAL_SIGN_IN_SECRET is missing", "SIGNEDAPPROVAL_KEYSET", "SIGNEDAPPROVAL_LOG_KEY_FILE must be set, or SIGNEDAPPROVAL_LOG_KEY_KMS", "SIGNEDAPPROVAL_BITBUCKET_API must be an https address",
 		"at least 60", "SIGNEDAPPROVAL_SMTP_FROM go together",
 	} {
 		if !strings.Contains(errs, problem) {

@@ -12,13 +12,14 @@ import (
 	"github.com/signedapproval/bitbucket/server/bitbucket"
 )
 
-// meters are the server's metrics. No label holds an id, a name or a token.
+// meters are the server's metrics. No label holds an id, a token, or the name of anybody but a witness of the log.
 type meters struct {
 	registry  *prometheus.Registry
 	jobs      *prometheus.HistogramVec
 	calls     *prometheus.HistogramVec
 	hooks     *prometheus.HistogramVec
 	log       *prometheus.HistogramVec
+	witnesses *prometheus.HistogramVec
 	throttled prometheus.Counter
 }
 
@@ -39,11 +40,15 @@ func newMeters() *meters {
 		log: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "signedapproval_log_publish_seconds", Help: "How long publications of the log took, by outcome.", Buckets: prometheus.ExponentialBuckets(0.001, 4, 9),
 		}, []string{"outcome"}),
+		witnesses: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "signedapproval_log_witness_seconds", Help: "How long witnesses took to cosign the log, by witness and outcome: cosigned, away, refused, ahead, overtaken, nonsense.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 4, 9),
+		}, []string{"witness", "outcome"}),
 		throttled: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "signedapproval_bitbucket_throttled_total", Help: "How often Bitbucket answered that a connection calls too often.",
 		}),
 	}
-	m.registry.MustRegister(m.jobs, m.calls, m.hooks, m.log, m.throttled, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(m.jobs, m.calls, m.hooks, m.log, m.witnesses, m.throttled, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
@@ -65,6 +70,10 @@ func (m *meters) publication(took time.Duration, err error) {
 		outcome = "failed"
 	}
 	m.log.WithLabelValues(outcome).Observe(took.Seconds())
+}
+
+func (m *meters) witness(name, outcome string, took time.Duration) {
+	m.witnesses.WithLabelValues(name, outcome).Observe(took.Seconds())
 }
 
 // Metrics serves /metrics. It is for the operator's network, not for the public.

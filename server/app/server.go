@@ -58,7 +58,7 @@ type Server struct {
 
 // New connects to Postgres and Redis and wires the parts. The configuration has been validated.
 func New(ctx context.Context, config Config, log *slog.Logger) (*Server, error) {
-	logKeys, err := config.ReadLogKeys()
+	logKeys, err := config.ReadLogKeys(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +111,9 @@ func (s *Server) wire(logKeys *witness.Keys) error {
 	s.store.Changed = s.bell.Publish
 	s.store.NoMail = s.config.SMTPHost == ""
 
-	s.publisher = s.publish(logKeys)
+	if s.publisher, err = s.publish(logKeys); err != nil {
+		return err
+	}
 	s.tiles = tiles.New(s.store, logKeys.Verifiers(), s.log)
 
 	api := bitbucket.New(bitbucket.Config{

@@ -9,11 +9,9 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
-
-// maxSize is the largest tree that a path has room for.
-const maxSize = 1e18 - 1
 
 // Directory is a sink: a folder outside the database with one file for each checkpoint, at a path of six groups of
 // three digits that are the tree's size, such as 000/000/000/000/001/234. What is written is never
@@ -49,46 +47,48 @@ func (d *Directory) do(ctx context.Context, fn func() error) error {
 	}
 }
 
-// newest reads the checkpoint of the largest size; nil if there is none.
-func (d *Directory) newest(ctx context.Context) (signed []byte, err error) {
+var group = regexp.MustCompile(`^[0-9]{3}$`)
+
+// upTo gives the sizes of checkpoints of at most so many leaves, the largest first, and at most so many sizes.
+func (d *Directory) upTo(ctx context.Context, size int64, most int) (sizes []int64, err error) {
 	err = d.do(ctx, func() error {
-		file, err := newestBelow(d.path, 6)
-		if err != nil || file == "" {
-			return err
-		}
-		signed, err = os.ReadFile(file)
+		sizes, err = sizesBelow(d.path, 0, 1_000_000_000_000_000_000, size, most)
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("sink: %w", err)
 	}
-	return signed, nil
+	return sizes, nil
 }
 
-var group = regexp.MustCompile(`^[0-9]{3}$`)
-
-// newestBelow finds the file with the largest number so many levels below a folder; "" if there is none.
-func newestBelow(folder string, levels int) (string, error) {
-	if levels == 0 {
-		return folder, nil
+// sizesBelow finds the sizes below a folder, whose checkpoints are those from first on and below first and span.
+func sizesBelow(folder string, first, span, bound int64, most int) (sizes []int64, err error) {
+	if span == 1 {
+		return []int64{first}, nil
 	}
 	entries, err := os.ReadDir(folder)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	for _, entry := range slices.Backward(entries) { // they are in the order of their names
-		if !group.MatchString(entry.Name()) {
+		digits, err := strconv.ParseInt(entry.Name(), 10, 64)
+		lowest := first + digits*span/1000
+		if err != nil || !group.MatchString(entry.Name()) || lowest > bound {
 			continue
 		}
 		// A folder is empty if a server ended between making it and writing into it.
-		if file, err := newestBelow(filepath.Join(folder, entry.Name()), levels-1); file != "" || err != nil {
-			return file, err
+		below, err := sizesBelow(filepath.Join(folder, entry.Name()), lowest, span/1000, bound, most-len(sizes))
+		if err != nil {
+			return nil, err
+		}
+		if sizes = append(sizes, below...); len(sizes) == most {
+			break
 		}
 	}
-	return "", nil
+	return sizes, nil
 }
 
-// put writes a checkpoint so that it stays. It fails with [fs.ErrExist] if there is one of this size.
+// put writes a checkpoint so that it stays.
 func (d *Directory) put(ctx context.Context, size int64, signed []byte) error {
 	err := d.do(ctx, func() error { return d.write(size, signed) })
 	if err != nil {

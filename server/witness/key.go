@@ -9,7 +9,9 @@ import (
 	"slices"
 	"strings"
 
+	"filippo.io/mldsa"
 	"github.com/transparency-dev/formats/log"
+	formats "github.com/transparency-dev/formats/note"
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -25,14 +27,30 @@ type Keys struct {
 // NewKey makes an Ed25519 key pair for the log named origin, in the encoding of signed notes. The private key is
 // a secret; the verifier key is what auditors pin.
 func NewKey(origin string) (private, verifier string, err error) {
-	if origin == "" || strings.ContainsFunc(origin, func(r rune) bool { return r <= ' ' || r == '+' || r > '~' }) {
-		return "", "", fmt.Errorf("%q cannot name a log: it must be printable ASCII without spaces and without +", origin)
+	if err := named(origin); err != nil {
+		return "", "", err
 	}
 	return note.GenerateKey(rand.Reader, origin)
 }
 
-// ParseKeys reads private keys as [NewKey] makes them, one a line; empty lines are passed over. Every key must
-// be of the log named origin. No error quotes a key.
+// NewMLDSAKey makes an ML-DSA-44 key pair as [NewKey] does an Ed25519 one, to sign beside it: a signature that a quantum
+// computer does not forge. Its signatures are those of C2SP tlog-cosignature, so they carry a time.
+func NewMLDSAKey(origin string) (private, verifier string, err error) {
+	if err := named(origin); err != nil {
+		return "", "", err
+	}
+	return formats.GenerateMLDSAKey(origin)
+}
+
+func named(origin string) error {
+	if origin == "" || strings.ContainsFunc(origin, func(r rune) bool { return r <= ' ' || r == '+' || r > '~' }) {
+		return fmt.Errorf("%q cannot name a log: it must be printable ASCII without spaces and without +", origin)
+	}
+	return nil
+}
+
+// ParseKeys reads private keys as [NewKey] and [NewMLDSAKey] make them, one a line; empty lines are passed over. Every
+// key must be of the log named origin. No error quotes a key.
 func ParseKeys(origin string, text []byte) (*Keys, error) {
 	k := &Keys{origin: origin}
 	for line := range strings.Lines(string(text)) {
@@ -40,16 +58,12 @@ func ParseKeys(origin string, text []byte) (*Keys, error) {
 		if line == "" {
 			continue
 		}
-		signer, err := note.NewSigner(line)
+		signer, verifier, err := parseKey(line)
 		if err != nil {
 			return nil, fmt.Errorf("log key %d is not a private key as `signedapproval log new-key` prints it", len(k.signers)+1)
 		}
 		if signer.Name() != origin {
 			return nil, fmt.Errorf("log key %d is of the log %s, and this is %s", len(k.signers)+1, signer.Name(), origin)
-		}
-		verifier, err := verifierOf(origin, line)
-		if err != nil {
-			return nil, fmt.Errorf("log key %d: %w", len(k.signers)+1, err)
 		}
 		if slices.Contains(k.verifiers, verifier) {
 			return nil, fmt.Errorf("log key %d is there twice", len(k.signers)+1)
@@ -62,15 +76,62 @@ func ParseKeys(origin string, text []byte) (*Keys, error) {
 	return k, nil
 }
 
-// verifierOf gives the verifier key that belongs to a private key, which [note.NewSigner] has accepted.
-func verifierOf(origin, private string) (string, error) {
-	encoded := strings.SplitN(private, "+", 5)[4] // PRIVATE+KEY+name+hash+key; base64 has plus signs too
-	key, err := base64.StdEncoding.DecodeString(encoded)
-	if err != nil || len(key) != 1+ed25519.SeedSize {
-		return "", errors.New("it is no Ed25519 key")
+// parseKey reads one private key, and tells the verifier key that belongs to it.
+func parseKey(line string) (note.Signer, string, error) {
+	parts := strings.SplitN(line, "+", 5) // PRIVATE+KEY+name+hash+key; base64 has plus signs too
+	if len(parts) != 5 {
+		return nil, "", errors.New("it has too few parts")
 	}
-	public, _ := ed25519.NewKeyFromSeed(key[1:]).Public().(ed25519.PublicKey)
-	return note.NewEd25519VerifierKey(origin, public)
+	key, err := base64.StdEncoding.DecodeString(parts[4])
+	if err != nil || len(key) == 0 {
+		return nil, "", errors.New("it is not base64")
+	}
+	var signer note.Signer
+	var verifier string
+	switch algorithm, secret := key[0], key[1:]; algorithm {
+	case algorithmEd25519:
+		if signer, err = note.NewSigner(line); err != nil {
+			return nil, "", err
+		}
+		public, _ := ed25519.NewKeyFromSeed(secret).Public().(ed25519.PublicKey)
+		verifier, err = note.NewEd25519VerifierKey(parts[2], public)
+	case algorithmMLDSA44:
+		if signer, err = formats.NewMLDSASigner(line); err != nil {
+			return nil, "", err
+		}
+		private, err := mldsa.NewPrivateKey(mldsa.MLDSA44(), secret)
+		if err != nil {
+			return nil, "", err
+		}
+		public := append([]byte{algorithm}, private.PublicKey().Bytes()...)
+		verifier = fmt.Sprintf("%s+%08x+%s", parts[2], signer.KeyHash(), base64.StdEncoding.EncodeToString(public))
+	default:
+		return nil, "", errors.New("it is of another kind")
+	}
+	if err == nil && fmt.Sprintf("%08x", signer.KeyHash()) != parts[3] {
+		err = errors.New("its hash is not its own")
+	}
+	return signer, verifier, err
+}
+
+// The kinds of signatures that C2SP signed-note and tlog-cosignature give a number, in the first byte of a key.
+const (
+	algorithmEd25519            = 1
+	algorithmEd25519Cosignature = 4
+	algorithmMLDSA44            = 6
+)
+
+// Join gives the keys of both, for one log: all of them sign.
+func Join(a, b *Keys) (*Keys, error) {
+	if a.origin != b.origin {
+		return nil, fmt.Errorf("the keys of the logs %s and %s cannot be joined", a.origin, b.origin)
+	}
+	for _, verifier := range b.verifiers {
+		if slices.Contains(a.verifiers, verifier) {
+			return nil, errors.New("a log key is there twice")
+		}
+	}
+	return &Keys{origin: a.origin, signers: slices.Concat(a.signers, b.signers), verifiers: slices.Concat(a.verifiers, b.verifiers)}, nil
 }
 
 // Verifiers gives the verifier keys, in the encoding of signed notes: they are public.
@@ -95,9 +156,9 @@ func (k *Keys) Sign(head Head) ([]byte, error) {
 	return signed, nil
 }
 
-// read reads what a checkpoint of this log says. It does not ask who signed it: what it says is
+// readHead reads what a checkpoint of the log named origin says. It does not ask who signed it: what it says is
 // compared with the tree.
-func (k *Keys) read(signed []byte) (Head, error) {
+func readHead(origin string, signed []byte) (Head, error) {
 	opened, err := note.Open(signed, note.VerifierList())
 	var unverified *note.UnverifiedNoteError
 	if errors.As(err, &unverified) {
@@ -111,8 +172,8 @@ func (k *Keys) read(signed []byte) (Head, error) {
 	if err != nil || len(rest) > 0 || len(c.Hash) != tlog.HashSize || c.Size > maxSize {
 		return Head{}, errors.New("it is not a checkpoint")
 	}
-	if c.Origin != k.origin {
-		return Head{}, fmt.Errorf("it is of the log %s, and this is %s", c.Origin, k.origin)
+	if c.Origin != origin {
+		return Head{}, fmt.Errorf("it is of the log %s, and this is %s", c.Origin, origin)
 	}
 	return Head{Size: int64(c.Size), Root: tlog.Hash(c.Hash)}, nil
 }

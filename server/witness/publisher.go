@@ -1,11 +1,13 @@
 package witness
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -24,6 +26,13 @@ const (
 	publishTime = 10 * time.Second
 )
 
+// Checkpoint is a checkpoint on record.
+type Checkpoint struct {
+	Head
+	// Note is the signed note with all cosignatures that are on record.
+	Note []byte
+}
+
 // Log is the log as far as publishing goes: functions, because its rows belong to another package. All of them
 // are required and safe for concurrent use, by several servers too.
 type Log struct {
@@ -33,10 +42,18 @@ type Log struct {
 	Grow func(ctx context.Context) (Head, error)
 	// Root is the root of the tree when it had size leaves, as its hashes are now.
 	Root func(ctx context.Context, size int64) (tlog.Hash, error)
-	// Newest is the newest checkpoint on record; false if there is none.
-	Newest func(ctx context.Context) (Head, bool, error)
-	// Put puts a checkpoint on record, unless that or a larger one is.
-	Put func(ctx context.Context, head Head, signed []byte) error
+	// Prove gives the proof that the tree of size leaves begins with the one of old leaves, which are fewer and not none.
+	Prove func(ctx context.Context, size, old int64) (tlog.TreeProof, error)
+	// Newest is the newest checkpoint on record; nil if there is none.
+	Newest func(ctx context.Context) (*Checkpoint, error)
+	// Cosigned is the newest checkpoint on record that at least quorum of the witnesses of these ids cosigned; nil if
+	// there is none.
+	Cosigned func(ctx context.Context, witnesses []string, quorum int) (*Checkpoint, error)
+	// Put puts a checkpoint on record with cosignatures, unless one of this size or a larger one is.
+	Put func(ctx context.Context, head Head, signed []byte, cosignatures []Cosignature) error
+	// Cosign puts a cosignature of the checkpoint of a size on record, unless one by this witness is, or no such
+	// checkpoint.
+	Cosign func(ctx context.Context, size int64, cosignature Cosignature) error
 	// Unpublished is above zero if something is to be published.
 	Unpublished func(ctx context.Context) (int64, error)
 }
@@ -46,41 +63,86 @@ type Options struct {
 	Log  Log
 	Keys *Keys
 	// Sink keeps what was published; nil for none.
-	Sink   *Directory
+	Sink Sink
+	// Witnesses cosign what is published.
+	Witnesses []*Witness
+	// Quorum is how many of them must have cosigned a checkpoint before it counts as published. With 0 none is
+	// waited for: their cosignatures are put on record when they come.
+	Quorum int
 	Logger *slog.Logger
 	// Observe is told of each publication that was tried; nil for nobody.
 	Observe func(took time.Duration, err error)
+	// ObserveWitness is told what became of each time that a witness was asked: cosigned; away (no answer, or not
+	// now), refused (it does not know the log or its key, or has seen another tree), ahead (it has seen more
+	// leaves than the log has), overtaken (it has cosigned a newer checkpoint), nonsense. Nil for nobody.
+	ObserveWitness func(name, outcome string, took time.Duration)
 }
 
 // Publisher publishes checkpoints. Any number of servers may publish one log: what they can say about one size is the
 // same, and the record takes what is larger. It is safe for concurrent use.
 type Publisher struct {
 	Options
-	turn chan struct{}
+	turn    chan struct{} // one publication at a time
+	asking  chan struct{} // one caller at a time asks witnesses beyond the quorum of publications
+	audited atomic.Bool   // the sink was compared with the log further back
 }
 
 // New makes a Publisher. It publishes nothing by itself before Run.
 func New(options Options) *Publisher {
-	return &Publisher{Options: options, turn: make(chan struct{}, 1)}
+	return &Publisher{Options: options, turn: make(chan struct{}, 1), asking: make(chan struct{}, 1)}
 }
 
 // Publish returns once a checkpoint of at least size leaves, which must be committed, is published. Whoever calls
-// while a publication is under way shares the next one. It fails with [ErrBehind] or [ErrFork] where
-// the log is not what was published, and with another error where the database or the sink is out of
-// reach or ctx ends; then nothing is known to be published.
+// while a publication is under way shares the next one. It fails with [ErrBehind], [ErrFork] or [ErrSinkLacks] where
+// the log is not what was published, with [ErrUncosigned] where too few witnesses cosign, and with another error where
+// the database or the sink is out of reach or ctx ends; then nothing is known to be published.
 func (p *Publisher) Publish(ctx context.Context, size int64) error {
+	return p.PublishCosigned(ctx, size, 0)
+}
+
+// PublishCosigned does as Publish, and returns only once that many witnesses have cosigned the checkpoint, where this
+// is more than the quorum of all publications. Who demands less does not wait for it.
+func (p *Publisher) PublishCosigned(ctx context.Context, size int64, quorum int) error {
 	ctx, cancel := context.WithTimeout(ctx, publishTime)
 	defer cancel()
-	if done, err := p.published(ctx, size); done || err != nil {
-		return err
+	if quorum = max(quorum, p.Quorum); quorum > len(p.Witnesses) {
+		return fmt.Errorf("publish the log: %w: %d are asked for, and the server has %d witnesses", ErrUncosigned, quorum, len(p.Witnesses))
 	}
+	least := size // of the checkpoint to publish
+	for round := 1; ; round++ {
+		done, err := p.published(ctx, size, quorum)
+		if err != nil {
+			return fmt.Errorf("publish the log: %w", err)
+		}
+		if done {
+			return nil
+		}
+		if err = p.take(ctx, least); err == nil && quorum > p.Quorum {
+			err = p.gather(ctx, quorum)
+		}
+		// A witness may have seen what another server is about to publish: then this one publishes as much.
+		if ahead, is := errors.AsType[*aheadError](err); is && ahead.overtaken && round < publishRounds {
+			least = max(least, ahead.seen)
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("publish the log: %w", err)
+		}
+		if round == publishRounds {
+			return fmt.Errorf("publish the log: %w: it grows faster than they are asked", ErrUncosigned)
+		}
+	}
+}
+
+// take publishes in turn, unless whoever had the turn before did.
+func (p *Publisher) take(ctx context.Context, size int64) error {
 	select {
 	case p.turn <- struct{}{}:
 	case <-ctx.Done():
-		return fmt.Errorf("publish the log: %w", ctx.Err())
+		return ctx.Err()
 	}
 	defer func() { <-p.turn }()
-	if done, err := p.published(ctx, size); done || err != nil { // by whoever had the turn before
+	if done, err := p.published(ctx, size, p.Quorum); done || err != nil {
 		return err
 	}
 	start := time.Now()
@@ -88,23 +150,45 @@ func (p *Publisher) Publish(ctx context.Context, size int64) error {
 	if p.Observe != nil {
 		p.Observe(time.Since(start), err)
 	}
-	if err != nil {
-		return fmt.Errorf("publish the log: %w", err)
+	if err == nil && head.Size < size {
+		err = fmt.Errorf("it has %d leaves, not %d", head.Size, size)
 	}
-	if head.Size < size {
-		return fmt.Errorf("publish the log: it has %d leaves, not %d", head.Size, size)
-	}
-	return nil
+	return err
 }
 
-// published tells whether a checkpoint of at least so many leaves is on record. It is asked of the record each time: a
-// database that was put back while this server runs has lost its newest checkpoints too.
-func (p *Publisher) published(ctx context.Context, size int64) (bool, error) {
-	newest, found, err := p.Log.Newest(ctx)
-	if err != nil {
-		return false, fmt.Errorf("publish the log: %w", err)
+// published tells whether a checkpoint of at least so many leaves, cosigned by so many witnesses, is on record. It is
+// asked of the record each time: a database that was put back while this server runs has lost its newest
+// checkpoints too.
+func (p *Publisher) published(ctx context.Context, size int64, quorum int) (bool, error) {
+	newest, err := p.Log.Newest(ctx)
+	if err != nil || newest == nil || newest.Size < size {
+		return false, err
 	}
-	return found && newest.Size >= size, nil
+	if quorum == 0 || len(p.cosigners(newest.Note)) >= quorum {
+		return true, nil
+	}
+	_, err = p.Cosigned(ctx, size, quorum)
+	if errors.Is(err, ErrUncosigned) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Cosigned gives the newest checkpoint on record that covers size leaves and that quorum witnesses cosigned, such as
+// what [Publisher.PublishCosigned] has published. It asks nobody, and fails with [ErrUncosigned] if there is none.
+func (p *Publisher) Cosigned(ctx context.Context, size int64, quorum int) (*Checkpoint, error) {
+	ids := make([]string, 0, len(p.Witnesses))
+	for _, w := range p.Witnesses {
+		ids = append(ids, w.ID())
+	}
+	found, err := p.Log.Cosigned(ctx, ids, quorum)
+	if err == nil && (found == nil || found.Size < size || len(p.cosigners(found.Note)) < quorum) {
+		err = fmt.Errorf("%w: none of %d leaves by %d witnesses is on record", ErrUncosigned, size, quorum)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return found, nil
 }
 
 func (p *Publisher) publish(ctx context.Context) (Head, error) {
@@ -123,40 +207,51 @@ func (p *Publisher) publish(ctx context.Context) (Head, error) {
 	if err != nil {
 		return head, err
 	}
-	if err := p.keep(ctx, head, signed); err != nil {
+	var cosignatures []Cosignature
+	var rest func(func(Cosignature))
+	if p.Quorum > 0 {
+		cosignatures, rest, err = p.ask(ctx, head, signed, p.Witnesses, p.Quorum)
+		if err != nil {
+			return head, err
+		}
+	}
+	whole := bytes.Clone(signed)
+	for _, c := range cosignatures {
+		whole = append(whole, c.Line...)
+	}
+	if err := p.keep(ctx, head, whole); err != nil {
 		return head, err
 	}
-	return head, p.Log.Put(ctx, head, signed)
+	if err := p.Log.Put(ctx, head, signed, cosignatures); err != nil {
+		return head, err
+	}
+	if rest != nil {
+		p.later(ctx, head.Size, rest)
+	}
+	return head, nil
 }
 
 // past is what was published last. It is read before the log's size is: the log grows under other servers too.
 type past struct {
 	recorded *Head // nil for none
+	ours     bool  // it is of the log of this name: one that lost leaves may have gone on with another name
 	kept     *Head // in the sink; nil for none
 }
 
-func (p *Publisher) past(ctx context.Context) (past, error) {
-	newest, found, err := p.Log.Newest(ctx)
+func (p *Publisher) past(ctx context.Context) (was past, err error) {
+	newest, err := p.Log.Newest(ctx)
 	if err != nil {
 		return past{}, err
 	}
-	var was past
-	if found {
-		was.recorded = &newest
+	if newest != nil {
+		was.recorded = &newest.Head
+		_, err := readHead(p.Keys.origin, newest.Note)
+		was.ours = err == nil
 	}
-	if p.Sink == nil {
-		return was, nil
+	if p.Sink != nil {
+		was.kept, err = p.newestKept(ctx)
 	}
-	kept, err := p.Sink.newest(ctx)
-	if err != nil || kept == nil {
-		return was, err
-	}
-	head, err := p.Keys.read(kept)
-	if err != nil {
-		return was, fmt.Errorf("the newest checkpoint in the sink %s: %w", p.Sink, err)
-	}
-	was.kept = &head
-	return was, nil
+	return was, err
 }
 
 // check makes sure that the log, of so many leaves, is what was published.
@@ -171,7 +266,12 @@ func (p *Publisher) check(ctx context.Context, size int64, was past) error {
 			return fmt.Errorf("against the sink %s: %w", p.Sink, err)
 		}
 	}
-	return nil
+	if p.Sink != nil && was.ours && (was.kept == nil || *was.kept != *was.recorded) {
+		if err := p.lacks(ctx, *was.recorded); err != nil {
+			return err
+		}
+	}
+	return p.audit(ctx, size)
 }
 
 // holds makes sure that the log contains the tree of an earlier head.
@@ -185,30 +285,6 @@ func (p *Publisher) holds(ctx context.Context, size int64, past Head) error {
 	}
 	if root != past.Root {
 		return fmt.Errorf("%w: its root at %d leaves is %s, and %s was published", ErrFork, past.Size, root, past.Root)
-	}
-	return nil
-}
-
-// keep puts a checkpoint into the sink. One of this size may be there, of another server, or of one that ended
-// right after: it must say the same.
-func (p *Publisher) keep(ctx context.Context, head Head, signed []byte) error {
-	if p.Sink == nil {
-		return nil
-	}
-	err := p.Sink.put(ctx, head.Size, signed)
-	if !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	present, err := p.Sink.at(ctx, head.Size)
-	if err != nil {
-		return err
-	}
-	said, err := p.Keys.read(present)
-	if err != nil {
-		return fmt.Errorf("the checkpoint %d in the sink %s: %w", head.Size, p.Sink, err)
-	}
-	if said != head {
-		return fmt.Errorf("against the sink %s: %w: its root at %d leaves is %s, and %s was published", p.Sink, ErrFork, head.Size, head.Root, said.Root)
 	}
 	return nil
 }
@@ -230,13 +306,24 @@ func (p *Publisher) Check(ctx context.Context) error {
 	return nil
 }
 
-// Run publishes what nobody asks to publish, within a second, until ctx ends. It says in the logger where the sink is,
-// and each failure that is another than the one before.
+// Run publishes what nobody asks to publish, within a second, and has it cosigned by every witness, until ctx ends.
+// It says in the logger where the sink is and who the witnesses are, and each failure that is another than the one
+// before.
 func (p *Publisher) Run(ctx context.Context) error {
 	if p.Sink == nil {
 		p.Logger.WarnContext(ctx, "checkpoints of the log are kept in the database only: whoever restores or changes it can take them back unnoticed here", "verifiers", p.Keys.Verifiers())
 	} else {
 		p.Logger.InfoContext(ctx, "checkpoints of the log are kept in the sink as well", "sink", p.Sink.String(), "verifiers", p.Keys.Verifiers())
+	}
+	if len(p.Witnesses) > 0 {
+		names := make([]string, 0, len(p.Witnesses))
+		for _, w := range p.Witnesses {
+			names = append(names, w.Name())
+		}
+		p.Logger.InfoContext(ctx, "checkpoints of the log are cosigned", "witnesses", names, "quorum", p.Quorum)
+		var following sync.WaitGroup
+		defer following.Wait()
+		following.Go(func() { p.follow(ctx) })
 	}
 	tick := time.NewTicker(publishPace)
 	defer tick.Stop()

@@ -66,6 +66,12 @@ func newLedger(t *testing.T) *ledger {
 }
 
 func (l *ledger) log() witness.Log {
+	found := func(c store.Checkpoint, err error) (*witness.Checkpoint, error) {
+		if errors.Is(err, store.ErrNotFound) {
+			return nil, nil
+		}
+		return &witness.Checkpoint{Head: witness.Head(c.TreeHead), Note: c.Note}, err
+	}
 	return witness.Log{
 		Size: l.LogSize,
 		Grow: func(ctx context.Context) (witness.Head, error) {
@@ -73,21 +79,28 @@ func (l *ledger) log() witness.Log {
 			return witness.Head(head), err
 		},
 		Root: func(ctx context.Context, size int64) (tlog.Hash, error) { return tlog.TreeHash(size, l.Tree(ctx)) },
-		Newest: func(ctx context.Context) (witness.Head, bool, error) {
-			newest, err := l.NewestCheckpoint(ctx)
-			if errors.Is(err, store.ErrNotFound) {
-				return witness.Head{}, false, nil
-			}
-			return witness.Head(newest.TreeHead), true, err
+		Prove: func(ctx context.Context, size, old int64) (tlog.TreeProof, error) {
+			return tlog.ProveTree(size, old, l.Tree(ctx))
 		},
-		Put: func(ctx context.Context, head witness.Head, signed []byte) error {
-			return l.PutCheckpoint(ctx, store.TreeHead(head), signed)
+		Newest: func(ctx context.Context) (*witness.Checkpoint, error) { return found(l.NewestCheckpoint(ctx)) },
+		Cosigned: func(ctx context.Context, witnesses []string, quorum int) (*witness.Checkpoint, error) {
+			return found(l.CosignedCheckpoint(ctx, witnesses, quorum))
+		},
+		Put: func(ctx context.Context, head witness.Head, signed []byte, cosignatures []witness.Cosignature) error {
+			var lines []store.Cosignature
+			for _, c := range cosignatures {
+				lines = append(lines, store.Cosignature(c))
+			}
+			return l.PutCheckpoint(ctx, store.TreeHead(head), signed, lines...)
+		},
+		Cosign: func(ctx context.Context, size int64, c witness.Cosignature) error {
+			return l.PutCosignature(ctx, size, store.Cosignature(c))
 		},
 		Unpublished: l.Unpublished,
 	}
 }
 
-func (l *ledger) publisher(keys *witness.Keys, sink *witness.Directory) *witness.Publisher {
+func (l *ledger) publisher(keys *witness.Keys, sink witness.Sink) *witness.Publisher {
 	return witness.New(witness.Options{Log: l.log(), Keys: keys, Sink: sink, Logger: slog.New(slog.DiscardHandler)})
 }
 
