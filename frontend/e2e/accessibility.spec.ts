@@ -15,6 +15,7 @@ const shows = (text: string) => (page: Page) => expect(page.getByText(text).firs
 const pages: Record<string, PageUnderTest> = {
   panel: { path: ({ world, number }) => world.page("pr", number), ready: shows("Can still approve") },
   sign: { path: ({ world, number }) => world.page("sign", number), ready: shows("characters that do not show") },
+  verify: { path: () => "/verify", ready: shows("Choose bundles") },
   home: { path: () => "/", ready: shows("Notices") },
   requests: {
     path: ({ world }) => `/workspaces/${world.slug}/requests`,

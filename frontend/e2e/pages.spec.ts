@@ -11,6 +11,10 @@ const dist = fileURLToPath(new URL("../dist/", import.meta.url));
 const policy =
   "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; " +
   "base-uri 'none'; form-action 'self'; require-trusted-types-for 'script'; trusted-types 'none'; frame-ancestors 'none'";
+// The verify page runs WebAssembly, in a worker.
+const verifyPolicy =
+  "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; connect-src 'self'; " +
+  "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types verifier; frame-ancestors 'none'";
 
 for (const app of readdirSync(new URL("../apps/", import.meta.url)).sort()) {
   for (const colorScheme of ["light", "dark"] as const) {
@@ -24,7 +28,8 @@ for (const app of readdirSync(new URL("../apps/", import.meta.url)).sort()) {
       await page.route("http://localhost/**", async (route) => {
         const { pathname } = new URL(route.request().url());
         if (pathname === "/") {
-          const headers = { "content-security-policy": policy, "content-type": "text/html; charset=utf-8" };
+          const contentPolicy = app === "verify" ? verifyPolicy : policy;
+          const headers = { "content-security-policy": contentPolicy, "content-type": "text/html; charset=utf-8" };
           return route.fulfill({ path: `${dist}${app}/index.html`, headers });
         }
         const file = dist + pathname.replace(/^\/assets\//, "");

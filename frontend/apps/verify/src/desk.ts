@@ -85,7 +85,7 @@ export class Desk {
   async #place(file: File, meant: Place | undefined): Promise<() => void> {
     const limit = this.#verifier.maxBundle;
     if (file.size > limit) {
-      const problem = `It has ${mebibytes(file.size)}, and a file may have ${mebibytes(limit)} at most.`;
+      const problem = `It has ${inBytes(file.size)}, and a file may have ${inBytes(limit)} at most.`;
       return () => this.#addRefused(file, problem);
     }
     try {
@@ -163,6 +163,6 @@ function sentenceOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-function mebibytes(bytes: number): string {
-  return `${new Intl.NumberFormat("en", { maximumFractionDigits: 1 }).format(bytes / 2 ** 20)} MiB`;
+function inBytes(count: number): string {
+  return `${count.toLocaleString("en")} bytes`;
 }

@@ -15,10 +15,5 @@ export interface Asked {
 /** What came of a bundle, and the SHA-256 of its bytes. */
 export type Checked = (Outcome | Problem) & { sha256: string };
 
-/** The worker's answer to a question. */
-export type Answer =
-  | { id: number; result: Kind | string | Checked }
-  /** The browser did not give the file's bytes. */
-  | { id: number; unreadable: true }
-  /** The verifier ended; nothing can be asked any more. */
-  | { id: number; stopped: string };
+/** The worker's answer to a question, or why it has none. */
+export type Answer = { id: number } & ({ result: Kind | string | Checked } | Problem);

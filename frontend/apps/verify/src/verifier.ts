@@ -23,8 +23,7 @@ export async function openVerifier(worker: Worker, module: WebAssembly.Module): 
     const asked = waiting.get(answer.id);
     waiting.delete(answer.id);
     if ("result" in answer) asked?.resolve(answer.result as never);
-    else if ("unreadable" in answer) asked?.reject(new Error("The browser could not read this file."));
-    else asked?.reject(new Error(`The verifier stopped; reload the page. (${answer.stopped})`));
+    else asked?.reject(new Error(answer.problem));
   };
   const ask = <Result>(question: Omit<Asked, "id">) =>
     new Promise<Result>((resolve, reject) => {

@@ -1,4 +1,4 @@
-import type { EvidenceVerifier } from "./evidence.ts";
+import { answering } from "./answer.ts";
 import type { Answer, Asked, Ready } from "./messages.ts";
 import { run } from "./run.ts";
 
@@ -13,44 +13,10 @@ declare const self: {
 self.onmessage = async ({ data: module }: MessageEvent<WebAssembly.Module>) => {
   try {
     const verifier = await run(module);
-    self.onmessage = (event: MessageEvent<Asked>) => void answer(verifier, event.data);
+    const answer = answering(verifier, () => run(module));
+    self.onmessage = async ({ data }: MessageEvent<Asked>) => self.postMessage(await answer(data));
     self.postMessage({ go: verifier.go, maxBundle: verifier.maxBundle });
   } catch (error) {
     self.postMessage({ problem: String(error) });
   }
 };
-
-async function answer(verifier: EvidenceVerifier, { id, ask, file, anchors }: Asked) {
-  let bytes: Uint8Array<ArrayBuffer>;
-  let against: Uint8Array<ArrayBuffer> | null;
-  try {
-    bytes = await read(file);
-    against = anchors && (await read(anchors));
-  } catch {
-    self.postMessage({ id, unreadable: true });
-    return;
-  }
-  try {
-    switch (ask) {
-      case "sort":
-        return self.postMessage({ id, result: verifier.kind(bytes) });
-      case "admit":
-        return self.postMessage({ id, result: verifier.problem(bytes) });
-      case "verify": {
-        const sha256 = hex(new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)));
-        return self.postMessage({ id, result: { ...verifier.verify(bytes, against), sha256 } });
-      }
-    }
-  } catch (error) {
-    // The program has ended, for example because there was no memory left.
-    self.postMessage({ id, stopped: String(error) });
-  }
-}
-
-async function read(file: File): Promise<Uint8Array<ArrayBuffer>> {
-  return new Uint8Array(await file.arrayBuffer());
-}
-
-function hex(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}

@@ -1,0 +1,169 @@
+import { violations } from "@signedapproval/ui/accessibility.ts";
+import { render, screen, waitFor, within } from "@testing-library/react";
+import userEvent from "@testing-library/user-event";
+import { describe, expect, test } from "vitest";
+import type { Report } from "./evidence.ts";
+import type { Loaded } from "./load.ts";
+import type { Checked } from "./messages.ts";
+import { VerifyPage } from "./VerifyPage.tsx";
+import type { Verifier } from "./verifier.ts";
+
+const command = "go build -o verifier.wasm";
+
+/** A verifier that takes a file's name for its content, and answers when it is told to. */
+class Scripted implements Verifier {
+  readonly go = "go1.26";
+  readonly maxBundle = 1024;
+  readonly asked: string[] = [];
+  #waiting: (() => void)[] = [];
+  held = false;
+
+  sort = async (file: File) => {
+    if (file.name === "folder") throw new Error("The browser could not read this file.");
+    return file.name.startsWith("anchors") ? "anchors" : file.name.startsWith("bundle") ? "bundle" : "";
+  };
+  admit = async (file: File) => (file.name.includes("bad") ? "format must be something" : "");
+  verify = async (file: File, anchors: File | null): Promise<Checked> => {
+    this.asked.push(`${file.name} against ${anchors?.name ?? "nothing"}`);
+    if (this.held) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    const exitCode = Number(/\d/u.exec(file.name)?.[0] ?? 1);
+    const report: Report = {
+      steps: [
+        { number: 1, name: "invented", result: "ok", detail: "a step that no page knows" },
+        ...(exitCode === 1
+          ? [{ number: 2, name: "broken", result: "failed", detail: "it broke\u202e", code: "odd" }]
+          : []),
+      ],
+      facts: exitCode === 1 ? null : [{ name: "colour", value: "green", label: "guessed" }],
+      missing: exitCode === 2 ? ["moonlight"] : null,
+    };
+    return {
+      exitCode,
+      sentence: `${file.name} ${anchors ? "anchored" : "loose"}`,
+      report: JSON.stringify(report),
+      sha256: "ab".repeat(32),
+    };
+  };
+
+  letGo() {
+    this.held = false;
+    for (const resolve of this.#waiting.splice(0)) resolve();
+  }
+}
+
+async function open() {
+  const verifier = new Scripted();
+  const loading: Promise<Loaded> = Promise.resolve({
+    verifier,
+    sha256: "cd".repeat(32),
+    size: 7_000_000,
+    address: "/assets/verify/verifier.wasm.gz",
+  });
+  const view = render(<VerifyPage loading={loading} command={command} />);
+  await screen.findByRole("button", { name: "Choose bundles" });
+  const [bundles, anchors] = Array.from(view.container.querySelectorAll<HTMLInputElement>("input[type=file]"));
+  if (!bundles || !anchors) throw new Error("the page has no file inputs");
+  const file = (name: string) => new File(["x"], name);
+  const choose = async (input: HTMLInputElement, ...names: string[]) =>
+    userEvent.upload(input, names.map(file), { applyAccept: false });
+  return { verifier, bundles, anchors, choose, ...view };
+}
+
+describe("the verify page", () => {
+  test("says what it is, and which verifier it runs", async () => {
+    const { container } = await open();
+    expect(screen.getByText("A convenience, not the reference")).toBeVisible();
+    expect(screen.getByTestId("module")).toHaveTextContent("cd".repeat(32));
+    expect(screen.getByText("7,000,000 bytes, go1.26")).toBeVisible();
+    expect(screen.getByTestId("build")).toHaveTextContent(command);
+    expect(await violations(container)).toEqual([]);
+  });
+
+  test("shows steps and facts that it has never heard of, and what is missing", async () => {
+    const { bundles, choose, container } = await open();
+    await choose(bundles, "bundle 2.json");
+    const steps = await screen.findByRole("table", { name: "Steps of bundle 2.json" });
+    expect(within(steps).getByRole("rowheader", { name: "invented" })).toBeVisible();
+    const facts = screen.getByRole("table", { name: "Facts of bundle 2.json" });
+    expect(within(facts).getByText("guessed")).toBeVisible();
+    expect(screen.getByText("moonlight")).toBeVisible();
+    expect(screen.getByText(/^Exit code 2: /)).toBeVisible();
+    expect(await violations(container)).toEqual([]);
+  });
+
+  test("shows where a bundle failed, with characters that would not show", async () => {
+    const { bundles, choose } = await open();
+    await choose(bundles, "bundle 1.json");
+    const steps = await screen.findByRole("table", { name: "Steps of bundle 1.json" });
+    expect(within(steps).getByText("odd")).toBeVisible();
+    expect(within(steps).getByTitle(/U\+202E/u)).toBeInTheDocument();
+    expect(screen.getByText("The steps after it were not taken.")).toBeVisible();
+    expect(screen.queryByRole("table", { name: /^Facts/ })).toBeNull();
+    expect(screen.getByText(/^Exit code 1: /)).toBeVisible();
+  });
+
+  test("an exit code that it does not know is none of success", async () => {
+    const { bundles, choose } = await open();
+    await choose(bundles, "bundle 7.json");
+    expect(await screen.findByText("Exit code 7.")).toBeVisible();
+    expect(screen.queryByText("Proved")).toBeNull();
+  });
+
+  test("checks everything again when the anchors change", async () => {
+    const { bundles, anchors, choose, verifier } = await open();
+    await choose(bundles, "bundle 2.json", "bundle 0.json");
+    expect(await screen.findByText("2 bundles: 1 operator-asserted, 1 proved.")).toBeVisible();
+    await choose(bundles, "anchors.json");
+    expect(await screen.findByText(/anchors.json says that it is an anchors file/)).toBeVisible();
+    expect(await screen.findByText("bundle 0.json anchored")).toBeVisible();
+    await choose(anchors, "anchors two.json");
+    expect(await screen.findByText("anchors two.json has taken the place of anchors.json.")).toBeVisible();
+    await waitFor(() => expect(verifier.asked.at(-1)).toBe("bundle 0.json against anchors two.json"));
+    await choose(anchors, "anchors bad.json");
+    expect(await screen.findByText("format must be something")).toBeVisible();
+    await waitFor(() => expect(verifier.asked.at(-1)).toBe("bundle 0.json against nothing"));
+    await userEvent.click(screen.getByRole("button", { name: "Remove the anchors" }));
+    expect(screen.queryByText("format must be something")).toBeNull();
+  });
+
+  test("never shows an answer that belongs to other anchors", async () => {
+    const { bundles, anchors, choose, verifier } = await open();
+    verifier.held = true;
+    await choose(bundles, "bundle 0.json");
+    await waitFor(() => expect(verifier.asked).toEqual(["bundle 0.json against nothing"]));
+    await choose(anchors, "anchors.json");
+    await screen.findByText("anchors.json");
+    verifier.letGo();
+    expect(await screen.findByText("bundle 0.json anchored")).toBeVisible();
+    expect(verifier.asked).toEqual(["bundle 0.json against nothing", "bundle 0.json against anchors.json"]);
+  });
+
+  test("starts over, whatever is under way", async () => {
+    const { bundles, choose, verifier } = await open();
+    verifier.held = true;
+    await choose(bundles, "bundle 0.json", "bundle 2.json");
+    expect(await screen.findByLabelText("Checking bundle 1 of 2…")).toBeInTheDocument();
+    await userEvent.click(screen.getByRole("button", { name: "Start over" }));
+    expect(screen.getByRole("button", { name: "Choose bundles" })).toHaveFocus();
+    verifier.letGo();
+    await choose(bundles, "bundle 1.json");
+    expect(await screen.findByText("1 bundle: 1 failed.")).toBeVisible();
+    expect(verifier.asked).toEqual(["bundle 0.json against nothing", "bundle 1.json against nothing"]);
+  });
+
+  test("says of each file why it was not checked", async () => {
+    const { bundles } = await open();
+    const large = new File([new Uint8Array(1025)], "bundle large.json");
+    await userEvent.upload(bundles, [large, new File([], "folder")], { applyAccept: false });
+    expect(await screen.findByText("2 bundles: 2 not checked.")).toBeVisible();
+    expect(screen.getByText(/1,025 bytes, and a file may have 1,024 bytes at most/)).toBeVisible();
+    expect(screen.getByText("The browser could not read this file.")).toBeVisible();
+  });
+
+  test("says that the verifier could not be loaded", async () => {
+    const loading = Promise.reject(new Error("The server answered 503 for the verifier."));
+    render(<VerifyPage loading={loading} command={command} />);
+    expect(await screen.findByRole("alert")).toHaveTextContent("The server answered 503 for the verifier.");
+    expect(screen.getByText(/signedapproval verify bundle.json/)).toBeVisible();
+  });
+});
