@@ -211,9 +211,12 @@ func sentence(body evidence.Body, d store.Decision) string {
 	case evidence.RequestClosed:
 		return "The request ended: " + b.Reason + "."
 	case evidence.DecisionMade:
-		verb := map[string]string{"APPROVE": "approved", "REJECT": "rejected", "WITHDRAW": "withdrew the decision on"}[d.Action]
+		verb := map[string]string{"APPROVE": "approved", "REJECT": "rejected", "WITHDRAW": "withdrew the decision on", "OVERRIDE": "overrode the rule for"}[d.Action]
 		if len(d.HeadCommit) < 12 {
 			return "A decision was signed."
+		}
+		if d.Action == string(approval.Override) {
+			return fmt.Sprintf("%s %s %s: “%s”", d.Name, verb, d.HeadCommit[:12], clip(d.Comment, maxReason))
 		}
 		return fmt.Sprintf("%s %s %s.", d.Name, verb, d.HeadCommit[:12])
 	case evidence.VerdictReached:
@@ -223,6 +226,9 @@ func sentence(body evidence.Body, d store.Decision) string {
 	case evidence.Merged:
 		if b.Kind == "approved" {
 			return "The approved commit was merged as " + b.Commit[:12] + "."
+		}
+		if b.Kind == "override" {
+			return "The overridden commit was merged as " + b.Commit[:12] + "."
 		}
 		return "It was merged as " + b.Commit[:12] + " without the approvals that its rule asks for."
 	case evidence.MergeChecked:
