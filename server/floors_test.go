@@ -18,7 +18,7 @@ const module = "github.com/signedapproval/bitbucket/"
 var floors = map[string]int{
 	"server/refusal": 0, "server/approval": 0, "migrations": 0, "frontend": 0,
 	"server/evidence": 1, "server/attest": 1,
-	"server/bitbucket": 2, "server/atlassian": 2, "server/passkey": 2, "server/store": 2, "server/jobs": 2, "server/notify": 2, "server/replay": 2, "server/witness": 2, "frontend/apps/verify/wasm": 2,
+	"server/bitbucket": 2, "server/atlassian": 2, "server/passkey": 2, "server/store": 2, "server/jobs": 2, "server/notify": 2, "server/replay": 2, "server/witness": 2, "server/monitor": 2, "frontend/apps/verify/wasm": 2,
 	"server/gate": 3, "server/workspace": 3, "server/people": 3,
 	"server/webhook": 4, "server/forge": 4, "server/tiles": 4, "graph": 4,
 	"server/app": 5,

@@ -1,0 +1,238 @@
+package monitor
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"go.etcd.io/bbolt"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/evidence"
+)
+
+// nobodys stands for no workspace: leaves about a person's own keys carry it.
+var nobodys = evidence.WorkspaceID(nil, "00000000-0000-0000-0000-000000000000")
+
+// reading is what one transaction reads of the log.
+type reading struct {
+	tx       *bbolt.Tx
+	progress *progress
+	options  *Options
+	now      time.Time
+}
+
+// found writes down what was found at a leaf.
+func (r *reading) found(code Code, notice bool, index int64, subject, detail string, args ...any) error {
+	if subject == "" {
+		subject = fmt.Sprintf("leaf %d", index)
+	}
+	return record(r.tx, Finding{Code: code, Notice: notice, Subject: subject, Detail: fmt.Sprintf(detail, args...), Leaf: &index, Time: r.now})
+}
+
+// leaf looks at the entry with an index, which is in the log.
+func (r *reading) leaf(index int64, entry []byte, hash tlog.Hash) error {
+	leaf, err := evidence.ParseLeaf(entry)
+	if err != nil {
+		return r.found(LeafUnreadable, false, index, "", "it is no leaf that this version knows: %v", err)
+	}
+	if err := r.time(index, leaf.Time); err != nil {
+		return err
+	}
+	if leaf.Chain != nil {
+		return r.chained(index, leaf, hash)
+	}
+	if genesis := historyKey(leaf.Workspace, "genesis", 0); leaf.Workspace != nobodys && leaf.Body.Type() != evidence.TypeGenesis &&
+		r.tx.Bucket(tableHistory).Get(genesis) == nil {
+		err := r.found(GenesisMissing, false, index, "workspace "+string(leaf.Workspace), "its first leaf is %s, of the type %s", leafName(hash), leaf.Body.Type())
+		if err != nil {
+			return err
+		}
+	}
+	kept := past{index, entry}
+	switch body := leaf.Body.(type) {
+	case evidence.Genesis:
+		key := historyKey(leaf.Workspace, "genesis", 0)
+		if r.tx.Bucket(tableHistory).Get(key) != nil {
+			return r.found(GenesisTwice, false, index, "workspace "+string(leaf.Workspace), "it begins again with leaf %s", leafName(hash))
+		}
+		return put(r.tx.Bucket(tableHistory), key, kept)
+	case evidence.RosterVersion:
+		return r.version(kept, leaf, "roster", body.Version)
+	case evidence.PolicyVersion:
+		return r.version(kept, leaf, "policy/"+string(body.Repository), body.Version)
+	case evidence.ProtectionSet:
+		return r.version(kept, leaf, "protection", body.Version)
+	case evidence.KeyEnrolled:
+		if err := put(r.tx.Bucket(tableKeys), []byte(body.Key), kept); err != nil {
+			return err
+		}
+		if mine := r.options.Mine; mine != nil && slices.Contains(mine.People, body.Person) && !slices.Contains(mine.Keys, body.Key) {
+			return r.found(UnknownKey, false, index, "key "+string(body.Key), "it was enrolled at %s under the name of person %s, who did not list it; identified by %s",
+				leaf.Time.Format(time.RFC3339), body.Person, body.IdentifiedBy)
+		}
+		if body.IdentifiedBy == string(evidence.ByLogIn) {
+			return r.found(LogInKey, true, index, "key "+string(body.Key), "it is of person %s by a log-in at Bitbucket only, as the operator says", body.Person)
+		}
+	case evidence.KeyRevoked:
+		if body.Revocation == "" {
+			return r.found(KeyRevokedByOperator, true, index, "key "+string(body.Key), "nobody signed that this key of person %s is revoked", body.Person)
+		}
+	}
+	return nil
+}
+
+// leafName is a leaf's hash as statements name it.
+func leafName(hash tlog.Hash) string { return hex.EncodeToString(hash[:]) }
+
+// historyKey is the place of a version in the table of history.
+func historyKey(workspace evidence.Digest, subject string, version int64) []byte {
+	return fmt.Appendf(nil, "%s/%s/%016x", workspace, subject, version)
+}
+
+// time compares a leaf's time with those before it, with the checkpoints that did not have it, and with the clock.
+func (r *reading) time(index int64, at time.Time) error {
+	p, bound := r.progress, r.options.Late
+	if at.After(r.now.Add(bound)) {
+		return r.found(TimeAhead, false, index, "", "it says that it is of %s", at.Format(time.RFC3339)) // and is no measure for the next ones
+	}
+	if at.Before(p.Latest.Add(-bound)) {
+		if err := r.found(TimeBackwards, false, index, "", "it says that it is of %s, after a leaf of %s", at.Format(time.RFC3339), p.Latest.Format(time.RFC3339)); err != nil {
+			return err
+		}
+	}
+	if at.After(p.Latest) {
+		p.Latest = at
+	}
+	for _, s := range slices.Backward(p.Seen) {
+		if s.Size > index {
+			continue
+		}
+		if at.Before(s.At.Add(-bound)) {
+			return r.found(LateLeaf, false, index, "", "it says that it is of %s, and at %s the log was published without it", at.Format(time.RFC3339), s.At.UTC().Format(time.RFC3339))
+		}
+		break
+	}
+	return nil
+}
+
+// version looks at a version of something that a workspace counts.
+func (r *reading) version(kept past, leaf evidence.Leaf, subject string, version int64) error {
+	table, key := r.tx.Bucket(tableHistory), historyKey(leaf.Workspace, subject, version)
+	name := fmt.Sprintf("workspace %s %s version %d", leaf.Workspace, strings.Replace(subject, "/", " of repository ", 1), version)
+	switch {
+	case table.Get(key) != nil:
+		return r.found(VersionGap, false, kept.Index, name+" again", "this version is in the log twice")
+	case version > 1 && table.Get(historyKey(leaf.Workspace, subject, version-1)) == nil:
+		if err := r.found(VersionGap, false, kept.Index, name, "the version before is not in the log before it"); err != nil {
+			return err
+		}
+	}
+	return put(table, key, kept)
+}
+
+// chained looks at a leaf of a pull request.
+func (r *reading) chained(index int64, leaf evidence.Leaf, hash tlog.Hash) error {
+	id, err := hex.DecodeString(string(leaf.Chain.ID))
+	if err != nil {
+		return err
+	}
+	var end chainEnd
+	table := r.tx.Bucket(tableChains)
+	if raw := table.Get(id); raw != nil {
+		if err := end.unmarshal(raw); err != nil {
+			return err
+		}
+	}
+	c := leaf.Chain
+	about := fmt.Sprintf("chain %s leaf %d", c.ID, c.Sequence)
+	switch {
+	case c.Sequence <= end.sequence:
+		return r.found(ChainFork, false, index, fmt.Sprintf("%s at %d", about, index), "the chain had %d leaves already: there are two histories of this pull request", end.sequence)
+	case c.Sequence > end.sequence+1:
+		if err := r.found(ChainGap, false, index, about, "the chain had %d leaves before", end.sequence); err != nil {
+			return err
+		}
+	case c.Sequence > 1 && string(c.Previous) != leafName(end.leaf):
+		if err := r.found(ChainFork, false, index, about, "it follows another leaf than the one before it: there are two histories of this pull request"); err != nil {
+			return err
+		}
+	}
+	if err := r.judged(index, leaf, end, about); err != nil {
+		return err
+	}
+	end.sequence, end.leaf = c.Sequence, hash
+	end.follow(leaf.Body)
+	return table.Put(id, end.marshal())
+}
+
+// lets tells whether a verdict lets its request be merged.
+func lets(verdict string) bool {
+	return verdict == string(approval.Approved) || verdict == string(approval.Overridden)
+}
+
+// judged compares what was done with what the chain says before it.
+func (r *reading) judged(index int64, leaf evidence.Leaf, end chainEnd, about string) error {
+	switch body := leaf.Body.(type) {
+	case evidence.MergeChecked:
+		founded := body.Answer != evidence.AnswerYes || body.Code == evidence.CheckNoRule && end.request == "" ||
+			end.request != "" && body.Request == end.request && body.Code == end.verdict && lets(end.verdict)
+		if !founded {
+			return r.found(UnfoundedYes, false, index, about, "the merge check of commit %s was answered yes (%s), and the chain's state is %s", body.Commit, body.Code, end)
+		}
+	case evidence.StatusPaid:
+		if body.State == "SUCCESSFUL" && body.Request == end.request && !end.lit {
+			return r.found(UnfoundedGreen, false, index, about, "the status of request %s turned SUCCESSFUL, and the chain's state is %s", body.Request, end)
+		}
+	case evidence.Merged:
+		if body.Kind == "violation" {
+			return r.found(Violation, false, index, about, "commit %s was merged and is not what was approved", body.Commit)
+		}
+		if body.Request == end.request && !end.lit {
+			return r.found(Violation, false, index, about, "commit %s was merged as %s, and the chain's state is %s", body.Commit, body.Kind, end)
+		}
+	}
+	return nil
+}
+
+// String says what is open.
+func (c chainEnd) String() string {
+	switch {
+	case c.request == "":
+		return "that no request is open"
+	case c.verdict == "":
+		return "that request " + c.request + " has no verdict"
+	}
+	return "that request " + c.request + " is " + c.verdict
+}
+
+// follow moves on over a leaf.
+func (c *chainEnd) follow(body evidence.Body) {
+	switch body := body.(type) {
+	case evidence.RequestOpened:
+		c.request, c.verdict, c.lit = body.Request, "", false
+	case evidence.VerdictReached:
+		if c.request == body.Request {
+			c.verdict = body.State
+			c.lit = c.lit || lets(body.State)
+		}
+	case evidence.RequestClosed:
+		if c.request == body.Request {
+			c.request, c.verdict, c.lit = "", "", false
+		}
+	}
+}
+
+// readPast reads a leaf that was kept.
+func readPast(raw []byte) (past, evidence.Leaf, error) {
+	var kept past
+	if err := json.Unmarshal(raw, &kept); err != nil {
+		return kept, evidence.Leaf{}, err
+	}
+	leaf, err := evidence.ParseLeaf(kept.Entry)
+	return kept, leaf, err
+}

@@ -1,0 +1,369 @@
+package monitor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/evidence"
+)
+
+// OpeningsFormat names this version of [Openings].
+const OpeningsFormat = "signedapproval.openings/v1"
+
+// maxOpenings is the limit of openings in bytes.
+const maxOpenings = 256 << 20
+
+// Openings open what the leaves of a workspace commit to.
+type Openings struct {
+	// Format is always [OpeningsFormat].
+	Format string `json:"format"`
+	// Workspace is the workspace's UUID in braces.
+	Workspace string `json:"workspace"`
+	// Salt is the salt under which the ids in the leaves are made.
+	Salt evidence.Bytes `json:"salt"`
+	// Genesis is the entry of the workspace's genesis leaf.
+	Genesis evidence.Bytes `json:"genesis"`
+	// Roster has the roster changes from the first on, each as [evidence.RosterChange.Canonical] writes it.
+	Roster []json.RawMessage `json:"roster"`
+	// Enrolments are those of the keys in the roster.
+	Enrolments []evidence.EnrolledKey `json:"enrolments"`
+	// SignedActs are the acts that the roster, the policies and the protections name by their digests.
+	SignedActs []evidence.SignedAct `json:"signedActs"`
+	// Protections are the protections from the first on.
+	Protections []evidence.ProtectionDocument `json:"protections"`
+	// Policies are the versions of all repositories' policies.
+	Policies []OpenedPolicy `json:"policies"`
+	// Chains say which pull request each chain is about.
+	Chains []OpenedChain `json:"chains"`
+}
+
+// OpenedPolicy is a version of a repository's policy.
+type OpenedPolicy struct {
+	// Repository is the repository's UUID in braces.
+	Repository string `json:"repository"`
+	// Version counts the repository's policies from 1.
+	Version int64 `json:"version"`
+	// Policy is the document; absent when the repository was no longer gated.
+	Policy json.RawMessage `json:"policy,omitempty"`
+}
+
+// OpenedChain is a chain with its pull request.
+type OpenedChain struct {
+	// ID is the chain's id in the leaves.
+	ID evidence.Digest `json:"id"`
+	// Repository is the repository's UUID in braces, PullRequest the number there.
+	Repository  string `json:"repository"`
+	PullRequest int64  `json:"pullRequest"`
+}
+
+// Openings reads the openings of a workspace, which takes an API token that may read it.
+func (c *Client) Openings(ctx context.Context, workspace string) (Openings, error) {
+	raw, err := c.Get(ctx, "/workspaces/"+strings.Trim(workspace, "{}")+"/openings", nil, maxOpenings)
+	if err != nil {
+		return Openings{}, fmt.Errorf("openings: %w", err)
+	}
+	var o Openings
+	if err := json.Unmarshal(raw, &o); err != nil {
+		return Openings{}, fmt.Errorf("the openings are no document of that kind: %w", err)
+	}
+	if o.Format != OpeningsFormat {
+		return Openings{}, fmt.Errorf("the format of the openings is not %s", OpeningsFormat)
+	}
+	if !sameUUID(o.Workspace, workspace) {
+		return Openings{}, errors.New("the openings are of another workspace")
+	}
+	return o, nil
+}
+
+func sameUUID(a, b string) bool {
+	bare := func(s string) string { return strings.ToLower(strings.Trim(s, "{}")) }
+	return bare(a) == bare(b)
+}
+
+// replay compares a workspace's openings with the log as far as it was read.
+func (m *Monitor) replay(ctx context.Context) error {
+	opened, err := m.Client.Openings(ctx, m.Workspace)
+	if err != nil {
+		return err
+	}
+	return m.State.db.Update(func(tx *bbolt.Tx) error {
+		r := replay{reading: reading{tx: tx, options: &m.Options, now: m.Now()}, o: opened}
+		return r.run()
+	})
+}
+
+// replay is one comparison of openings with the log.
+type replay struct {
+	reading
+	o Openings
+
+	id      evidence.Digest // of the workspace in leaves
+	genesis evidence.Digest
+	acts    map[evidence.Digest]evidence.SignedAct
+	// changes are those of the roster that are in the log, roster what they come to.
+	changes []evidence.RosterChange
+	roster  *evidence.Roster
+}
+
+// wrong writes down what is wrong with the openings.
+func (r *replay) wrong(code Code, subject, detail string, args ...any) error {
+	return record(r.tx, Finding{Code: code, Subject: subject, Detail: fmt.Sprintf(detail, args...), Time: r.now})
+}
+
+func (r *replay) run() error {
+	about := "workspace " + r.o.Workspace
+	r.id = evidence.WorkspaceID(r.o.Salt, r.o.Workspace)
+	r.genesis = evidence.LeafDigest(r.o.Genesis)
+	leaf, err := evidence.ParseLeaf(r.o.Genesis)
+	if err != nil {
+		return r.wrong(OpeningsWrong, about, "The genesis is no leaf.")
+	}
+	body, ok := leaf.Body.(evidence.Genesis)
+	logged, found := r.logged("genesis", 0)
+	switch {
+	case !ok || leaf.Workspace != r.id || body.Salt != approval.DigestOf(r.o.Salt):
+		return r.wrong(OpeningsWrong, about, "The genesis is not that of this workspace and salt.")
+	case r.options.Anchors.Genesis != "" && r.options.Anchors.Genesis != r.genesis:
+		return r.wrong(OpeningsWrong, about, "The genesis is not the one that is pinned.")
+	case !found || evidence.LeafDigest(logged.Entry) != r.genesis:
+		return r.wrong(OpeningsWrong, about, "The log has another genesis.")
+	}
+	r.acts = map[evidence.Digest]evidence.SignedAct{}
+	for _, act := range r.o.SignedActs {
+		digest, err := act.Digest()
+		if err != nil {
+			return err
+		}
+		r.acts[digest] = act
+	}
+	if err := r.replayRoster(); err != nil || r.roster == nil {
+		return err
+	}
+	if err := r.proofs(); err != nil {
+		return err
+	}
+	return r.rules()
+}
+
+// logged gives the leaf of a version in the log.
+func (r *replay) logged(subject string, version int64) (past, bool) {
+	raw := r.tx.Bucket(tableHistory).Get(historyKey(r.id, subject, version))
+	if raw == nil {
+		return past{}, false
+	}
+	kept, _, err := readPast(raw)
+	return kept, err == nil
+}
+
+// replayRoster replays the versions of the roster that the log has. What the openings have beyond is not read yet.
+func (r *replay) replayRoster() error {
+	about := "roster of workspace " + r.o.Workspace
+	for n := int64(1); ; n++ {
+		logged, found := r.logged("roster", n)
+		if !found {
+			break
+		}
+		subject := fmt.Sprintf("%s version %d", about, n)
+		if n > int64(len(r.o.Roster)) {
+			return r.wrong(RosterWrong, subject, "The log has this version, and the openings end before it.")
+		}
+		change, err := evidence.ParseRosterChange(r.o.Roster[n-1])
+		if err != nil {
+			return r.wrong(RosterWrong, subject, "It cannot be read: %v", err)
+		}
+		leaf, err := evidence.ParseLeaf(logged.Entry)
+		if err != nil {
+			return err
+		}
+		if digest, err := change.Digest(); err != nil || digest != leaf.Body.(evidence.RosterVersion).Roster || change.Workspace != r.o.Workspace {
+			return r.wrong(RosterWrong, subject, "The log names another roster than the openings.")
+		}
+		r.changes = append(r.changes, change)
+		if _, err := evidence.ReplayRoster(r.genesis, r.changes); err != nil {
+			return r.wrong(RosterWrong, subject, "It does not replay: %v", err)
+		}
+	}
+	var err error
+	if r.roster, err = evidence.ReplayRoster(r.genesis, r.changes); err != nil {
+		return err
+	}
+	if pinned := r.options.Anchors.Roster; pinned != "" {
+		if _, found := r.roster.VersionOf(pinned); !found {
+			return r.wrong(RosterWrong, about, "The roster that is pinned is none of its versions.")
+		}
+	}
+	return nil
+}
+
+// proofs looks at what the versions of the roster rest on.
+func (r *replay) proofs() error {
+	enrolments := map[evidence.Digest]evidence.Enrolment{}
+	for _, e := range r.o.Enrolments {
+		digest, err := e.Enrolment.Digest()
+		if err != nil {
+			return err
+		}
+		enrolments[digest] = e.Enrolment
+	}
+	for i, change := range r.changes {
+		key, err := change.Key.Digest()
+		if err != nil {
+			return err
+		}
+		subject := fmt.Sprintf("roster of workspace %s version %d", r.o.Workspace, i+1)
+		if change.Event == evidence.KeyAdded {
+			if err := r.added(subject, change, key); err != nil {
+				return err
+			}
+		}
+		if why := r.unproved(change, enrolments); why != "" {
+			if err := r.wrong(RosterUnproved, subject, "Key %s of person %s %s: %s.", key, change.Key.Person, change.Event, why); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// added looks at a key that a version added.
+func (r *replay) added(subject string, change evidence.RosterChange, key evidence.Digest) error {
+	mine := r.options.Mine
+	if mine != nil && slices.Contains(mine.People, change.Key.Person) && !slices.Contains(mine.Keys, key) {
+		if err := r.wrong(UnknownKey, "key "+string(key), "It is in the roster under the name of person %s, who did not list it; identified by %s.", change.Key.Person, change.By); err != nil {
+			return err
+		}
+	}
+	raw := r.tx.Bucket(tableKeys).Get([]byte(key))
+	if raw == nil {
+		return r.wrong(KeyUnlogged, subject, "The log has no enrolment of key %s of person %s.", key, change.Key.Person)
+	}
+	_, leaf, err := readPast(raw)
+	if err != nil {
+		return err
+	}
+	if body, ok := leaf.Body.(evidence.KeyEnrolled); !ok || body.Person != change.Key.Person || body.Enrolment != change.Proof {
+		return r.wrong(KeyUnlogged, subject, "The log has another enrolment of key %s.", key)
+	}
+	if change.By == evidence.ByLogIn {
+		return record(r.tx, Finding{
+			Code: LogInKey, Notice: true, Subject: "key " + string(key), Time: r.now,
+			Detail: fmt.Sprintf("It is of person %s by a log-in at Bitbucket only, as the operator says.", change.Key.Person),
+		})
+	}
+	return nil
+}
+
+// unproved says why the proof of a change does not prove it; "" where it does.
+func (r *replay) unproved(change evidence.RosterChange, enrolments map[evidence.Digest]evidence.Enrolment) string {
+	switch {
+	case change.By == evidence.ByOperator:
+		return "" // a revocation on the operator's word says so itself
+	case change.Event != evidence.KeyAdded:
+		act, found := r.acts[change.Proof]
+		if !found {
+			return "its act is not in the openings"
+		}
+		return r.vouched(act, change)
+	}
+	enrolment, found := enrolments[change.Proof]
+	if !found {
+		return "its enrolment is not in the openings"
+	}
+	return r.enrolled(enrolment, change)
+}
+
+// enrolled checks the enrolment of a key.
+func (r *replay) enrolled(e evidence.Enrolment, change evidence.RosterChange) string {
+	act, err := r.signed(e.Act, e.Possession, change.Key)
+	switch {
+	case err != nil:
+		return fmt.Sprintf("the key did not sign its enrolment (%v)", err)
+	case act.Purpose != evidence.Enrol || !act.Key.Key.Equal(change.Key):
+		return "the key signed something else"
+	case act.Key.AttestationObject != approval.DigestOf(e.AttestationObject) || act.Key.ClientData != approval.DigestOf(e.ClientDataJSON):
+		return "it was made by another ceremony than was signed"
+	}
+	switch {
+	case change.By == evidence.ByOwnKey && e.Authority == nil:
+		return "no other key of the person signed it"
+	case change.By == evidence.ByOwnKey:
+		if _, err := r.signed(e.Act, *e.Authority, r.signer(change)); err != nil {
+			return fmt.Sprintf("no other key of the person signed it (%v)", err)
+		}
+	case change.By == evidence.ByCountersigner && e.Countersigned == nil:
+		return "nobody countersigned it"
+	case change.By == evidence.ByCountersigner:
+		return r.vouched(*e.Countersigned, change)
+	}
+	return ""
+}
+
+// signer gives the rostered key that a change names: [evidence.ReplayRoster] has made sure that it counted.
+func (r *replay) signer(change evidence.RosterChange) evidence.Key {
+	for _, key := range r.roster.Keys() {
+		if key.Digest == change.Signer {
+			return key.Key
+		}
+	}
+	return evidence.Key{}
+}
+
+// vouched checks an act that countersigns or revokes a key.
+func (r *replay) vouched(signed evidence.SignedAct, change evidence.RosterChange) string {
+	act, err := r.signed(signed.Act, signed.Assertion, r.signer(change))
+	if err != nil {
+		return fmt.Sprintf("the key of the roster did not sign it (%v)", err)
+	}
+	if act.Workspace != "" && act.Workspace != r.o.Workspace {
+		return "it was signed for another workspace"
+	}
+	if change.Event != evidence.KeyRemoved {
+		if act.Purpose != evidence.Countersign || !act.Key.Key.Equal(change.Key) {
+			return "something else was signed"
+		}
+		return ""
+	}
+	key, err := change.Key.Digest()
+	if err != nil || act.Purpose != evidence.Revoke || act.Revocation.Key != key || act.Revocation.Person != change.Key.Person ||
+		!sameTime(act.Revocation.CompromisedSince, change.CompromisedSince) {
+		return "something else was signed"
+	}
+	return ""
+}
+
+func sameTime(a, b *time.Time) bool {
+	return (a == nil) == (b == nil) && (a == nil || a.Equal(*b))
+}
+
+// signed checks an assertion over an act, with the anchors' relying parties and log.
+func (r *replay) signed(data []byte, assertion evidence.Assertion, keys ...evidence.Key) (evidence.Act, error) {
+	act, err := evidence.ParseAct(data)
+	if err != nil {
+		return act, err
+	}
+	a, rp := r.options.Anchors, evidence.RelyingParty{ID: act.RPID, Origin: act.Origin}
+	if len(a.RelyingParties) > 0 && !slices.Contains(a.RelyingParties, rp) {
+		return act, errors.New("it was signed on another origin than the pinned ones")
+	}
+	if act.LogOrigin != a.Log.Origin {
+		return act, errors.New("it is for another log")
+	}
+	_, err = evidence.VerifyAct(data, assertion, keys, rp)
+	return act, err
+}
+
+// live gives the keys that count at a version of the roster.
+func (r *replay) live(version int64) (keys []evidence.Key) {
+	for _, key := range r.roster.LiveAt(version) {
+		keys = append(keys, key.Key)
+	}
+	return keys
+}

@@ -1,0 +1,140 @@
+package monitor
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/evidence"
+)
+
+// rules replays the policies and protections of the workspace in the order of the log: who could change
+// them at that place did.
+func (r *replay) rules() error {
+	type turn struct {
+		index int64
+		leaf  evidence.Leaf
+	}
+	var turns []turn
+	prefix := string(r.id) + "/"
+	err := under(r.tx.Bucket(tableHistory), prefix, func(_ string, value []byte) error {
+		kept, leaf, err := readPast(value)
+		turns = append(turns, turn{kept.Index, leaf})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(turns, func(a, b turn) int { return int(a.index - b.index) })
+	policies := map[string]OpenedPolicy{}
+	for _, p := range r.o.Policies {
+		policies[fmt.Sprintf("%s/%d", evidence.RepositoryID(r.o.Salt, p.Repository), p.Version)] = p
+	}
+	var roster int64
+	var force evidence.ProtectionDocument // of the zero version where none was set
+	last := map[evidence.Digest]evidence.Digest{}
+	for _, t := range turns {
+		switch body := t.leaf.Body.(type) {
+		case evidence.RosterVersion:
+			roster = body.Version
+		case evidence.ProtectionSet:
+			next, err := r.protection(t.index, body, force, roster)
+			if err != nil || next == nil {
+				return err // what comes after it cannot be judged
+			}
+			force = *next
+		case evidence.PolicyVersion:
+			opened, found := policies[fmt.Sprintf("%s/%d", body.Repository, body.Version)]
+			if err := r.policy(t.index, body, opened, found, last[body.Repository], force, roster); err != nil {
+				return err
+			}
+			last[body.Repository] = body.Policy
+		}
+	}
+	return nil
+}
+
+// protection looks at a version of the protection, and gives its document; nil where that is not known.
+func (r *replay) protection(index int64, body evidence.ProtectionSet, force evidence.ProtectionDocument, roster int64) (*evidence.ProtectionDocument, error) {
+	subject := fmt.Sprintf("protection of workspace %s version %d", r.o.Workspace, body.Version)
+	i := slices.IndexFunc(r.o.Protections, func(d evidence.ProtectionDocument) bool { return d.Version == body.Version })
+	if i < 0 {
+		return nil, r.wrong(OpeningsWrong, subject, "The log has this version, and the openings do not.")
+	}
+	document := r.o.Protections[i]
+	digest, err := document.Digest()
+	if err != nil || digest != body.Protection {
+		return nil, r.wrong(OpeningsWrong, subject, "The log names another one than the openings.")
+	}
+	enough := r.agreed(body.Acts, force, roster, func(a evidence.Act) bool {
+		signed, err := a.DocumentDigest()
+		return err == nil && a.Purpose == evidence.Protect && signed == digest
+	})
+	if enough != "" {
+		err = r.found(RuleUnsigned, false, index, subject, "The protection changed, and %s.", enough)
+	} else if document.Quorum == 0 {
+		err = r.found(Unprotected, true, index, subject, "From here on policies can be changed without signatures.")
+	}
+	return &document, err
+}
+
+// policy looks at a version of a repository's policy.
+func (r *replay) policy(index int64, body evidence.PolicyVersion, opened OpenedPolicy, found bool, previous evidence.Digest,
+	force evidence.ProtectionDocument, roster int64,
+) error {
+	subject := fmt.Sprintf("policy of repository %s version %d", body.Repository, body.Version)
+	if !found {
+		return r.wrong(PolicyWrong, subject, "The log has this version, and the openings of workspace %s do not.", r.o.Workspace)
+	}
+	subject = fmt.Sprintf("policy of repository %s version %d", opened.Repository, body.Version)
+	if why := differs(opened.Policy, body.Policy); why != "" {
+		return r.wrong(PolicyWrong, subject, "The log names another policy than the openings: %s.", why)
+	}
+	enough := r.agreed(body.Acts, force, roster, func(a evidence.Act) bool {
+		return a.Purpose == evidence.SetPolicy && *a.Policy == evidence.PolicyDocument{
+			Repository: opened.Repository, Version: body.Version, Previous: previous, Policy: body.Policy,
+		}
+	})
+	if enough != "" {
+		return r.found(RuleUnsigned, false, index, subject, "The policy changed, and %s.", enough)
+	}
+	return nil
+}
+
+// differs says why a document is not the policy that a digest names; "" where it is.
+func differs(document json.RawMessage, digest evidence.Digest) string {
+	switch {
+	case (len(document) == 0) != (digest == ""):
+		return "one of them gates the repository no longer"
+	case digest != "" && approval.DigestOf(document) != digest:
+		return "its digest is another one"
+	}
+	return ""
+}
+
+// agreed says why acts are not the agreement that a protection demands at a version of the roster; "" where they are.
+func (r *replay) agreed(acts []evidence.Digest, force evidence.ProtectionDocument, roster int64, about func(evidence.Act) bool) string {
+	people := map[string]bool{}
+	why := ""
+	for _, digest := range acts {
+		signed, found := r.acts[digest]
+		if !found {
+			why = "; an act is not in the openings"
+			continue
+		}
+		act, err := r.signed(signed.Act, signed.Assertion, r.live(roster)...)
+		switch {
+		case err != nil:
+			why = fmt.Sprintf("; a signature does not count (%v)", err)
+		case !about(act) || act.Workspace != r.o.Workspace:
+			why = "; a signature is about something else"
+		case slices.Contains(force.People, act.Signer.Person):
+			people[act.Signer.Person] = true
+		}
+	}
+	if len(people) < force.Quorum {
+		return fmt.Sprintf("%d of the people who can agree signed, where %d have to%s", len(people), force.Quorum, why)
+	}
+	return ""
+}
