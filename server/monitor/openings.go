@@ -2,7 +2,6 @@ package monitor
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -15,70 +14,18 @@ import (
 	"github.com/signedapproval/bitbucket/server/evidence"
 )
 
-// OpeningsFormat names this version of [Openings].
-const OpeningsFormat = "signedapproval.openings/v1"
-
-// maxOpenings is the limit of openings in bytes.
-const maxOpenings = 256 << 20
-
-// Openings open what the leaves of a workspace commit to.
-type Openings struct {
-	// Format is always [OpeningsFormat].
-	Format string `json:"format"`
-	// Workspace is the workspace's UUID in braces.
-	Workspace string `json:"workspace"`
-	// Salt is the salt under which the ids in the leaves are made.
-	Salt evidence.Bytes `json:"salt"`
-	// Genesis is the entry of the workspace's genesis leaf.
-	Genesis evidence.Bytes `json:"genesis"`
-	// Roster has the roster changes from the first on, each as [evidence.RosterChange.Canonical] writes it.
-	Roster []json.RawMessage `json:"roster"`
-	// Enrolments are those of the keys in the roster.
-	Enrolments []evidence.EnrolledKey `json:"enrolments"`
-	// SignedActs are the acts that the roster, the policies and the protections name by their digests.
-	SignedActs []evidence.SignedAct `json:"signedActs"`
-	// Protections are the protections from the first on.
-	Protections []evidence.ProtectionDocument `json:"protections"`
-	// Policies are the versions of all repositories' policies.
-	Policies []OpenedPolicy `json:"policies"`
-	// Chains say which pull request each chain is about.
-	Chains []OpenedChain `json:"chains"`
-}
-
-// OpenedPolicy is a version of a repository's policy.
-type OpenedPolicy struct {
-	// Repository is the repository's UUID in braces.
-	Repository string `json:"repository"`
-	// Version counts the repository's policies from 1.
-	Version int64 `json:"version"`
-	// Policy is the document; absent when the repository was no longer gated.
-	Policy json.RawMessage `json:"policy,omitempty"`
-}
-
-// OpenedChain is a chain with its pull request.
-type OpenedChain struct {
-	// ID is the chain's id in the leaves.
-	ID evidence.Digest `json:"id"`
-	// Repository is the repository's UUID in braces, PullRequest the number there.
-	Repository  string `json:"repository"`
-	PullRequest int64  `json:"pullRequest"`
-}
-
 // Openings reads the openings of a workspace, which takes an API token that may read it.
-func (c *Client) Openings(ctx context.Context, workspace string) (Openings, error) {
-	raw, err := c.Get(ctx, "/workspaces/"+strings.Trim(workspace, "{}")+"/openings", nil, maxOpenings)
+func (c *Client) Openings(ctx context.Context, workspace string) (evidence.Openings, error) {
+	raw, err := c.Get(ctx, "/workspaces/"+strings.Trim(workspace, "{}")+"/openings", nil, evidence.MaxOpenings)
 	if err != nil {
-		return Openings{}, fmt.Errorf("openings: %w", err)
+		return evidence.Openings{}, fmt.Errorf("openings: %w", err)
 	}
-	var o Openings
-	if err := json.Unmarshal(raw, &o); err != nil {
-		return Openings{}, fmt.Errorf("the openings are no document of that kind: %w", err)
+	o, err := evidence.ParseOpenings(raw)
+	if err == nil && !sameUUID(o.Workspace, workspace) {
+		err = errors.New("they are of another workspace")
 	}
-	if o.Format != OpeningsFormat {
-		return Openings{}, fmt.Errorf("the format of the openings is not %s", OpeningsFormat)
-	}
-	if !sameUUID(o.Workspace, workspace) {
-		return Openings{}, errors.New("the openings are of another workspace")
+	if err != nil {
+		return evidence.Openings{}, fmt.Errorf("openings: %w", err)
 	}
 	return o, nil
 }
@@ -103,7 +50,7 @@ func (m *Monitor) replay(ctx context.Context) error {
 // replay is one comparison of openings with the log.
 type replay struct {
 	reading
-	o Openings
+	o evidence.Openings
 
 	id      evidence.Digest // of the workspace in leaves
 	genesis evidence.Digest

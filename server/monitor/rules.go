@@ -27,7 +27,7 @@ func (r *replay) rules() error {
 		return err
 	}
 	slices.SortFunc(turns, func(a, b turn) int { return int(a.index - b.index) })
-	policies := map[string]OpenedPolicy{}
+	policies := map[string]evidence.OpenedPolicy{}
 	for _, p := range r.o.Policies {
 		policies[fmt.Sprintf("%s/%d", evidence.RepositoryID(r.o.Salt, p.Repository), p.Version)] = p
 	}
@@ -80,7 +80,7 @@ func (r *replay) protection(index int64, body evidence.ProtectionSet, force evid
 }
 
 // policy looks at a version of a repository's policy.
-func (r *replay) policy(index int64, body evidence.PolicyVersion, opened OpenedPolicy, found bool, previous evidence.Digest,
+func (r *replay) policy(index int64, body evidence.PolicyVersion, opened evidence.OpenedPolicy, found bool, previous evidence.Digest,
 	force evidence.ProtectionDocument, roster int64,
 ) error {
 	subject := fmt.Sprintf("policy of repository %s version %d", body.Repository, body.Version)

@@ -51,7 +51,7 @@ type operator struct {
 	entries  [][]byte
 	stored   []tlog.Hash // as tlog counts them
 	note     []byte      // that is served
-	openings *monitor.Openings
+	openings *evidence.Openings
 	// lie changes an answer; nil for an honest server.
 	lie   func(path string, body []byte) (int, []byte)
 	asked []string // paths

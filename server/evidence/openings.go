@@ -1,0 +1,72 @@
+package evidence
+
+import "encoding/json"
+
+// OpeningsFormat names this version of [Openings].
+const OpeningsFormat = "signedapproval.openings/v1"
+
+// MaxOpenings is the limit of openings in bytes.
+const MaxOpenings = 256 << 20
+
+// Openings open what a workspace's leaves commit to, for whoever follows the log
+// on behalf of the workspace.
+type Openings struct {
+	// Format is always [OpeningsFormat].
+	Format string `json:"format"`
+	// Workspace is the workspace's UUID in braces.
+	Workspace string `json:"workspace"`
+	// Salt is the salt under which the ids in the leaves are made.
+	Salt Bytes `json:"salt"`
+	// Genesis is the entry of the workspace's genesis leaf.
+	Genesis Bytes `json:"genesis"`
+	// Roster has the roster changes from the first on, each as
+	// [RosterChange.Canonical] writes it.
+	Roster []json.RawMessage `json:"roster"`
+	// Enrolments are those of the keys in the roster, with the openings of their
+	// signers' commitments.
+	Enrolments []EnrolledKey `json:"enrolments"`
+	// SignedActs are the acts that roster, policies and protections name by their
+	// digests, but for those that are part of an enrolment.
+	SignedActs []SignedAct `json:"signedActs"`
+	// Protections are the protections from the first on.
+	Protections []ProtectionDocument `json:"protections"`
+	// Policies are the versions of all repositories' policies.
+	Policies []OpenedPolicy `json:"policies"`
+	// Chains say which pull request each chain is about.
+	Chains []OpenedChain `json:"chains"`
+}
+
+// OpenedPolicy is a version of a repository's policy.
+type OpenedPolicy struct {
+	// Repository is the repository's UUID in braces.
+	Repository string `json:"repository"`
+	// Version counts the repository's policies from 1.
+	Version int64 `json:"version"`
+	// Policy is the document, as [approval.Policy.Canonical] writes it; absent when
+	// the repository is gated no longer.
+	Policy json.RawMessage `json:"policy,omitempty"`
+}
+
+// OpenedChain is a chain with its pull request.
+type OpenedChain struct {
+	// ID is [ChainID].
+	ID Digest `json:"id"`
+	// Repository is the repository's UUID in braces, PullRequest the number there.
+	Repository  string `json:"repository"`
+	PullRequest int64  `json:"pullRequest"`
+}
+
+// ParseOpenings reads openings. It does not compare them with the log.
+func ParseOpenings(data []byte) (Openings, error) {
+	var o Openings
+	if len(data) > MaxOpenings {
+		return o, refuse(CodeTooLarge, "%d bytes are more than the limit of %d", len(data), MaxOpenings)
+	}
+	if err := json.Unmarshal(data, &o); err != nil {
+		return Openings{}, refuse(CodeMalformed, "not openings: %v", err)
+	}
+	if o.Format != OpeningsFormat {
+		return Openings{}, refuse(CodeInvalid, "format must be %s", OpeningsFormat)
+	}
+	return o, nil
+}
