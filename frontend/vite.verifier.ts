@@ -1,5 +1,6 @@
 import { execFile } from "node:child_process";
-import { mkdir, readFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { gzipSync } from "node:zlib";
@@ -22,13 +23,16 @@ export const buildCommand = [
   source,
 ].join(" ");
 
-/** Compiles the verifier and returns its bytes. Go keeps what it compiled: without a change this takes a moment. */
+/** Compiles the verifier and returns its bytes. Go keeps what it compiled: without a change this takes a second or two. */
 export async function buildVerifier(): Promise<Uint8Array<ArrayBuffer>> {
-  const folder = join(root, ".cache");
-  const file = join(folder, "verifier.wasm");
-  await mkdir(folder, { recursive: true });
-  await run("go", [...build, "-o", file, source], { cwd: root, env: { ...process.env, ...settings } });
-  return new Uint8Array(await readFile(file));
+  const folder = await mkdtemp(join(tmpdir(), "signedapproval-verifier-"));
+  try {
+    const file = join(folder, "verifier.wasm");
+    await run("go", [...build, "-o", file, source], { cwd: root, env: { ...process.env, ...settings } });
+    return new Uint8Array(await readFile(file));
+  } finally {
+    await rm(folder, { recursive: true });
+  }
 }
 
 /** The JavaScript that a WebAssembly program of Go needs around it; it comes with Go and must be of the same version. */

@@ -266,6 +266,7 @@ describe("a request", () => {
     expect(container).toHaveTextContent(head);
     expect(container).toHaveTextContent("5".repeat(64));
     expect(screen.getByRole("link", { name: "Download the evidence" })).toHaveAttribute("href", asked["evidencePath"]);
+    expect(screen.getByRole("link", { name: "Verify evidence" })).toHaveAttribute("href", "/verify");
     expect(screen.getByRole("link", { name: "Review and sign" })).toHaveAttribute("href", asked["signPath"]);
     expect(await violations(container)).toEqual([]);
   });

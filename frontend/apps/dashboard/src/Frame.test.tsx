@@ -103,8 +103,9 @@ describe("inside Bitbucket's frame", () => {
   test("a request's evidence and its pull request open in tabs of their own", async () => {
     const { host } = open("/requests/request-1");
     await userEvent.click(await screen.findByRole("link", { name: /^Download the evidence/ }));
+    await userEvent.click(screen.getByRole("link", { name: /^Verify evidence/ }));
     await userEvent.click(screen.getByRole("link", { name: /^On Bitbucket/ }));
-    expect(host.opened).toEqual([`${origin}${request()["evidencePath"]}`, pullRequest()["url"]]);
+    expect(host.opened).toEqual([`${origin}${request()["evidencePath"]}`, `${origin}/verify`, pullRequest()["url"]]);
   });
 
   test("passkeys are shown, and managed in a tab of its own", async () => {

@@ -32,6 +32,9 @@ export function Landing() {
       <p className="sa-small sa-subtle">
         Bitbucket tells us who you are and your e-mail address. We see nothing that you cannot see there.
       </p>
+      <p className="sa-small">
+        You hold an evidence file? <a href="/verify">Verify it</a>, without signing in.
+      </p>
     </main>
   );
 }

@@ -1,5 +1,4 @@
 import { Button } from "@signedapproval/ui/Button";
-import { Icon } from "@signedapproval/ui/Icon";
 import { Note } from "@signedapproval/ui/Note";
 import { Visible } from "@signedapproval/ui/Visible";
 import { useEffect, useId, useRef, useState, useSyncExternalStore } from "react";
@@ -22,10 +21,7 @@ export function Bench({ desk }: { desk: Desk }) {
         aria-labelledby="files"
       >
         <h2 id="files">Files</h2>
-        <p className="sa-row">
-          <Icon name="down" />
-          <span>Drop bundles and an anchors file anywhere on this page, or choose them here.</span>
-        </p>
+        <p>Drop bundles and an anchors file anywhere on this page, or choose them here.</p>
         <div className="verify__pickers">
           <div className="sa-stack sa-stack--tight">
             <Picker appearance="primary" multiple onPick={(files) => desk.add(files, "bundle")}>

@@ -148,6 +148,9 @@ function RequestDetails({ request: masked, onChanged }: RequestDetailsProps) {
           <PageLink look="default" path={request.evidencePath} download>
             Download the evidence
           </PageLink>
+          <PageLink look="subtle" path="/verify">
+            Verify evidence
+          </PageLink>
         </div>
         {can.reason && <p className="sa-subtle">{can.reason}</p>}
       </header>
