@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/gowebpki/jcs"
+	formats "github.com/transparency-dev/formats/note"
 
 	"github.com/signedapproval/bitbucket/server/approval"
 )
@@ -257,10 +258,33 @@ func ParseAnchors(data []byte) (Anchors, error) {
 	if slices.ContainsFunc(doc.Policies, func(d Digest) bool { return !d.Valid() }) {
 		return Anchors{}, refuse(CodeInvalid, "policies must be digests")
 	}
+	if err := doc.checkLog(); err != nil {
+		return Anchors{}, err
+	}
 	for i, key := range doc.Keys {
 		if _, err := parsePublicKey(key.PublicKey); err != nil || !idForm.MatchString(key.Person) {
 			return Anchors{}, refuse(CodeInvalid, "keys[%d] must be a person's id and a public key", i)
 		}
 	}
 	return doc.Anchors, nil
+}
+
+func (a Anchors) checkLog() error {
+	if l := a.Log; l != nil {
+		if !logForm.MatchString(l.Origin) || len(l.Keys) == 0 {
+			return refuse(CodeInvalid, "log must be an origin and at least one verifier key")
+		}
+		if _, err := verifierKeys(l.Keys, formats.NewVerifier); err != nil {
+			return err
+		}
+	}
+	if w := a.Witnesses; w != nil {
+		if _, err := w.verifiers(); err != nil {
+			return err
+		}
+	}
+	if a.Genesis != "" && !a.Genesis.Valid() || a.Roster != "" && !a.Roster.Valid() {
+		return refuse(CodeInvalid, "genesis and roster must be digests")
+	}
+	return nil
 }

@@ -36,6 +36,7 @@ const (
 	CodeAmbiguous  Code = "ambiguous_key" // more than one rostered key accepts this signature
 	CodeCredential Code = "credential"    // the key that signed belongs to another credential id
 	CodePerson     Code = "wrong_person"  // the key that signed belongs to somebody else
+	CodeRevoked    Code = "revoked_key"   // the key that signed did not count, or may have been in other hands
 
 	// Commitments, leaves and chains.
 	CodeCommitment Code = "commitment" // an opening does not open the commitment

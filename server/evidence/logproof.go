@@ -63,10 +63,14 @@ type Receipt struct {
 	Checkpoint string `json:"checkpoint"`
 }
 
+// MaxReceipt is the limit of a receipt in bytes.
+const MaxReceipt = 256 << 10
+
 // Encode returns the receipt's bytes.
 func (r Receipt) Encode() ([]byte, error) {
 	r.Format = ReceiptFormat
-	return canonical(r, MaxBundle)
+	r.Leaf.Proof = append([]Bytes{}, r.Leaf.Proof...)
+	return canonical(r, MaxReceipt)
 }
 
 // EnrolledKey is an enrolment in a bundle, with the openings of its signers'

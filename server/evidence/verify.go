@@ -62,8 +62,12 @@ type Report struct {
 	Steps []Step `json:"steps"`
 	// Facts are what a consistent bundle says.
 	Facts []Fact `json:"facts"`
-	// Missing are the anchors without which the word of the operator is needed.
+	// Missing is what would be needed to do without the operator's word: anchors that
+	// were not given, openings that were erased, parts of a repository.
 	Missing []string `json:"missing"`
+	// Witnesses is how many independent witnesses, by the anchors, have cosigned the
+	// checkpoint; 0 where the anchors ask for none.
+	Witnesses int `json:"witnesses"`
 	// Verdict is the verdict that the verifier reached itself; nil when a step failed.
 	Verdict *approval.Verdict `json:"verdict,omitempty"`
 	// Landing is how what landed relates to what was signed; nil without a
@@ -74,9 +78,7 @@ type Report struct {
 }
 
 // ExitCode returns 0 when the bundle is proved by anchors alone, 2 when it is
-// consistent but rests on the operator's word, and 1 when a step failed. An
-// exit code of 0 needs a checkpoint of the log, which this version of the
-// format does not carry yet.
+// consistent but rests on the operator's word, and 1 when a step failed.
 func (r Report) ExitCode() int {
 	switch {
 	case r.failed() != nil || r.Verdict == nil:
@@ -96,8 +98,15 @@ func (r Report) Sentence() string {
 		return "FAILED: nothing was verified"
 	}
 	outcome := fmt.Sprintf("%s: %s", r.Verdict.State, r.Verdict.Sentence)
+	var remarks []string
+	if r.Witnesses == 0 {
+		remarks = append(remarks, "UNWITNESSED")
+	}
 	if len(r.Missing) > 0 {
-		return outcome + " (UNWITNESSED; consistent, operator-asserted: " + strings.Join(r.Missing, ", ") + ")"
+		remarks = append(remarks, "consistent, operator-asserted: "+strings.Join(r.Missing, ", "))
+	}
+	if len(remarks) > 0 {
+		outcome += " (" + strings.Join(remarks, "; ") + ")"
 	}
 	return outcome
 }
@@ -123,6 +132,7 @@ func Verify(bundle []byte, anchors Anchors) Report {
 		{"policy", v.policy},
 		{"chain", v.chain},
 		{"requests", v.requests},
+		{"roster", v.roster},
 		{"decisions", v.decisions},
 		{"statements", v.statements},
 		{"assertions", v.assertions},
@@ -130,6 +140,8 @@ func Verify(bundle []byte, anchors Anchors) Report {
 		{"facts", v.facts},
 		{"tally", v.tally},
 		{"verdict", v.verdict},
+		{"log", v.log},
+		{"witnesses", v.witnesses},
 		{"anchors", v.anchored},
 	} {
 		detail, err := step.run()
@@ -178,6 +190,11 @@ type verification struct {
 	request Request
 	made    []decision
 	erased  int // openings that are absent
+
+	keys     *Roster
+	enrolled []enrolled // in the order of the bundle's enrolments
+	places   []place    // of everything that was signed
+	pinned   bool       // whether an anchor says whose keys are whose
 }
 
 // decision is a decision of the bundle with what was read from it.
@@ -187,6 +204,8 @@ type decision struct {
 	sequence  int64  // of its leaf
 	account   string // of the approver; empty if erased and of no concern to the tally
 	result    AssertionResult
+	version   int64 // of the roster that the signer was shown
+	key       RosterKey
 }
 
 func (v *verification) bundle(data []byte) (string, error) {
@@ -412,9 +431,8 @@ func (v *verification) statement(s Statement, i int) error {
 		return bad("rule")
 	case s.Policy.RuleDigest == v.rule.Digest() && !slices.Equal(s.Requirements, RequirementsOf(v.rule)):
 		return bad("set of requirements than its rule has")
-	case s.LogOrigin != v.first(s).LogOrigin:
-		return bad("log than the decisions before it")
 	}
+	v.places = append(v.places, place{RelyingParty{ID: s.RPID, Origin: s.Origin}, s.LogOrigin})
 	head := s.ChainHead
 	if head.Chain != leaf.Chain.ID || head.Sequence >= leaf.Chain.Sequence || head.Leaf != LeafDigest(v.b.Chain[head.Sequence-1]) {
 		return refuse(CodeChain, "the signer was shown a chain that is not this one")
@@ -431,40 +449,36 @@ func (v *verification) statement(s Statement, i int) error {
 	if slices.ContainsFunc(v.made[:i], func(d decision) bool { return bytes.Equal(d.statement.Nonce, s.Nonce) }) {
 		return refuse(CodeInvalid, "its nonce was used before")
 	}
-	return nil
-}
-
-// first returns the first statement of the bundle, which is s itself at the start.
-func (v *verification) first(s Statement) Statement {
-	if len(v.made) > 0 && v.made[0].statement.Request != "" {
-		return v.made[0].statement
+	if v.keys == nil {
+		return nil
 	}
-	return s
+	return v.shown(s, i)
 }
 
 func (v *verification) assertions() (string, error) {
+	ring, err := newKeyring(v.b.Keys)
+	if err != nil {
+		return "", err
+	}
+	if v.keys != nil {
+		ring = v.keys.ring()
+	}
 	for i := range v.made {
 		d := &v.made[i]
-		result, err := VerifyAssertion(d.Statement, d.Assertion, v.b.Keys,
-			RelyingParty{ID: d.statement.RPID, Origin: d.statement.Origin})
+		rp := RelyingParty{ID: d.statement.RPID, Origin: d.statement.Origin}
+		if d.result, err = verifySigned(d.Statement, rp, d.statement.Approver.Person, d.Assertion, ring, rp); err == nil && v.keys != nil {
+			err = v.counts(i)
+		}
 		if err != nil {
 			return "", refuse(CodeOf(err), "decision %d: %s", i+1, err.Error())
 		}
-		d.result = result
 	}
-	return fmt.Sprintf("%d, each by one listed key of its approver, user present and verified", len(v.made)), nil
+	return fmt.Sprintf("%d, each by one key of its approver that counted, user present and verified", len(v.made)), nil
 }
 
 func (v *verification) openings() (string, error) {
-	open := func(opening *PersonOpening, c Commitment) error {
-		if opening == nil {
-			v.erased++
-			return nil
-		}
-		return opening.Verify(c)
-	}
 	for i, d := range v.made {
-		err := errors.Join(open(d.Approver, d.statement.Approver.Commitment), open(d.Author, d.statement.Author.Commitment))
+		err := errors.Join(v.open(d.Approver, d.statement.Approver.Commitment), v.open(d.Author, d.statement.Author.Commitment))
 		if d.Approver != nil {
 			v.made[i].account = d.Approver.AccountID
 		}
@@ -479,10 +493,25 @@ func (v *verification) openings() (string, error) {
 			return "", refuse(CodeCommitment, "decision %d: an opening does not open its commitment", i+1)
 		}
 	}
+	if v.keys != nil {
+		if err := v.owners(); err != nil {
+			return "", err
+		}
+	}
 	if v.erased > 0 {
+		v.lacks("erased openings")
 		return "", operatorAsserted(fmt.Sprintf("%d openings were erased; those people are known by the operator's word", v.erased))
 	}
 	return "all commitments open", nil
+}
+
+// open checks an opening, and counts one that is absent.
+func (v *verification) open(opening *PersonOpening, c Commitment) error {
+	if opening == nil {
+		v.erased++
+		return nil
+	}
+	return opening.Verify(c)
 }
 
 // facts makes sure that the tally was given exactly the decisions on this
@@ -570,7 +599,7 @@ func (v *verification) verdict() (string, error) {
 		}
 	}
 	if len(v.b.OutcomeSalt) == 0 {
-		v.report.Missing = append(v.report.Missing, "facts of the verdict, which were erased")
+		v.lacks("facts of the verdict, which were erased")
 		return "", operatorAsserted(fmt.Sprintf("leaf %d commits to it, but the facts were erased: that these are the ones is the operator's word", at+1))
 	}
 	return fmt.Sprintf("leaf %d commits to it", at+1), nil
@@ -580,51 +609,6 @@ func reversed(leaves []Leaf) []Leaf {
 	leaves = slices.Clone(leaves)
 	slices.Reverse(leaves)
 	return leaves
-}
-
-// anchored compares the bundle with what the verifier knows, and lists what it
-// does not know.
-func (v *verification) anchored() (string, error) {
-	a := v.anchors
-	accounts := len(a.Keys) > 0
-	for i, d := range v.made {
-		rp := RelyingParty{ID: d.statement.RPID, Origin: d.statement.Origin}
-		if len(a.RelyingParties) > 0 && !slices.Contains(a.RelyingParties, rp) {
-			return "", refuse(CodeOrigin, "decision %d was signed on %s, which is not an anchor", i+1, rp.Origin)
-		}
-		if len(a.Keys) == 0 {
-			continue
-		}
-		k := slices.IndexFunc(a.Keys, func(k PinnedKey) bool {
-			return k.Person == d.result.Key.Person && bytes.Equal(k.PublicKey, d.result.Key.PublicKey)
-		})
-		if k < 0 {
-			return "", refuse(CodeKey, "decision %d was signed with a key that is not pinned", i+1)
-		}
-		account := a.Keys[k].AccountID
-		if account != "" && d.account != "" && account != d.account {
-			return "", refuse(CodePerson, "decision %d is given to an account that is not the signer's", i+1)
-		}
-		accounts = accounts && account != ""
-	}
-	if len(a.Policies) > 0 && !slices.Contains(a.Policies, v.digest) {
-		return "", refuse(CodeInvalid, "the policy is not one of those expected")
-	}
-	if len(a.RelyingParties) == 0 {
-		v.report.Missing = append(v.report.Missing, "relying party and origin")
-	}
-	if len(a.Keys) == 0 {
-		v.report.Missing = append(v.report.Missing, "keys of the approvers")
-	}
-	if !accounts {
-		v.report.Missing = append(v.report.Missing, "accounts of the approvers")
-	}
-	if len(a.Policies) == 0 {
-		v.report.Missing = append(v.report.Missing, "policy")
-	}
-	// This version of the format has no checkpoint to compare an anchor with.
-	v.report.Missing = append(v.report.Missing, "workspace genesis and roster", "log checkpoint and witnesses")
-	return "", operatorAsserted("not anchored: " + strings.Join(v.report.Missing, ", "))
 }
 
 // label lists what a consistent bundle says and on what it rests.
@@ -674,7 +658,7 @@ func (v *verification) label() {
 		}
 	}
 	add("verdict", fmt.Sprintf("%s: %s", v.b.Verdict.State, v.b.Verdict.Sentence), Recomputed)
-	add("keys", "belong to the people named", pick(len(v.anchors.Keys) > 0, Recomputed, Asserted))
+	v.labelKeys(add)
 	add("author", "account "+v.b.Facts.Author, Asserted)
 	if v.rule.Needs().Writers {
 		add("permissions", fmt.Sprintf("%d people with write permission", len(v.b.Facts.Writers)), Asserted)

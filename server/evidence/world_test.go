@@ -157,13 +157,27 @@ type world struct {
 	verdict   approval.Verdict
 	outcome   []byte // salt of the verdict's leaf
 
+	log        [][]byte // all entries
+	head       evidence.LogHead
+	genesis    []byte
+	roster     [][]byte // changes
+	rosterLeaf []byte   // of the newest version
+	enrolled   map[string]evidence.EnrolledKey
+	acts       map[evidence.Digest]evidence.SignedAct
+
 	// tamper, when set, changes what the operator writes before it is hashed.
-	tamperLeaf      func(l *evidence.Leaf)
-	tamperStatement func(s *evidence.Statement)
-	tamperAssertion func(a *evidence.Assertion)
-	tamperFacts     func(f *approval.Facts)
-	tamperVerdict   func(v *approval.Verdict)
-	signedBy        func(person string) token
+	tamperLeaf       func(l *evidence.Leaf)
+	tamperStatement  func(s *evidence.Statement)
+	tamperAssertion  func(a *evidence.Assertion)
+	tamperFacts      func(f *approval.Facts)
+	tamperVerdict    func(v *approval.Verdict)
+	signedBy         func(person string) token
+	tamperCeremony   func(c *ceremony)
+	tamperAct        func(a *evidence.Act)
+	tamperEnrolment  func(e *evidence.Enrolment)
+	tamperSigned     func(s *evidence.SignedAct)
+	tamperChange     func(c *evidence.RosterChange)
+	tamperCheckpoint func(text string) string
 
 	// real, when set, are commits of a real repository in place of those of
 	// commits, and diff is what their signers are shown.
@@ -190,10 +204,20 @@ var commits = map[string]string{
 	"landed": "4c3b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69",
 }
 
+// newWorld is a workspace in which nothing was asked for yet.
 func newWorld(t testing.TB) *world {
+	t.Helper()
+	w := bareWorld(t)
+	w.begin()
+	return w
+}
+
+// bareWorld is a workspace without a history.
+func bareWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{
 		t: t, diff: []byte("diff --git a/x b/x\n"), now: time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC), salt: seed("workspace salt"), tokens: map[string]token{},
+		head: evidence.LogHead{Root: approval.DigestOf(nil)}, enrolled: map[string]evidence.EnrolledKey{}, acts: map[evidence.Digest]evidence.SignedAct{},
 	}
 	w.policy = approval.Policy{Format: approval.Format, Rules: []approval.Rule{
 		{
@@ -237,13 +261,7 @@ func (w *world) append(body evidence.Body) {
 	if n := len(w.entries); n > 0 {
 		chain.Previous = evidence.LeafDigest(w.entries[n-1])
 	}
-	l := evidence.Leaf{Time: w.tick(), Workspace: evidence.WorkspaceID(w.salt, workspaceUUID), Chain: &chain, Body: body}
-	if w.tamperLeaf != nil {
-		w.tamperLeaf(&l)
-	}
-	entry, err := l.Entry()
-	w.must(err)
-	w.entries = append(w.entries, entry)
+	w.entries = append(w.entries, w.record(body, &chain))
 }
 
 func (w *world) request() evidence.Request { return w.requests[len(w.requests)-1] }
@@ -279,7 +297,7 @@ func (w *world) statement(person string, purpose evidence.Purpose) (evidence.Sta
 	w.must(err)
 	last := int64(len(w.entries))
 	s := evidence.Statement{
-		Purpose: purpose, RPID: rp.ID, Origin: rp.Origin, LogOrigin: "log.approve.example",
+		Purpose: purpose, RPID: rp.ID, Origin: rp.Origin, LogOrigin: logOrigin, Roster: w.newest(), LogHead: new(evidence.LogHead),
 		Workspace: workspaceUUID, Request: r.ID, PullRequest: number,
 		Author:   evidence.Party{Commitment: authorCommitment},
 		Approver: evidence.Party{Person: "per-" + person, Commitment: approverCommitment},
@@ -296,6 +314,7 @@ func (w *world) statement(person string, purpose evidence.Purpose) (evidence.Sta
 		},
 		Nonce: seed("nonce " + id)[:16], IssuedAt: w.tick(), ExpiresAt: w.now.Add(5 * time.Minute),
 	}
+	*s.LogHead = w.head
 	signed := evidence.SignedDecision{ID: id, Approver: &approver, Author: &author}
 	if purpose == evidence.Reject || purpose == evidence.Override {
 		comment := evidence.CommentOpening{Salt: seed("comment salt " + id), Text: "Not yet: the ünïcode test is missing."}
@@ -323,7 +342,11 @@ func (w *world) decide(person string, purpose evidence.Purpose) {
 	data, err := s.Canonical()
 	w.must(err)
 	signed.Statement = data
-	signed.Assertion = w.signedBy(person).assert(ordinary(data))
+	c := ordinary(data)
+	if w.tamperCeremony != nil {
+		w.tamperCeremony(&c)
+	}
+	signed.Assertion = w.signedBy(person).assert(c)
 	if w.tamperAssertion != nil {
 		w.tamperAssertion(&signed.Assertion)
 	}
@@ -337,6 +360,7 @@ func (w *world) decide(person string, purpose evidence.Purpose) {
 		DestinationBranch: s.Destination.Branch, RuleDigest: s.Policy.RuleDigest, Sequence: int64(len(w.entries)),
 	})
 	w.tally()
+	w.publish()
 }
 
 func (w *world) tally() {
@@ -400,12 +424,10 @@ func (w *world) bundle() evidence.Bundle {
 		Policy: json.RawMessage(w.policy.Canonical()), Requests: w.requests, Decisions: w.decisions,
 		Salt: w.salt, Facts: w.facts, Verdict: w.verdict, OutcomeSalt: w.outcome,
 	}
-	for _, name := range []string{"bob", "carol", "dave"} {
-		b.Keys = append(b.Keys, w.tokens[name].key)
-	}
 	for _, entry := range w.entries {
 		b.Chain = append(b.Chain, entry)
 	}
+	w.fill(&b)
 	return b
 }
 
@@ -416,14 +438,27 @@ func (w *world) encoded() []byte {
 	return data
 }
 
-// anchors are everything that this version of the format lets a verifier pin.
+// anchors are everything that a verifier can know but for single keys.
 func (w *world) anchors() evidence.Anchors {
-	a := evidence.Anchors{RelyingParties: []evidence.RelyingParty{rp}, Policies: []evidence.Digest{w.policy.Digest()}}
+	w.t.Helper()
+	_, key := w.noteKey(logOrigin)
+	return evidence.Anchors{
+		Log: &evidence.LogAnchor{Origin: logOrigin, Keys: []string{key}},
+		Witnesses: &evidence.WitnessPolicy{
+			Quorum: 2, Keys: []string{w.witnessKey("witness.example/1"), w.witnessKey("witness.example/2"), w.witnessKey("witness.example/3")},
+		},
+		RelyingParties: []evidence.RelyingParty{rp}, Genesis: evidence.LeafDigest(w.genesis), Roster: w.newest(),
+		Policies: []evidence.Digest{w.policy.Digest()},
+	}
+}
+
+// pins are the keys of Bob, Carol and Dave with their accounts.
+func (w *world) pins() (list []evidence.PinnedKey) {
 	for _, name := range []string{"bob", "carol", "dave"} {
 		key := w.tokens[name].key
-		a.Keys = append(a.Keys, evidence.PinnedKey{Person: key.Person, AccountID: "acc-" + name, PublicKey: key.PublicKey})
+		list = append(list, evidence.PinnedKey{Person: key.Person, AccountID: "acc-" + name, PublicKey: key.PublicKey})
 	}
-	return a
+	return list
 }
 
 // repositoryRoot is the way from this package to the root of the repository.

@@ -1,0 +1,137 @@
+package evidence
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// lacks notes an anchor without which the operator's word is needed.
+func (v *verification) lacks(what string) { v.report.Missing = append(v.report.Missing, what) }
+
+// anchored compares the bundle with what the verifier knows, and lists what it
+// does not know.
+func (v *verification) anchored() (string, error) {
+	before := len(v.report.Missing)
+	for _, check := range []func() error{v.anchoredPages, v.anchoredGenesis, v.anchoredKeys, v.anchoredPolicy} {
+		if err := check(); err != nil {
+			return "", err
+		}
+	}
+	if missing := v.report.Missing[before:]; len(missing) > 0 {
+		return "", operatorAsserted("not anchored: " + strings.Join(missing, ", "))
+	}
+	return "all of them hold", nil
+}
+
+func (v *verification) anchoredPages() error {
+	if len(v.anchors.RelyingParties) == 0 {
+		v.lacks("relying parties")
+		return nil
+	}
+	for _, place := range v.places {
+		if !slices.Contains(v.anchors.RelyingParties, place.rp) {
+			return refuse(CodeOrigin, "something was signed for %s on %s, which is not an anchor", place.rp.ID, place.rp.Origin)
+		}
+	}
+	return nil
+}
+
+func (v *verification) anchoredGenesis() error {
+	switch v.anchors.Genesis {
+	case "":
+		v.lacks("genesis")
+	case LeafDigest(v.b.Genesis):
+	default:
+		return refuse(CodeRoster, "the workspace's genesis is not the one that is an anchor")
+	}
+	return nil
+}
+
+func (v *verification) anchoredPolicy() error {
+	if len(v.anchors.Policies) == 0 {
+		v.lacks("policies")
+		return nil
+	}
+	if !slices.Contains(v.anchors.Policies, v.digest) {
+		return refuse(CodeInvalid, "the policy is not one of those expected")
+	}
+	return nil
+}
+
+// anchoredKeys checks that every key that signed a decision is known: it counted
+// in the version of the roster that is an anchor, or is pinned, or a key that is
+// known signed for it.
+func (v *verification) anchoredKeys() error {
+	a := v.anchors
+	var at int64
+	if a.Roster == "" {
+		v.lacks("roster")
+	} else {
+		var ok bool
+		if at, ok = v.keys.VersionOf(a.Roster); !ok {
+			return refuse(CodeRoster, "the roster that is an anchor is not a version of the bundle's")
+		}
+	}
+	known := map[Digest]bool{}
+	for _, e := range v.enrolled {
+		key := v.keys.keys[v.keys.byDigest[e.key]]
+		pin := slices.IndexFunc(a.Keys, func(p PinnedKey) bool { return bytes.Equal(p.PublicKey, key.Key.PublicKey) })
+		if pin >= 0 && a.Keys[pin].Person != key.Key.Person {
+			return refuse(CodeKey, "a key that is pinned for one person is in the roster for another")
+		}
+		known[e.key] = pin >= 0 || key.liveAt(at)
+	}
+	for grown := true; grown; {
+		grown = false
+		for _, c := range v.keys.changes {
+			id := v.keys.keys[v.keys.byCredential[string(c.Key.CredentialID)]].Digest
+			if already, shown := known[id]; shown && !already && c.Event != KeyRemoved && known[c.Signer] {
+				known[id], grown = true, true
+			}
+		}
+	}
+	v.pinned = a.Roster != "" || len(a.Keys) > 0
+	for i, d := range v.made {
+		if v.pinned && !known[d.key.Digest] {
+			return refuse(CodeKey, "decision %d was signed with a key that is not known: it did not count in the roster that is an anchor, and no key that did has signed for it", i+1)
+		}
+		for _, p := range a.Keys {
+			if p.AccountID != "" && d.account != "" && p.Person == d.key.Key.Person && p.AccountID != d.account {
+				return refuse(CodePerson, "decision %d is given to an account that is not the signer's", i+1)
+			}
+		}
+	}
+	return nil
+}
+
+// labelKeys says of each key that signed on what it rests that it is its
+// person's, and of each person on what it rests that the account is theirs.
+func (v *verification) labelKeys(add func(name, value string, label Label)) {
+	seen := map[string]bool{}
+	once := func(name, value string, label Label) {
+		if !seen[name+value] {
+			seen[name+value] = true
+			add(name, value, label)
+		}
+	}
+	for _, d := range v.made {
+		label := Signed // by a key of the same person, or by somebody else
+		switch {
+		case v.pinned:
+			label = Recomputed
+		case d.key.By == ByLogIn:
+			label = Asserted
+		}
+		once("key", fmt.Sprintf("%s of person %s, known by %s", d.key.Digest, d.key.Key.Person, d.key.By), label)
+		if d.account == "" {
+			continue
+		}
+		label = Asserted
+		if e := v.enrolledKey(d.key.Digest); e.Owner != nil && e.Owner.AccountID == d.account {
+			label = Signed // in the act that enrolled the key
+		}
+		once("account", fmt.Sprintf("%s of person %s", d.account, d.key.Key.Person), label)
+	}
+}

@@ -1,0 +1,272 @@
+package evidence
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/signedapproval/bitbucket/server/approval"
+)
+
+// roster replays the workspace's roster from the genesis leaf, and checks the
+// proofs of the keys that signed decisions and of those that signed for them.
+func (v *verification) roster() (string, error) {
+	if len(v.b.Genesis) == 0 {
+		return "", operatorAsserted("the bundle has no roster")
+	}
+	genesis, err := ParseLeaf(v.b.Genesis)
+	if err != nil {
+		return "", refuse(CodeOf(err), "the genesis: %s", err.Error())
+	}
+	start, ok := genesis.Body.(Genesis)
+	if !ok || start.Salt != approval.DigestOf(v.b.Salt) || genesis.Workspace != v.leaves[0].Workspace {
+		return "", refuse(CodeRoster, "the genesis is not that of this workspace")
+	}
+	changes := make([]RosterChange, len(v.b.Roster))
+	for i, data := range v.b.Roster {
+		if changes[i], err = ParseRosterChange(data); err != nil {
+			return "", refuse(CodeOf(err), "version %d of the roster: %s", i+1, err.Error())
+		}
+	}
+	if v.keys, err = ReplayRoster(LeafDigest(v.b.Genesis), changes); err != nil {
+		return "", err
+	}
+	if workspace := v.b.Requests[0].Workspace; len(changes) > 0 && v.keys.Workspace != workspace {
+		return "", refuse(CodeRoster, "the roster is that of another workspace")
+	}
+	credentials := make([][]byte, len(v.b.Decisions))
+	for i, d := range v.b.Decisions {
+		credentials[i] = d.Assertion.CredentialID
+	}
+	keys, acts := v.keys.Behind(credentials)
+	if len(v.b.Enrolments) != len(keys) || len(v.b.SignedActs) != len(acts) {
+		return "", refuse(CodeRoster, "the bundle has %d enrolments and %d acts where the roster asks for %d and %d", len(v.b.Enrolments), len(v.b.SignedActs), len(keys), len(acts))
+	}
+	for i, k := range keys {
+		if err := v.enrolment(k, v.b.Enrolments[i]); err != nil {
+			return "", refuse(CodeOf(err), "enrolment %d: %s", i+1, err.Error())
+		}
+	}
+	for i, c := range acts {
+		if err := v.signedAct(c, v.b.SignedActs[i]); err != nil {
+			return "", refuse(CodeOf(err), "act %d: %s", i+1, err.Error())
+		}
+	}
+	return fmt.Sprintf("%d versions from the genesis on; %d enrolments and %d acts are signed", len(changes), len(keys), len(acts)), nil
+}
+
+// enrolled is an enrolment of the bundle with what was read from it.
+type enrolled struct {
+	EnrolledKey
+	key           Digest
+	act           Act
+	countersigned *Act // nil where nobody countersigned it for this workspace
+}
+
+// enrolment checks the way of a key into the roster.
+func (v *verification) enrolment(k RosterKey, e EnrolledKey) error {
+	if proof, err := e.Enrolment.Digest(); err != nil || proof != k.Proof {
+		return refuse(CodeRoster, "it is not the one that the roster commits to")
+	}
+	act, err := v.act(e.Enrolment.Act, e.Enrolment.Possession, k.Key)
+	if err != nil {
+		return err
+	}
+	if act.Purpose != Enrol || !act.Key.Key.Equal(k.Key) {
+		return refuse(CodeRoster, "its act does not enrol the key")
+	}
+	if act.Key.AttestationObject != approval.DigestOf(e.Enrolment.AttestationObject) || act.Key.ClientData != approval.DigestOf(e.Enrolment.ClientDataJSON) {
+		return refuse(CodeRoster, "the key was made by another ceremony than its act says")
+	}
+	proved := enrolled{EnrolledKey: e, key: k.Digest, act: act}
+	by := ByLogIn
+	if e.Enrolment.Authority != nil {
+		by = ByOwnKey
+	}
+	if c := e.Enrolment.Countersigned; c != nil {
+		vouched, err := ParseAct(c.Act)
+		if err != nil {
+			return err
+		}
+		// Somebody of another workspace vouches for nothing here.
+		if vouched.Workspace == v.keys.Workspace {
+			by, proved.countersigned = ByCountersigner, &vouched
+		}
+	}
+	added := v.keys.changes[k.Added-1]
+	if added.By != by {
+		return refuse(CodeRoster, "the roster says that the key is known by %s, and what is signed shows %s", added.By, by)
+	}
+	if by != ByLogIn {
+		signer := v.keys.keys[v.keys.byDigest[added.Signer]]
+		switch by {
+		case ByOwnKey:
+			if _, err = v.act(e.Enrolment.Act, *e.Enrolment.Authority, signer.Key); err == nil {
+				err = own(signer, act)
+			}
+		default:
+			err = v.vouches(added, *e.Enrolment.Countersigned, act, signer)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	v.enrolled = append(v.enrolled, proved)
+	return nil
+}
+
+// enrolledKey returns the enrolment of a key that the bundle has to hold.
+func (v *verification) enrolledKey(key Digest) enrolled {
+	i := slices.IndexFunc(v.enrolled, func(e enrolled) bool { return e.key == key })
+	return v.enrolled[i]
+}
+
+// signedAct checks the act that a change of the roster rests on.
+func (v *verification) signedAct(c RosterChange, signed SignedAct) error {
+	if proof, err := signed.Digest(); err != nil || proof != c.Proof {
+		return refuse(CodeRoster, "it is not the one that the roster commits to")
+	}
+	signer := v.keys.keys[v.keys.byDigest[c.Signer]]
+	key, _ := v.keys.Key(c.Key.CredentialID)
+	if c.Event == KeyCountersigned {
+		return v.vouches(c, signed, v.enrolledKey(key.Digest).act, signer)
+	}
+	act, err := v.act(signed.Act, signed.Assertion, signer.Key)
+	if err != nil {
+		return err
+	}
+	r := act.Revocation
+	if act.Purpose != Revoke || r.Person != c.Key.Person || r.Key != key.Digest {
+		return refuse(CodeRoster, "it does not revoke the key")
+	}
+	if (r.CompromisedSince == nil) != (c.CompromisedSince == nil) || r.CompromisedSince != nil && !r.CompromisedSince.Equal(*c.CompromisedSince) {
+		return refuse(CodeRoster, "it says otherwise than the roster since when the key was in other hands")
+	}
+	return v.inRoster(act, c)
+}
+
+// vouches checks that somebody else countersigns the key that an act enrols.
+func (v *verification) vouches(c RosterChange, signed SignedAct, enrol Act, signer RosterKey) error {
+	act, err := v.act(signed.Act, signed.Assertion, signer.Key)
+	if err != nil {
+		return err
+	}
+	if act.Purpose != Countersign {
+		return refuse(CodeRoster, "its act does not countersign a key")
+	}
+	vouched, err := act.DocumentDigest()
+	if err != nil {
+		return err
+	}
+	if document, err := enrol.DocumentDigest(); err != nil || vouched != document {
+		return refuse(CodeRoster, "it countersigns another key or another ceremony")
+	}
+	if err := own(signer, act); err != nil {
+		return err
+	}
+	return v.inRoster(act, c)
+}
+
+// own checks that a key which vouches for another was in its owner's hands.
+func own(signer RosterKey, act Act) error {
+	if since := signer.CompromisedSince; since != nil && !act.IssuedAt.Before(*since) {
+		return refuse(CodeRevoked, "the key that signed for it may have been in other hands")
+	}
+	return nil
+}
+
+// inRoster checks that an act of a workspace belongs to this one and was made
+// when the roster had a version before the one that it leads to.
+func (v *verification) inRoster(act Act, c RosterChange) error {
+	if act.Workspace == "" {
+		return nil
+	}
+	if act.Workspace != v.keys.Workspace {
+		return refuse(CodeRoster, "it was signed for another workspace")
+	}
+	if version, ok := v.keys.VersionOf(act.Roster); !ok || version >= c.Version {
+		return refuse(CodeRoster, "its signer was shown a roster that is not this one")
+	}
+	return nil
+}
+
+// act checks that a key signed an act, on the page that the act names; whether
+// that page is to be believed, and whether the log is the one of the bundle, is
+// seen later.
+func (v *verification) act(signed Bytes, a Assertion, key Key) (Act, error) {
+	act, err := ParseAct(signed)
+	if err != nil {
+		return Act{}, err
+	}
+	rp := RelyingParty{ID: act.RPID, Origin: act.Origin}
+	if _, err := VerifyAct(signed, a, []Key{key}, rp); err != nil {
+		return Act{}, err
+	}
+	v.places = append(v.places, place{rp, act.LogOrigin})
+	return act, nil
+}
+
+// place is where something was signed and for which log.
+type place struct {
+	rp  RelyingParty
+	log string
+}
+
+// shown compares what the signer of decision i was shown of roster and log with
+// the bundle, and with what signers before were shown.
+func (v *verification) shown(s Statement, i int) error {
+	version, ok := v.keys.VersionOf(s.Roster)
+	if !ok {
+		return refuse(CodeRoster, "the signer was shown a roster that is not this one")
+	}
+	v.made[i].version = version
+	if s.LogHead.Size == 0 && s.LogHead.Root != emptyTree {
+		return refuse(CodeLog, "the signer was shown an empty log that is not empty")
+	}
+	for _, before := range v.made[:i] {
+		if s.ChainHead.Sequence >= before.sequence && (version < before.version || s.LogHead.Size < before.statement.LogHead.Size) {
+			return refuse(CodeRoster, "the signer saw an earlier decision, and yet an older roster or log than that decision's signer")
+		}
+		if s.LogHead.Size == before.statement.LogHead.Size && s.LogHead.Root != before.statement.LogHead.Root {
+			return refuse(CodeLog, "two signers were shown two logs of one size")
+		}
+	}
+	return nil
+}
+
+// counts checks the key of decision i against the roster.
+func (v *verification) counts(i int) error {
+	d := &v.made[i]
+	key, ok := v.keys.Key(d.result.Key.CredentialID)
+	if !ok || !key.liveAt(d.version) {
+		return refuse(CodeRevoked, "the key did not count in the roster that the signer was shown")
+	}
+	if since := key.CompromisedSince; since != nil && !v.leaves[d.sequence-1].Time.Before(*since) {
+		return refuse(CodeRevoked, "the key may have been in other hands")
+	}
+	d.key = key
+	return nil
+}
+
+// owners opens the commitments of the enrolments.
+func (v *verification) owners() error {
+	for i, e := range v.enrolled {
+		err := v.open(e.Owner, e.act.Signer.Commitment)
+		switch {
+		case err != nil:
+		case e.countersigned != nil:
+			err = v.open(e.Countersigner, e.countersigned.Signer.Commitment)
+		case e.Countersigner != nil:
+			err = e.Countersigner.Verify("")
+		}
+		if err != nil {
+			return refuse(CodeCommitment, "enrolment %d: an opening does not open its commitment", i+1)
+		}
+	}
+	for i, d := range v.made {
+		owner := v.enrolledKey(d.key.Digest).Owner
+		if d.Approver != nil && owner != nil && d.Approver.AccountID != owner.AccountID {
+			return refuse(CodePerson, "decision %d is of another account than its key was enrolled for", i+1)
+		}
+	}
+	return nil
+}
