@@ -35,6 +35,8 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 		problem := "the log: it cannot be compared with what was published: its sink is away or cannot be read"
 		if errors.Is(err, witness.ErrBehind) || errors.Is(err, witness.ErrFork) {
 			problem = "the log: it is not what was published; nothing is published until a person has put that right"
+		} else if errors.Is(err, witness.ErrSinkLacks) {
+			problem = "the log: its sink lacks what was published; nothing is published until a person has looked and said signedapproval log adopt-sink"
 		}
 		http.Error(w, problem, http.StatusServiceUnavailable)
 		return

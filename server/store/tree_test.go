@@ -276,15 +276,46 @@ func TestCheckpointsOnlyGrow(t *testing.T) {
 	same(t, "newest", newest.TreeHead, three)
 	same(t, "its note", string(newest.Note), "first")
 	same(t, "checkpoints", len(h.checkpoints(t)), 1)
+	h.cosignatures(t, three)
 	// The application's login can change nothing of what was published.
 	for _, statement := range []string{
 		`update signedapproval_log_checkpoints set note = ''`, `delete from signedapproval_log_checkpoints`,
+		`update signedapproval_log_cosignatures set line = ''`, `delete from signedapproval_log_cosignatures`,
 		`update signedapproval_log_hashes set hash = sha256('')`, `delete from signedapproval_log_hashes`,
 	} {
 		if _, err := connect(t, h.AppURL).Exec(ctx, statement); err == nil {
 			t.Errorf("the application may: %s", statement)
 		}
 	}
+}
+
+// cosignatures makes sure that what witnesses sign is served with the checkpoint that they signed, and with no other.
+func (h *house) cosignatures(t *testing.T, newest store.TreeHead) {
+	t.Helper()
+	ctx := t.Context()
+	one, two := store.Cosignature{Witness: "one+00", Line: []byte("1\n")}, store.Cosignature{Witness: "two+00", Line: []byte("2\n")}
+	must(t, h.PutCosignature(ctx, newest.Size, two))
+	must(t, h.PutCheckpoint(ctx, newest, []byte("again"), one, two)) // another server put it on record first
+	must(t, h.PutCosignature(ctx, newest.Size, store.Cosignature{Witness: "one+00", Line: []byte("later\n")}))
+	must(t, h.PutCosignature(ctx, 2, one)) // of what is not on record
+	got, err := h.NewestCheckpoint(ctx)
+	must(t, err)
+	same(t, "its note", string(got.Note), "first1\n2\n")
+	h.appendLeaves(t, 1)
+	four, err := h.GrowTree(ctx)
+	must(t, err)
+	must(t, h.PutCheckpoint(ctx, four, []byte("four"), two))
+	for _, want := range []struct {
+		witnesses []string
+		quorum    int
+		size      int64
+	}{{[]string{"one+00", "two+00"}, 2, 3}, {[]string{"one+00", "two+00"}, 1, 4}, {[]string{"one+00"}, 1, 3}, {nil, 0, 4}} {
+		got, err := h.CosignedCheckpoint(ctx, want.witnesses, want.quorum)
+		must(t, err)
+		same(t, fmt.Sprint("cosigned by ", want.quorum, " of ", want.witnesses), got.Size, want.size)
+	}
+	_, err = h.CosignedCheckpoint(ctx, []string{"one+00", "three+00"}, 2)
+	wantError(t, "cosigned by a stranger", err, store.ErrNotFound)
 }
 
 // TestMerkleVectors holds the verifier of proofs that these tests rely on, tlog's, to the recorded good and bad

@@ -86,7 +86,7 @@ func (b *Bucket) upTo(ctx context.Context, size int64, most int) (sizes []int64,
 		Prefix: b.prefix, Recursive: true, MaxKeys: most, StartAfter: fmt.Sprintf("%s%018d", b.prefix, int64(maxSize)-size),
 	}) {
 		if object.Err != nil {
-			return nil, b.fault("list", object.Err)
+			return nil, b.fault(ctx, "list", object.Err)
 		}
 		name := strings.TrimPrefix(object.Key, b.prefix)
 		if !keyName.MatchString(name) {
@@ -107,12 +107,12 @@ func (b *Bucket) upTo(ctx context.Context, size int64, most int) (sizes []int64,
 func (b *Bucket) at(ctx context.Context, size int64) ([]byte, error) {
 	object, err := b.client.GetObject(ctx, b.bucket, b.key(size), minio.GetObjectOptions{})
 	if err != nil {
-		return nil, b.fault("read", err)
+		return nil, b.fault(ctx, "read", err)
 	}
 	defer object.Close()
 	signed, err := io.ReadAll(io.LimitReader(object, maxKept))
 	if err != nil {
-		return nil, b.fault("read", err)
+		return nil, b.fault(ctx, "read", err)
 	}
 	return signed, nil
 }
@@ -138,13 +138,13 @@ func (b *Bucket) write(ctx context.Context, size int64, signed []byte) error {
 	options.SetMatchETagExcept("*")
 	_, err := b.client.PutObject(ctx, b.bucket, b.key(size), bytes.NewReader(signed), int64(len(signed)), options)
 	if err != nil {
-		return b.fault("write", err)
+		return b.fault(ctx, "write", err)
 	}
 	return nil
 }
 
 // fault tells what the rest of the package looks for.
-func (b *Bucket) fault(what string, err error) error {
+func (b *Bucket) fault(ctx context.Context, what string, err error) error {
 	answer := minio.ToErrorResponse(err)
 	switch {
 	case answer.Code == minio.NoSuchKey:
@@ -154,7 +154,9 @@ func (b *Bucket) fault(what string, err error) error {
 	case answer.Code != "" && answer.StatusCode != 0:
 		err = fmt.Errorf("the object store answered %d %s", answer.StatusCode, answer.Code)
 	default:
-		err = away(err)
+		if _, calling := errors.AsType[*url.Error](err); calling || ctx.Err() != nil {
+			err = away(err)
+		}
 	}
 	return fmt.Errorf("sink: %s in %s: %w", what, b, err)
 }

@@ -141,11 +141,13 @@ func TestPublishersAndWriters(t *testing.T) {
 	}
 }
 
+// lose takes the log back to five leaves, as a backup does.
+const lose = `delete from signedapproval_log_checkpoints where size > 5; delete from signedapproval_leaves where index >= 5;
+		delete from signedapproval_log_hashes where (index + 1) << level > 5; update signedapproval_log_tree set size = 5; update signedapproval_log_head set size = 5`
+
 // TestRefusals are what must stop publishing: a log that is not what was published, and a sink that cannot be asked.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
-	lose := `delete from signedapproval_log_checkpoints where size > 5; delete from signedapproval_leaves where index >= 5;
-		delete from signedapproval_log_hashes where (index + 1) << level > 5; update signedapproval_log_tree set size = 5; update signedapproval_log_head set size = 5`
 	for name, refusal := range map[string]struct {
 		harm  func(l *ledger, folder string)
 		is    error

@@ -265,6 +265,56 @@ func sinkFiles(t *testing.T, folder string) (files []string) {
 	return files
 }
 
+func readFile(t *testing.T, folder, file string) []byte {
+	t.Helper()
+	signed, err := os.ReadFile(filepath.Join(folder, file))
+	must(t, err)
+	return signed
+}
+
+// sinkPath is where a folder has the checkpoint of a size.
+func sinkPath(size int64) string {
+	digits := fmt.Sprintf("%018d", size)
+	return filepath.Join(digits[:3], digits[3:6], digits[6:9], digits[9:12], digits[12:15], digits[15:])
+}
+
+// bucketKey is the name of the checkpoint of a size in a bucket.
+func bucketKey(size int64) string {
+	return fmt.Sprintf("%018d-%d", 999_999_999_999_999_999-size, size)
+}
+
+// namesOf are what a sink of a kind has.
+func namesOf(kind string, sizes ...int64) (names []string) {
+	for _, size := range sizes {
+		if kind == "bucket" {
+			names = append(names, bucketKey(size))
+		} else {
+			names = append(names, sinkPath(size))
+		}
+	}
+	return names
+}
+
+// sinkFile reads the checkpoint of a size.
+func sinkFile(t *testing.T, folder string, size int64) []byte {
+	t.Helper()
+	return readFile(t, folder, sinkPath(size))
+}
+
+// Query reads one column of texts.
+func (l *ledger) Query(ctx context.Context, sql string) ([]string, error) {
+	conn, err := pgx.Connect(ctx, l.SuperURL)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	rows, err := conn.Query(ctx, sql)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
+
 // soon is a deadline for what hangs.
 func soon(t *testing.T) context.Context {
 	t.Helper()
