@@ -8,12 +8,19 @@ import (
 	"net/url"
 
 	"github.com/signedapproval/bitbucket/frontend"
+	"github.com/signedapproval/bitbucket/server/gate"
 	"github.com/signedapproval/bitbucket/server/refusal"
 )
 
-// fail answers a refusal with its message, and anything else with nothing but an apology.
+// codeHeader carries a refusal's code beside its message.
+const codeHeader = "Signedapproval-Code"
+
+// fail answers a refusal with its message, and its code in a header; anything else with nothing but an apology.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	status, message := s.explain(r, err)
+	if code := refusal.Code(err); code != "" {
+		w.Header().Set(codeHeader, code)
+	}
 	http.Error(w, message, status)
 }
 
@@ -27,6 +34,10 @@ func (s *Server) explain(r *http.Request, err error) (status int, message string
 			status = http.StatusNotFound
 		case refusal.Forbidden:
 			status = http.StatusForbidden
+		case gate.CodeAmbiguousCommit:
+			status = http.StatusConflict
+		case codeNoAttestationKey:
+			status = http.StatusNotImplemented
 		case refusal.Busy, refusal.BitbucketUnavailable, refusal.NeedsReconnecting, refusal.WaitingForToken, refusal.AwaitingConfirmation:
 			status = http.StatusServiceUnavailable
 		default:

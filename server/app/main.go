@@ -21,12 +21,14 @@ import (
 
 // commands is the command line.
 type commands struct {
-	Serve   serveCommand   `cmd:"" help:"Serve the dashboard, the API and the webhooks, and do the jobs."`
-	Migrate migrateCommand `cmd:"" help:"Bring the database's schema up to date, as the owner of the tables."`
-	Keys    keysCommand    `cmd:"" help:"The keyset that seals tokens at rest."`
-	Log     logCommand     `cmd:"" help:"The log of everything that matters."`
-	Jobs    jobsCommand    `cmd:"" help:"Jobs that gave up."`
-	Verify  verifyCommand  `cmd:"" help:"Verify an evidence bundle offline."`
+	Serve       serveCommand       `cmd:"" help:"Serve the dashboard, the API and the webhooks, and do the jobs."`
+	Migrate     migrateCommand     `cmd:"" help:"Bring the database's schema up to date, as the owner of the tables."`
+	Keys        keysCommand        `cmd:"" help:"The keyset that seals tokens at rest."`
+	Log         logCommand         `cmd:"" help:"The log of everything that matters."`
+	Attestation attestationCommand `cmd:"" help:"What the service says in its own name."`
+	Audit       auditCommand       `cmd:"" help:"List every commit that reached a protected branch, with its evidence, its override, or as a violation."`
+	Jobs        jobsCommand        `cmd:"" help:"Jobs that gave up."`
+	Verify      verifyCommand      `cmd:"" help:"Verify an evidence bundle offline."`
 }
 
 // streams are what a command reads and writes.

@@ -17,6 +17,7 @@ import (
 	"github.com/signedapproval/bitbucket/frontend"
 	"github.com/signedapproval/bitbucket/graph"
 	"github.com/signedapproval/bitbucket/server/atlassian"
+	"github.com/signedapproval/bitbucket/server/attest"
 	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/forge"
 	"github.com/signedapproval/bitbucket/server/gate"
@@ -51,6 +52,8 @@ type Server struct {
 	pace       *pace
 	publisher  *witness.Publisher
 	tiles      *tiles.Handler
+	attesting  *attest.Keys        // nil where nothing is attested
+	audits     chan struct{}       // holds the audits that run
 	verifier   *atlassian.Verifier // nil where there is no Forge app
 	frames     []*regexp.Regexp    // origins of the pages that Forge hosts for us
 	proxies    []netip.Prefix      // trusted
@@ -62,6 +65,10 @@ func New(ctx context.Context, config Config, log *slog.Logger) (*Server, error) 
 	if err != nil {
 		return nil, err
 	}
+	attesting, err := config.ReadAttestationKeys(logKeys)
+	if err != nil {
+		return nil, err
+	}
 	keyset, err := config.ReadKeyset()
 	if err != nil {
 		return nil, err
@@ -70,7 +77,7 @@ func New(ctx context.Context, config Config, log *slog.Logger) (*Server, error) 
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{config: config, log: log, meters: newMeters()}
+	s := &Server{config: config, log: log, meters: newMeters(), attesting: attesting, audits: make(chan struct{}, maxAudits)}
 	if s.proxies, err = config.proxies(); err != nil {
 		return nil, err
 	}
@@ -183,6 +190,9 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /connect/callback", s.connected)
 	mux.HandleFunc("GET /evidence/{workspace}/{request}", s.pace.limit(s.evidence))
 	mux.HandleFunc("GET /evidence/{workspace}/commits/{commit}", s.pace.limit(s.evidenceOfCommit))
+	mux.HandleFunc("GET /attestations/keys", s.pace.limit(s.attestationKeys))
+	mux.HandleFunc("GET /attestations/{workspace}/{commit}", s.pace.limit(s.attestation))
+	mux.HandleFunc("GET /audit/{workspace}/{repository}", s.pace.limit(s.audit))
 	mux.HandleFunc("GET "+tiles.Prefix, s.pace.limit(s.tiles.ServeHTTP))
 	mux.HandleFunc("GET /pr/{workspace}/{repository}/{number}", s.page("panel"))
 	mux.HandleFunc("GET /sign/{workspace}/{repository}/{number}", s.pace.limit(s.withSession(s.page("sign"))))

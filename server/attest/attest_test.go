@@ -204,7 +204,8 @@ func TestFlippedEnvelopes(t *testing.T) {
 
 func row(n int, kind string) attest.Row {
 	r := attest.Row{
-		Number: n, Commit: head, Kind: kind, Reason: "because", ReachedAt: time.Date(2026, 11, 1, n, 0, 0, 0, time.UTC), Basis: attest.Claimed,
+		Number: n, Commit: head, Kind: kind, Reason: "because",
+		Reached: attest.Reached{NotBefore: time.Date(2026, 11, 1, n, 0, 0, 0, time.UTC), NotAfter: time.Date(2026, 11, 1, n+1, 0, 0, 0, time.UTC), Basis: attest.Claimed},
 	}
 	if kind != attest.KindViolation {
 		r.Request, r.Bundle, r.BundleDigest, r.ChainLeaf = "request-1", "https://approvals.example/evidence/w/request-1", digest("b"), digest("l")
@@ -280,7 +281,8 @@ func TestRowsThatCannotBe(t *testing.T) {
 	for name, line := range map[string]string{
 		"empty": "", "white space": " " + string(good), "twice": string(good) + string(good), "another name": strings.Replace(string(good), `"kind"`, `"sort"`, 1),
 		"another kind": strings.Replace(string(good), `"kind":"approved"`, `"kind":"fine"`, 1), "no evidence": strings.Replace(string(good), `"request":"request-1"`, `"request":""`, 1),
-		"a name twice": strings.Replace(string(good), `{`, `{"number":1,`, 1), "a short hash": strings.Replace(string(good), head, head[:12], 1),
+		"a name twice": strings.Replace(string(good), `{`, `{"number":1,`, 1), "no basis": strings.Replace(string(good), `"claimed"`, `"felt"`, 1), "times in another order": strings.Replace(string(good), `"notAfter":"2026`, `"notAfter":"2025`, 1),
+		"a short hash": strings.Replace(string(good), head, head[:12], 1),
 	} {
 		if !json.Valid(good) {
 			t.Fatal("the good one is no JSON")

@@ -27,10 +27,7 @@ type Row struct {
 	Relation Relation `json:"relation"`
 	// Reason says why in a sentence, without naming anybody.
 	Reason string `json:"reason"`
-	// ReachedAt is when the commit reached the branch, in UTC; see [Basis].
-	ReachedAt time.Time `json:"reachedAt"`
-	// Basis says on what ReachedAt rests.
-	Basis Basis `json:"basis"`
+	Reached
 	// PullRequest is the number of the pull request that brought it; 0 where none is known.
 	PullRequest int64 `json:"pullRequest"`
 	// Landed is the commit that the pull request was merged as; it differs from Commit where a merge brought several.
@@ -45,6 +42,26 @@ type Row struct {
 	BundleDigest Digest `json:"bundleDigest"`
 	// ChainLeaf is the hash of the last leaf of the bundle's chain: a bundle that is fetched later holds it too.
 	ChainLeaf Digest `json:"chainLeaf"`
+}
+
+// Reached says when a commit reached the branch, as far as that is known: not before and not after, both in UTC.
+type Reached struct {
+	NotBefore time.Time `json:"notBefore"`
+	NotAfter  time.Time `json:"notAfter"`
+	// Basis says on what that rests.
+	Basis Basis `json:"basis"`
+}
+
+// In tells whether the commit may have reached the branch in a window, which from is in and to is not.
+func (r Reached) In(from, to time.Time) bool {
+	return !r.NotAfter.Before(from) && r.NotBefore.Before(to)
+}
+
+func (r Reached) check() error {
+	if r.NotBefore.Location() != time.UTC || r.NotAfter.Location() != time.UTC || r.NotAfter.Before(r.NotBefore) || r.Basis != Recorded && r.Basis != Claimed {
+		return errors.New("when the commit reached the branch is not valid")
+	}
+	return nil
 }
 
 // Relation says how a commit stands to the one that was signed.
@@ -69,9 +86,10 @@ type Basis string
 
 // The bases.
 const (
-	// Recorded: the service recorded the merge at that time.
+	// Recorded: the service recorded the merge at that time; both times are the same.
 	Recorded Basis = "recorded"
-	// Claimed: the commit's own date, moved as far as the records and the order of the branch ask.
+	// Claimed: not before the commit's own date and what is below it on the branch, and not after the next recorded
+	// merge above it, or the time of the audit.
 	Claimed Basis = "claimed"
 )
 
@@ -94,8 +112,10 @@ func ParseRow(line []byte) (r Row, err error) {
 func (r Row) check() error {
 	known := r.Request != ""
 	switch {
-	case r.Number < 1 || !commitForm.MatchString(r.Commit) || r.Reason == "" || r.ReachedAt.IsZero() || r.ReachedAt.Location() != time.UTC:
+	case r.Number < 1 || !commitForm.MatchString(r.Commit) || r.Reason == "":
 		return errors.New("a value of the row is not valid")
+	case r.Reached.check() != nil:
+		return r.Reached.check()
 	case r.Kind != KindApproved && r.Kind != KindOverride && r.Kind != KindViolation:
 		return fmt.Errorf("%q is no kind of a row", r.Kind)
 	case known != (r.Bundle != "") || known != (r.BundleDigest != "") || known != (r.ChainLeaf != ""):
@@ -121,6 +141,8 @@ type Audit struct {
 	// From and To are the window: from From on, before To; in UTC.
 	From time.Time `json:"from"`
 	To   time.Time `json:"to"`
+	// Since is the commit at which the audit was told to begin: nothing below it was looked at. Empty without one.
+	Since string `json:"since"`
 	// Tip is where the branch stood.
 	Tip string `json:"tip"`
 	// Rows is how many rows there are, of each kind and in all.
@@ -145,9 +167,8 @@ type Counts struct {
 
 // Edge is a commit outside of the window, beside it.
 type Edge struct {
-	Commit    string    `json:"commit"`
-	ReachedAt time.Time `json:"reachedAt"`
-	Basis     Basis     `json:"basis"`
+	Commit string `json:"commit"`
+	Reached
 }
 
 // Sum counts and hashes rows as they go by. The zero value is ready.

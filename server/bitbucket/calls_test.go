@@ -38,6 +38,7 @@ func everyCall(ctx context.Context, c *bitbucket.Client) []namedCall {
 		{"OpenPullRequests", func() error { _, err := collect(c.OpenPullRequests(ctx, w, r)); return err }},
 		{"ResolveCommit", func() error { _, err := c.ResolveCommit(ctx, w, r, headHash[:12]); return err }},
 		{"Commit", func() error { _, err := c.Commit(ctx, w, r, headHash); return err }},
+		{"Commits", func() error { _, err := collect(c.Commits(ctx, w, r, headHash, destHash)); return err }},
 		{"MergeBase", func() error { _, err := c.MergeBase(ctx, w, r, headHash, destHash); return err }},
 		{"Diff of pull request", func() error { _, err := c.Diff(ctx, w, r, bitbucket.OfPullRequest(1), 0); return err }},
 		{"Diff of commits", func() error { _, err := c.Diff(ctx, w, r, bitbucket.Between(headHash, destHash), 0); return err }},

@@ -3,6 +3,8 @@ package bitbucket
 import (
 	"context"
 	"errors"
+	"iter"
+	"net/url"
 	"strings"
 	"time"
 )
@@ -48,6 +50,23 @@ func (c *Client) Commit(ctx context.Context, workspace, repo, hash string) (Comm
 		return Commit{}, invalid("read commit", "%q is not a full commit hash", hash)
 	}
 	return c.ResolveCommit(ctx, workspace, repo, hash)
+}
+
+// Commits lists what is in the history of a commit and not in that of exclude, which may
+// be "": newest first. Both are full hashes, so that pages do not move while they are
+// read. Scope: repository.
+func (c *Client) Commits(ctx context.Context, workspace, repo, tip, exclude string) iter.Seq2[Commit, error] {
+	const op = "list commits"
+	query := url.Values{"pagelen": {pageLen}}
+	if exclude != "" {
+		query.Set("exclude", exclude)
+	}
+	if !IsFullHash(tip) || exclude != "" && !IsFullHash(exclude) {
+		return func(yield func(Commit, error) bool) {
+			yield(Commit{}, invalid(op, "%q and %q are not full commit hashes", tip, exclude))
+		}
+	}
+	return pages(ctx, c, op, query, wireCommit.commit, repository(workspace, repo, "commits", tip)...)
 }
 
 // MergeBase returns the full hash of a best common ancestor of two commits. If

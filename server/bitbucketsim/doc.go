@@ -33,8 +33,8 @@
 // scopes allow, and is no administrator where a status of another is overwritten; a schedule runs first one interval
 // after the installation; the extension's context of a pull request is {type, repository.uuid, pullRequest.id}. What it knowingly does otherwise: webhooks may go to
 // addresses that are not public, there is no git transport (the control door pushes), groups of a branch
-// restriction are kept but mean nothing, and the strategies that squash or rebase before a fast-forward are not
-// offered. There are no functions, storage, modals, browser history or product calls for Forge apps, no licences, and
+// restriction are kept but mean nothing, the strategies squash_fast_forward and rebase_merge are not carried out,
+// and rebase_fast_forward, which the API's document does not list, is offered only where a repository is given it. There are no functions, storage, modals, browser history or product calls for Forge apps, no licences, and
 // pages in UI Kit are not rendered.
 //
 // The package imports nothing else of this module, so that it cannot repeat the product's own mistakes; what

@@ -58,6 +58,37 @@ func TestMergeStrategies(t *testing.T) {
 			w.as("bob").do(404, "GET", w.repo+"/refs/branches/feature", nil)
 		})
 	}
+	t.Run("rebase_fast_forward", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, bitbucketsim.Options{})
+		must(t)(w.sim.AddRepository(bitbucketsim.Repository{
+			Workspace: "acme", Slug: "shuttle", Permissions: map[string]string{"bob": "write"}, MergeStrategies: []string{"rebase_fast_forward"},
+		}))
+		at := "/2.0/repositories/acme/shuttle"
+		push := func(branch, file string) string {
+			commit, err := w.sim.Push(bitbucketsim.Push{Repository: "acme/shuttle", Branch: branch, Person: "bob", Files: map[string]string{file: file}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return commit.Hash
+		}
+		push("feature", "nozzle")
+		head := push("feature", "cooler")
+		before := push("main", "news")
+		w.as("bob").do(201, "POST", at+"/pullrequests", map[string]any{"title": "Nozzle", "source": map[string]any{"branch": map[string]any{"name": "feature"}}})
+		w.as("bob").do(200, "POST", at+"/pullrequests/1/merge", map[string]any{})
+		list := w.as("bob").get(at + "/commits/main?exclude=" + before)
+		values, _ := list.at("values").([]any)
+		if len(values) != 2 || list.str("values.0.message") != "Change cooler\n" || list.str("values.1.message") != "Change nozzle\n" {
+			t.Fatalf("main got %v", values)
+		}
+		if list.str("values.0.hash") == head || list.str("values.0.parents.0.hash") != list.str("values.1.hash") || list.str("values.1.parents.0.hash") != before {
+			t.Error("the commits were not put on top of main")
+		}
+		for _, file := range []string{"news", "nozzle", "cooler"} {
+			w.as("bob").get(at + "/src/main/" + file)
+		}
+	})
 	t.Run("fast_forward", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, bitbucketsim.Options{})

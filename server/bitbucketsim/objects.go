@@ -266,3 +266,24 @@ func (o *objects) mergeSnapshots(base, ours, theirs snapshot) (snapshot, error) 
 	}
 	return out, nil
 }
+
+// rebase repeats the commits of tip that onto does not have, one after the other, and returns the last. Merges among
+// them are left out, as git leaves them out.
+func (o *objects) rebase(tip, onto string) (string, error) {
+	commits := o.log(tip, onto)
+	slices.Reverse(commits)
+	for _, c := range commits {
+		if len(c.parents) != 1 {
+			continue
+		}
+		files, err := o.mergeSnapshots(o.commits[c.parents[0]].files, o.commits[onto].files, c.files)
+		if errors.Is(err, errConflict) {
+			return "", badRequest("Conflicts during merge.")
+		}
+		if err != nil {
+			return "", err
+		}
+		onto = o.putCommit(files, []string{onto}, c.author, c.message).hash
+	}
+	return onto, nil
+}

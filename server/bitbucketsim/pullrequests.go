@@ -293,9 +293,10 @@ func alreadyClosed() error {
 
 // Merge strategies that the Sim carries out.
 const (
-	strategyMergeCommit = "merge_commit"
-	strategySquash      = "squash"
-	strategyFastForward = "fast_forward"
+	strategyMergeCommit       = "merge_commit"
+	strategySquash            = "squash"
+	strategyFastForward       = "fast_forward"
+	strategyRebaseFastForward = "rebase_fast_forward"
 )
 
 // maxMergeMessage is the documented limit of a merge commit's message, in bytes.
@@ -359,6 +360,9 @@ func (s *Sim) mergedTip(pr *pullRequest, p *person, spec mergeSpec, base *commit
 			return "", badRequest("The source branch can't be fast-forwarded: the destination has diverged.")
 		}
 		return pr.head, nil
+	}
+	if spec.strategy == strategyRebaseFastForward {
+		return o.rebase(pr.head, dest)
 	}
 	files, err := o.mergeSnapshots(base.files, o.commits[dest].files, o.commits[pr.head].files)
 	if errors.Is(err, errConflict) {

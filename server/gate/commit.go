@@ -27,18 +27,16 @@ func (g *Gate) RequestOfCommit(ctx context.Context, person store.Person, workspa
 	if !bitbucket.IsFullHash(commit) {
 		return none, refusal.New(refusal.BadInput, "A commit is named by its whole hash, 40 digits in lower case.").At("commit")
 	}
-	repository, ok := "", true
-	if scope.Repository != "" {
-		if repository, ok = bitbucket.BareUUID(scope.Repository); !ok {
-			return none, refusal.New(refusal.BadInput, "A repository is named by its UUID.").At("repository")
-		}
+	repository, named := bitbucket.BareUUID(scope.Repository)
+	if scope.Repository != "" && !named {
+		return none, refusal.New(refusal.BadInput, "A repository is named by its UUID.").At("repository")
 	}
 	if !store.ValidID(workspace) {
 		return none, unknownCommit()
 	}
 	var found []store.CommitRequest
 	err := g.Store.InWorkspace(ctx, workspace, func(tx *store.Tx) (err error) {
-		found, err = tx.RequestsOfCommit(ctx, commit, repository, scope.Branch)
+		found, err = tx.RequestsOfCommit(ctx, commit, repository, scope.Branch, "")
 		return err
 	})
 	if err != nil {

@@ -14,8 +14,8 @@ type CommitRequest struct {
 
 // RequestsOfCommit lists, for each repository that knows a commit, the newest request that the commit
 // belongs to: as its head, or as what landed when that head was merged. commit is a full hash; an empty
-// repositoryID or branch stands for all repositories and all destination branches.
-func (tx *Tx) RequestsOfCommit(ctx context.Context, commit, repositoryID, branch string) ([]CommitRequest, error) {
+// repositoryID, branch or pullRequestID stands for all repositories, destination branches and pull requests.
+func (tx *Tx) RequestsOfCommit(ctx context.Context, commit, repositoryID, branch, pullRequestID string) ([]CommitRequest, error) {
 	rows, err := list[CommitRequest](ctx, tx.tx, `
 		select distinct on (p.repository_id) r.id as request_id, r.pull_request_id, p.repository_id
 		from (
@@ -28,10 +28,22 @@ func (tx *Tx) RequestsOfCommit(ctx context.Context, commit, repositoryID, branch
 		) found
 		join signedapproval_approval_requests r on r.workspace_id = $1 and r.id = found.id
 		join signedapproval_pull_requests p on p.workspace_id = $1 and p.id = r.pull_request_id
-		where ($3 = '' or p.repository_id::text = $3) and ($4 = '' or r.destination_branch = $4)
-		order by p.repository_id, r.requested_at desc, r.round desc, r.id desc`, tx.Workspace, commit, repositoryID, branch)
+		where ($3 = '' or p.repository_id::text = $3) and ($4 = '' or r.destination_branch = $4) and ($5 = '' or p.id::text = $5)
+		order by p.repository_id, r.requested_at desc, r.round desc, r.id desc`, tx.Workspace, commit, repositoryID, branch, pullRequestID)
 	if err != nil {
 		return nil, fmt.Errorf("store: requests of a commit: %w", err)
+	}
+	return rows, nil
+}
+
+// MergesInto lists the merges into a branch of a repository of which it is known what landed, the last
+// seen first.
+func (tx *Tx) MergesInto(ctx context.Context, repositoryID, branch string) ([]MergeSeen, error) {
+	rows, err := list[MergeSeen](ctx, tx.tx, `select `+mergeSeenColumns+` from signedapproval_merges_seen
+		where workspace_id = $1 and repository_id = $2 and destination_branch = $3 and landed_commit <> ''
+		order by seen_at desc, number desc`, tx.Workspace, repositoryID, branch)
+	if err != nil {
+		return nil, fmt.Errorf("store: list merges into a branch: %w", err)
 	}
 	return rows, nil
 }

@@ -1,0 +1,470 @@
+package app
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/attest"
+	"github.com/signedapproval/bitbucket/server/bitbucket"
+	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/replay"
+)
+
+// tokenVariable holds the API token of a command that asks a server. There is no flag: command lines end in logs.
+const tokenVariable = "SIGNEDAPPROVAL_TOKEN"
+
+type auditCommand struct {
+	URL        string `help:"The server's address." env:"SIGNEDAPPROVAL_URL" required:"" placeholder:"https://approvals.example"`
+	Workspace  string `help:"The workspace's UUID." required:""`
+	Repository string `help:"The repository's UUID." required:""`
+	Branch     string `help:"The branch that is audited." required:""`
+	From       string `help:"The window begins at this time, 2026-11-01 or 2026-11-01T00:00:00Z." required:""`
+	To         string `help:"The window ends before this time; now where empty."`
+	Since      string `help:"A commit of the branch, by its whole hash: nothing below it is listed. For the history of before the gate." placeholder:"HASH"`
+	Format     string `help:"csv or json." default:"csv" enum:"csv,json"`
+	Summary    string `help:"Write the signed summary to this file. JSON holds it anyway." type:"path"`
+	Key        string `help:"A file with the public keys that may sign the summary, in PEM; without it, the keys that the server announces." type:"existingfile"`
+	Repo       string `help:"A clone of the repository: exactly its commits must be listed. Needs git." type:"existingdir"`
+	Anchors    string `help:"Verify the evidence of every row with these anchors." type:"existingfile"`
+}
+
+// Run prints the audit once all of it is verified, and never a part of it. It exits 0 where a pinned key has signed it
+// and, with anchors, they prove all evidence; 2 where that rests on the server's word.
+func (c *auditCommand) Run(ctx context.Context, s streams) error {
+	server, err := newServerClient(c.URL)
+	if err != nil {
+		return err
+	}
+	window, err := c.window(time.Now())
+	if err != nil {
+		return err
+	}
+	keys, err := c.keys(ctx, server)
+	if err != nil {
+		return err
+	}
+	listed, err := c.read(ctx, server, window)
+	if err != nil {
+		return err
+	}
+	summary, err := attest.OpenAudit(ctx, listed.summary, keys, &listed.sum)
+	if err != nil {
+		return fmt.Errorf("the summary: %w", err)
+	}
+	if err := c.fits(summary, window, listed.rows); err != nil {
+		return err
+	}
+	if c.Repo != "" {
+		commits, err := replay.FirstParents(ctx, c.Repo, c.Branch)
+		if err != nil {
+			return fmt.Errorf("--repo: %w", err)
+		}
+		if err := sameCommits(commits, listed.rows, summary); err != nil {
+			return fmt.Errorf("--repo: %w", err)
+		}
+	}
+	asserted := c.Key == ""
+	if c.Anchors != "" {
+		proved, err := c.verifyEvidence(ctx, server, listed.rows)
+		if err != nil {
+			return err
+		}
+		asserted = asserted || !proved
+	}
+	if c.Summary != "" {
+		if err := os.WriteFile(c.Summary, append(listed.summary, '\n'), 0o600); err != nil {
+			return err
+		}
+	}
+	if c.Format == "json" {
+		err = writeAuditJSON(s.out, listed.rows, listed.summary)
+	} else {
+		err = writeAuditCSV(s.out, listed.rows)
+	}
+	if err != nil {
+		return err
+	}
+	n := summary.Rows
+	_, err = fmt.Fprintf(s.err, "%d commits reached %s: %d approved, %d by override, %d violations\n", n.All, c.Branch, n.Approved, n.Override, n.Violation)
+	if err == nil && asserted {
+		_, _ = fmt.Fprintln(s.err, "consistent, operator-asserted: pin the attestation key with --key, and give complete --anchors")
+		return exit(2)
+	}
+	return err
+}
+
+// window is what is asked for.
+type window struct{ from, to time.Time }
+
+func (c *auditCommand) window(now time.Time) (w window, err error) {
+	if w.from, err = moment("--from", c.From); err != nil {
+		return w, err
+	}
+	w.to = now.UTC().Truncate(time.Second).Add(time.Second) // what is there now is in it
+	if c.To != "" {
+		if w.to, err = moment("--to", c.To); err != nil {
+			return w, err
+		}
+	}
+	if !w.from.Before(w.to) {
+		return w, errors.New("--from must be before --to")
+	}
+	return w, nil
+}
+
+// moment reads a day, which begins in UTC, or a time.
+func moment(flag, text string) (time.Time, error) {
+	for _, layout := range []string{time.DateOnly, time.RFC3339} {
+		if at, err := time.Parse(layout, text); err == nil {
+			return at.UTC(), nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("%s: %q is no time such as 2026-11-01 or 2026-11-01T00:00:00Z", flag, text)
+}
+
+func (c *auditCommand) keys(ctx context.Context, server *serverClient) ([]attest.Verifier, error) {
+	if c.Key != "" {
+		text, err := os.ReadFile(c.Key)
+		if err != nil {
+			return nil, err
+		}
+		keys, err := attest.ParseVerifiers(text)
+		if err != nil {
+			return nil, fmt.Errorf("--key: %w", err)
+		}
+		return keys, nil
+	}
+	text, err := server.read(ctx, "/attestations/keys", nil, 64<<10)
+	if err != nil {
+		return nil, err
+	}
+	return attest.ParseVerifiers(text)
+}
+
+// listing is what a server answers.
+type listing struct {
+	rows    []attest.Row
+	sum     attest.Sum
+	summary []byte
+}
+
+// maxAuditLine bounds a line of the answer, in bytes.
+const maxAuditLine = attest.MaxEnvelope + 1024
+
+func (c *auditCommand) read(ctx context.Context, server *serverClient, w window) (l listing, err error) {
+	path, err := server.in(c.Workspace, c.Repository, "/audit/")
+	if err != nil {
+		return l, err
+	}
+	body, err := server.open(ctx, path, url.Values{
+		"branch": {c.Branch}, "from": {w.from.Format(time.RFC3339)}, "to": {w.to.Format(time.RFC3339)}, "since": {c.Since},
+	})
+	if err != nil {
+		return l, err
+	}
+	defer func() { _ = body.Close() }()
+	lines := bufio.NewScanner(body)
+	lines.Buffer(make([]byte, 64<<10), maxAuditLine)
+	for lines.Scan() {
+		line := lines.Bytes()
+		if len(line) == 0 {
+			continue
+		}
+		if l.summary != nil {
+			return l, errors.New("the server says more after the summary")
+		}
+		document, failure, err := l.line(line)
+		if err != nil {
+			return l, err
+		}
+		if failure {
+			return l, fmt.Errorf("the server gave up: %s", document)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return l, fmt.Errorf("the audit broke off: %w", err)
+	}
+	if l.summary == nil {
+		return l, errors.New("the audit broke off: there is no summary")
+	}
+	return l, nil
+}
+
+// line takes one line of the answer: {"row":…}, {"summary":…} or {"error":…}. The bytes of a row are those that are signed.
+func (l *listing) line(line []byte) (failure string, failed bool, err error) {
+	var kind map[string]json.RawMessage
+	if err := json.Unmarshal(line, &kind); err != nil || len(kind) != 1 {
+		return "", false, errors.New("the server's answer is not an audit")
+	}
+	switch {
+	case kind["error"] != nil:
+		var said struct{ Code, Message string }
+		_ = json.Unmarshal(kind["error"], &said) // an empty one says enough
+		return strings.TrimSpace(said.Code + " " + said.Message), true, nil
+	case kind["summary"] != nil:
+		l.summary = bytes.Clone(kind["summary"])
+	case kind["row"] != nil:
+		row, err := attest.ParseRow(kind["row"])
+		if err == nil {
+			err = l.sum.Add(row, kind["row"])
+		}
+		if err != nil {
+			return "", false, fmt.Errorf("row %d: %w", len(l.rows)+1, err)
+		}
+		l.rows = append(l.rows, row)
+	default:
+		return "", false, errors.New("the server's answer is not an audit")
+	}
+	return "", false, nil
+}
+
+// fits refuses a summary of something else than was asked for, and rows that are not in the window.
+func (c *auditCommand) fits(a attest.Audit, w window, rows []attest.Row) error {
+	workspace, _ := bitbucket.BareUUID(c.Workspace)
+	repository, _ := bitbucket.BareUUID(c.Repository)
+	switch {
+	case a.Workspace != bitbucket.BracedUUID(workspace) || a.Repository.UUID != bitbucket.BracedUUID(repository) || a.Branch != c.Branch:
+		return errors.New("the summary is of another branch")
+	case !a.From.Equal(w.from) || !a.To.Equal(w.to) || a.Since != c.Since:
+		return errors.New("the summary is of another window")
+	case a.Before != nil && !a.Before.NotAfter.Before(w.from), a.After != nil && a.After.NotBefore.Before(w.to):
+		return errors.New("a commit beside the window is in it")
+	case len(rows) > 0 && a.After == nil && rows[len(rows)-1].Commit != a.Tip:
+		return errors.New("the rows do not end where the branch stood")
+	}
+	var last attest.Reached
+	for _, row := range rows {
+		if !row.In(w.from, w.to) || row.NotBefore.Before(last.NotBefore) || row.NotAfter.Before(last.NotAfter) {
+			return fmt.Errorf("row %d is not in its order in the window", row.Number)
+		}
+		last = row.Reached
+	}
+	return nil
+}
+
+// sameCommits refuses rows that are not exactly the commits of a clone's branch between the two edges. commits are
+// the newest first, the rows the oldest first.
+func sameCommits(commits []replay.BranchCommit, rows []attest.Row, a attest.Audit) error {
+	at := func(hash string) int {
+		return slices.IndexFunc(commits, func(c replay.BranchCommit) bool { return c.Hash == hash })
+	}
+	newest, oldest := 0, len(commits)
+	if a.Since != "" {
+		if oldest = at(a.Since); oldest < 0 {
+			return fmt.Errorf("the clone's branch does not have %s, at which the audit begins", a.Since)
+		}
+	}
+	if a.After != nil {
+		if newest = at(a.After.Commit) + 1; newest == 0 {
+			return fmt.Errorf("the clone's branch does not have %s, which follows the window", a.After.Commit)
+		}
+	}
+	if a.Before != nil {
+		if oldest = at(a.Before.Commit); oldest < 0 {
+			return fmt.Errorf("the clone's branch does not have %s, which the window follows", a.Before.Commit)
+		}
+	}
+	if newest > oldest {
+		return errors.New("the edges of the window are not in the order of the clone's branch")
+	}
+	between := slices.Clone(commits[newest:oldest])
+	slices.Reverse(between)
+	for i, c := range between {
+		switch {
+		case i == len(rows):
+			return fmt.Errorf("%s is on the clone's branch and is not listed", c.Hash)
+		case rows[i].Commit != c.Hash:
+			return fmt.Errorf("where row %d lists %s, the clone's branch has %s", i+1, rows[i].Commit, c.Hash)
+		}
+	}
+	if len(rows) > len(between) {
+		return fmt.Errorf("row %d lists %s, which is not on the clone's branch", len(between)+1, rows[len(between)].Commit)
+	}
+	return nil
+}
+
+// verifyEvidence verifies the bundle of every row that names one, once each.
+func (c *auditCommand) verifyEvidence(ctx context.Context, server *serverClient, rows []attest.Row) (proved bool, err error) {
+	raw, err := os.ReadFile(c.Anchors)
+	if err != nil {
+		return false, err
+	}
+	anchors, err := evidence.ParseAnchors(raw)
+	if err != nil {
+		return false, fmt.Errorf("--anchors: %w", err)
+	}
+	proved = true
+	done := ""
+	for _, row := range rows {
+		if row.Request == "" || row.Kind == attest.KindViolation {
+			continue
+		}
+		if row.Request == done { // the commits of one merge are neighbours, and their rows say the same
+			continue
+		}
+		path, err := server.in(c.Workspace, row.Request, "/evidence/")
+		if err != nil {
+			return false, fmt.Errorf("row %d: %w", row.Number, err)
+		}
+		data, err := server.read(ctx, path, nil, evidence.MaxBundle)
+		if err != nil {
+			return false, fmt.Errorf("row %d: %w", row.Number, err)
+		}
+		report := evidence.Verify(data, anchors)
+		if report.ExitCode() == 1 {
+			return false, fmt.Errorf("row %d: the evidence: %s", row.Number, report.Sentence())
+		}
+		if err := evidenceOf(row, data); err != nil {
+			return false, fmt.Errorf("row %d: %w", row.Number, err)
+		}
+		proved = proved && report.ExitCode() == 0
+		done = row.Request
+	}
+	return proved, nil
+}
+
+// evidenceOf refuses a bundle, which verifies, that does not prove what its row says.
+func evidenceOf(row attest.Row, data []byte) error {
+	bundle, err := evidence.ParseBundle(data)
+	if err != nil {
+		return err
+	}
+	state := map[string]approval.State{attest.KindApproved: approval.Approved, attest.KindOverride: approval.Overridden}[row.Kind]
+	switch {
+	case bundle.Verdict.State != state:
+		return fmt.Errorf("the evidence says %s", bundle.Verdict.State)
+	case bundle.Facts.Request.HeadCommit != row.Head || bundle.Facts.Request.ID != row.Request:
+		return errors.New("the evidence is of another commit or request")
+	case !slices.ContainsFunc(bundle.Chain, func(entry evidence.Bytes) bool { return evidence.LeafDigest(entry) == row.ChainLeaf }):
+		return errors.New("the evidence does not hold the leaf that was signed")
+	}
+	return nil
+}
+
+// writeAuditJSON writes one document: the rows, in the one form of each, and the envelope of their summary.
+func writeAuditJSON(w io.Writer, rows []attest.Row, summary []byte) error {
+	if rows == nil {
+		rows = []attest.Row{}
+	}
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(map[string]any{"rows": rows, "summary": json.RawMessage(summary)})
+}
+
+// writeAuditCSV writes a table for spreadsheets.
+func writeAuditCSV(w io.Writer, rows []attest.Row) error {
+	out := csv.NewWriter(w)
+	table := [][]string{{
+		"number", "commit", "kind", "relation", "reason", "not_before", "not_after", "basis", "pull_request", "landed", "head", "request", "bundle", "bundle_digest", "chain_leaf",
+	}}
+	for _, r := range rows {
+		pullRequest := ""
+		if r.PullRequest > 0 {
+			pullRequest = strconv.FormatInt(r.PullRequest, 10)
+		}
+		table = append(table, []string{
+			strconv.Itoa(r.Number), r.Commit, r.Kind, string(r.Relation), r.Reason, r.NotBefore.Format(time.RFC3339Nano), r.NotAfter.Format(time.RFC3339Nano), string(r.Basis), pullRequest,
+			r.Landed, r.Head, r.Request, r.Bundle, string(r.BundleDigest), string(r.ChainLeaf),
+		})
+	}
+	for _, cells := range table {
+		for i := range cells {
+			cells[i] = plainCell(cells[i])
+		}
+	}
+	return out.WriteAll(table)
+}
+
+// plainCell keeps a spreadsheet from taking a cell for a formula: it gets an apostrophe in front, which spreadsheets do not show.
+func plainCell(text string) string {
+	if text != "" && strings.ContainsRune("=+-@\t\r\n", rune(text[0])) {
+		return "'" + text
+	}
+	return text
+}
+
+// serverClient asks a server of ours with an API token.
+type serverClient struct {
+	base  *url.URL
+	token string
+	http  *http.Client
+}
+
+func newServerClient(address string) (*serverClient, error) {
+	base, err := url.Parse(strings.TrimRight(address, "/"))
+	if err != nil || base.Host == "" || base.Path != "" || base.RawQuery != "" || base.User != nil || base.Scheme != "https" && (base.Scheme != "http" || !loopback(base.Hostname())) {
+		return nil, errors.New("the server's address must be https and a host, such as https://approvals.example")
+	}
+	token := os.Getenv(tokenVariable)
+	if token == "" {
+		return nil, fmt.Errorf("%s must hold an API token that may read", tokenVariable)
+	}
+	return &serverClient{base: base, token: token, http: &http.Client{
+		// A redirect would take the token elsewhere.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}, nil
+}
+
+// in builds a path of two ids below a prefix.
+func (s *serverClient) in(workspace, id, prefix string) (string, error) {
+	first, ok := bitbucket.BareUUID(workspace)
+	second, also := bitbucket.BareUUID(id)
+	if !ok || !also {
+		return "", fmt.Errorf("%q and %q are not two UUIDs", workspace, id)
+	}
+	return prefix + first + "/" + second, nil
+}
+
+// open begins to read an answer. No error quotes the token.
+func (s *serverClient) open(ctx context.Context, path string, query url.Values) (io.ReadCloser, error) {
+	at := *s.base
+	at.Path, at.RawQuery = path, query.Encode()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Authorization", "Bearer "+s.token)
+	response, err := s.http.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	if response.StatusCode == http.StatusOK {
+		return response.Body, nil
+	}
+	defer func() { _ = response.Body.Close() }()
+	message, err := io.ReadAll(io.LimitReader(response.Body, 4<<10))
+	if err != nil {
+		return nil, err
+	}
+	return nil, fmt.Errorf("the server answers %s: %s", response.Status, strings.TrimSpace(response.Header.Get(codeHeader)+" "+strings.TrimSpace(string(message))))
+}
+
+// read reads a whole answer of at most limit bytes.
+func (s *serverClient) read(ctx context.Context, path string, query url.Values, limit int64) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	body, err := s.open(ctx, path, query)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = body.Close() }()
+	data, err := io.ReadAll(io.LimitReader(body, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("the server's answer has more than %d bytes", limit)
+	}
+	return data, err
+}
