@@ -432,6 +432,31 @@ describe("the rules of a repository", () => {
     });
   });
 
+  test("say who may override them", async () => {
+    const { api, container } = open(path);
+    await userEvent.click(await screen.findByLabelText("The rule can be overridden"));
+    const group = screen.getByRole("group", { name: "Who may override" });
+    expect(within(group).getByLabelText("People needed")).toHaveValue(2);
+    await userEvent.click(await within(group).findByRole("button", { name: "Add Bob Tanaka" }));
+    expect(await violations(container)).toEqual([]);
+    const refusal = {
+      code: "QUORUM_UNREACHABLE",
+      message: "The override asks for 2 people.",
+      path: ["rules", "0", "override", "quorum"],
+    };
+    api.world.Mutation = { saveRepository: { repository: null, userErrors: [refusal] } };
+    await userEvent.click(screen.getByRole("button", { name: "Save the rules" }));
+    expect(await screen.findByText("The rules were not saved")).toBeVisible();
+    expect(within(group).getByLabelText("People needed")).toHaveAccessibleDescription(
+      "The override asks for 2 people.",
+    );
+    expect(inputOf(api, "SaveRepository")).toMatchObject({
+      rules: [{ override: { quorum: 2, everyone: false, approvers: [bob.accountId] } }],
+    });
+    await userEvent.click(screen.getByLabelText("The rule can be overridden"));
+    expect(screen.queryByLabelText("People needed")).toBeNull();
+  });
+
   test("that are refused keep what was typed, each problem beside its field", async () => {
     const { api } = open(path);
     const quorum = await screen.findByLabelText("Approvals needed");

@@ -20,6 +20,7 @@ const requestFragment = graphql(`
       renew
       code
       reason
+      override
     }
   }
 `);
@@ -55,23 +56,31 @@ export function Actions({ request: masked, draft, host }: ActionsProps) {
   const request = readFragment(requestFragment, masked);
   const can = request.viewerCan;
   if (draft) return <p className="sa-subtle">Approvals are asked for when the pull request is ready for review.</p>;
-  if (can.approve || can.reject || can.withdraw) {
+  if (can.approve || can.reject || can.withdraw || can.override) {
     return (
       <div className="sa-stack sa-stack--tight">
         <SignLink requestId={request.id} path={request.signPath} host={host} look={can.approve ? "primary" : "outline"}>
-          {can.approve ? "Approve" : can.withdraw ? "Withdraw my decision" : "Reject"}
+          {nameOf(can)}
         </SignLink>
         {can.approve && (
           <p className="sa-small sa-subtle">
             Shows the change, then asks for your passkey. You can also reject{can.withdraw ? " or withdraw" : ""} there.
           </p>
         )}
+        {can.override && <p className="sa-small sa-subtle">You can also override the rule there.</p>}
       </div>
     );
   }
   if (can.renew) return <Renew id={request.id} />;
   if (!can.reason) return null;
   return <p className="sa-subtle sa-wrap">{can.reason}</p>;
+}
+
+/** What the link to the sign page is called: after the first thing that the viewer can do there. */
+function nameOf(can: { approve: boolean; reject: boolean; withdraw: boolean }): string {
+  if (can.approve) return "Approve";
+  if (can.withdraw) return "Withdraw my decision";
+  return can.reject ? "Reject" : "Review";
 }
 
 interface SignLinkProps {

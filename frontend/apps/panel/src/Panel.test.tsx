@@ -130,6 +130,43 @@ describe("what it says", () => {
     expect(screen.queryByRole("list", { name: /Can still approve/ })).toBeNull();
   });
 
+  test("overridden: by whom, against whom, and the way to take it back", async () => {
+    const { container } = showPullRequest({
+      sentence: "overridden by Bob Tanaka; rejected by Carol Okafor; 0 of 2 approvals",
+      request: request({
+        state: "OVERRIDDEN",
+        rejectedBy: [carol],
+        override: { quorum: 1, missing: 0, overriddenBy: [bob], canStillOverride: [], ignored: [] },
+        viewerCan: viewerCan({ approve: false, reject: false, withdraw: true }),
+      }),
+    });
+    expect(await screen.findByText("Overridden")).toBeVisible();
+    expect(screen.getByRole("list", { name: "Overridden by" })).toHaveTextContent(bob.name);
+    expect(screen.getByRole("list", { name: "Rejected by" })).toHaveTextContent(carol.name);
+    expect(screen.getByRole("link", { name: /^Withdraw my decision/ })).toBeVisible();
+    expect(await violations(container)).toEqual([]);
+  });
+
+  test("somebody who can only override is led to the sign page", async () => {
+    showPullRequest({
+      request: request({
+        override: {
+          quorum: 2,
+          missing: 1,
+          overriddenBy: [bob],
+          canStillOverride: [carol],
+          ignored: [{ account: alice, code: "AUTHOR", sentence: "Alice Moreau is the author and may not override" }],
+        },
+        viewerCan: { ...nothing, override: true, overrideCode: "", overrideReason: "" },
+      }),
+    });
+    expect(await screen.findByRole("link", { name: /^Review/ })).toHaveAttribute("href", `/sign/${place}`);
+    expect(screen.getByText("You can also override the rule there.")).toBeVisible();
+    expect(screen.getByText("Wants it overridden")).toBeVisible();
+    await userEvent.click(screen.getByText("1 decision does not count"));
+    expect(screen.getByText("Alice Moreau is the author and may not override")).toBeVisible();
+  });
+
   test("rejected, with the reason why the viewer can do nothing", async () => {
     const { container } = showPullRequest({
       sentence: "rejected by Carol Okafor",

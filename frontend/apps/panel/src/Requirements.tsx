@@ -12,6 +12,21 @@ const requestFragment = graphql(`
       accountId
       name
     }
+    override {
+      quorum
+      missing
+      overriddenBy {
+        accountId
+        name
+      }
+      ignored {
+        code
+        sentence
+        account {
+          accountId
+        }
+      }
+    }
     requirements {
       name
       quorum
@@ -52,6 +67,18 @@ export function Requirements({ request: masked }: { request: FragmentType<typeof
           <People people={request.rejectedBy} label="Rejected by" />
         </div>
       )}
+      {request.override && request.override.overriddenBy.length > 0 && (
+        <div className="sa-stack sa-stack--tight">
+          <h2 className="requirements__heading sa-row sa-row--apart">
+            <span>{request.override.missing === 0 ? "Overridden by" : "Wants it overridden"}</span>
+            <span className="requirements__count">
+              {request.override.quorum - request.override.missing} of {request.override.quorum}
+            </span>
+          </h2>
+          <People people={request.override.overriddenBy} label="Overridden by" />
+        </div>
+      )}
+      {request.override && <NotCounted decisions={request.override.ignored} />}
       {request.requirements.map((requirement) => {
         const given = requirement.quorum - requirement.missing;
         return (
@@ -81,26 +108,33 @@ export function Requirements({ request: masked }: { request: FragmentType<typeof
             {open && requirement.missing > 0 && (
               <CanStillApprove people={requirement.canStillApprove} requirement={requirement.name} />
             )}
-            {requirement.ignored.length > 0 && (
-              <details className="requirements__more sa-small">
-                <summary>
-                  {requirement.ignored.length === 1
-                    ? "1 decision does not count"
-                    : `${requirement.ignored.length} decisions do not count`}
-                </summary>
-                <ul className="requirements__ignored">
-                  {requirement.ignored.map((decision) => (
-                    <li key={`${decision.account.accountId} ${decision.code}`}>
-                      <Visible text={decision.sentence} />
-                    </li>
-                  ))}
-                </ul>
-              </details>
-            )}
+            <NotCounted decisions={requirement.ignored} />
           </div>
         );
       })}
     </section>
+  );
+}
+
+function NotCounted({
+  decisions,
+}: {
+  decisions: readonly { code: string; sentence: string; account: { accountId: string } }[];
+}) {
+  if (decisions.length === 0) return null;
+  return (
+    <details className="requirements__more sa-small">
+      <summary>
+        {decisions.length === 1 ? "1 decision does not count" : `${decisions.length} decisions do not count`}
+      </summary>
+      <ul className="requirements__ignored">
+        {decisions.map((decision) => (
+          <li key={`${decision.account.accountId} ${decision.code}`}>
+            <Visible text={decision.sentence} />
+          </li>
+        ))}
+      </ul>
+    </details>
   );
 }
 

@@ -13,6 +13,7 @@ import { Visible } from "@signedapproval/ui/Visible";
 import { useState } from "react";
 import { useClient } from "urql";
 import { decide, enrol, type Made, Refusal, type Step } from "./decision.ts";
+import { Override } from "./Override.tsx";
 import { adviceFor } from "./refusals.ts";
 import type { RenderedChange } from "./ShownChange.tsx";
 import type { Shown } from "./statement.ts";
@@ -87,6 +88,11 @@ const requestFragment = graphql(`
       withdraw
       code
       reason
+      override
+    }
+    override {
+      quorum
+      missing
     }
   }
 `);
@@ -136,7 +142,7 @@ export function Decide(props: DecideProps) {
     }
   };
 
-  const start = (action: DecisionAction) =>
+  const start = (action: DecisionAction, text = comment.trim()) =>
     run(action, async (onStep) => {
       if (!change) return;
       const shown: Shown = {
@@ -161,7 +167,7 @@ export function Decide(props: DecideProps) {
           everyone,
           approvers: approvers.length,
         })),
-        comment: comment.trim(),
+        comment: text,
         withdraws: standingOf(request.decisions, viewer.person.accountId),
       };
       if (change.headCommit !== request.headCommit) {
@@ -232,6 +238,16 @@ export function Decide(props: DecideProps) {
       ) : (
         can.reason && <Note tone="neutral">{can.reason}</Note>
       )}
+      {can.override && request.override && (
+        <Override
+          quorum={request.override.quorum}
+          missing={request.override.missing}
+          busy={step?.action}
+          doing={!anything && step ? steps[step.step] : ""}
+          ready={change !== null}
+          start={(reason) => start("OVERRIDE", reason)}
+        />
+      )}
       {refusal && !busy && <RefusalNote refusal={refusal} onAddPasskey={() => void addPasskey()} />}
       {!made && (
         <p className="sa-small">
@@ -301,6 +317,7 @@ const outcomes: Record<DecisionAction, string> = {
   APPROVE: "You approved this commit",
   REJECT: "You rejected this commit",
   WITHDRAW: "You withdrew your decision",
+  OVERRIDE: "You overrode the rule for this commit",
 };
 
 function Outcome({ made, path, url }: { made: Made; path: string; url: string }) {

@@ -26,6 +26,7 @@ const actions: Record<DecisionAction, { word: string; tone: Tone }> = {
   APPROVE: { word: "Approved", tone: "success" },
   REJECT: { word: "Rejected", tone: "danger" },
   WITHDRAW: { word: "Withdrew", tone: "neutral" },
+  OVERRIDE: { word: "Overrode", tone: "discovery" },
 };
 
 /** Who has signed, in the order in which they did. */

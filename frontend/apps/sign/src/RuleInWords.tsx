@@ -17,6 +17,14 @@ const ruleFragment = graphql(`
         name
       }
     }
+    override {
+      quorum
+      everyone
+      approvers {
+        accountId
+        name
+      }
+    }
     autoMerge {
       strategy
       closeSourceBranch
@@ -56,14 +64,7 @@ export function RuleInWords({ rule: masked }: { rule: FragmentType<typeof ruleFr
             `${people(requirement.quorum)} with write permission must approve.`
           ) : (
             <>
-              {requirement.quorum} of{" "}
-              {requirement.approvers.map((account, index) => (
-                <span key={account.accountId}>
-                  {index > 0 && (index === requirement.approvers.length - 1 ? " and " : ", ")}
-                  <Visible text={account.name} />
-                </span>
-              ))}{" "}
-              must approve.
+              {requirement.quorum} of <Names people={requirement.approvers} /> must approve.
             </>
           )}
         </li>
@@ -76,6 +77,18 @@ export function RuleInWords({ rule: masked }: { rule: FragmentType<typeof ruleFr
         A new commit needs new approvals. The request expires {lengthInWords(rule.expiresAfterSeconds)} after it was
         asked.
       </li>
+      {rule.override && (
+        <li>
+          {rule.override.everyone ? (
+            people(rule.override.quorum)
+          ) : (
+            <>
+              {rule.override.quorum} of <Names people={rule.override.approvers} />
+            </>
+          )}{" "}
+          {rule.override.everyone && "with write permission "}can override it with a reason, against a rejection too.
+        </li>
+      )}
       {rule.autoMerge && (
         <li>
           Once approved it is merged at once ({strategyInWords(rule.autoMerge.strategy)}
@@ -96,6 +109,15 @@ export function RuleInWords({ rule: masked }: { rule: FragmentType<typeof ruleFr
       </li>
     </ul>
   );
+}
+
+function Names({ people }: { people: readonly { accountId: string; name: string }[] }) {
+  return people.map((account, index) => (
+    <span key={account.accountId}>
+      {index > 0 && (index === people.length - 1 ? " and " : ", ")}
+      <Visible text={account.name} />
+    </span>
+  ));
 }
 
 function people(count: number): string {

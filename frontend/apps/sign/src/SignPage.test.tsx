@@ -237,6 +237,88 @@ describe("who may not", () => {
   });
 });
 
+describe("overriding", () => {
+  const can = viewerCan({
+    approve: false,
+    reject: false,
+    code: "NOT_APPROVER",
+    reason: "This rule does not ask for your approval.",
+    override: true,
+    overrideCode: "",
+    overrideReason: "",
+  });
+  const override = { quorum: 2, missing: 1, overriddenBy: [bob], canStillOverride: [carol], ignored: [] };
+
+  test("is not offered where it cannot be done", async () => {
+    await open({ request: { override, viewerCan: viewerCan() } });
+    expect(await screen.findByRole("button", { name: "Approve" })).toBeVisible();
+    expect(screen.queryByRole("button", { name: "Override" })).toBeNull();
+  });
+
+  test("needs a reason, which is part of what is signed", async () => {
+    const { api, container } = await open({ request: { override, viewerCan: can } });
+    const reason = "The site is down.";
+    const says = shown({ ...what, origin: window.location.origin, action: "OVERRIDE", comment: reason });
+    const statement = await statementOf(says);
+    api.world.Mutation = {
+      prepareDecision: async () => ({
+        ...(await prepared(statement)),
+        expiresAt: "2026-11-22T10:05:00Z",
+        userErrors: [],
+      }),
+      submitDecision: async () => ({
+        decision: decision({
+          id: "made",
+          action: "OVERRIDE",
+          account: carol,
+          comment: reason,
+          statementSha256: hex(await sha256(new TextEncoder().encode(canonical(statement)))),
+        }),
+        request: request({
+          state: "OVERRIDDEN",
+          sentence: "overridden by Bob Tanaka and Carol Okafor; 0 of 2 approvals",
+          viewerCan: viewerCan({ approve: false, reject: false, withdraw: true }),
+        }),
+        userErrors: [],
+      }),
+    };
+    const section = await screen.findByRole("region", { name: "Override the rule" });
+    expect(section).toHaveTextContent(
+      "without the approvals that the rule asks for. It is recorded and shown for ever.",
+    );
+    expect(section).toHaveTextContent("It takes 2 people; 1 overrode it so far.");
+    expect(screen.getByText("This rule does not ask for your approval.")).toBeVisible();
+    await screen.findByText("2 files changed");
+    const button = within(section).getByRole("button", { name: "Override" });
+    expect(button).toBeDisabled();
+    await userEvent.type(within(section).getByLabelText("Reason"), "   ");
+    expect(button).toBeDisabled();
+    await userEvent.type(within(section).getByLabelText("Reason"), reason);
+    expect(await violations(container)).toEqual([]);
+    await press("Override");
+    expect(await screen.findByText("You overrode the rule for this commit")).toBeVisible();
+    expect(screen.getByText("Overridden by Bob Tanaka and Carol Okafor; 0 of 2 approvals")).toBeVisible();
+    expect(api.calls.find((call) => call.operation === "PrepareDecision")?.variables["input"]).toEqual({
+      requestId: "request-1",
+      action: "OVERRIDE",
+      headCommit: head,
+      diffSha256,
+      comment: reason,
+    });
+    expect(authenticator.signed).toHaveLength(1);
+  });
+
+  test("never signs an approval in its place", async () => {
+    const { api } = await open({ request: { override, viewerCan: can } });
+    const section = await screen.findByRole("region", { name: "Override the rule" });
+    await userEvent.type(within(section).getByLabelText("Reason"), "Now.");
+    await press("Override"); // the server prepares an approval
+    expect(await screen.findByText("Refused: this is not what you were shown")).toBeVisible();
+    expect(operations(api)).not.toContain("SubmitDecision");
+    expect(authenticator.signed).toHaveLength(0);
+  });
+});
+
 describe("approving", () => {
   test("signs the statement that was checked, and shows what was signed", async () => {
     const { api, container } = await open();

@@ -22,6 +22,7 @@ describe("a statement that says what is shown", () => {
     ["approve", {}],
     ["reject, with a comment", { action: "REJECT", comment: "The coupon can be used twice." }],
     ["withdraw", { action: "WITHDRAW", withdraws: "7".repeat(64) }],
+    ["override", { action: "OVERRIDE", comment: "The site is down." }],
     ["named approvers", { requirements: [{ name: "Security", quorum: 1, everyone: false, approvers: 1 }] }],
     [
       "two requirements",

@@ -151,9 +151,15 @@ export async function commentCommitment(salt: string, text: string): Promise<str
 
 /** The sentence that a signature says. */
 export function meaningOf(shown: Pick<Shown, "action" | "headCommit" | "number" | "destinationBranch">): string {
-  const says = { APPROVE: "I approve merging", REJECT: "I reject merging", WITHDRAW: "I withdraw my decision on" };
   const { headCommit, number, destinationBranch } = shown;
-  return `${says[shown.action]} commit ${headCommit} of pull request ${number} into branch ${destinationBranch}.`;
+  const subject = `commit ${headCommit} of pull request ${number} into branch ${destinationBranch}`;
+  const says = {
+    APPROVE: `I approve merging ${subject}.`,
+    REJECT: `I reject merging ${subject}.`,
+    WITHDRAW: `I withdraw my decision on ${subject}.`,
+    OVERRIDE: `I override the rule and let ${subject} be merged without its approvals.`,
+  };
+  return says[shown.action];
 }
 
 function inStatement({ name, quorum, everyone, approvers }: ShownRequirement) {

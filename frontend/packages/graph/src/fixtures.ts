@@ -28,6 +28,7 @@ export function rule(like: Like = {}) {
     requirements: [{ name: "Approval", quorum: 2, everyone: true, approvers: [] }],
     authorMayApprove: false,
     expiresAfterSeconds: 604_800,
+    override: null,
     autoMerge: null,
     digest: "a".repeat(64),
     ...like,
@@ -35,7 +36,18 @@ export function rule(like: Like = {}) {
 }
 
 export function viewerCan(like: Like = {}) {
-  return { approve: true, reject: true, withdraw: false, renew: false, code: "", reason: "", ...like };
+  return {
+    approve: true,
+    reject: true,
+    withdraw: false,
+    renew: false,
+    code: "",
+    reason: "",
+    override: false,
+    overrideCode: "NO_OVERRIDE",
+    overrideReason: "This rule cannot be overridden.",
+    ...like,
+  };
 }
 
 export function requirement(like: Like = {}) {
@@ -76,6 +88,7 @@ export function request(like: Like = {}): Like {
     destinationBranch: "release/1.0",
     rule: rule(),
     requirements: [requirement()],
+    override: null,
     rejectedBy: [],
     decisions: [decision()],
     requestedAt: "2026-11-22T09:00:00.000000Z",

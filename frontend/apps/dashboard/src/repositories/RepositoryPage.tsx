@@ -55,6 +55,14 @@ const repositoryFragment = graphql(`
             name
           }
         }
+        override {
+          quorum
+          everyone
+          approvers {
+            accountId
+            name
+          }
+        }
         autoMerge {
           strategy
           closeSourceBranch

@@ -3,6 +3,7 @@ import { Check, Field } from "@signedapproval/ui/Field";
 import { Icon } from "@signedapproval/ui/Icon";
 import { AutoMergeEditor } from "./AutoMergeEditor.tsx";
 import { type ExpiryUnit, newRequirement, type Problems, type RuleDraft, unitSeconds } from "./draft.ts";
+import { QuorumEditor } from "./QuorumEditor.tsx";
 import { RequirementEditor } from "./RequirementEditor.tsx";
 
 /** As many requirements as a rule may have. */
@@ -109,6 +110,27 @@ export function RuleEditor(props: RuleEditorProps) {
           checked={rule.authorMayApprove}
           onChange={(event) => set({ authorMayApprove: event.target.checked })}
         />
+      </fieldset>
+      <fieldset className="rule-editor__group">
+        <legend>Who may override</legend>
+        <Check
+          label="The rule can be overridden"
+          hint="For emergencies: these people can together let one commit be merged without its approvals, each with a passkey and a reason, even against a rejection. Approvers and administrators are told."
+          checked={rule.override !== null}
+          onChange={(event) =>
+            set({ override: event.target.checked ? { quorum: "2", everyone: false, approvers: [] } : null })
+          }
+        />
+        {rule.override && (
+          <QuorumEditor
+            quorum={rule.override}
+            label="People needed"
+            path={`${path}.override`}
+            workspace={workspace}
+            problems={problems}
+            onChange={(part) => set({ override: rule.override && { ...rule.override, ...part } })}
+          />
+        )}
       </fieldset>
       <div className="rule-editor__grid">
         <Field

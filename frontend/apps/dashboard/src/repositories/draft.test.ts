@@ -10,6 +10,7 @@ const saved = {
   ],
   authorMayApprove: false,
   expiresAfterSeconds: 604_800,
+  override: { quorum: 1, everyone: false, approvers: [{ accountId: "b", name: "Bob" }] },
   autoMerge: { strategy: "squash", closeSourceBranch: true, messageTemplate: "{title}" },
 };
 
@@ -21,8 +22,13 @@ test("a rule that is opened and sent unchanged is the same rule", () => {
         { name: "Approval", quorum: 2, everyone: true, approvers: [] },
         { name: "Security", quorum: 1, everyone: false, approvers: ["a"] },
       ],
+      override: { quorum: 1, everyone: false, approvers: ["b"] },
     },
   ]);
+});
+
+test("nothing is sent for what cannot be overridden", () => {
+  expect(inputOf([draftOf({ ...saved, override: null })])[0]).not.toHaveProperty("override");
 });
 
 test("nothing is sent for what is not merged", () => {

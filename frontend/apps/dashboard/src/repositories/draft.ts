@@ -10,16 +10,22 @@ export interface RuleDraft {
   authorMayApprove: boolean;
   expiresAfter: string;
   expiresUnit: ExpiryUnit;
+  /** null: nobody can override. */
+  override: QuorumDraft | null;
   /** null: nothing is merged. */
   autoMerge: { strategy: string; closeSourceBranch: boolean; messageTemplate: string } | null;
 }
 
-export interface RequirementDraft {
-  key: string;
-  name: string;
+/** How many people, and out of whom. */
+export interface QuorumDraft {
   quorum: string;
   everyone: boolean;
   approvers: readonly { accountId: string; name: string }[];
+}
+
+export interface RequirementDraft extends QuorumDraft {
+  key: string;
+  name: string;
 }
 
 export type ExpiryUnit = "minutes" | "hours" | "days";
@@ -43,20 +49,23 @@ export function newRule(name: string, branches: string): RuleDraft {
     authorMayApprove: false,
     expiresAfter: "7",
     expiresUnit: "days",
+    override: null,
     autoMerge: null,
   };
+}
+
+interface SavedQuorum {
+  quorum: number;
+  everyone: boolean;
+  approvers: readonly { accountId: string; name: string }[];
 }
 
 /** A rule in force, as the API gives it. */
 export interface SavedRule {
   name: string;
   branches: readonly string[];
-  requirements: readonly {
-    name: string;
-    quorum: number;
-    everyone: boolean;
-    approvers: readonly { accountId: string; name: string }[];
-  }[];
+  requirements: readonly (SavedQuorum & { name: string })[];
+  override: SavedQuorum | null;
   authorMayApprove: boolean;
   expiresAfterSeconds: number;
   autoMerge: { strategy: string; closeSourceBranch: boolean; messageTemplate: string } | null;
@@ -73,19 +82,22 @@ export function draftOf(rule: SavedRule): RuleDraft {
     requirements: rule.requirements.map((requirement) => ({
       key: newKey(),
       name: requirement.name,
-      quorum: String(requirement.quorum),
-      everyone: requirement.everyone,
-      approvers: requirement.approvers,
+      ...quorumDraftOf(requirement),
     })),
     authorMayApprove: rule.authorMayApprove,
     expiresAfter: String(rule.expiresAfterSeconds / unitSeconds[unit]),
     expiresUnit: unit,
+    override: rule.override && quorumDraftOf(rule.override),
     autoMerge: rule.autoMerge && {
       strategy: rule.autoMerge.strategy,
       closeSourceBranch: rule.autoMerge.closeSourceBranch,
       messageTemplate: rule.autoMerge.messageTemplate,
     },
   };
+}
+
+function quorumDraftOf({ quorum, everyone, approvers }: SavedQuorum): QuorumDraft {
+  return { quorum: String(quorum), everyone, approvers };
 }
 
 /** The patterns of a rule: one a line, empty lines mean nothing. */
@@ -103,14 +115,21 @@ export function inputOf(rules: readonly RuleDraft[]): RuleInput[] {
     branches: patternsOf(rule.branches),
     requirements: rule.requirements.map((requirement) => ({
       name: requirement.name.trim(),
-      quorum: wholeNumber(requirement.quorum),
-      everyone: requirement.everyone,
-      approvers: requirement.everyone ? [] : requirement.approvers.map((account) => account.accountId),
+      ...quorumOf(requirement),
     })),
     authorMayApprove: rule.authorMayApprove,
     expiresAfterSeconds: wholeNumber(rule.expiresAfter) * unitSeconds[rule.expiresUnit],
+    ...(rule.override && { override: quorumOf(rule.override) }),
     ...(rule.autoMerge && { autoMerge: rule.autoMerge }),
   }));
+}
+
+function quorumOf({ quorum, everyone, approvers }: QuorumDraft) {
+  return {
+    quorum: wholeNumber(quorum),
+    everyone,
+    approvers: everyone ? [] : approvers.map((account) => account.accountId),
+  };
 }
 
 // Above every limit, and small enough that no unit takes it out of what an Int can hold.

@@ -30,6 +30,7 @@ const actions: Record<DecisionAction, { word: string; tone: Tone }> = {
   APPROVE: { word: "Approved", tone: "success" },
   REJECT: { word: "Rejected", tone: "danger" },
   WITHDRAW: { word: "Withdrew", tone: "neutral" },
+  OVERRIDE: { word: "Overrode", tone: "discovery" },
 };
 
 /** All decisions on a request, oldest first, each with what identifies its proof. */

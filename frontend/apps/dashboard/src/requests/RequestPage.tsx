@@ -60,6 +60,7 @@ const requestFragment = graphql(`
       withdraw
       renew
       reason
+      override
     }
     ...Requirements_request
     ...DecisionTable_request
@@ -139,7 +140,7 @@ function RequestDetails({ request: masked, onChanged }: RequestDetailsProps) {
           </span>
         </div>
         <div className="sa-row">
-          {(can.approve || can.reject || can.withdraw) && (
+          {(can.approve || can.reject || can.withdraw || can.override) && (
             <PageLink look="primary" path={request.signPath}>
               {can.approve ? "Review and sign" : can.withdraw ? "Withdraw my decision" : "Review"}
             </PageLink>
