@@ -58,6 +58,9 @@ const (
 	Override Action = "OVERRIDE"
 )
 
+// Countersigned is the identity of a key for which somebody else vouched.
+const Countersigned = "countersigner"
+
 // Decision is one signed act of one person.
 type Decision struct {
 	// ID is our id of the decision.
@@ -70,6 +73,10 @@ type Decision struct {
 	AccountID string `json:"accountId"`
 	// Name is the person's display name at the time.
 	Name string `json:"name,omitempty"`
+	// Identity is by what the key was known when it signed, as the roster that its
+	// signer was shown has it: [Countersigned] or anything else. It is empty unless
+	// the rule's [Needs] ask for it.
+	Identity string `json:"identity,omitempty"`
 	// Action is APPROVE, REJECT, WITHDRAW or OVERRIDE.
 	Action Action `json:"action"`
 	// HeadCommit, DestinationBranch and RuleDigest are what was signed.

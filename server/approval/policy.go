@@ -69,6 +69,8 @@ type Rule struct {
 	// [MinExpiry] to [MaxExpiry]. [ParsePolicy] turns an absent or zero value
 	// into [DefaultExpiry].
 	ExpiresAfterSeconds int64 `json:"expiresAfterSeconds"`
+	// Keys, when set, says which keys count.
+	Keys *KeyDemand `json:"keys,omitempty"`
 	// Override, when set, says who can together let a commit be merged without the
 	// approvals; absent, nobody can.
 	Override *OverrideBy `json:"override,omitempty"`
@@ -84,6 +86,15 @@ type Requirement struct {
 	Quorum int `json:"quorum"`
 	// Approvers is the set that the quorum is taken from.
 	Approvers Approvers `json:"approvers"`
+}
+
+// KeyDemand is what a rule asks of the keys that approve and override. A key that
+// falls short can still reject.
+type KeyDemand struct {
+	// Countersigned, which must be true, counts only keys for which somebody else
+	// vouched, or for the key of the same person that they go back to: a key that
+	// is known by a log-in alone does not count.
+	Countersigned bool `json:"countersigned"`
 }
 
 // OverrideBy asks for a number of overrides out of a set of people.
@@ -115,6 +126,9 @@ type Approvers struct {
 type Needs struct {
 	// Writers is true when [Facts].Writers must be filled.
 	Writers bool
+	// Identities is true when each [Decision].Identity must be filled; otherwise it
+	// must be empty.
+	Identities bool
 }
 
 // Default is the policy of a repository for which nobody has chosen another:
@@ -268,7 +282,7 @@ func (r Rule) Expiry() time.Duration {
 
 // Needs returns the facts that the rule reads.
 func (r Rule) Needs() Needs {
-	var n Needs
+	n := Needs{Identities: r.Keys != nil}
 	for _, q := range r.Requirements {
 		n.Writers = n.Writers || q.Approvers.Everyone
 	}
@@ -285,6 +299,10 @@ func (r Rule) whole() Rule {
 	r.Requirements = append([]Requirement{}, r.Requirements...)
 	for i := range r.Requirements {
 		r.Requirements[i].Approvers.Accounts = append([]string{}, r.Requirements[i].Approvers.Accounts...)
+	}
+	if r.Keys != nil {
+		k := *r.Keys
+		r.Keys = &k
 	}
 	if r.Override != nil {
 		o := *r.Override

@@ -298,6 +298,8 @@ func TestValidate(t *testing.T) {
 			[]found{{approval.CodeDuplicate, "rules[1].name"}},
 		},
 		{"59 seconds", func(_ *approval.Policy, r *approval.Rule) { r.ExpiresAfterSeconds = 59 }, []found{{approval.CodeExpiry, "rules[0].expiresAfterSeconds"}}},
+		{"countersigned keys", func(_ *approval.Policy, r *approval.Rule) { r.Keys = &approval.KeyDemand{Countersigned: true} }, nil},
+		{"a demand for nothing", func(_ *approval.Policy, r *approval.Rule) { r.Keys = &approval.KeyDemand{} }, []found{{approval.CodeKeys, "rules[0].keys"}}},
 		{"1 minute", func(_ *approval.Policy, r *approval.Rule) { r.ExpiresAfterSeconds = 60 }, nil},
 		{"90 days", func(_ *approval.Policy, r *approval.Rule) { r.ExpiresAfterSeconds = 90 * 86400 }, nil},
 		{"over 90 days", func(_ *approval.Policy, r *approval.Rule) { r.ExpiresAfterSeconds = 90*86400 + 1 }, []found{{approval.CodeExpiry, "rules[0].expiresAfterSeconds"}}},

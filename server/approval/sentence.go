@@ -136,6 +136,8 @@ func (g Ignored) sentence(action Action) string {
 			return name + " is the author and may not override"
 		case NotAnApprover:
 			return name + " is not among those who may override"
+		case LoginOnlyKey:
+			return name + " overrode with a key that nobody has countersigned"
 		default:
 			return name + " is counted already"
 		}
@@ -151,6 +153,8 @@ func (g Ignored) sentence(action Action) string {
 		return name + " is the author and may not approve"
 	case NotAnApprover:
 		return name + " is not among the approvers"
+	case LoginOnlyKey:
+		return name + " approved with a key that nobody has countersigned"
 	default:
 		return name + " is counted already"
 	}

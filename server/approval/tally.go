@@ -13,12 +13,13 @@ import (
 //  1. Only decisions on the request's head commit are looked at.
 //  2. A rejection blocks, whichever request, rule version or destination it was
 //     signed under and whoever gave it, until the same person later withdraws,
-//     approves this very request, or overrides with an override that counts.
+//     approves this very request, or overrides with an override that counts; with
+//     a key that the rule counts, unless the rejection's does not count either.
 //  3. An approval stands until somebody with the same person id or the same
 //     account id later decides anything else. It counts for a requirement when it
 //     was signed for this request, destination branch and rule, its account is
-//     in the requirement's set, and it is not the author's unless the rule
-//     allows that.
+//     in the requirement's set, it is not the author's unless the rule
+//     allows that, and its key is one that the rule counts.
 //  4. The same holds for an override and the set that the rule lets override; an
 //     approval of something else leaves it alone. So nobody's approval and
 //     override of this request stand at the same time.
@@ -83,7 +84,7 @@ func (t *tally) readDecisions() {
 			cmp.Compare(a.AccountID, b.AccountID), cmp.Compare(a.PersonID, b.PersonID),
 			cmp.Compare(a.Action, b.Action), cmp.Compare(a.ID, b.ID),
 			cmp.Compare(a.RequestID, b.RequestID), cmp.Compare(a.DestinationBranch, b.DestinationBranch),
-			cmp.Compare(a.RuleDigest, b.RuleDigest), cmp.Compare(a.Name, b.Name),
+			cmp.Compare(a.RuleDigest, b.RuleDigest), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Identity, b.Identity),
 		)
 	})
 	t.decisions = slices.Compact(t.decisions)
@@ -137,6 +138,7 @@ func (t *tally) cleared(rejection Decision) bool {
 	return slices.ContainsFunc(t.decisions, func(d Decision) bool {
 		return d.Sequence > rejection.Sequence &&
 			d.PersonID == rejection.PersonID && d.AccountID == rejection.AccountID &&
+			(t.counts(d) || !t.counts(rejection)) && // a ghost key does not take back what a known one said
 			(d.Action == Withdraw || d.Action == Approve && t.unbound(d) == "" ||
 				d.Action == Override && among(t.overriding, d.PersonID, d.AccountID))
 	})
@@ -148,6 +150,11 @@ func (t *tally) void(given Decision) bool {
 		return d.Sequence >= given.Sequence && d.Action != given.Action && (d.Action != Approve || t.unbound(d) == "") &&
 			(d.PersonID == given.PersonID || d.AccountID == given.AccountID)
 	})
+}
+
+// counts reports whether the rule counts the key of a decision.
+func (t *tally) counts(d Decision) bool {
+	return t.rule.Keys == nil || !t.rule.Keys.Countersigned || d.Identity == Countersigned
 }
 
 // unbound says why a decision is not about this request, or nothing.
@@ -188,6 +195,8 @@ func (t *tally) requirement(q Requirement, action Action) RequirementVerdict {
 			reason = IsAuthor
 		case !inSet(d.AccountID):
 			reason = NotAnApprover
+		case !t.counts(d):
+			reason = LoginOnlyKey
 		case among(v.Counted, d.PersonID, d.AccountID):
 			reason = SamePerson
 		default:

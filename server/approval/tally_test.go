@@ -71,6 +71,10 @@ func facts(r approval.Rule, script string) approval.Facts {
 		}
 		for _, modifier := range words[2:] {
 			switch modifier {
+			case "vouched":
+				d.Identity = approval.Countersigned
+			case "login":
+				d.Identity = "bitbucket-login"
 			case "old-head":
 				d.HeadCommit = oldHead
 			case "old-rule":
@@ -188,6 +192,57 @@ func TestTally(t *testing.T) {
 				t.Errorf("sentence has %d characters", n)
 			}
 		})
+	}
+}
+
+// A rule can count only keys for which somebody else vouched.
+func TestTallyOfCountersignedKeys(t *testing.T) {
+	t.Parallel()
+	demanding := func(q int) approval.Rule {
+		r := rule(everyone(q))
+		r.Keys = &approval.KeyDemand{Countersigned: true}
+		return r
+	}
+	overridable := demanding(2)
+	o := approval.OverrideBy{Quorum: 1, Approvers: approval.Approvers{Accounts: []string{"acc-bob"}}}
+	overridable.Override = &o
+	for _, test := range []struct {
+		rule   approval.Rule
+		script string
+		want   string
+	}{
+		{demanding(1), "bob approve login", "PENDING: 0 of 1 approval; waiting for Bob, Carol or Dave"},
+		{demanding(1), "bob approve", "PENDING: 0 of 1 approval; waiting for Bob, Carol or Dave"},
+		{demanding(1), "bob approve login, bob approve vouched", "APPROVED: approved by Bob"},
+		{demanding(1), "bob approve vouched, bob approve login", "APPROVED: approved by Bob"},
+		{demanding(2), "bob approve vouched, carol approve login", "PENDING: 1 of 2 approvals; waiting for Carol or Dave"},
+		{demanding(1), "bob approve vouched, carol reject login", "REJECTED: rejected by Carol"},
+		{demanding(1), "bob approve vouched, carol reject vouched, carol withdraw login", "REJECTED: rejected by Carol"},
+		{demanding(1), "bob approve vouched, carol reject vouched, carol approve login", "REJECTED: rejected by Carol"},
+		{demanding(1), "bob approve vouched, carol reject login, carol withdraw login", "APPROVED: approved by Bob"},
+		{demanding(1), "bob approve vouched, carol reject vouched, carol withdraw vouched", "APPROVED: approved by Bob"},
+		{demanding(1), "bob approve vouched, bob withdraw login", "PENDING: 0 of 1 approval; waiting for Bob, Carol or Dave"},
+		{overridable, "bob override login", "PENDING: 0 of 2 approvals; waiting for Bob, Carol or Dave"},
+		{overridable, "bob override vouched", "OVERRIDDEN: overridden by Bob; 0 of 2 approvals"},
+		{rule(everyone(1)), "bob approve login", "APPROVED: approved by Bob"},
+	} {
+		v := approval.Tally(test.rule, facts(test.rule, test.script))
+		if got := string(v.State) + ": " + v.Sentence; got != test.want {
+			t.Errorf("%s: %s, want %s", test.script, got, test.want)
+		}
+	}
+	v := approval.Tally(demanding(1), facts(demanding(1), "bob approve login"))
+	if diff := cmp.Diff([]approval.Ignored{{
+		Person: person("bob"), Reason: approval.LoginOnlyKey, Sentence: "Bob approved with a key that nobody has countersigned",
+	}}, v.Requirements[0].Ignored); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	v = approval.Tally(overridable, facts(overridable, "bob override login"))
+	if len(v.Override.Ignored) != 1 || v.Override.Ignored[0].Sentence != "Bob overrode with a key that nobody has countersigned" {
+		t.Errorf("%+v", v.Override.Ignored)
+	}
+	if !demanding(1).Needs().Identities || rule(everyone(1)).Needs().Identities {
+		t.Error("the facts that are needed")
 	}
 }
 

@@ -50,6 +50,7 @@ const (
 	CodeAccount        Code = "account"              // an account id that cannot be one
 	CodeUnknownAccount Code = "unknown_account"      // an account that is not in the workspace
 	CodeExpiry         Code = "expiry"               // an expiry outside its limits
+	CodeKeys           Code = "keys"                 // a demand on keys that asks for nothing
 	CodeStrategy       Code = "strategy"             // not a merge strategy of Bitbucket
 	CodeNotOffered     Code = "strategy_not_offered" // a merge strategy that the branch does not offer
 	CodeTemplate       Code = "template"             // a commit message template that cannot be filled in
@@ -210,6 +211,9 @@ func (r Rule) check(at string) (problems []Problem) {
 	}
 	if r.ExpiresAfterSeconds < int64(MinExpiry/time.Second) || r.ExpiresAfterSeconds > int64(MaxExpiry/time.Second) {
 		add(CodeExpiry, ".expiresAfterSeconds", "A request expires after 1 minute to 90 days.")
+	}
+	if r.Keys != nil && !r.Keys.Countersigned {
+		add(CodeKeys, ".keys", "A rule that asks something of keys asks for countersigned ones.")
 	}
 	if r.Override != nil {
 		problems = append(problems, r.Override.requirement().check(at+".override")...)

@@ -40,7 +40,7 @@ const (
 	// ByOwnKey: a key of the same person that counted at the time signed for it.
 	ByOwnKey Identity = "own-key"
 	// ByCountersigner: a key of somebody else in the roster signed for it.
-	ByCountersigner Identity = "countersigner"
+	ByCountersigner Identity = approval.Countersigned
 )
 
 // RosterChange is one version of a workspace's roster, told as what it changes.

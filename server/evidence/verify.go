@@ -540,6 +540,9 @@ func (v *verification) facts() (string, error) {
 		if d.Approver != nil {
 			want.AccountID, want.Name = d.Approver.AccountID, d.Approver.Name
 		}
+		if v.rule.Needs().Identities {
+			want.Identity = string(v.keys.IdentityAt(d.key, d.version))
+		}
 		if got != want {
 			return "", refuse(CodeInvalid, "the tally was given decision %d otherwise than it was signed", i+1)
 		}
