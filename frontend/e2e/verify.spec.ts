@@ -27,6 +27,8 @@ interface Vector {
 const vector = (name: string): Vector => JSON.parse(readFileSync(join(vectors, name), "utf8"));
 const good = vector("good-approved.json");
 const bad = vector("bad-a-replayed-assertion.json");
+/** What the page calls the exit code. */
+const called = ({ exitCode }: Vector) => ["proved", "failed", "operator-asserted"][exitCode];
 const anchorsOf = ({ anchors }: Vector) => JSON.stringify({ format: "signedapproval.anchors/v1", ...anchors });
 
 interface Fixtures {
@@ -70,6 +72,9 @@ const test = base.extend<Fixtures>({
   },
 });
 
+// Some of these compile a program, and some check the largest file that there may be.
+test.describe.configure({ timeout: 180_000 });
+
 /** Drags files from the desktop over the page and lets go of them there. */
 async function drop(page: Page, ...files: string[]) {
   const session = await page.context().newCDPSession(page);
@@ -105,7 +110,7 @@ test("bundle and anchors that are dropped are checked offline, and nothing is se
   await drop(page, bundle, anchors);
 
   await expect(page.getByText(good.sentence)).toBeVisible();
-  await expect(page.getByText(/^Exit code 2: /)).toBeVisible();
+  await expect(page.getByText(`Exit code ${good.exitCode}: `)).toBeVisible();
   await expect(page.getByRole("button", { name: "Remove the anchors" })).toBeVisible();
 
   // The command line is the reference: the report is its own, and so is everything on the page.
@@ -114,7 +119,7 @@ test("bundle and anchors that are dropped are checked offline, and nothing is se
   const reference = await run(program, ["verify", "--json", "--anchors", anchors, bundle]).catch(
     (error: { code: number; stdout: string }) => error,
   );
-  expect("code" in reference && reference.code).toBe(good.exitCode);
+  expect("code" in reference ? reference.code : 0).toBe(good.exitCode);
   const download = page.waitForEvent("download");
   await page.getByRole("button", { name: "Download the report" }).click();
   expect((await download).suggestedFilename()).toBe("evidence.report.json");
@@ -136,7 +141,7 @@ test("bundle and anchors that are dropped are checked offline, and nothing is se
   );
   const asFacts = (await rows("Facts of evidence.json")).map(inRow);
   expect(asFacts).toEqual(facts.map((fact: Record<string, unknown>) => [fact["label"], fact["name"], fact["value"]]));
-  for (const anchor of missing)
+  for (const anchor of missing ?? [])
     await expect(page.getByRole("listitem").getByText(anchor, { exact: true })).toBeVisible();
   expect(createHash("sha256").update(good.bundle).digest("hex"), "the sum beside the file is the file's").toBe(
     await page.locator("dt", { hasText: "SHA-256 of the file" }).locator("+ dd code").textContent(),
@@ -181,8 +186,8 @@ test("several bundles have a verdict each, and start again when the anchors chan
   await expect(page.getByRole("status").getByText("3 bundles: 1 operator-asserted, 2 failed.")).toBeVisible();
   await expect(result(page, "bad.json")).toContainText(bad.sentence);
   await expect(result(page, "none.json")).toContainText("FAILED at step 1 (bundle): ");
-  await expect(result(page, "good.json")).toContainText("relying party and origin");
-  await expect(page.getByRole("table")).toHaveCount(0);
+  await expect(result(page, "good.json")).not.toContainText(good.sentence);
+  await expect(page.getByRole("table", { name: "Steps of" })).toHaveCount(0);
   await result(page, "bad.json").locator("summary").click();
   await expect(result(page, "bad.json").getByText("The steps after it were not taken.")).toBeVisible();
 
@@ -190,17 +195,18 @@ test("several bundles have a verdict each, and start again when the anchors chan
   await choose(page, "Choose bundles", put("my anchors.json", anchorsOf(good)));
   await expect(page.getByText("my anchors.json says that it is an anchors file: it was put there.")).toBeVisible();
   await expect(result(page, "good.json")).toContainText(good.sentence);
-  await expect(page.getByRole("status").getByText("3 bundles: 1 operator-asserted, 2 failed.")).toBeVisible();
+  await expect(page.getByRole("status").getByText(`3 bundles: 1 ${called(good)}, 2 failed.`)).toBeVisible();
 
   await page.getByRole("button", { name: "Remove the anchors" }).click();
-  await expect(result(page, "good.json")).toContainText("relying party and origin");
+  await expect(page.getByRole("status").getByText("3 bundles: 1 operator-asserted, 2 failed.")).toBeVisible();
+  await expect(result(page, "good.json")).not.toContainText(good.sentence);
 
   await choose(
     page,
     "Choose an anchors file",
-    put("broken.json", '{"format":"signedapproval.anchors/v1","policy":"x"}'),
+    put("broken.json", '{"format":"signedapproval.anchors/v1","relyingParties":"x"}'),
   );
-  await expect(page.getByRole("alert")).toContainText("policy must be a digest");
+  await expect(page.getByRole("alert")).toContainText("not an anchors document");
 
   await page.getByRole("button", { name: "Start over" }).click();
   await expect(page.getByRole("heading", { name: /Results?/ })).toHaveCount(0);
@@ -209,7 +215,6 @@ test("several bundles have a verdict each, and start again when the anchors chan
 });
 
 test("a file beyond the limit is refused unread, and the largest does not hold up the page", async ({ page, put }) => {
-  test.slow();
   const limit = 32 * 1024 * 1024;
   const large = Buffer.alloc(limit + 1, "x");
   await choose(page, "Choose bundles", put("too large.json", large));
@@ -293,7 +298,6 @@ for (const colorScheme of ["light", "dark"] as const) {
 }
 
 test("every vector comes out in the browser as its file says", async ({ page, put }) => {
-  test.setTimeout(180_000);
   const names = readdirSync(vectors).filter((name) => name.endsWith(".json"));
   for (const name of names) {
     const want = vector(name);
