@@ -161,7 +161,7 @@ const screens: Record<string, Screen> = {
     path: repository,
     loading: "Loading…",
     empty: (data) => Object.assign(data["node"] ?? {}, { violations: connection("ViolationConnection") }),
-    nothing: says("Every merge that was seen had its approvals."),
+    nothing: says("Every merge that was seen had its approvals or an override."),
     doing: "read the violations",
   },
   PolicyVersions: {

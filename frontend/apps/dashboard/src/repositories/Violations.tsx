@@ -78,7 +78,7 @@ function ViolationsPage({ repositoryId, after, last, onMore }: ViolationsPagePro
     <Answer result={result} ask={ask} doing="read the violations">
       {({ node }) => {
         if (node?.__typename !== "Repository" || node.violations.edges.length === 0) {
-          return <EmptyState title="None">Every merge that was seen had its approvals.</EmptyState>;
+          return <EmptyState title="None">Every merge that was seen had its approvals or an override.</EmptyState>;
         }
         const { edges, pageInfo } = node.violations;
         return (
