@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,8 +13,6 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"github.com/signedapproval/bitbucket/server/evidence"
-	"github.com/signedapproval/bitbucket/server/replay"
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
@@ -28,7 +25,10 @@ type commands struct {
 	Attestation attestationCommand `cmd:"" help:"What the service says in its own name."`
 	Audit       auditCommand       `cmd:"" help:"List every commit that reached a protected branch, with its evidence, its override, or as a violation."`
 	Jobs        jobsCommand        `cmd:"" help:"Jobs that gave up."`
-	Verify      verifyCommand      `cmd:"" help:"Verify an evidence bundle offline."`
+	Evidence    evidenceCommand    `cmd:"" help:"Evidence bundles."`
+	Verify      verifyCommand      `cmd:"" help:"Verify an evidence bundle offline, or that a commit was approved."`
+	Anchors     anchorsCommand     `cmd:"" help:"What a verifier pins."`
+	Monitor     monitorCommand     `cmd:"" help:"Follow the log as an auditor, and compare what auditors saw."`
 }
 
 // streams are what a command reads and writes.
@@ -181,60 +181,4 @@ func (c *keysRotateCommand) Run(ctx context.Context, s streams) error {
 	}
 	_, err = fmt.Fprintf(s.out, "%d values were sealed again\n", count)
 	return err
-}
-
-type verifyCommand struct {
-	Bundle  string `arg:"" type:"existingfile" help:"The evidence bundle."`
-	Anchors string `type:"existingfile" help:"What you know from elsewhere: origins, keys, policy."`
-	Repo    string `type:"existingdir" help:"A clone of the repository: compare with it what was shown and what landed. Needs git."`
-	Diff    string `type:"existingfile" help:"The bytes of the diff that was shown, where git renders it otherwise. With --repo only."`
-	JSON    bool   `help:"Print the report as JSON."`
-}
-
-// Run prints each step and exits 0, 2 or 1.
-func (c *verifyCommand) Run(ctx context.Context, s streams) error {
-	if c.Diff != "" && c.Repo == "" {
-		return errors.New("--diff is applied to a repository: give --repo too")
-	}
-	bundle, err := os.ReadFile(c.Bundle)
-	if err != nil {
-		return err
-	}
-	var anchors evidence.Anchors
-	if c.Anchors != "" {
-		raw, err := os.ReadFile(c.Anchors)
-		if err != nil {
-			return err
-		}
-		if anchors, err = evidence.ParseAnchors(raw); err != nil {
-			return err
-		}
-	}
-	report := evidence.Verify(bundle, anchors)
-	if change, ok := report.Change(); ok && c.Repo != "" {
-		var diff []byte
-		if c.Diff != "" {
-			if diff, err = os.ReadFile(c.Diff); err != nil {
-				return err
-			}
-		}
-		repository, err := replay.Look(ctx, c.Repo, change, diff)
-		if err != nil {
-			return fmt.Errorf("--repo: %w", err)
-		}
-		report = report.Recompute(repository)
-	}
-	if c.JSON {
-		encoder := json.NewEncoder(s.out)
-		encoder.SetIndent("", "  ")
-		if err := encoder.Encode(report); err != nil {
-			return err
-		}
-	} else if err := printReport(s.out, report); err != nil {
-		return err
-	}
-	if code := report.ExitCode(); code != 0 {
-		return exit(code)
-	}
-	return nil
 }

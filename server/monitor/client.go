@@ -102,6 +102,12 @@ func (c *Client) Get(ctx context.Context, path string, query url.Values, limit i
 	return c.ask(ctx, http.MethodGet, path, query, "", limit)
 }
 
+// Post sends JSON to a path of the server and reads the answer, of at most limit bytes. It may be sent more than once: it must
+// ask, not change.
+func (c *Client) Post(ctx context.Context, path string, body []byte, limit int64) ([]byte, error) {
+	return c.ask(ctx, http.MethodPost, path, nil, string(body), limit)
+}
+
 func (c *Client) ask(ctx context.Context, method, path string, query url.Values, body string, limit int64) ([]byte, error) {
 	wait := 500 * time.Millisecond
 	for try := 1; ; try++ {

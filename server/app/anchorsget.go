@@ -1,0 +1,192 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/monitor"
+)
+
+type anchorsCommand struct {
+	Get anchorsGetCommand `cmd:"" help:"Make an anchors file from what a server publishes now: trust on first use."`
+}
+
+type anchorsGetCommand struct {
+	remote
+	Workspace string   `help:"The workspace's UUID or slug." required:""`
+	Output    string   `short:"o" help:"The file to write." required:"" placeholder:"FILE"`
+	Force     bool     `help:"Write over a file that is there."`
+	Policies  string   `help:"Which policies are pinned: the newest of each repository that is gated, or all that ever were." default:"newest" enum:"newest,all"`
+	Witness   []string `help:"A witness's verifier key, as the witness publishes it; may be given again." placeholder:"KEY"`
+	Quorum    int      `help:"How many of the witnesses have to have cosigned." default:"0"`
+}
+
+// Run writes the file and says what is to be done with it.
+func (c *anchorsGetCommand) Run(ctx context.Context, s streams) error {
+	if c.Quorum < 0 || c.Quorum > len(c.Witness) {
+		return fmt.Errorf("a quorum of %d cannot be met by %d witnesses", c.Quorum, len(c.Witness))
+	}
+	client, err := c.client(true)
+	if err != nil {
+		return err
+	}
+	if err := free(c.Output, c.Force); err != nil {
+		return err
+	}
+	at, err := locate(ctx, client, c.Workspace, "")
+	if err != nil {
+		return err
+	}
+	anchors, err := c.published(ctx, client)
+	if err != nil {
+		return err
+	}
+	opened, err := client.Openings(ctx, at.workspace)
+	if err != nil {
+		return err
+	}
+	roster, err := c.pin(&anchors, opened)
+	if err != nil {
+		return err
+	}
+	file, err := json.MarshalIndent(struct {
+		Format string `json:"format"`
+		evidence.Anchors
+	}{evidence.AnchorsFormat, anchors}, "", "  ")
+	if err != nil {
+		return err
+	}
+	if _, err := evidence.ParseAnchors(file); err != nil {
+		return fmt.Errorf("what the server publishes makes no anchors: %w", err)
+	}
+	if err := save(c.Output, append(file, '\n'), c.Force); err != nil {
+		return err
+	}
+	return c.explain(s, anchors, opened, roster)
+}
+
+// published pins the log and the page on which people sign.
+func (c *anchorsGetCommand) published(ctx context.Context, client *monitor.Client) (evidence.Anchors, error) {
+	raw, err := client.Get(ctx, "/log/verifier-keys", nil, 64<<10)
+	if err != nil {
+		return evidence.Anchors{}, fmt.Errorf("keys of the log: %w", err)
+	}
+	keys := strings.Fields(string(raw))
+	if len(keys) == 0 {
+		return evidence.Anchors{}, errors.New("the server announces no key of its log")
+	}
+	origin, _, _ := strings.Cut(keys[0], "+")
+	anchors := evidence.Anchors{
+		Log:       &evidence.LogAnchor{Origin: origin, Keys: keys},
+		Witnesses: &evidence.WitnessPolicy{Quorum: c.Quorum, Keys: append([]string{}, c.Witness...)},
+	}
+	if _, err := client.Checkpoint(ctx, anchors); err != nil {
+		return evidence.Anchors{}, err
+	}
+	var found struct {
+		Server struct{ RelyingPartyID, Origin string }
+	}
+	if err := ask(ctx, client, `query { server { relyingPartyId origin } }`, map[string]any{}, &found); err != nil {
+		return evidence.Anchors{}, err
+	}
+	anchors.RelyingParties = []evidence.RelyingParty{{ID: found.Server.RelyingPartyID, Origin: found.Server.Origin}}
+	return anchors, nil
+}
+
+// pin pins what the openings of the workspace are now.
+func (c *anchorsGetCommand) pin(anchors *evidence.Anchors, opened evidence.Openings) (*evidence.Roster, error) {
+	anchors.Genesis = evidence.LeafDigest(opened.Genesis)
+	var changes []evidence.RosterChange
+	for _, raw := range opened.Roster {
+		change, err := evidence.ParseRosterChange(raw)
+		if err != nil {
+			return nil, fmt.Errorf("roster: %w", err)
+		}
+		changes = append(changes, change)
+	}
+	roster, err := evidence.ReplayRoster(anchors.Genesis, changes)
+	if err != nil {
+		return nil, err
+	}
+	if roster.Versions() == 0 {
+		return nil, errors.New("nobody's key is in the workspace's roster yet: there is nobody to pin")
+	}
+	anchors.Roster = roster.Digest(roster.Versions())
+	newest := map[string]int64{}
+	for _, p := range opened.Policies {
+		newest[p.Repository] = max(newest[p.Repository], p.Version)
+	}
+	for _, p := range opened.Policies {
+		if len(p.Policy) > 0 && (c.Policies == "all" || p.Version == newest[p.Repository]) {
+			anchors.Policies = append(anchors.Policies, approval.DigestOf(p.Policy))
+		}
+	}
+	slices.Sort(anchors.Policies)
+	anchors.Policies = slices.Compact(anchors.Policies)
+	return roster, nil
+}
+
+// explain prints what was pinned, so that the keys can be read out to their owners.
+func (c *anchorsGetCommand) explain(s streams, anchors evidence.Anchors, opened evidence.Openings, roster *evidence.Roster) error {
+	owners := map[string]string{}
+	for _, e := range opened.Enrolments {
+		act, err := evidence.ParseAct(e.Enrolment.Act)
+		if err != nil || e.Owner == nil || e.Owner.Verify(act.Signer.Commitment) != nil {
+			continue
+		}
+		owners[act.Signer.Person] = fmt.Sprintf("%s (account %s)", e.Owner.Name, e.Owner.AccountID)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s pins what %s says about itself now. This is trust on first use: it proves nothing yet.\n\n", c.Output, c.URL)
+	fmt.Fprintf(&b, "log      %s\n", anchors.Log.Origin)
+	for _, key := range anchors.Log.Keys {
+		fmt.Fprintf(&b, "         key %s\n", key)
+	}
+	fmt.Fprintf(&b, "genesis  %s\nroster   %s, version %d\n", anchors.Genesis, anchors.Roster, roster.Versions())
+	for _, policy := range anchors.Policies {
+		fmt.Fprintf(&b, "policy   %s\n", policy)
+	}
+	for _, rp := range anchors.RelyingParties {
+		fmt.Fprintf(&b, "signed   on %s for %s\n", rp.Origin, rp.ID)
+	}
+	if anchors.Witnesses.Quorum == 0 {
+		b.WriteString("witness  none is needed: what this file verifies is UNWITNESSED. --witness and --quorum change that\n")
+	} else {
+		fmt.Fprintf(&b, "witness  %d of %d have to cosign\n", anchors.Witnesses.Quorum, len(anchors.Witnesses.Keys))
+	}
+	keys := roster.LiveAt(roster.Versions())
+	slices.SortStableFunc(keys, func(a, b evidence.RosterKey) int { return strings.Compare(a.Key.Person, b.Key.Person) })
+	person := ""
+	for _, key := range keys {
+		if key.Key.Person != person {
+			person = key.Key.Person
+			name := owners[person]
+			if name == "" {
+				name = "erased"
+			}
+			fmt.Fprintf(&b, "\nperson   %s: %s\n", person, printable(name))
+		}
+		fmt.Fprintf(&b, "         key %s\n         identified by %s\n", key.Digest, roster.IdentityAt(key, roster.Versions()))
+	}
+	b.WriteString("\nRead each key out to its owner, who finds it among their passkeys, on a road that does not lead through this server.\n" +
+		"A key that its owner does not know makes this file worthless. Compare the log's key with somebody else who follows the log.\n" +
+		"Keep the file where the operator of the server cannot change it.\n")
+	_, err := s.out.Write([]byte(b.String()))
+	return err
+}
+
+// printable is a name as it may be shown in a terminal.
+func printable(name string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 {
+			return ' '
+		}
+		return r
+	}, name)
+}

@@ -1,0 +1,252 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/bitbucket"
+	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/monitor"
+	"github.com/signedapproval/bitbucket/server/refusal"
+	"github.com/signedapproval/bitbucket/server/replay"
+)
+
+type verifyCommand struct {
+	Bundle  string `arg:"" optional:"" type:"existingfile" help:"The evidence bundle."`
+	Anchors string `type:"existingfile" help:"What you know from elsewhere: the log, the roster, policies."`
+	Repo    string `type:"existingdir" help:"A clone of the repository: compare with it what was shown and what landed. Needs git."`
+	Diff    string `type:"existingfile" help:"The bytes of the diff that was shown, where git renders it otherwise. With --repo only."`
+	JSON    bool   `help:"Print the report as JSON."`
+
+	Commit                string        `help:"Verify that this commit, by its whole hash, was approved: its bundle is fetched and must be in the log that is public now." group:"commit" xor:"what" placeholder:"HASH"`
+	Workspace             string        `help:"The workspace's UUID or slug." group:"commit"`
+	Repository            string        `help:"The repository's UUID or slug." group:"commit"`
+	Branch                string        `help:"The destination branch, where the commit belongs to several requests." group:"commit"`
+	AllowOverride         bool          `help:"A signed override is enough." group:"commit"`
+	AcceptAssertedLanding bool          `help:"Without --repo: believe the server that the commit is what became of the approved one." group:"commit"`
+	Wait                  time.Duration `help:"How long to wait for a commit that landed just now to be known." default:"2m" group:"commit"`
+	remote                `group:"commit"`
+}
+
+// missingLanding is what a gate without a clone takes the server's word for.
+const missingLanding = "what landed"
+
+// gateReport is what the gate adds to a report of a bundle.
+type gateReport struct {
+	evidence.Report
+	Gate *gateOutcome `json:"gate,omitempty"`
+}
+
+// gateOutcome says whether a commit was approved.
+type gateOutcome struct {
+	Commit string `json:"commit"`
+	// Passed is true where the exit code is 0.
+	Passed bool `json:"passed"`
+	// Code is a stable name of why it did not pass; empty where it did or where the bundle's own steps say why.
+	Code string `json:"code,omitempty"`
+	// Sentence says it in words.
+	Sentence string `json:"sentence"`
+}
+
+// The codes of a commit that does not pass.
+const (
+	gateNotApproved = "not_approved"
+	gateOverridden  = "overridden"
+	gateOtherCommit = "other_commit"
+	gateViolation   = "violation"
+	gateLog         = "log"
+	gateAsserted    = "operator_asserted"
+)
+
+// Run prints each step and exits 0, 2 or 1.
+func (c *verifyCommand) Run(ctx context.Context, s streams) error {
+	switch {
+	case (c.Bundle == "") == (c.Commit == ""):
+		return errors.New("give a bundle, or --commit")
+	case c.Diff != "" && c.Repo == "":
+		return errors.New("--diff is applied to a repository: give --repo too")
+	case c.Commit != "" && !bitbucket.IsFullHash(c.Commit):
+		return errors.New("--commit is a whole hash, 40 digits in lower case")
+	case c.Commit != "" && c.Anchors == "":
+		return errors.New("--commit needs --anchors: without them it is only the server that says so")
+	}
+	anchors, err := readAnchors(c.Anchors)
+	if err != nil {
+		return err
+	}
+	if c.Commit == "" {
+		bundle, err := os.ReadFile(c.Bundle)
+		if err != nil {
+			return err
+		}
+		report, err := c.report(ctx, bundle, anchors)
+		if err != nil {
+			return err
+		}
+		return c.finish(s, gateReport{Report: report}, report.ExitCode())
+	}
+	client, err := c.client(true)
+	if err != nil {
+		return err
+	}
+	if anchors.Log == nil {
+		return errors.New("--commit needs anchors that name the log and its keys")
+	}
+	bundle, err := c.take(ctx, client)
+	if err != nil {
+		return err
+	}
+	report, err := c.report(ctx, bundle, anchors)
+	if err != nil {
+		return err
+	}
+	outcome, code := c.judge(report, bundle)
+	if code == 0 {
+		if err := inPublicLog(ctx, client, anchors, bundle); err != nil {
+			outcome, code = gateOutcome{Code: gateLog, Sentence: err.Error()}, 1
+		}
+	}
+	outcome.Commit, outcome.Passed = c.Commit, code == 0
+	return c.finish(s, gateReport{report, &outcome}, code)
+}
+
+// report verifies a bundle, with a clone where there is one.
+func (c *verifyCommand) report(ctx context.Context, bundle []byte, anchors evidence.Anchors) (evidence.Report, error) {
+	report := evidence.Verify(bundle, anchors)
+	change, ok := report.Change()
+	if !ok || c.Repo == "" {
+		return report, nil
+	}
+	var diff []byte
+	if c.Diff != "" {
+		var err error
+		if diff, err = os.ReadFile(c.Diff); err != nil {
+			return report, err
+		}
+	}
+	repository, err := replay.Look(ctx, c.Repo, change, diff)
+	if err != nil {
+		return report, fmt.Errorf("--repo: %w", err)
+	}
+	return report.Recompute(repository), nil
+}
+
+func (c *verifyCommand) finish(s streams, report gateReport, code int) error {
+	var err error
+	if c.JSON {
+		encoder := json.NewEncoder(s.out)
+		encoder.SetIndent("", "  ")
+		err = encoder.Encode(report)
+	} else if err = printReport(s.out, report.Report); err == nil && report.Gate != nil {
+		verb := "PASSED"
+		if code != 0 {
+			verb = "REFUSED"
+		}
+		_, err = fmt.Fprintf(s.out, "%s: commit %s: %s\n", verb, c.Commit, report.Gate.Sentence)
+	}
+	if err == nil && code != 0 {
+		return exit(code)
+	}
+	return err
+}
+
+// takePause is how long it is waited before the server is asked again about a commit that it does not know yet.
+const takePause = 5 * time.Second
+
+// take fetches the bundle of the commit. A pipeline can be faster than the news of the merge that started it.
+func (c *verifyCommand) take(ctx context.Context, client *monitor.Client) ([]byte, error) {
+	at, err := locate(ctx, client, c.Workspace, c.Repository)
+	if err != nil {
+		return nil, err
+	}
+	end := time.Now().Add(c.Wait)
+	for {
+		bundle, err := takeCommit(ctx, client, at, c.Commit, c.Branch)
+		var refused *monitor.Refused
+		if err == nil || !errors.As(err, &refused) || refused.Code != refusal.NotFound || time.Now().Add(takePause).After(end) {
+			return bundle, err
+		}
+		select {
+		case <-time.After(takePause):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// judge says whether a verified report lets the commit through.
+func (c *verifyCommand) judge(report evidence.Report, bundle []byte) (gateOutcome, int) {
+	change, ok := report.Change()
+	if code := report.ExitCode(); !ok || code == 1 {
+		return gateOutcome{Sentence: report.Sentence()}, 1
+	}
+	switch state := report.Verdict.State; {
+	case state == approval.Overridden && !c.AllowOverride:
+		return gateOutcome{Code: gateOverridden, Sentence: "it was let through by an override, and --allow-override is not given"}, 1
+	case state != approval.Approved && state != approval.Overridden:
+		return gateOutcome{Code: gateNotApproved, Sentence: fmt.Sprintf("it is not approved: %s", report.Verdict.Sentence)}, 1
+	case c.Commit == change.Landed && violates(bundle):
+		return gateOutcome{Code: gateViolation, Sentence: "the chain says that what landed is not what was approved"}, 1
+	case c.Commit != change.Head && c.Commit != change.Landed:
+		return gateOutcome{Code: gateOtherCommit, Sentence: "the evidence is that of another commit"}, 1
+	}
+	missing := report.Missing
+	what := "it is the commit that was approved"
+	if c.Commit != change.Head {
+		what = "it is what became of the approved commit " + change.Head
+		if c.Repo == "" && c.AcceptAssertedLanding {
+			what += ", as the server says"
+		} else if c.Repo == "" {
+			missing = append(missing, missingLanding)
+		}
+	}
+	if len(missing) > 0 {
+		return gateOutcome{Code: gateAsserted, Sentence: what + ", if the server is to be believed: " + strings.Join(missing, ", ")}, 2
+	}
+	return gateOutcome{Sentence: what}, 0
+}
+
+// violates tells whether the chain of a bundle that was verified ends with a merge that is a violation.
+func violates(raw []byte) bool {
+	bundle, err := evidence.ParseBundle(raw)
+	if err != nil {
+		return true
+	}
+	kind := ""
+	for _, entry := range bundle.Chain {
+		leaf, err := evidence.ParseLeaf(entry)
+		if err != nil {
+			return true
+		}
+		if merged, ok := leaf.Body.(evidence.Merged); ok {
+			kind = merged.Kind
+		}
+	}
+	return kind == "violation"
+}
+
+// inPublicLog makes sure that the log that is public now has the bundle's log in it.
+func inPublicLog(ctx context.Context, client *monitor.Client, anchors evidence.Anchors, raw []byte) error {
+	bundle, err := evidence.ParseBundle(raw)
+	if err != nil || bundle.Log == nil {
+		return errors.New("the bundle has no checkpoint of the log")
+	}
+	shown, err := monitor.Open([]byte(bundle.Log.Checkpoint), anchors)
+	if err != nil {
+		return fmt.Errorf("the bundle's checkpoint: %w", err)
+	}
+	public, err := client.Checkpoint(ctx, anchors)
+	if err != nil {
+		return err
+	}
+	if err := client.Contains(ctx, public.Tree, shown.Tree); err != nil {
+		return fmt.Errorf("the public log is not the one of the bundle: %w", err)
+	}
+	return nil
+}
