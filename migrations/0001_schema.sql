@@ -320,6 +320,7 @@ create table signedapproval_credentials (
   enrolment          bytea,
   enrolment_opening  bytea,
   identified_by      text check (identified_by in ('bitbucket-login', 'own-key', 'countersigner')),
+  authority_id       bytea references signedapproval_credentials, -- own-key: the key of the same person that signed for it
   enrolled_at        timestamptz,
   revoked_at         timestamptz,
   revoked_by         text check (revoked_by in ('own-key', 'operator')), -- null where it was not enrolled
@@ -327,6 +328,7 @@ create table signedapproval_credentials (
   revocation_opening bytea,
   compromised_since  timestamptz,              -- only where it was signed: decisions since then do not count
   check ((enrolled_at is null) = (enrolment is null) and (enrolled_at is null) = (identified_by is null)),
+  check ((authority_id is null) = (identified_by is distinct from 'own-key')),
   check ((revoked_by is null) = (revoked_at is null or enrolled_at is null)),
   check ((revocation is null) = (revoked_by is distinct from 'own-key')),
   check (compromised_since is null or revocation is not null)

@@ -69,6 +69,7 @@ func (s *Server) handleJobs() {
 	handle(store.KindReconcile, jobs.HandlerOptions{Background: true, MaxAttempts: 1000}, s.gate.Reconcile)
 	handle(store.KindNotify, jobs.HandlerOptions{Background: true}, s.gate.SendNotice)
 	handle(store.KindSweep, jobs.HandlerOptions{MaxAttempts: 1_000_000}, s.gate.Sweep)
+	handle(store.KindRoster, jobs.HandlerOptions{MaxAttempts: 1000}, s.gate.FollowKeys)
 	handle(store.KindDoctor, jobs.HandlerOptions{Background: true, MaxAttempts: 1000}, s.workspaces.Doctor)
 	handle(workspace.KindRefresh, jobs.HandlerOptions{MaxAttempts: 1000}, s.workspaces.Refresh)
 }

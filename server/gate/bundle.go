@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,7 +29,8 @@ func requestDocument(workspace store.Workspace, pr store.PullRequest, r store.Ap
 }
 
 // Bundle makes the evidence bundle of a request: one file that proves its verdict offline, with
-// the pull request's whole chain, or, of a request that ended, with the chain up to its end.
+// the pull request's whole chain, or, of a request that ended, with the chain up to its end, the
+// workspace's roster, and the proofs that all of it is under a published checkpoint.
 func (g *Gate) Bundle(ctx context.Context, person store.Person, workspace, requestID string) ([]byte, error) {
 	v, err := g.ViewRequest(ctx, person, workspace, requestID)
 	if err != nil {
@@ -37,90 +39,186 @@ func (g *Gate) Bundle(ctx context.Context, person store.Person, workspace, reque
 	if v.Verdict.State == "" {
 		return nil, notTallied()
 	}
-	var b evidence.Bundle
+	var d dossier
 	err = g.Store.InWorkspace(ctx, workspace, func(tx *store.Tx) (err error) {
-		b, err = readBundle(ctx, tx, v)
+		d, err = readDossier(ctx, tx, v)
 		return err
 	})
 	if err != nil {
 		return nil, hide(err)
 	}
-	return b.Encode()
+	// What follows never changes once it is there: it needs no lock, and no moment of its own.
+	if err := g.addRoster(ctx, workspace, &d); err != nil {
+		return nil, err
+	}
+	if err := g.addProofs(ctx, &d); err != nil {
+		return nil, err
+	}
+	data, err := d.Encode()
+	if evidence.CodeOf(err) == evidence.CodeTooLarge {
+		return nil, tooLong()
+	}
+	return data, err
 }
 
-func readBundle(ctx context.Context, tx *store.Tx, v View) (b evidence.Bundle, err error) {
+func tooLong() error {
+	return refusal.New(CodeTooLong, "The history of this pull request, or the roster of its workspace, is too long for one file.")
+}
+
+// dossier is a bundle in the making.
+type dossier struct {
+	evidence.Bundle
+	genesis store.PlacedLeaf
+	roster  store.RosterVersion // the newest; the zero one without
+	newest  store.PlacedLeaf    // its leaf
+	chain   []int64             // the indexes of the chain's leaves
+	heads   []evidence.LogHead  // that signers were shown, ascending, each once
+}
+
+// readDossier reads what has to be of one moment.
+func readDossier(ctx context.Context, tx *store.Tx, v View) (d dossier, err error) {
 	// The lock keeps the chain, the decisions and the verdict one moment's.
 	pr, err := tx.LockPullRequestByID(ctx, v.PullRequest.ID)
 	if err != nil {
-		return b, err
+		return d, err
 	}
 	request, err := tx.Request(ctx, v.Request.ID)
 	if err != nil {
-		return b, err
+		return d, err
 	}
 	version, err := tx.PolicyVersion(ctx, request.PolicyVersionID)
 	if err != nil {
-		return b, err
+		return d, err
 	}
-	b.Policy, b.Salt, b.OutcomeSalt = version.Document, v.Workspace.GenesisSalt, request.OutcomeSalt
-	if b.Facts, err = factsOf(request); err != nil {
-		return b, err
+	d.Policy, d.Salt, d.OutcomeSalt = version.Document, v.Workspace.GenesisSalt, request.OutcomeSalt
+	if d.Facts, err = factsOf(request); err != nil {
+		return d, err
 	}
-	if b.Verdict, err = verdictOf(request); err != nil {
-		return b, err
+	if d.Verdict, err = verdictOf(request); err != nil {
+		return d, err
 	}
 	requests, err := tx.AllRequestsOf(ctx, pr.ID)
 	if err != nil {
-		return b, err
+		return d, err
 	}
 	for _, r := range requests {
 		if r.Round > request.Round && !request.Alive() {
 			break
 		}
-		b.Requests = append(b.Requests, requestDocument(v.Workspace, pr, r))
+		d.Requests = append(d.Requests, requestDocument(v.Workspace, pr, r))
+	}
+	if pr.ChainSequence > maxChain {
+		return d, tooLong()
 	}
 	leaves, err := tx.Chain(ctx, pr.ChainID, 0, maxChain)
 	if err != nil {
-		return b, err
+		return d, err
 	}
 	if !request.Alive() {
 		if leaves, err = untilClosed(leaves, request.ID); err != nil {
-			return b, err
+			return d, err
 		}
 	}
 	for _, leaf := range leaves {
-		b.Chain = append(b.Chain, leaf.Entry)
+		d.Chain, d.chain = append(d.Chain, leaf.Entry), append(d.chain, leaf.Index)
 	}
 	decisions, err := tx.Decisions(ctx, pr.ID)
 	if err != nil {
-		return b, err
+		return d, err
 	}
 	decisions = slices.DeleteFunc(decisions, func(d store.Decision) bool { return d.Sequence > int64(len(leaves)) })
-	if err := tallied(request, b.Facts, decisions); err != nil {
-		return b, err
+	if err := tallied(request, d.Facts, decisions); err != nil {
+		return d, err
 	}
-	keys := map[string]bool{}
-	for _, d := range decisions {
-		signed := evidence.SignedDecision{ID: d.ID, Statement: d.Statement}
-		if err := json.Unmarshal(d.Assertion, &signed.Assertion); err != nil {
-			return b, fmt.Errorf("stored assertion: %w", err)
+	if err := d.sign(decisions); err != nil {
+		return d, err
+	}
+	return d, d.place(ctx, tx, v.Workspace)
+}
+
+// sign adds the decisions, and notes the log heads that their signers were shown.
+func (d *dossier) sign(decisions []store.Decision) error {
+	for _, row := range decisions {
+		signed := evidence.SignedDecision{ID: row.ID, Statement: row.Statement}
+		if err := json.Unmarshal(row.Assertion, &signed.Assertion); err != nil {
+			return fmt.Errorf("stored assertion: %w", err)
 		}
 		var open openings
-		if err := json.Unmarshal(d.Openings, &open); err != nil {
-			return b, fmt.Errorf("stored openings: %w", err)
+		if err := json.Unmarshal(row.Openings, &open); err != nil {
+			return fmt.Errorf("stored openings: %w", err)
 		}
 		signed.Approver, signed.Author, signed.Comment = open.Approver, open.Author, open.Comment
-		b.Decisions = append(b.Decisions, signed)
-		if id := string(signed.Assertion.CredentialID); !keys[id] {
-			keys[id] = true
-			credential, err := tx.Credential(ctx, signed.Assertion.CredentialID)
-			if err != nil {
-				return b, err
-			}
-			b.Keys = append(b.Keys, keyOf(credential))
+		d.Decisions = append(d.Decisions, signed)
+		statement, err := evidence.ParseStatement(row.Statement)
+		if err != nil {
+			return fmt.Errorf("stored statement: %w", err)
+		}
+		if head := statement.LogHead; head.Size > 0 && !slices.ContainsFunc(d.heads, func(h evidence.LogHead) bool { return h.Size == head.Size }) {
+			d.heads = append(d.heads, *head)
 		}
 	}
-	return b, nil
+	slices.SortFunc(d.heads, func(a, b evidence.LogHead) int { return cmp.Compare(a.Size, b.Size) })
+	return nil
+}
+
+// place finds the leaves of genesis and newest roster version in the log. The roster is read after the
+// chain, so it has every version that a signer of the chain was shown.
+func (d *dossier) place(ctx context.Context, tx *store.Tx, w store.Workspace) (err error) {
+	if d.genesis, err = tx.FindLeaf(ctx, w.GenesisLeaf); err != nil {
+		return fmt.Errorf("genesis leaf: %w", err)
+	}
+	d.Genesis = d.genesis.Entry
+	d.roster, err = tx.NewestRoster(ctx)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if d.newest, err = tx.FindLeaf(ctx, d.roster.LeafHash); err != nil {
+		return fmt.Errorf("leaf of roster version %d: %w", d.roster.Version, err)
+	}
+	return nil
+}
+
+// addProofs waits until everything is under a published checkpoint, and proves it.
+func (g *Gate) addProofs(ctx context.Context, d *dossier) error {
+	leaves := append(slices.Clone(d.chain), d.genesis.Index)
+	if d.roster.Version > 0 {
+		leaves = append(leaves, d.newest.Index)
+	}
+	sizes := make([]int64, len(d.heads))
+	for i, head := range d.heads {
+		sizes[i] = head.Size
+	}
+	checkpoint, err := g.published(ctx, max(slices.Max(leaves)+1, slices.Max(append(sizes, 0))))
+	if err != nil {
+		return err
+	}
+	p, err := newProver(ctx, g.Store.Tree(ctx), checkpoint.Size, leaves, sizes)
+	if err != nil {
+		return err
+	}
+	d.Log = &evidence.LogProof{Checkpoint: string(checkpoint.Note), Chain: make([]evidence.Inclusion, len(d.chain)), Heads: make([]evidence.Consistency, len(d.heads))}
+	if d.Log.Genesis, err = p.inclusion(d.genesis.Index); err != nil {
+		return err
+	}
+	for i, index := range d.chain {
+		if d.Log.Chain[i], err = p.inclusion(index); err != nil {
+			return err
+		}
+	}
+	for i, head := range d.heads {
+		if d.Log.Heads[i], err = p.consistency(head); err != nil {
+			return err
+		}
+	}
+	if d.roster.Version == 0 {
+		return nil
+	}
+	d.Log.Roster = &evidence.IncludedLeaf{Entry: d.newest.Entry}
+	d.Log.Roster.Inclusion, err = p.inclusion(d.newest.Index)
+	return err
 }
 
 // untilClosed cuts a chain after the end of a request: what came later is no part of what the request

@@ -1,7 +1,6 @@
 package gate
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -173,7 +172,7 @@ func (g *Gate) Prepare(ctx context.Context, person store.Person, sessionHash []b
 	if d.HeadCommit != v.Request.HeadCommit {
 		return Prepared{}, refusal.New(CodeHeadChanged, "The page shows another commit than the one that is asked for. Reload the page.").At("headCommit")
 	}
-	credentials, err := g.credentials(ctx, person)
+	credentials, err := g.credentials(ctx, person, d.Workspace)
 	if err != nil {
 		return Prepared{}, err
 	}
@@ -188,7 +187,7 @@ func (g *Gate) Prepare(ctx context.Context, person store.Person, sessionHash []b
 	if string(digest) != d.DiffSHA256 {
 		return Prepared{}, refusal.New(CodeDiffChanged, "The page shows another diff than Bitbucket has now. Reload the page.").At("diffSha256")
 	}
-	return g.prepare(ctx, person, sessionHash, d, v, shown, digest, credentials)
+	return g.prepare(ctx, person, sessionHash, d, v, shown, digest)
 }
 
 // saysSomething reports whether a text has a character that can be seen.
@@ -212,22 +211,19 @@ func allowed(can Can, action approval.Action) error {
 	return refusal.New(can.Code, "%s", can.Reason).At("action")
 }
 
-// credentials are the person's keys that can decide.
-func (g *Gate) credentials(ctx context.Context, person store.Person) (usable []store.Credential, err error) {
-	err = g.Store.Outside(ctx, func(sh *store.Shared) error {
-		all, err := sh.Credentials(ctx, person.ID)
-		for _, c := range all {
-			if c.RevokedAt == nil {
-				usable = append(usable, c)
-			}
-		}
-		return err
-	})
-	return usable, err
-}
-
-func (g *Gate) prepare(ctx context.Context, person store.Person, sessionHash []byte, d Draft, v View, shown Shown, digest approval.Digest, credentials []store.Credential) (p Prepared, err error) {
+func (g *Gate) prepare(ctx context.Context, person store.Person, sessionHash []byte, d Draft, v View, shown Shown, digest approval.Digest) (p Prepared, err error) {
 	err = g.Store.InWorkspace(ctx, d.Workspace, func(tx *store.Tx) error {
+		// From here on the roster has the keys that can sign.
+		if _, err := syncRoster(ctx, tx, person.ID); err != nil {
+			return err
+		}
+		credentials, err := rostered(ctx, tx, person.ID)
+		if err != nil {
+			return err
+		}
+		if len(credentials) == 0 {
+			return keyWaits()
+		}
 		now, err := tx.Now(ctx)
 		if err != nil {
 			return err
@@ -241,8 +237,16 @@ func (g *Gate) prepare(ctx context.Context, person store.Person, sessionHash []b
 		if err != nil {
 			return err
 		}
+		// In this order: whoever is shown a decision is shown a roster and a log at least as new as its signer was.
+		seen := surroundings{policy: version, now: now}
+		if seen.roster, err = tx.NewestRoster(ctx); err != nil {
+			return err
+		}
+		if seen.log, err = tx.LogHead(ctx); err != nil {
+			return err
+		}
 		var keep kept
-		if keep.Statement, keep.Openings, err = g.statement(person, d, v, pr, shown, digest, version, now); err != nil {
+		if keep.Statement, keep.Openings, err = g.statement(person, d, v, pr, shown, digest, seen); err != nil {
 			return err
 		}
 		data, err := json.Marshal(keep)
@@ -271,8 +275,16 @@ func (g *Gate) prepare(ctx context.Context, person store.Person, sessionHash []b
 	return p, err
 }
 
+// surroundings are what a statement names besides its request.
+type surroundings struct {
+	policy store.PolicyVersion
+	roster store.RosterVersion
+	log    store.TreeHead
+	now    time.Time
+}
+
 // statement makes the bytes to be signed and what opens their commitments.
-func (g *Gate) statement(person store.Person, d Draft, v View, pr store.PullRequest, shown Shown, digest approval.Digest, version store.PolicyVersion, now time.Time) ([]byte, openings, error) {
+func (g *Gate) statement(person store.Person, d Draft, v View, pr store.PullRequest, shown Shown, digest approval.Digest, seen surroundings) ([]byte, openings, error) {
 	open := openings{
 		Approver: &evidence.PersonOpening{Salt: random(evidence.SaltSize), AccountID: person.AccountID, Name: person.Name},
 		Author:   &evidence.PersonOpening{Salt: random(evidence.SaltSize), AccountID: pr.AuthorAccountID, Name: pr.AuthorName},
@@ -289,7 +301,7 @@ func (g *Gate) statement(person store.Person, d Draft, v View, pr store.PullRequ
 	if pr.SourceRepositoryID != nil {
 		source = *pr.SourceRepositoryID
 	}
-	now = now.UTC().Truncate(time.Second)
+	now := seen.now.UTC().Truncate(time.Second)
 	s := evidence.Statement{
 		Purpose: evidence.Purpose(strings.ToLower(string(d.Action))), RPID: g.RPID, Origin: g.Origin, LogOrigin: g.LogOrigin,
 		Workspace: bitbucket.BracedUUID(d.Workspace), Request: v.Request.ID, PullRequest: pr.Number,
@@ -297,10 +309,11 @@ func (g *Gate) statement(person store.Person, d Draft, v View, pr store.PullRequ
 		Source:      evidence.Ref{Repository: bitbucket.BracedUUID(source), Branch: pr.SourceBranch, Commit: shown.HeadCommit},
 		Destination: evidence.Ref{Repository: bitbucket.BracedUUID(pr.RepositoryID), Branch: v.Request.DestinationBranch, Commit: shown.DestinationCommit},
 		MergeBases:  shown.MergeBases, Diff: evidence.Diff{SHA256: digest, Size: int64(len(shown.Diff))},
-		Policy:       evidence.PolicyRef{Digest: approval.Digest(version.Digest), RuleDigest: approval.Digest(v.Request.RuleDigest)},
+		Policy:       evidence.PolicyRef{Digest: approval.Digest(seen.policy.Digest), RuleDigest: approval.Digest(v.Request.RuleDigest)},
 		Requirements: evidence.RequirementsOf(v.Rule),
 		ChainHead:    evidence.ChainHead{Chain: evidence.Digest(pr.ChainID), Sequence: pr.ChainSequence, Leaf: evidence.Digest(pr.ChainLeaf)},
-		Nonce:        random(16), IssuedAt: now, ExpiresAt: now.Add(decisionLifetime),
+		Roster:       evidence.Digest(seen.roster.Digest), LogHead: &evidence.LogHead{Size: seen.log.Size, Root: evidence.Digest(hex.EncodeToString(seen.log.Root[:]))},
+		Nonce: random(16), IssuedAt: now, ExpiresAt: now.Add(decisionLifetime),
 	}
 	if d.Action == approval.Withdraw {
 		s.Withdraws = approval.DigestOf(standing(person.ID, v.Decisions).Statement)
@@ -390,12 +403,12 @@ func (d *decider) decide(ctx context.Context, pr store.PullRequest, challenge, s
 	if err := json.Unmarshal(ceremony.Data, &keep); err != nil {
 		return made, fmt.Errorf("kept statement: %w", err)
 	}
-	if err := d.verify(ctx, keep.Statement); err != nil {
-		return made, err
-	}
 	statement, err := evidence.ParseStatement(keep.Statement)
 	if err != nil {
 		return made, fmt.Errorf("kept statement: %w", err)
+	}
+	if err := d.verify(ctx, keep.Statement, statement.Roster); err != nil {
+		return made, err
 	}
 	// From here on nobody else changes the pull request.
 	pr, err = d.tx.LockPullRequestByID(ctx, pr.ID)
@@ -412,8 +425,9 @@ func (d *decider) decide(ctx context.Context, pr store.PullRequest, challenge, s
 	return d.store(ctx, pr, live, statement, keep)
 }
 
-// verify checks the assertion over the kept bytes against all keys that could have made it.
-func (d *decider) verify(ctx context.Context, statement []byte) error {
+// verify checks the assertion over the kept bytes: exactly one key of the whole roster that the
+// statement names must have made it, and that key must still count.
+func (d *decider) verify(ctx context.Context, statement []byte, roster evidence.Digest) error {
 	credential, err := d.tx.Credential(ctx, d.assertion.CredentialID)
 	if errors.Is(err, store.ErrNotFound) {
 		return refusal.New(CodeAssertion, "This key is not enrolled here.").At("response")
@@ -421,18 +435,16 @@ func (d *decider) verify(ctx context.Context, statement []byte) error {
 	if err != nil {
 		return err
 	}
-	if credential.RevokedAt != nil {
-		return refusal.New(CodeRevokedKey, "This key was revoked; use another one.").At("response")
-	}
-	roster, err := d.tx.Credentials(ctx, d.person.ID)
+	mine, err := d.tx.Keys(ctx, d.person.ID)
 	if err != nil {
 		return err
 	}
-	keys := []evidence.Key{keyOf(credential)}
-	for _, c := range roster {
-		if !bytes.Equal(c.ID, credential.ID) {
-			keys = append(keys, keyOf(c))
-		}
+	if err := counts(mine, credential, d.tx.Workspace, d.person); err != nil {
+		return err
+	}
+	keys, err := rosterKeys(ctx, d.tx, roster)
+	if err != nil {
+		return err
 	}
 	result, err := d.Passkeys.Verify(statement, d.assertion, keys)
 	if err != nil {

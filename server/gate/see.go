@@ -60,6 +60,7 @@ const (
 	CodeCounter        = "COUNTER"          // the authenticator's counter went back: it may have been copied
 	CodeRevokedKey     = "REVOKED_KEY"      // the key was revoked
 	CodeCommentTooLong = "COMMENT_TOO_LONG" // over 2000 characters
+	CodeTooLong        = "TOO_LONG"         // more history than one file of evidence can hold
 )
 
 // Find gives the view of a pull request by its place on Bitbucket.

@@ -37,6 +37,7 @@ type Credential struct {
 	Enrolment         []byte     // the evidence.Enrolment, canonical JSON; nil while waiting
 	EnrolmentOpening  []byte     // opens the enrol act's commitment to the person; an evidence.PersonOpening, JSON
 	IdentifiedBy      *string    // ByLogIn, ByOwnKey or ByCountersigner; nil while waiting
+	AuthorityID       []byte     // ByOwnKey only: the credential id of the key of the same person that signed for it
 	EnrolledAt        *time.Time // nil while waiting
 	RevokedAt         *time.Time
 	RevokedBy         *string // ByOwnKey or ByOperator; nil where the key was given up before it was enrolled
@@ -54,7 +55,7 @@ func (c Credential) Waiting() bool { return c.EnrolledAt == nil && c.RevokedAt =
 
 const credentialColumns = `id, person_id, name, public_key, aaguid, sign_count, backup_eligible, backup_state,
 	transports, attestation_object, client_data, created_at, last_used_at, unfinished, enrolment, enrolment_opening,
-	identified_by, enrolled_at, revoked_at, revoked_by, revocation, revocation_opening, compromised_since`
+	identified_by, authority_id, enrolled_at, revoked_at, revoked_by, revocation, revocation_opening, compromised_since`
 
 // InsertCredential stores a new key, which waits; ErrConflict where this key is or was enrolled already, by anybody,
 // under this credential id or another one.
@@ -102,7 +103,7 @@ func (sh *Shared) LockCredentials(ctx context.Context, personID string) ([]Crede
 func (sh *Shared) UseCredential(ctx context.Context, id []byte, signCount int64, backupState bool) error {
 	done, err := sh.tx.Exec(ctx, `
 		update signedapproval_credentials set sign_count = $2, backup_state = $3, last_used_at = now()
-		where id = $1 and revoked_at is null and (sign_count < $2 or sign_count = 0 and $2 = 0)`, id, signCount, backupState)
+		where id = $1 and enrolled_at is not null and revoked_at is null and (sign_count < $2 or sign_count = 0 and $2 = 0)`, id, signCount, backupState)
 	if err != nil {
 		return fmt.Errorf("store: use credential: %w", err)
 	}
@@ -127,12 +128,25 @@ func (sh *Shared) KeepUnfinished(ctx context.Context, id, unfinished, opening []
 		returning `+credentialColumns, id, unfinished, opening)
 }
 
+// Enrolled is on what an enrolment rests.
+type Enrolled struct {
+	Enrolment    []byte // the evidence.Enrolment, canonical JSON
+	Opening      []byte // opens the enrol act's commitment to the person; an evidence.PersonOpening, JSON
+	IdentifiedBy string // ByLogIn, ByOwnKey or ByCountersigner
+	AuthorityID  []byte // ByOwnKey only
+}
+
 // EnrolCredential lets a waiting key decide from now on. ErrNotFound where it does not wait any more.
-func (sh *Shared) EnrolCredential(ctx context.Context, id, enrolment, opening []byte, identifiedBy string) (Credential, error) {
-	return single[Credential](ctx, sh.tx, `
-		update signedapproval_credentials set enrolled_at = now(), enrolment = $2, enrolment_opening = $3, identified_by = $4, unfinished = null
+func (sh *Shared) EnrolCredential(ctx context.Context, id []byte, e Enrolled) (Credential, error) {
+	c, err := single[Credential](ctx, sh.tx, `
+		update signedapproval_credentials set enrolled_at = now(), enrolment = $2, enrolment_opening = $3, identified_by = $4,
+			authority_id = $5, unfinished = null
 		where id = $1 and enrolled_at is null and revoked_at is null
-		returning `+credentialColumns, id, enrolment, opening, identifiedBy)
+		returning `+credentialColumns, id, e.Enrolment, e.Opening, e.IdentifiedBy, e.AuthorityID)
+	if err != nil {
+		return Credential{}, err
+	}
+	return c, sh.rostersFollow(ctx, id)
 }
 
 // Revocation is on what a revocation rests.
@@ -147,12 +161,16 @@ type Revocation struct {
 
 // RevokeCredential ends a key of the person for good. ErrNotFound also where it was revoked before.
 func (sh *Shared) RevokeCredential(ctx context.Context, personID string, id []byte, r Revocation) (Credential, error) {
-	return single[Credential](ctx, sh.tx, `
+	c, err := single[Credential](ctx, sh.tx, `
 		update signedapproval_credentials set revoked_at = now(), unfinished = null,
 			revoked_by = case when enrolled_at is null then null when $3::bytea is null then 'operator' else 'own-key' end,
 			revocation = $3, revocation_opening = $4, compromised_since = $5
 		where id = $1 and person_id = $2 and revoked_at is null
 		returning `+credentialColumns, id, personID, r.Act, r.Opening, r.CompromisedSince)
+	if err != nil {
+		return Credential{}, err
+	}
+	return c, sh.rostersFollow(ctx, id)
 }
 
 // ForgetWaiting deletes the keys that were never enrolled and are older than WaitingLife.

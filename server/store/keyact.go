@@ -43,7 +43,7 @@ func (sh *Shared) InsertCountersignature(ctx context.Context, c Countersignature
 	if err != nil {
 		return Countersignature{}, fmt.Errorf("store: insert countersignature: %w", err)
 	}
-	return stored, nil
+	return stored, sh.rostersFollow(ctx, c.CredentialID)
 }
 
 // Countersignatures lists those of the keys in all workspaces, oldest first.
@@ -66,7 +66,7 @@ func (sh *Shared) InsertKeyRevocation(ctx context.Context, r KeyRevocation) (Key
 	if err != nil {
 		return KeyRevocation{}, fmt.Errorf("store: insert revocation of a key: %w", err)
 	}
-	return stored, nil
+	return stored, sh.rostersFollow(ctx, r.CredentialID)
 }
 
 // KeyRevocations lists those of the keys in all workspaces, oldest first.

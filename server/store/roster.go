@@ -92,21 +92,21 @@ func (tx *Tx) InsertRosterVersion(ctx context.Context, v RosterVersion) error {
 	return nil
 }
 
-// AskRosters asks that every roster with keys of a person, and of every workspace in which somebody vouched for one,
-// follows what became of them. It belongs into each transaction that enrols, countersigns or revokes one.
-func (sh *Shared) AskRosters(ctx context.Context, personID string) error {
-	rows, err := sh.tx.Query(ctx, `select workspace_id::text from signedapproval_roster_people where person_id = $1
-		union select s.workspace_id::text from signedapproval_key_countersignatures s join signedapproval_credentials c on c.id = s.credential_id
-			where c.person_id = $1 order by 1`, personID)
+// rostersFollow asks that every roster with keys of a key's person, and of every workspace in which somebody vouched
+// for one, follows what became of them. It belongs to every change of what a key counts for.
+func (sh *Shared) rostersFollow(ctx context.Context, credentialID []byte) error {
+	type roster struct{ PersonID, WorkspaceID string }
+	rosters, err := list[roster](ctx, sh.tx, `
+		with person as (select person_id from signedapproval_credentials where id = $1)
+		select r.person_id, r.workspace_id from person natural join signedapproval_roster_people r
+		union select c.person_id, s.workspace_id from person natural join signedapproval_credentials c
+			join signedapproval_key_countersignatures s on s.credential_id = c.id
+		order by 2`, credentialID)
 	if err != nil {
-		return fmt.Errorf("store: rosters of a person: %w", err)
+		return fmt.Errorf("store: rosters of a key: %w", err)
 	}
-	workspaces, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return fmt.Errorf("store: rosters of a person: %w", err)
-	}
-	for _, workspace := range workspaces {
-		if err := sh.Enqueue(ctx, AskRoster(workspace, personID)); err != nil {
+	for _, r := range rosters {
+		if err := sh.Enqueue(ctx, AskRoster(r.WorkspaceID, r.PersonID)); err != nil {
 			return err
 		}
 	}

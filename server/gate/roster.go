@@ -1,0 +1,588 @@
+package gate
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/bitbucket"
+	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/store"
+)
+
+// A key belongs to its person, a roster to a workspace. A person comes into the roster of a workspace
+// when they first sign something for it, with everything that ever became of their keys, in the order
+// of time; from then on the roster follows, by a job after each change and again before each
+// signature. What is written depends only on what the roster lacks, so it may be asked for at any
+// time, by anybody, any number of times.
+
+// SyncRoster lets the workspace's roster follow the keys of a person, and gives its newest version:
+// the zero one where nobody is in it yet.
+func (g *Gate) SyncRoster(ctx context.Context, workspace, personID string) (newest store.RosterVersion, err error) {
+	err = g.Store.InWorkspace(ctx, workspace, func(tx *store.Tx) (err error) {
+		newest, err = syncRoster(ctx, tx, personID)
+		return err
+	})
+	return newest, err
+}
+
+// Roster is [Gate.SyncRoster] for those who only need the digest that their acts name: empty where
+// nobody is in the roster.
+func (g *Gate) Roster(ctx context.Context, person store.Person, workspace string) (evidence.Digest, error) {
+	newest, err := g.SyncRoster(ctx, workspace, person.ID)
+	return evidence.Digest(newest.Digest), err
+}
+
+// FollowKeys is the job that lets a workspace's roster follow the keys of a person.
+func (g *Gate) FollowKeys(ctx context.Context, job store.Job) error {
+	var at store.Place
+	if err := json.Unmarshal(job.Payload, &at); err != nil {
+		return fmt.Errorf("payload: %w", err)
+	}
+	return g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
+		if _, err := syncRoster(ctx, tx, at.Person); err != nil {
+			return err
+		}
+		return tx.FinishJob(ctx, job.Claim, time.Time{})
+	})
+}
+
+func syncRoster(ctx context.Context, tx *store.Tx, personID string) (store.RosterVersion, error) {
+	changes, err := rosterChanges(ctx, tx, personID)
+	if err != nil || len(changes) == 0 {
+		newest, unread := tx.NewestRoster(ctx)
+		return newest, errors.Join(err, optional(unread))
+	}
+	// Somebody else may be doing the same: look again with everybody else waiting. The person comes
+	// first, as for whoever changes a key, and holds their keys still.
+	if _, err := tx.LockCredentials(ctx, personID); err != nil {
+		return store.RosterVersion{}, err
+	}
+	if err := tx.LockRoster(ctx); err != nil {
+		return store.RosterVersion{}, err
+	}
+	if changes, err = rosterChanges(ctx, tx, personID); err != nil {
+		return store.RosterVersion{}, err
+	}
+	newest, err := tx.NewestRoster(ctx)
+	if optional(err) != nil {
+		return newest, err
+	}
+	workspace, err := tx.ReadWorkspace(ctx)
+	if err != nil {
+		return newest, err
+	}
+	now, err := tx.Now(ctx)
+	if err != nil {
+		return newest, err
+	}
+	for _, c := range changes {
+		if newest, err = nextRoster(ctx, tx, workspace, now, newest, c.RosterChange); err != nil {
+			return newest, err
+		}
+	}
+	return newest, nil
+}
+
+// nextRoster writes the version after newest, with its leaf. The caller holds the roster's lock.
+func nextRoster(ctx context.Context, tx *store.Tx, w store.Workspace, now time.Time, newest store.RosterVersion, c evidence.RosterChange) (store.RosterVersion, error) {
+	c.Workspace, c.Version, c.Previous = bitbucket.BracedUUID(w.ID), newest.Version+1, evidence.Digest(newest.Digest)
+	if newest.Version == 0 {
+		c.Previous = evidence.Digest(hex.EncodeToString(w.GenesisLeaf))
+	}
+	document, err := c.Canonical()
+	if err != nil {
+		return newest, fmt.Errorf("roster version %d: %w", c.Version, err)
+	}
+	digest := approval.DigestOf(document)
+	entry, err := evidence.Leaf{
+		Time: now, Workspace: evidence.WorkspaceID(w.GenesisSalt, c.Workspace),
+		Body: evidence.RosterVersion{Version: c.Version, Roster: digest},
+	}.Entry()
+	if err != nil {
+		return newest, fmt.Errorf("leaf of roster version %d: %w", c.Version, err)
+	}
+	hash := evidence.LeafHash(entry)
+	key, err := c.Key.Digest()
+	if err != nil {
+		return newest, err
+	}
+	newest = store.RosterVersion{
+		Version: c.Version, Digest: string(digest), Document: document, Event: string(c.Event),
+		PersonID: c.Key.Person, KeyDigest: string(key), LeafHash: hash[:],
+	}
+	if err := tx.InsertRosterVersion(ctx, newest); err != nil {
+		return newest, err
+	}
+	tx.AppendLeaf(w.ID, hash, entry, "", 0)
+	return newest, nil
+}
+
+// rosterChange is a change that a roster lacks, and when what it tells came about.
+type rosterChange struct {
+	evidence.RosterChange
+	at time.Time
+}
+
+// rosterChanges lists what the roster lacks about the keys of a person, in the order of time.
+func rosterChanges(ctx context.Context, tx *store.Tx, personID string) ([]rosterChange, error) {
+	keys, err := tx.Keys(ctx, personID)
+	if err != nil {
+		return nil, err
+	}
+	versions, err := tx.RosterOf(ctx, personID)
+	if err != nil {
+		return nil, err
+	}
+	r := rosterReader{tx: tx, keys: keys, known: map[string]keyStanding{}}
+	for _, v := range versions {
+		change, err := evidence.ParseRosterChange(v.Document)
+		if err != nil {
+			return nil, fmt.Errorf("stored roster version %d: %w", v.Version, err)
+		}
+		r.note(change)
+	}
+	stored := maps.Clone(r.known)
+	credentials := slices.DeleteFunc(slices.Clone(keys.Credentials), func(c store.Credential) bool { return c.EnrolledAt == nil })
+	slices.SortFunc(credentials, func(a, b store.Credential) int { return a.EnrolledAt.Compare(*b.EnrolledAt) })
+	for _, c := range credentials {
+		if err := r.read(ctx, c); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortStableFunc(r.lacking, func(a, b rosterChange) int { return a.at.Compare(b.at) })
+	r.known = stored
+	return r.admit(ctx)
+}
+
+// rosterReader finds out what a workspace's roster lacks about the keys of one person.
+type rosterReader struct {
+	tx      *store.Tx
+	keys    store.Keys
+	known   map[string]keyStanding // of the person, by credential id
+	lacking []rosterChange
+}
+
+// keyStanding is what a roster knows of a key.
+type keyStanding struct{ added, countersigned, removed bool }
+
+func (s keyStanding) live() bool { return s.added && !s.removed }
+
+func (r *rosterReader) note(c evidence.RosterChange) {
+	id := string(c.Key.CredentialID)
+	s := r.known[id]
+	switch c.Event {
+	case evidence.KeyAdded:
+		s.added, s.countersigned = true, c.By == evidence.ByCountersigner
+	case evidence.KeyCountersigned:
+		s.countersigned = true
+	case evidence.KeyRemoved:
+		s.removed = true
+	}
+	r.known[id] = s
+}
+
+// lacks notes a change that the roster lacks.
+func (r *rosterReader) lacks(at time.Time, c evidence.RosterChange) {
+	r.note(c)
+	r.lacking = append(r.lacking, rosterChange{c, at})
+}
+
+// read looks at one enrolled key. Those enrolled before it were read before.
+func (r *rosterReader) read(ctx context.Context, c store.Credential) error {
+	id := string(c.ID)
+	if !r.known[id].added {
+		if err := r.add(ctx, c); err != nil || !r.known[id].added {
+			return err
+		}
+	}
+	if r.known[id].removed {
+		return nil
+	}
+	if signed := r.keys.Countersignature(r.tx.Workspace, c.ID); signed != nil && !r.known[id].countersigned {
+		signer, err := r.signer(ctx, signed.Act)
+		if err != nil {
+			return err
+		}
+		r.lacks(signed.CreatedAt, evidence.RosterChange{
+			Event: evidence.KeyCountersigned, Key: keyOf(c), By: evidence.ByCountersigner, Proof: approval.DigestOf(signed.Act), Signer: signer,
+		})
+	}
+	return r.remove(ctx, c)
+}
+
+// add brings a key in, if the workspace knows by more than the word of another workspace whose it is.
+func (r *rosterReader) add(ctx context.Context, c store.Credential) (err error) {
+	change := evidence.RosterChange{Event: evidence.KeyAdded, Key: keyOf(c), By: evidence.Identity(*c.IdentifiedBy), Proof: approval.DigestOf(c.Enrolment)}
+	at := *c.EnrolledAt
+	switch authority := r.known[string(c.AuthorityID)]; {
+	case change.By == evidence.ByLogIn:
+	case change.By == evidence.ByOwnKey && authority.added && r.keys.Trusted(r.tx.Workspace, c.ID):
+		if change.Signer, err = r.keyDigest(ctx, c.AuthorityID); err != nil {
+			return err
+		}
+		// Where the other key came in late, by a countersigner, this one cannot come in before it.
+		for _, l := range r.lacking {
+			if l.Event == evidence.KeyAdded && string(l.Key.CredentialID) == string(c.AuthorityID) && l.at.After(at) {
+				at = l.at
+			}
+		}
+	default:
+		signed := r.keys.Countersignature(r.tx.Workspace, c.ID)
+		if signed == nil {
+			return nil
+		}
+		enrolment, err := countersignedEnrolment(c.Enrolment, signed.Act)
+		if err != nil {
+			return err
+		}
+		if change.Proof, err = enrolment.Digest(); err != nil {
+			return err
+		}
+		if change.Signer, err = r.signer(ctx, signed.Act); err != nil {
+			return err
+		}
+		change.By = evidence.ByCountersigner
+		if signed.CreatedAt.After(at) {
+			at = signed.CreatedAt
+		}
+	}
+	r.lacks(at, change)
+	return nil
+}
+
+// countersignedEnrolment is an enrolment as a workspace sees it whose own countersigner vouched for the
+// key: the countersigner of another workspace, or a key that this one does not know, means nothing to it.
+func countersignedEnrolment(enrolment, act []byte) (e evidence.Enrolment, err error) {
+	if err := json.Unmarshal(enrolment, &e); err != nil {
+		return e, fmt.Errorf("stored enrolment: %w", err)
+	}
+	signed, err := signedAct(act)
+	e.Authority, e.Countersigned = nil, &signed
+	return e, err
+}
+
+func signedAct(data []byte) (s evidence.SignedAct, err error) {
+	if err := json.Unmarshal(data, &s); err != nil {
+		return s, fmt.Errorf("stored act: %w", err)
+	}
+	return s, nil
+}
+
+// signer names the key that signed an act.
+func (r *rosterReader) signer(ctx context.Context, act []byte) (evidence.Digest, error) {
+	signed, err := signedAct(act)
+	if err != nil {
+		return "", err
+	}
+	return r.keyDigest(ctx, signed.Assertion.CredentialID)
+}
+
+func (r *rosterReader) keyDigest(ctx context.Context, id []byte) (evidence.Digest, error) {
+	c, err := r.tx.Credential(ctx, id)
+	if err != nil {
+		return "", fmt.Errorf("key that signed: %w", err)
+	}
+	return keyOf(c).Digest()
+}
+
+// remove takes a key out that no longer decides here. Of several reasons that is the first which
+// somebody signed, and one that says since when the key was in other hands before one that does not.
+func (r *rosterReader) remove(ctx context.Context, c store.Credential) error {
+	var reasons []rosterChange
+	reason := func(at time.Time, by evidence.Identity, act []byte, since *time.Time) (err error) {
+		change := evidence.RosterChange{Event: evidence.KeyRemoved, Key: keyOf(c), By: by}
+		if act != nil {
+			change.Proof = approval.DigestOf(act)
+			if change.Signer, err = r.signer(ctx, act); err != nil {
+				return err
+			}
+		}
+		if since != nil {
+			utc := since.UTC()
+			change.CompromisedSince = &utc
+		}
+		reasons = append(reasons, rosterChange{change, at})
+		return nil
+	}
+	if c.RevokedAt != nil {
+		by := evidence.ByOperator
+		if c.Revocation != nil {
+			by = evidence.ByOwnKey
+		}
+		if err := reason(*c.RevokedAt, by, c.Revocation, c.CompromisedSince); err != nil {
+			return err
+		}
+	}
+	if revoked := r.keys.Revocation(r.tx.Workspace, c.ID); revoked != nil {
+		if err := reason(revoked.CreatedAt, evidence.ByCountersigner, revoked.Act, revoked.CompromisedSince); err != nil {
+			return err
+		}
+	}
+	if len(reasons) == 0 && !r.keys.Trusted(r.tx.Workspace, c.ID) {
+		// The key that vouched for it turned out to have been in other hands.
+		now, err := r.tx.Now(ctx)
+		if err != nil {
+			return err
+		}
+		if err := reason(now, evidence.ByOperator, nil, nil); err != nil {
+			return err
+		}
+	}
+	if len(reasons) == 0 {
+		return nil
+	}
+	weight := func(c rosterChange) int {
+		switch {
+		case c.CompromisedSince != nil:
+			return 0
+		case c.By != evidence.ByOperator:
+			return 1
+		}
+		return 2
+	}
+	slices.SortStableFunc(reasons, func(a, b rosterChange) int {
+		return cmp.Or(cmp.Compare(weight(a), weight(b)), a.at.Compare(b.at))
+	})
+	r.lacks(reasons[0].at, reasons[0].RosterChange)
+	return nil
+}
+
+// admit goes over what the roster lacks in the order in which it is to be written, and keeps what a
+// verifier will accept: who signs for a change must have a key in the roster that counts by then. A
+// key that nobody can vouch for any more stays out; one that is revoked goes out on our own word.
+func (r *rosterReader) admit(ctx context.Context) (admitted []rosterChange, err error) {
+	for _, c := range r.lacking {
+		standing := r.known[string(c.Key.CredentialID)]
+		if c.Event != evidence.KeyAdded && !standing.live() {
+			continue
+		}
+		if c.Signer != "" {
+			live, err := r.signerCounts(ctx, c.Signer)
+			if err != nil {
+				return nil, err
+			}
+			if !live && c.Event != evidence.KeyRemoved {
+				continue
+			}
+			if !live {
+				c.By, c.Proof, c.Signer, c.CompromisedSince = evidence.ByOperator, "", "", nil
+			}
+		}
+		r.note(c.RosterChange)
+		admitted = append(admitted, c)
+	}
+	return admitted, nil
+}
+
+// signerCounts tells whether a key counts in the roster as it would be now.
+func (r *rosterReader) signerCounts(ctx context.Context, key evidence.Digest) (bool, error) {
+	for _, c := range r.keys.Credentials {
+		if digest, err := keyOf(c).Digest(); err != nil || digest == key {
+			return r.known[string(c.ID)].live(), err
+		}
+	}
+	return r.tx.RosterHas(ctx, string(key))
+}
+
+// rostered are the person's keys that count in the workspace, by its roster too.
+func rostered(ctx context.Context, tx *store.Tx, personID string) (live []store.Credential, err error) {
+	keys, err := tx.Keys(ctx, personID)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range keys.Counting(tx.Workspace) {
+		digest, err := keyOf(c).Digest()
+		if err != nil {
+			return nil, err
+		}
+		has, err := tx.RosterHas(ctx, string(digest))
+		if err != nil {
+			return nil, err
+		}
+		if has {
+			live = append(live, c)
+		}
+	}
+	return live, nil
+}
+
+// rosterKeys are the keys that make decisions at the roster version that a digest names.
+func rosterKeys(ctx context.Context, tx *store.Tx, roster evidence.Digest) ([]evidence.Key, error) {
+	version, err := tx.RosterByDigest(ctx, string(roster))
+	if err != nil {
+		return nil, fmt.Errorf("roster of a statement: %w", err)
+	}
+	live, err := tx.LiveRoster(ctx, version.Version)
+	if err != nil {
+		return nil, err
+	}
+	keys := make([]evidence.Key, len(live))
+	for i, v := range live {
+		var change evidence.RosterChange
+		if err := json.Unmarshal(v.Document, &change); err != nil {
+			return nil, fmt.Errorf("stored roster version %d: %w", v.Version, err)
+		}
+		keys[i] = change.Key
+	}
+	return keys, nil
+}
+
+// rosterPage is how many versions of a roster are read by one statement.
+const rosterPage = 1000
+
+// readRoster reads the versions of a roster up to one, in the form of the log.
+func readRoster(ctx context.Context, tx *store.Tx, upTo int64) (documents []json.RawMessage, changes []evidence.RosterChange, err error) {
+	for int64(len(changes)) < upTo {
+		page, err := tx.Roster(ctx, int64(len(changes)), int(min(rosterPage, upTo-int64(len(changes)))))
+		if err != nil {
+			return nil, nil, err
+		}
+		if len(page) == 0 {
+			return nil, nil, fmt.Errorf("the roster ends at version %d, before %d", len(changes), upTo)
+		}
+		for _, v := range page {
+			change, err := evidence.ParseRosterChange(v.Document)
+			if err != nil {
+				return nil, nil, fmt.Errorf("stored roster version %d: %w", v.Version, err)
+			}
+			documents, changes = append(documents, json.RawMessage(v.Document)), append(changes, change)
+		}
+	}
+	return documents, changes, nil
+}
+
+// addRoster adds the roster, and what proves the keys that signed.
+func (g *Gate) addRoster(ctx context.Context, workspace string, d *dossier) error {
+	return g.Store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
+		documents, changes, err := readRoster(ctx, tx, d.roster.Version)
+		if err != nil {
+			return err
+		}
+		d.Roster = documents
+		roster, err := evidence.ReplayRoster(evidence.LeafDigest(d.Genesis), changes)
+		if err != nil {
+			return fmt.Errorf("stored roster: %w", err)
+		}
+		credentials := make([][]byte, len(d.Decisions))
+		for i, decision := range d.Decisions {
+			credentials[i] = decision.Assertion.CredentialID
+		}
+		proofs := rosterProofs{tx: tx, people: map[string]store.Keys{}}
+		d.Enrolments, d.SignedActs, err = proofs.of(ctx, roster, credentials)
+		return err
+	})
+}
+
+// rosterProofs finds what the changes of a roster rest on.
+type rosterProofs struct {
+	tx     *store.Tx
+	people map[string]store.Keys // by person
+}
+
+// of gives everything behind the keys with these credential ids.
+func (p rosterProofs) of(ctx context.Context, roster *evidence.Roster, credentials [][]byte) (enrolments []evidence.EnrolledKey, acts []evidence.SignedAct, err error) {
+	keys, changes := roster.Behind(credentials)
+	for _, k := range keys {
+		enrolled, err := p.enrolment(ctx, k)
+		if err != nil {
+			return nil, nil, fmt.Errorf("enrolment of key %s: %w", k.Digest, err)
+		}
+		enrolments = append(enrolments, enrolled)
+	}
+	for _, c := range changes {
+		act, err := p.act(ctx, c)
+		if err != nil {
+			return nil, nil, fmt.Errorf("act of roster version %d: %w", c.Version, err)
+		}
+		acts = append(acts, act)
+	}
+	return enrolments, acts, nil
+}
+
+func (p rosterProofs) keysOf(ctx context.Context, person string) (store.Keys, error) {
+	keys, known := p.people[person]
+	if known {
+		return keys, nil
+	}
+	keys, err := p.tx.Keys(ctx, person)
+	p.people[person] = keys
+	return keys, err
+}
+
+// enrolment finds the enrolment of a key as the roster commits to it.
+func (p rosterProofs) enrolment(ctx context.Context, k evidence.RosterKey) (e evidence.EnrolledKey, err error) {
+	keys, err := p.keysOf(ctx, k.Key.Person)
+	if err != nil {
+		return e, err
+	}
+	i := slices.IndexFunc(keys.Credentials, func(c store.Credential) bool { return bytes.Equal(c.ID, k.Key.CredentialID) })
+	if i < 0 {
+		return e, store.ErrNotFound
+	}
+	c := keys.Credentials[i]
+	if e.Owner, err = personOpening(c.EnrolmentOpening); err != nil {
+		return e, err
+	}
+	if k.Countersigned != k.Added {
+		if err := json.Unmarshal(c.Enrolment, &e.Enrolment); err != nil {
+			return e, fmt.Errorf("stored enrolment: %w", err)
+		}
+		return e, nil
+	}
+	signed := keys.Countersignature(p.tx.Workspace, c.ID)
+	if signed == nil {
+		return e, store.ErrNotFound
+	}
+	if e.Countersigner, err = personOpening(signed.Opening); err != nil {
+		return e, err
+	}
+	e.Enrolment, err = countersignedEnrolment(c.Enrolment, signed.Act)
+	return e, err
+}
+
+// act finds the act that a change rests on.
+func (p rosterProofs) act(ctx context.Context, c evidence.RosterChange) (evidence.SignedAct, error) {
+	keys, err := p.keysOf(ctx, c.Key.Person)
+	if err != nil {
+		return evidence.SignedAct{}, err
+	}
+	var candidates [][]byte
+	if signed := keys.Countersignature(p.tx.Workspace, c.Key.CredentialID); signed != nil {
+		candidates = append(candidates, signed.Act)
+	}
+	if revoked := keys.Revocation(p.tx.Workspace, c.Key.CredentialID); revoked != nil {
+		candidates = append(candidates, revoked.Act)
+	}
+	for _, k := range keys.Credentials {
+		if bytes.Equal(k.ID, c.Key.CredentialID) && k.Revocation != nil {
+			candidates = append(candidates, k.Revocation)
+		}
+	}
+	for _, data := range candidates {
+		if approval.DigestOf(data) == c.Proof {
+			return signedAct(data)
+		}
+	}
+	return evidence.SignedAct{}, store.ErrNotFound
+}
+
+// personOpening reads a stored opening; nil once it was erased.
+func personOpening(data []byte) (*evidence.PersonOpening, error) {
+	if data == nil {
+		return nil, nil
+	}
+	open := &evidence.PersonOpening{}
+	if err := json.Unmarshal(data, open); err != nil {
+		return nil, fmt.Errorf("stored opening: %w", err)
+	}
+	return open, nil
+}
