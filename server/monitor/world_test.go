@@ -46,6 +46,7 @@ type operator struct {
 	t    testing.TB
 	keys *witness.Keys
 	now  time.Time
+	acts int // that were made
 
 	mutex    sync.Mutex
 	entries  [][]byte
@@ -361,7 +362,8 @@ func (o *operator) act(a evidence.Act) []byte {
 	o.t.Helper()
 	a.RPID, a.Origin, a.LogOrigin = rp.ID, rp.Origin, origin
 	a.Signer.Commitment = evidence.Commitment(digest)
-	a.Nonce = seed("nonce " + strconv.Itoa(len(o.entries)))[:16]
+	o.acts++
+	a.Nonce = seed("nonce " + strconv.Itoa(o.acts))[:16]
 	a.IssuedAt, a.ExpiresAt = o.now, o.now.Add(time.Hour)
 	a.Meaning = evidence.ActMeaning(a)
 	data, err := a.Canonical()

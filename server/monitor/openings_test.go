@@ -1,0 +1,310 @@
+package monitor_test
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/monitor"
+)
+
+// governed is a workspace whose operator writes its roster and rules, and openings for them.
+type governed struct {
+	*operator
+	changes    []evidence.RosterChange
+	previous   evidence.Digest
+	protection evidence.ProtectionDocument
+	policies   int64
+	policy     evidence.Digest
+}
+
+var alice, bob, carol = newToken("per-alice", "alice"), newToken("per-bob", "bob"), newToken("per-carol", "carol")
+
+// newGoverned begins a workspace in which alice's key is known by a log-in, bob's by alice's word, and both can change the rules.
+func newGoverned(t testing.TB) *governed {
+	t.Helper()
+	g := &governed{operator: newOperator(t)}
+	g.previous = g.genesis()
+	g.openings = &evidence.Openings{Format: evidence.OpeningsFormat, Workspace: workspace, Salt: salt, Genesis: g.entries[0]}
+	g.enrol(alice, g.enrolment(alice), evidence.ByLogIn, "")
+	e := g.enrolment(bob)
+	vouched := g.countersigned(e, alice)
+	e.Countersigned = &vouched
+	g.enrol(bob, e, evidence.ByCountersigner, alice.digest(t))
+	g.protect(1, []string{"per-alice", "per-bob"}, alice, bob)
+	g.setPolicy("first", alice)
+	return g
+}
+
+// enrolment is what a key signs to be enrolled.
+func (g *governed) enrolment(k token) evidence.Enrolment {
+	g.t.Helper()
+	object, client := []byte("attestation object of "+k.key.Person), []byte("client data")
+	act := g.act(evidence.Act{Purpose: evidence.Enrol, Signer: evidence.Party{Person: k.key.Person}, Key: &evidence.KeyDocument{
+		Key: k.key, AttestationObject: approval.DigestOf(object), ClientData: approval.DigestOf(client),
+	}})
+	return evidence.Enrolment{Act: act, Possession: k.assert(act), AttestationObject: object, ClientDataJSON: client}
+}
+
+func (g *governed) countersigned(e evidence.Enrolment, by token) evidence.SignedAct {
+	g.t.Helper()
+	enrol, err := evidence.ParseAct(e.Act)
+	g.must(err)
+	act := g.act(evidence.Act{Purpose: evidence.Countersign, Workspace: workspace, Roster: g.previous, Signer: evidence.Party{Person: by.key.Person}, Key: enrol.Key})
+	return evidence.SignedAct{Act: act, Assertion: by.assert(act)}
+}
+
+// enrol writes a key into the log and the roster.
+func (g *governed) enrol(k token, e evidence.Enrolment, by evidence.Identity, signer evidence.Digest) {
+	g.t.Helper()
+	proof, err := e.Digest()
+	g.must(err)
+	g.about(evidence.KeyEnrolled{
+		Person: k.key.Person, Key: k.digest(g.t), AttestationObject: digest, ClientData: digest, IdentifiedBy: string(by), Enrolment: proof,
+	})
+	g.openings.Enrolments = append(g.openings.Enrolments, evidence.EnrolledKey{Enrolment: e})
+	g.roster(evidence.RosterChange{Event: evidence.KeyAdded, Key: k.key, By: by, Proof: proof, Signer: signer})
+}
+
+// roster writes a version of the roster.
+func (g *governed) roster(c evidence.RosterChange) {
+	g.t.Helper()
+	c.Workspace, c.Version, c.Previous = workspace, int64(len(g.changes)+1), g.previous
+	document, err := c.Canonical()
+	g.must(err)
+	g.changes, g.previous = append(g.changes, c), approval.DigestOf(document)
+	g.openings.Roster = append(g.openings.Roster, document)
+	g.say(evidence.RosterVersion{Version: c.Version, Roster: g.previous})
+}
+
+// agree gives the acts of people over a document.
+func (g *governed) agree(a evidence.Act, people []token) []evidence.Digest {
+	g.t.Helper()
+	list := []evidence.Digest{}
+	for _, k := range people {
+		a.Workspace, a.Roster, a.Signer = workspace, g.previous, evidence.Party{Person: k.key.Person}
+		act := g.act(a)
+		signed := evidence.SignedAct{Act: act, Assertion: k.assert(act)}
+		d, err := signed.Digest()
+		g.must(err)
+		g.openings.SignedActs, list = append(g.openings.SignedActs, signed), append(list, d)
+	}
+	slices.Sort(list)
+	return list
+}
+
+// protect sets the protection.
+func (g *governed) protect(quorum int, people []string, by ...token) {
+	g.t.Helper()
+	next := evidence.ProtectionDocument{Version: g.protection.Version + 1, Quorum: quorum, People: people}
+	if g.protection.Version > 0 {
+		var err error
+		next.Previous, err = g.protection.Digest()
+		g.must(err)
+	}
+	if next.People == nil {
+		next.People = []string{}
+	}
+	d, err := next.Digest()
+	g.must(err)
+	g.protection = next
+	g.openings.Protections = append(g.openings.Protections, next)
+	g.say(evidence.ProtectionSet{Version: next.Version, Protection: d, Acts: g.agree(evidence.Act{Purpose: evidence.Protect, Protection: &next}, by)})
+}
+
+// setPolicy writes a version of the repository's policy.
+func (g *governed) setPolicy(name string, by ...token) {
+	g.t.Helper()
+	document, err := json.Marshal(map[string]string{"name": name})
+	g.must(err)
+	g.policies++
+	about := evidence.PolicyDocument{Repository: repository, Version: g.policies, Previous: g.policy, Policy: approval.DigestOf(document)}
+	g.policy = about.Policy
+	g.openings.Policies = append(g.openings.Policies, evidence.OpenedPolicy{Repository: repository, Version: g.policies, Policy: document})
+	g.say(evidence.PolicyVersion{
+		Repository: evidence.RepositoryID(salt, repository), Version: g.policies, Policy: about.Policy,
+		Acts: g.agree(evidence.Act{Purpose: evidence.SetPolicy, Policy: &about}, by),
+	})
+}
+
+func (a *auditor) withOpenings(anchors func(*evidence.Anchors)) {
+	a.change = func(options *monitor.Options) {
+		options.Workspace = workspace
+		options.Mine = &monitor.Mine{People: []string{"per-bob"}, Keys: []evidence.Digest{bob.digest(a.t)}}
+		if anchors != nil {
+			anchors(&options.Anchors)
+		}
+	}
+}
+
+// TestAWorkspaceThatIsInOrder replays a roster and rules that people signed, as they grow.
+func TestAWorkspaceThatIsInOrder(t *testing.T) {
+	t.Parallel()
+	g, a := newGoverned(t), newAuditor(t)
+	a.withOpenings(func(anchors *evidence.Anchors) {
+		anchors.Genesis = evidence.LeafDigest(g.entries[0])
+		anchors.Roster = approval.DigestOf(g.openings.Roster[0])
+	})
+	g.publish()
+	pass := func() {
+		t.Helper()
+		if found, err := a.pass(g.operator, g); err != nil || len(codes(found)) > 0 {
+			t.Fatalf("found %v, %v", found, err)
+		}
+	}
+	pass()
+	g.setPolicy("second", bob)
+	second := newToken("per-alice", "alice's second")
+	e := g.enrolment(second)
+	authority := alice.assert(e.Act)
+	e.Authority = &authority
+	g.enrol(second, e, evidence.ByOwnKey, alice.digest(t))
+	g.publish()
+	pass()
+	act := g.act(evidence.Act{Purpose: evidence.Revoke, Signer: evidence.Party{Person: "per-alice"}, Revocation: &evidence.RevocationDocument{Person: "per-alice", Key: alice.digest(t)}})
+	signed := evidence.SignedAct{Act: act, Assertion: second.assert(act)}
+	proof, err := signed.Digest()
+	g.must(err)
+	g.openings.SignedActs = append(g.openings.SignedActs, signed)
+	g.roster(evidence.RosterChange{Event: evidence.KeyRemoved, Key: alice.key, By: evidence.ByOwnKey, Proof: proof, Signer: second.digest(t)})
+	g.setPolicy("third", second)
+	g.protect(2, []string{"per-alice", "per-bob"}, bob)
+	g.setPolicy("fourth", bob, second)
+	g.protect(0, nil, bob, second)
+	g.setPolicy("fifth")
+	g.publish()
+	pass()
+	if i := slices.IndexFunc(a.found, func(f monitor.Finding) bool { return f.Code == monitor.Unprotected && f.Notice }); i < 0 {
+		t.Errorf("nobody said that the protection is off: %v", a.found)
+	}
+}
+
+// TestAWorkspaceThatIsNot has one forgery for each alarm about a roster or a rule.
+func TestAWorkspaceThatIsNot(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		forge   func(g *governed)
+		anchors func(*evidence.Anchors)
+		want    []monitor.Code
+	}{
+		"a policy that nobody signed": {func(g *governed) { g.setPolicy("weaker") }, nil, []monitor.Code{monitor.RuleUnsigned}},
+		"a policy signed by somebody who cannot agree": {func(g *governed) {
+			e := g.enrolment(carol)
+			vouched := g.countersigned(e, bob)
+			e.Countersigned = &vouched
+			g.enrol(carol, e, evidence.ByCountersigner, bob.digest(g.t))
+			g.setPolicy("weaker", carol)
+		}, nil, []monitor.Code{monitor.RuleUnsigned}},
+		"a policy signed by a key that is in no roster": {func(g *governed) { g.setPolicy("weaker", newToken("per-bob", "ghost")) }, nil, []monitor.Code{monitor.RuleUnsigned}},
+		"one person who signs for two": {func(g *governed) {
+			g.protect(2, []string{"per-alice", "per-bob"}, alice)
+			g.setPolicy("weaker", alice, alice)
+		}, nil, []monitor.Code{monitor.RuleUnsigned}},
+		"a policy whose signatures are for another": {func(g *governed) {
+			document := json.RawMessage(`{"name":"weaker"}`)
+			other := evidence.PolicyDocument{Repository: repository, Version: 2, Previous: g.policy, Policy: digest}
+			g.openings.Policies = append(g.openings.Policies, evidence.OpenedPolicy{Repository: repository, Version: 2, Policy: document})
+			g.say(evidence.PolicyVersion{
+				Repository: evidence.RepositoryID(salt, repository), Version: 2, Policy: approval.DigestOf(document),
+				Acts: g.agree(evidence.Act{Purpose: evidence.SetPolicy, Policy: &other}, []token{alice}),
+			})
+		}, nil, []monitor.Code{monitor.RuleUnsigned}},
+		"a protection that nobody switched off":       {func(g *governed) { g.protect(0, nil) }, nil, []monitor.Code{monitor.RuleUnsigned}},
+		"a protection that its new people signed":     {func(g *governed) { g.protect(1, []string{"per-carol"}, carol) }, nil, []monitor.Code{monitor.RuleUnsigned}},
+		"a policy that the openings tell otherwise":   {func(g *governed) { g.openings.Policies[0].Policy = json.RawMessage(`{"name":"other"}`) }, nil, []monitor.Code{monitor.PolicyWrong}},
+		"a policy that the openings leave out":        {func(g *governed) { g.openings.Policies = nil }, nil, []monitor.Code{monitor.PolicyWrong}},
+		"a protection that the openings leave out":    {func(g *governed) { g.openings.Protections = nil }, nil, []monitor.Code{monitor.OpeningsWrong}},
+		"a roster that the openings end early":        {func(g *governed) { g.openings.Roster = g.openings.Roster[:1] }, nil, []monitor.Code{monitor.RosterWrong}},
+		"a roster that the openings tell otherwise":   {func(g *governed) { g.openings.Roster[1] = g.openings.Roster[0] }, nil, []monitor.Code{monitor.RosterWrong}},
+		"openings of another salt":                    {func(g *governed) { g.openings.Salt = seed("another") }, nil, []monitor.Code{monitor.OpeningsWrong}},
+		"openings of another genesis":                 {func(g *governed) { g.openings.Genesis = g.entries[1] }, nil, []monitor.Code{monitor.OpeningsWrong}},
+		"a genesis that is not the pinned one":        {func(*governed) {}, func(a *evidence.Anchors) { a.Genesis = digest }, []monitor.Code{monitor.OpeningsWrong}},
+		"a roster of which none is the pinned one":    {func(*governed) {}, func(a *evidence.Anchors) { a.Roster = digest }, []monitor.Code{monitor.RosterWrong}},
+		"enrolments that the openings leave out":      {func(g *governed) { g.openings.Enrolments = g.openings.Enrolments[:1] }, nil, []monitor.Code{monitor.RosterUnproved}},
+		"signatures for another page than the pinned": {func(*governed) {}, func(a *evidence.Anchors) { a.RelyingParties[0].ID = "other.example" }, []monitor.Code{monitor.RosterUnproved, monitor.RosterUnproved, monitor.RuleUnsigned}},
+		"a ghost key whose enrolment somebody else signed": {func(g *governed) {
+			ghost := newToken("per-bob", "ghost")
+			e := g.enrolment(ghost)
+			e.Possession = carol.assert(e.Act)
+			g.enrol(ghost, e, evidence.ByLogIn, "")
+		}, nil, []monitor.Code{monitor.RosterUnproved, monitor.UnknownKey}},
+		"a ghost key that nobody of the person authorised": {func(g *governed) {
+			ghost := newToken("per-bob", "ghost")
+			e := g.enrolment(ghost)
+			authority := ghost.assert(e.Act)
+			e.Authority = &authority
+			g.enrol(ghost, e, evidence.ByOwnKey, bob.digest(g.t))
+		}, nil, []monitor.Code{monitor.RosterUnproved, monitor.UnknownKey}},
+		"a ghost key that is in the roster and not enrolled in the log": {func(g *governed) {
+			ghost := newToken("per-carol", "ghost")
+			e := g.enrolment(ghost)
+			proof, err := e.Digest()
+			g.must(err)
+			g.openings.Enrolments = append(g.openings.Enrolments, evidence.EnrolledKey{Enrolment: e})
+			g.roster(evidence.RosterChange{Event: evidence.KeyAdded, Key: ghost.key, By: evidence.ByLogIn, Proof: proof})
+		}, nil, []monitor.Code{monitor.KeyUnlogged}},
+		"a countersignature for another key": {func(g *governed) {
+			e := g.enrolment(carol)
+			vouched := g.countersigned(g.enrolment(newToken("per-carol", "other")), alice)
+			e.Countersigned = &vouched
+			g.enrol(carol, e, evidence.ByCountersigner, alice.digest(g.t))
+		}, nil, []monitor.Code{monitor.RosterUnproved}},
+		"a revocation that is another's": {func(g *governed) {
+			act := g.act(evidence.Act{Purpose: evidence.Revoke, Signer: evidence.Party{Person: "per-alice"}, Revocation: &evidence.RevocationDocument{Person: "per-alice", Key: alice.digest(g.t)}})
+			signed := evidence.SignedAct{Act: act, Assertion: alice.assert(act)}
+			proof, err := signed.Digest()
+			g.must(err)
+			g.openings.SignedActs = append(g.openings.SignedActs, signed)
+			g.roster(evidence.RosterChange{Event: evidence.KeyRemoved, Key: bob.key, By: evidence.ByCountersigner, Proof: proof, Signer: alice.digest(g.t)})
+		}, nil, []monitor.Code{monitor.RosterUnproved}},
+		"a roster that adds a key twice": {func(g *governed) {
+			e := g.enrolment(bob)
+			g.enrol(bob, e, evidence.ByLogIn, "")
+		}, nil, []monitor.Code{monitor.RosterWrong}},
+		"a policy signed by a key before it was in the roster": {func(g *governed) {
+			early := newToken("per-bob", "early")
+			g.setPolicy("weaker", early)
+			e := g.enrolment(early)
+			authority := bob.assert(e.Act)
+			e.Authority = &authority
+			g.enrol(early, e, evidence.ByOwnKey, bob.digest(g.t))
+		}, nil, []monitor.Code{monitor.RuleUnsigned, monitor.UnknownKey}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g, a := newGoverned(t), newAuditor(t)
+			a.withOpenings(c.anchors)
+			c.forge(g)
+			g.publish()
+			found, err := a.pass(g.operator, g)
+			got := codes(found)
+			slices.Sort(got)
+			if err != nil || !slices.Equal(got, c.want) {
+				t.Fatalf("found %v, %v, want %v", found, err, c.want)
+			}
+			if again, err := a.pass(g.operator, g); err != nil || len(again) > 0 {
+				t.Errorf("told again: %v, %v", again, err)
+			}
+		})
+	}
+}
+
+// TestOpeningsThatCannotBeRead is no statement about the log.
+func TestOpeningsThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*evidence.Openings){
+		"of another format":    func(o *evidence.Openings) { o.Format = "other" },
+		"of another workspace": func(o *evidence.Openings) { o.Workspace = strings.Replace(workspace, "5", "6", 1) },
+	} {
+		g, a := newGoverned(t), newAuditor(t)
+		a.withOpenings(nil)
+		change(g.openings)
+		g.publish()
+		if found, err := a.pass(g.operator, g); err == nil || len(codes(found)) > 0 {
+			t.Errorf("%s: %v, %v", name, found, err)
+		}
+	}
+}
