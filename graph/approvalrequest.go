@@ -158,6 +158,7 @@ type decision struct {
 	RuleDigest      string
 	StatementSHA256 string
 	LeafHash        string
+	ReceiptPath     string
 }
 
 func decisionOf(workspace, requestID string, d store.Decision) *decision {
@@ -166,6 +167,7 @@ func decisionOf(workspace, requestID string, d store.Decision) *decision {
 		ID: nodeIDOf(kindDecision, workspace, requestID, d.ID), Account: account{AccountID: d.AccountID, Name: d.Name},
 		Action: d.Action, Comment: d.Comment, DecidedAt: timeOf(d.DecidedAt), RuleDigest: d.RuleDigest,
 		StatementSHA256: hex.EncodeToString(sum[:]), LeafHash: d.LeafHash,
+		ReceiptPath: "/receipts/" + workspace + "/" + d.ID,
 	}
 }
 

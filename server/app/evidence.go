@@ -12,7 +12,7 @@ import (
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
-// evidenceTime is how long a bundle may take.
+// evidenceTime is how long a file may take.
 const evidenceTime = 20 * time.Second
 
 // taker makes out who takes a file of a workspace along: a session, the app, or an API token of that
@@ -55,6 +55,29 @@ func scope(r *http.Request) gate.CommitScope {
 }
 
 func (s *Server) bundle(w http.ResponseWriter, r *http.Request, request func(context.Context, store.Person) (string, error)) {
+	s.file(w, r, "evidence.json", func(ctx context.Context, person store.Person, workspace string) ([]byte, error) {
+		id, err := request(ctx, person)
+		if err != nil {
+			return nil, err
+		}
+		return s.gate.Bundle(ctx, person, workspace, id)
+	})
+}
+
+// receipt serves the proof that a decision is recorded.
+func (s *Server) receipt(w http.ResponseWriter, r *http.Request) {
+	s.file(w, r, "receipt.json", func(ctx context.Context, person store.Person, workspace string) ([]byte, error) {
+		return s.gate.Receipt(ctx, person, workspace, r.PathValue("decision"))
+	})
+}
+
+// openings serves what opens a workspace's leaves, for whoever follows the log on its behalf.
+func (s *Server) openings(w http.ResponseWriter, r *http.Request) {
+	s.file(w, r, "openings.json", s.gate.Openings)
+}
+
+// file serves a file of a workspace to whoever may take it along.
+func (s *Server) file(w http.ResponseWriter, r *http.Request, name string, read func(ctx context.Context, person store.Person, workspace string) ([]byte, error)) {
 	ctx, cancel := context.WithTimeout(r.Context(), evidenceTime)
 	defer cancel()
 	r = r.WithContext(ctx)
@@ -62,19 +85,14 @@ func (s *Server) bundle(w http.ResponseWriter, r *http.Request, request func(con
 	if !ok {
 		return
 	}
-	id, err := request(ctx, person)
-	if err != nil {
-		s.fail(w, r, err)
-		return
-	}
-	bundle, err := s.gate.Bundle(ctx, person, r.PathValue("workspace"), id)
+	data, err := read(ctx, person, r.PathValue("workspace"))
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Disposition", `attachment; filename="evidence.json"`)
-	_, _ = w.Write(bundle)
+	w.Header().Set("Content-Disposition", `attachment; filename="`+name+`"`)
+	_, _ = w.Write(data)
 }
 
 // unauthorized asks for an API token, as RFC 9110 wants it asked.

@@ -148,9 +148,9 @@ func (s *Server) wire(logKeys *witness.Keys) error {
 		Store: s.store, Passkeys: ceremonies, Mail: mail, Log: s.log, Origin: s.config.Origin, RPID: s.config.RPID(), LogOrigin: s.config.LogOrigin,
 		CallsPerHour: s.config.CallsPerHour,
 		Client:       s.workspaces.Client, Permission: s.workspaces.Permission, Readable: s.workspaces.Readable, People: s.workspaces.People, EnsureHook: s.workspaces.EnsureHook,
-		Publish: s.publisher.Publish,
+		Publish: s.publisher.Publish, Role: s.workspaces.Role,
 	}
-	s.workspaces.Cancel, s.people.Role, s.people.Account = s.gate.Cancel, s.workspaces.Role, s.workspaces.Account
+	s.workspaces.Cancel, s.people.Role, s.people.Account, s.people.Roster = s.gate.Cancel, s.workspaces.Role, s.workspaces.Account, s.gate.Roster
 	s.handleJobs()
 	s.hooks = webhook.New(webhook.Options{Store: s.store, Intake: s.intake, Log: s.log, Observe: s.meters.hook})
 	if s.verifier != nil {
@@ -190,6 +190,8 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /connect/callback", s.connected)
 	mux.HandleFunc("GET /evidence/{workspace}/{request}", s.pace.limit(s.evidence))
 	mux.HandleFunc("GET /evidence/{workspace}/commits/{commit}", s.pace.limit(s.evidenceOfCommit))
+	mux.HandleFunc("GET /receipts/{workspace}/{decision}", s.pace.limit(s.receipt))
+	mux.HandleFunc("GET /workspaces/{workspace}/openings", s.pace.limit(s.openings))
 	mux.HandleFunc("GET /attestations/keys", s.pace.limit(s.attestationKeys))
 	mux.HandleFunc("GET /attestations/{workspace}/{commit}", s.pace.limit(s.attestation))
 	mux.HandleFunc("GET /audit/{workspace}/{repository}", s.pace.limit(s.audit))

@@ -49,6 +49,8 @@ type Gate struct {
 	People func(ctx context.Context, workspace, repositoryID string) ([]store.RepositoryPerson, error)
 	// Publish returns once a signed checkpoint of the log covers its first size leaves.
 	Publish func(ctx context.Context, size int64) error
+	// Role is what a person is in a workspace, at most five minutes old, or read anew.
+	Role func(ctx context.Context, person store.Person, workspace string, fresh bool) (store.Role, error)
 	// EnsureHook makes or repairs the webhook of a repository.
 	EnsureHook func(ctx context.Context, workspace, repositoryID string) error
 }
