@@ -64,10 +64,10 @@ func (t *settlement) merged(ctx context.Context, before store.PullRequest, live 
 
 // kindOfMerge is what a merge is called that came while a request was in a state.
 func kindOfMerge(state approval.State) string {
-	switch state {
-	case approval.Approved:
+	if state == approval.Approved {
 		return "approved"
-	case approval.Overridden:
+	}
+	if state == approval.Overridden {
 		return "override"
 	}
 	return "violation"
