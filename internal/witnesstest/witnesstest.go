@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -229,9 +230,8 @@ func (w *Witness) add(asked request) (status int, answer string) {
 	if err != nil {
 		return http.StatusInternalServerError, "It cannot sign.\n"
 	}
-	hash := w.signer.KeyHash()
 	line := fmt.Sprintf("— %s %s\n", w.signer.Name(), base64.StdEncoding.EncodeToString(
-		append([]byte{byte(hash >> 24), byte(hash >> 16), byte(hash >> 8), byte(hash)}, signature...)))
+		append(binary.BigEndian.AppendUint32(nil, w.signer.KeyHash()), signature...)))
 	known.tree, known.signed = tree, append(bytes.Clone(asked.signed), line...)
 	return http.StatusOK, line
 }

@@ -45,8 +45,7 @@ func NewBucket(address string) (*Bucket, error) {
 		switch {
 		case name == "endpoint":
 			endpoint, err = url.Parse(values[0])
-			if err != nil || endpoint.Host == "" || endpoint.User != nil || strings.Trim(endpoint.Path, "/") != "" ||
-				endpoint.Scheme != "https" && !(endpoint.Scheme == "http" && isLoopback(endpoint.Hostname())) {
+			if err != nil || !safe(endpoint) || strings.Trim(endpoint.Path, "/") != "" {
 				return nil, errors.New("the endpoint of the sink must be https, such as https://objects.example")
 			}
 		case name != "region":

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 )
@@ -29,7 +30,10 @@ func away(err error) error {
 	return errors.New("it cannot be reached")
 }
 
-func isLoopback(host string) bool {
+// safe tells whether an address may be called: by https, or on this machine, and without a password in it.
+func safe(at *url.URL) bool {
+	host := at.Hostname()
 	ip := net.ParseIP(host)
-	return host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
+	here := host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
+	return at.Host != "" && at.User == nil && (at.Scheme == "https" || at.Scheme == "http" && here)
 }

@@ -81,8 +81,7 @@ func parseWitness(key, address string) (*Witness, error) {
 		return nil, errors.New("its verifier key must be one for Ed25519 or ML-DSA-44 cosignatures, as name+hash+key")
 	}
 	at, err := url.Parse(address)
-	if err != nil || at.Host == "" || at.User != nil || at.RawQuery != "" || at.Fragment != "" ||
-		at.Scheme != "https" && !(at.Scheme == "http" && isLoopback(at.Hostname())) {
+	if err != nil || !safe(at) || at.RawQuery != "" || at.Fragment != "" {
 		return nil, errors.New("its address must be https, such as https://witness.example/")
 	}
 	return &Witness{

@@ -27,38 +27,39 @@ func NewDirectory(path string) *Directory {
 	return &Directory{path: path, turn: make(chan struct{}, 1)}
 }
 
-// do runs fn, and gives up waiting for it when ctx ends: a file system that is away answers nothing at all.
-func (d *Directory) do(ctx context.Context, fn func() error) error {
+// do runs fn, and gives up waiting for it when ctx ends: a file system that is away answers nothing at all. What fn
+// finds then belongs to nobody.
+func do[T any](ctx context.Context, d *Directory, fn func() (T, error)) (found T, err error) {
+	type result struct {
+		found T
+		err   error
+	}
+	done := make(chan result, 1)
 	select {
 	case d.turn <- struct{}{}:
+		go func() {
+			defer func() { <-d.turn }()
+			found, err := fn()
+			done <- result{found, err}
+		}()
 	case <-ctx.Done():
-		return fmt.Errorf("the sink does not answer: %w", ctx.Err())
 	}
-	done := make(chan error, 1)
-	go func() {
-		defer func() { <-d.turn }()
-		done <- fn()
-	}()
 	select {
-	case err := <-done:
-		return err
+	case r := <-done:
+		found, err = r.found, r.err
 	case <-ctx.Done():
-		return fmt.Errorf("the sink does not answer: %w", ctx.Err())
+		err = fmt.Errorf("the sink does not answer: %w", ctx.Err())
 	}
+	if err != nil {
+		err = fmt.Errorf("sink: %w", err)
+	}
+	return found, err
 }
 
 var group = regexp.MustCompile(`^[0-9]{3}$`)
 
-// upTo gives the sizes of checkpoints of at most so many leaves, the largest first, and at most so many sizes.
-func (d *Directory) upTo(ctx context.Context, size int64, most int) (sizes []int64, err error) {
-	err = d.do(ctx, func() error {
-		sizes, err = sizesBelow(d.path, 0, 1_000_000_000_000_000_000, size, most)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("sink: %w", err)
-	}
-	return sizes, nil
+func (d *Directory) upTo(ctx context.Context, size int64, most int) ([]int64, error) {
+	return do(ctx, d, func() ([]int64, error) { return sizesBelow(d.path, 0, 1_000_000_000_000_000_000, size, most) })
 }
 
 // sizesBelow finds the sizes below a folder, whose checkpoints are those from first on and below first and span.
@@ -88,25 +89,15 @@ func sizesBelow(folder string, first, span, bound int64, most int) (sizes []int6
 	return sizes, nil
 }
 
-// put writes a checkpoint so that it stays.
 func (d *Directory) put(ctx context.Context, size int64, signed []byte) error {
-	err := d.do(ctx, func() error { return d.write(size, signed) })
-	if err != nil {
-		return fmt.Errorf("sink: %w", err)
-	}
-	return nil
+	_, err := do(ctx, d, func() (struct{}, error) { return struct{}{}, d.write(size, signed) })
+	return err
 }
 
-// at reads the checkpoint of a size.
-func (d *Directory) at(ctx context.Context, size int64) (signed []byte, err error) {
-	err = d.do(ctx, func() error {
-		signed, err = os.ReadFile(filepath.Join(append([]string{d.path}, groups(size)...)...))
-		return err
+func (d *Directory) at(ctx context.Context, size int64) ([]byte, error) {
+	return do(ctx, d, func() ([]byte, error) {
+		return os.ReadFile(filepath.Join(append([]string{d.path}, groups(size)...)...))
 	})
-	if err != nil {
-		return nil, fmt.Errorf("sink: %w", err)
-	}
-	return signed, nil
 }
 
 func groups(size int64) []string {

@@ -39,7 +39,7 @@ func OpenKMS(ctx context.Context, origin, address, tokenFile string) (*Keys, err
 		return nil, err
 	}
 	at, err := url.Parse(address)
-	if err != nil || at.Host == "" || at.User != nil || at.RawQuery != "" || at.Scheme != "https" && !(at.Scheme == "http" && isLoopback(at.Hostname())) {
+	if err != nil || !safe(at) || at.RawQuery != "" {
 		return nil, errors.New("log key: the address of a key must be https, such as https://vault.example/v1/transit/keys/log")
 	}
 	mount, name, ok := cutLast(at.Path, "/keys/")

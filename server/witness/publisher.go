@@ -231,10 +231,16 @@ func (p *Publisher) publish(ctx context.Context) (Head, error) {
 	return head, nil
 }
 
+// ours tells whether a checkpoint on record is of the log of this name: one that lost leaves may have gone on with another.
+func (p *Publisher) ours(recorded *Checkpoint) bool {
+	_, err := readHead(p.Keys.origin, recorded.Note)
+	return err == nil
+}
+
 // past is what was published last. It is read before the log's size is: the log grows under other servers too.
 type past struct {
 	recorded *Head // nil for none
-	ours     bool  // it is of the log of this name: one that lost leaves may have gone on with another name
+	ours     bool
 	kept     *Head // in the sink; nil for none
 }
 
@@ -244,9 +250,7 @@ func (p *Publisher) past(ctx context.Context) (was past, err error) {
 		return past{}, err
 	}
 	if newest != nil {
-		was.recorded = &newest.Head
-		_, err := readHead(p.Keys.origin, newest.Note)
-		was.ours = err == nil
+		was.recorded, was.ours = &newest.Head, p.ours(newest)
 	}
 	if p.Sink != nil {
 		was.kept, err = p.newestKept(ctx)

@@ -144,7 +144,7 @@ func (p *Publisher) gather(ctx context.Context, quorum int) error {
 	}
 	defer func() { <-p.asking }()
 	newest, err := p.Log.Newest(ctx)
-	if err != nil || newest == nil {
+	if err != nil || newest == nil || !p.ours(newest) {
 		return err
 	}
 	missing := p.missing(newest.Note)
@@ -169,7 +169,7 @@ func (p *Publisher) follow(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		newest, err := p.Log.Newest(ctx)
-		if err == nil && newest != nil {
+		if err == nil && newest != nil && p.ours(newest) {
 			awake := p.missing(newest.Note)
 			awake = slices.DeleteFunc(awake, func(w *Witness) bool { return time.Now().Before(resting[w].until) })
 			given, _, _ := p.ask(ctx, newest.Head, bare(p.Keys.origin, newest.Note), awake, len(awake)) // told already

@@ -170,10 +170,7 @@ func AdoptSink(ctx context.Context, log Log, origin string, sink Sink) (size int
 	if err != nil {
 		return 0, fmt.Errorf("adopt the sink: %w", err)
 	}
-	if newest == nil {
-		return -1, nil
-	}
-	if _, err := readHead(origin, newest.Note); err != nil {
+	if newest == nil || !p.ours(newest) {
 		return -1, nil
 	}
 	if err := p.keep(ctx, newest.Head, newest.Note); err != nil {
