@@ -25,6 +25,7 @@ const (
 	kindAPIToken      kind = "api-token"
 	kindPerson        kind = "person"
 	kindPasskey       kind = "passkey"
+	kindMemberKey     kind = "member-key"
 	kindGrant         kind = "grant"
 	kindNotice        kind = "notice"
 )
@@ -70,6 +71,8 @@ func parseID(id graphql.ID) (address, bool) {
 		return a, a.workspace == "" && store.ValidID(a.id)
 	case kindPasskey:
 		return a, a.workspace == ""
+	case kindMemberKey:
+		return a, store.ValidID(a.workspace)
 	}
 	return address{}, false
 }

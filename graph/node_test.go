@@ -25,6 +25,7 @@ func TestNodeIDs(t *testing.T) {
 		{nodeIDOf(kindDecision, uuidA, uuidB, uuidC), address{kind: kindDecision, workspace: uuidA, of: uuidB, id: uuidC}},
 		{nodeID(kindNotice, "", uuidA), address{kind: kindNotice, id: uuidA}},
 		{nodeID(kindPasskey, "", "AQID_-"), address{kind: kindPasskey, id: "AQID_-"}},
+		{nodeID(kindMemberKey, uuidA, "AQID_-"), address{kind: kindMemberKey, workspace: uuidA, id: "AQID_-"}},
 	} {
 		if a, ok := parseID(want.id); !ok || a != want.a {
 			t.Errorf("%+v %t, want %+v", a, ok, want.a)

@@ -6,23 +6,105 @@ import (
 
 	graphql "github.com/graph-gophers/graphql-go"
 
+	"github.com/signedapproval/bitbucket/server/people"
+	"github.com/signedapproval/bitbucket/server/refusal"
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
 type passkeyNode struct {
-	ID         graphql.ID
-	Name       string
-	CreatedAt  Time
-	LastUsedAt *Time
-	RevokedAt  *Time
-	Synced     bool
+	batch *passkeyBatch
+	row   store.Credential
+
+	ID                 graphql.ID
+	Name               string
+	State              string
+	Model              *string
+	Synced             bool
+	CreatedAt          Time
+	ExpiresAt          *Time
+	EnrolledAt         *Time
+	IdentifiedBy       *string
+	LastUsedAt         *Time
+	RevokedAt          *Time
+	RevokedBySignature bool
+	CompromisedSince   *Time
 }
 
-func passkeyOf(c store.Credential) *passkeyNode {
-	return &passkeyNode{
-		ID: nodeID(kindPasskey, "", base64.RawURLEncoding.EncodeToString(c.ID)), Name: c.Name, CreatedAt: timeOf(c.CreatedAt),
-		LastUsedAt: timeOrNil(c.LastUsedAt), RevokedAt: timeOrNil(c.RevokedAt), Synced: c.BackupEligible,
+// passkeyBatch lets the passkeys of a list share what others signed about them.
+type passkeyBatch struct {
+	r    *resolver
+	keys lazy[people.KeyActs]
+}
+
+// The states of a key.
+const (
+	keyUnconfirmed = "UNCONFIRMED"
+	keyWaiting     = "WAITING_FOR_COUNTERSIGNER"
+	keyEnrolled    = "ENROLLED"
+	keyRevoked     = "REVOKED"
+)
+
+// identities are the words of the SDL for those of the store.
+var identities = map[string]string{
+	store.ByLogIn: "BITBUCKET_LOG_IN", store.ByOwnKey: "OWN_KEY", store.ByCountersigner: "COUNTERSIGNER",
+}
+
+func stateOf(c store.Credential) string {
+	switch {
+	case c.RevokedAt != nil:
+		return keyRevoked
+	case c.EnrolledAt != nil:
+		return keyEnrolled
+	case c.Unfinished != nil:
+		return keyWaiting
 	}
+	return keyUnconfirmed
+}
+
+func (r *resolver) passkey(c store.Credential) *passkeyNode {
+	return r.passkeys([]store.Credential{c})[0]
+}
+
+func (r *resolver) passkeys(rows []store.Credential) []*passkeyNode {
+	batch := &passkeyBatch{r: r}
+	return each(rows, batch.passkey)
+}
+
+func (b *passkeyBatch) passkey(c store.Credential) *passkeyNode {
+	n := &passkeyNode{
+		batch: b, row: c,
+		ID: nodeID(kindPasskey, "", base64.RawURLEncoding.EncodeToString(c.ID)), Name: c.Name, State: stateOf(c), Model: c.AAGUID,
+		Synced: c.BackupEligible, CreatedAt: timeOf(c.CreatedAt), EnrolledAt: timeOrNil(c.EnrolledAt), LastUsedAt: timeOrNil(c.LastUsedAt),
+		RevokedAt: timeOrNil(c.RevokedAt), RevokedBySignature: c.Revocation != nil, CompromisedSince: timeOrNil(c.CompromisedSince),
+	}
+	if c.IdentifiedBy != nil {
+		n.IdentifiedBy = new(identities[*c.IdentifiedBy])
+	}
+	if c.EnrolledAt == nil {
+		n.ExpiresAt = timeOrNil(new(c.CreatedAt.Add(store.WaitingLife)))
+	}
+	return n
+}
+
+type workspaceKeyAct struct {
+	Action           string
+	Workspace        string
+	By               string
+	At               Time
+	CompromisedSince *Time
+}
+
+func (p *passkeyNode) WorkspaceActs(ctx context.Context) ([]workspaceKeyAct, error) {
+	acts, err := p.batch.keys.get(func() (people.KeyActs, error) { return p.batch.r.people.KeyActs(ctx, viewerOf(ctx)) })
+	return each(acts.Of("", p.row.ID), keyActRecord), err
+}
+
+func keyActRecord(a people.KeyActRecord) workspaceKeyAct {
+	action := "COUNTERSIGN"
+	if a.Revokes {
+		action = "REVOKE"
+	}
+	return workspaceKeyAct{Action: action, Workspace: a.Workspace, By: a.By, At: timeOf(a.At), CompromisedSince: timeOrNil(a.CompromisedSince)}
 }
 
 // findPasskey reads the credential id out of a node id.
@@ -31,6 +113,10 @@ func findPasskey(ctx context.Context, id graphql.ID) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return credentialIn(a)
+}
+
+func credentialIn(a address) ([]byte, error) {
 	credential, err := base64.RawURLEncoding.DecodeString(a.id)
 	if err != nil {
 		return nil, nothing().At("id")
@@ -40,7 +126,20 @@ func findPasskey(ctx context.Context, id graphql.ID) ([]byte, error) {
 
 func (v *viewer) Passkeys(ctx context.Context) ([]*passkeyNode, error) {
 	keys, err := v.r.people.Passkeys(ctx, *v.asked.Person)
-	return each(keys, passkeyOf), err
+	return v.r.passkeys(keys.Credentials), err
+}
+
+type keyAct struct {
+	Step      string
+	Statement string
+	Options   string
+	ExpiresAt Time
+}
+
+func keyActOf(a people.KeyAct) *keyAct {
+	return &keyAct{
+		Step: string(a.Step), Statement: base64.RawURLEncoding.EncodeToString(a.Statement), Options: string(a.Options), ExpiresAt: timeOf(a.ExpiresAt),
+	}
 }
 
 type beginPasskeyInput struct{ Name *string }
@@ -69,12 +168,66 @@ type passkeyPayload struct {
 	Passkey *passkeyNode
 }
 
-// FinishPasskey enrols the passkey that the authenticator made.
-func (r *resolver) FinishPasskey(ctx context.Context, args struct{ Input finishPasskeyInput }) (*passkeyPayload, error) {
+// passkeyActPayload is a passkey with what is to be signed for it next.
+type passkeyActPayload struct {
+	passkeyPayload
+	Act *keyAct
+}
+
+// FinishPasskey takes the passkey that the authenticator made.
+func (r *resolver) FinishPasskey(ctx context.Context, args struct{ Input finishPasskeyInput }) (*passkeyActPayload, error) {
 	in := args.Input
-	return mutate(func(p *passkeyPayload) error {
-		key, err := r.people.FinishPasskey(ctx, viewerOf(ctx), callerOf(ctx).SessionHash, or(in.Name, ""), in.Response)
-		p.Passkey = passkeyOf(key)
+	return mutate(func(p *passkeyActPayload) error {
+		key, act, err := r.people.FinishPasskey(ctx, viewerOf(ctx), callerOf(ctx).SessionHash, or(in.Name, ""), in.Response)
+		p.Passkey, p.Act = r.passkey(key), keyActOf(act)
+		return err
+	})
+}
+
+type continuePasskeyInput struct{ ID graphql.ID }
+
+// ContinuePasskey takes up the enrolment of a passkey that waits.
+func (r *resolver) ContinuePasskey(ctx context.Context, args struct{ Input continuePasskeyInput }) (*passkeyActPayload, error) {
+	return mutate(func(p *passkeyActPayload) error {
+		id, err := findPasskey(ctx, args.Input.ID)
+		if err != nil {
+			return err
+		}
+		key, act, err := r.people.ContinuePasskey(ctx, viewerOf(ctx), callerOf(ctx).SessionHash, id)
+		p.Passkey, p.Act = r.passkey(key), keyActOf(act)
+		return err
+	})
+}
+
+type confirmPasskeyInput struct{ Response string }
+
+// ConfirmPasskey takes a signature over an enrolment.
+func (r *resolver) ConfirmPasskey(ctx context.Context, args struct{ Input confirmPasskeyInput }) (*passkeyActPayload, error) {
+	return mutate(func(p *passkeyActPayload) error {
+		key, next, err := r.people.ConfirmPasskey(ctx, viewerOf(ctx), callerOf(ctx).SessionHash, args.Input.Response)
+		p.Passkey = r.passkey(key)
+		if next != nil {
+			p.Act = keyActOf(*next)
+		}
+		return err
+	})
+}
+
+type reportLostPasskeysInput struct{ Confirm bool }
+
+type reportLostPasskeysPayload struct {
+	problems
+	Passkeys []*passkeyNode
+}
+
+// ReportLostPasskeys revokes every enrolled passkey of the viewer.
+func (r *resolver) ReportLostPasskeys(ctx context.Context, args struct{ Input reportLostPasskeysInput }) (*reportLostPasskeysPayload, error) {
+	return mutate(func(p *reportLostPasskeysPayload) error {
+		if !args.Input.Confirm {
+			return refusal.New(refusal.BadInput, "Confirm that you have none of your passkeys any more.").At("confirm")
+		}
+		keys, err := r.people.ReportLost(ctx, viewerOf(ctx))
+		p.Passkeys = r.passkeys(keys)
 		return err
 	})
 }
@@ -92,7 +245,7 @@ func (r *resolver) RenamePasskey(ctx context.Context, args struct{ Input renameP
 			return err
 		}
 		key, err := r.people.RenamePasskey(ctx, viewerOf(ctx), id, args.Input.Name)
-		p.Passkey = passkeyOf(key)
+		p.Passkey = r.passkey(key)
 		return err
 	})
 }
@@ -107,7 +260,7 @@ func (r *resolver) RevokePasskey(ctx context.Context, args struct{ Input revokeP
 			return err
 		}
 		key, err := r.people.RevokePasskey(ctx, viewerOf(ctx), id)
-		p.Passkey = passkeyOf(key)
+		p.Passkey = r.passkey(key)
 		return err
 	})
 }

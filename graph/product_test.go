@@ -32,8 +32,9 @@ func TestRegisteredOperationsFit(t *testing.T) {
 	refused := map[CallerKind][]string{
 		Session: {"CreateSignTicket", "CreateStreamToken"},
 		Forge: {
-			"BeginConnect", "BeginPasskey", "Change", "ConnectWorkspace", "CreateApiToken", "FinishPasskey", "PrepareDecision", "RedeemTicket",
-			"RenamePasskey", "RevokeApiToken", "RevokePasskey", "SignOut", "SubmitDecision",
+			"BeginConnect", "BeginPasskey", "Change", "ConfirmPasskey", "ConnectWorkspace", "ContinuePasskey", "CreateApiToken", "FinishPasskey",
+			"PrepareDecision", "PrepareKeyAct", "RedeemTicket", "RenamePasskey", "ReportLostPasskeys", "RevokeApiToken", "RevokePasskey", "SignKeyAct",
+			"SignOut", "SubmitDecision",
 		},
 	}
 	c := handler.engine.contract

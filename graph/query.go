@@ -56,6 +56,7 @@ func (n *node) ToAlarm() (*alarm, bool)                     { return as[alarm](n
 func (n *node) ToAPIToken() (*apiToken, bool)               { return as[apiToken](n) }
 func (n *node) ToPerson() (*person, bool)                   { return as[person](n) }
 func (n *node) ToPasskey() (*passkeyNode, bool)             { return as[passkeyNode](n) }
+func (n *node) ToMemberKey() (*memberKey, bool)             { return as[memberKey](n) }
 func (n *node) ToGrant() (*grant, bool)                     { return as[grant](n) }
 func (n *node) ToNotice() (*notice, bool)                   { return as[notice](n) }
 
@@ -118,6 +119,16 @@ func (r *resolver) inWorkspace(ctx context.Context, viewer store.Person, a addre
 			return nil, nil
 		}
 		return nil, err
+	case kindMemberKey:
+		id, err := credentialIn(a)
+		if err != nil {
+			return nil, err
+		}
+		holder, key, err := r.people.KeyHolder(ctx, viewer, a.workspace, id)
+		if refusal.Code(err) == refusal.Forbidden {
+			return nil, nil
+		}
+		return r.memberKey(a.workspace, holder, key, viewer), err
 	default: // belongs to a person
 		return nil, nil
 	}
@@ -159,7 +170,7 @@ func (r *resolver) ofPerson(ctx context.Context, viewer store.Person, a address)
 			return nil, err
 		}
 		key, err := r.people.Passkey(ctx, viewer, id)
-		return passkeyOf(key), err
+		return r.passkey(key), err
 	case kindGrant:
 		grants, err := r.workspaces.Grants(ctx, viewer)
 		for _, g := range grants {

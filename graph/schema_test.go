@@ -106,7 +106,8 @@ func TestTheFrameNeverDecides(t *testing.T) {
 	c, _ := productContract(t)
 	for _, field := range fieldsOf(c.Mutation) {
 		switch field.Name {
-		case "prepareDecision", "submitDecision", "beginPasskey", "finishPasskey", "renamePasskey", "revokePasskey",
+		case "prepareDecision", "submitDecision", "beginPasskey", "finishPasskey", "continuePasskey",
+			"confirmPasskey", "reportLostPasskeys", "renamePasskey", "revokePasskey", "prepareKeyAct", "signKeyAct",
 			"createApiToken", "beginConnect", "connectWorkspace", "signOut", "redeemTicket":
 			if slices.Contains(c.rules[field].callers, Forge) {
 				t.Errorf("%s can be asked from Bitbucket's frame", field.Name)

@@ -99,6 +99,13 @@ func (w *world) everyNode(alice, bob *browser, g gated, panel, made object) {
 		"workspaceId": g.workspaceID, "name": "script", "scopes": []string{"READ"}, "expiresInDays": 1,
 	})
 	mine := bob.ask(`{ viewer { person { id } passkeys { id name synced } notices { edges { node { id } } } } }`, nil)
+	keys := alice.ask(`query($w: String!) { workspace(key: $w) { keyHolders { edges { node { person { name } keys { id name state identifiedBy canCountersign canRevoke acts { by } } } } } } }`, map[string]any{"w": g.workspace})
+	if keys.at("workspace.keyHolders.edges.0.node.keys.0.canCountersign") != true || keys.text("workspace.keyHolders.edges.0.node.keys.0.identifiedBy") != "BITBUCKET_LOG_IN" {
+		w.t.Errorf("keys of members %v", keys)
+	}
+	if r := bob.ask(`query($w: String!) { workspace(key: $w) { keyHolders { edges { cursor } } } }`, map[string]any{"w": g.workspace}); r.at("workspace.keyHolders") != nil {
+		w.t.Errorf("bob, no administrator, sees %v", r)
+	}
 	policy := alice.ask(`query($id: ID!) { node(id: $id) { ... on Repository { policy { id createdBy { name } rules { requirements { everyone } } } policyVersions { edges { node { id version } } } } } }`,
 		map[string]any{"id": g.repositoryID})
 	if policy.text("node.policy.createdBy.name") == "" {
@@ -119,22 +126,23 @@ func (w *world) everyNode(alice, bob *browser, g gated, panel, made object) {
 		who  *browser
 		kind string
 	}{
-		g.workspaceID:                               {bob, "Workspace"},
-		g.repositoryID:                              {bob, "Repository"},
-		policy.text("node.policy.id"):               {bob, "PolicyVersion"},
-		panel.text("pullRequest.id"):                {bob, "PullRequest"},
-		made.text("request.id"):                     {bob, "ApprovalRequest"},
-		made.text("decision.id"):                    {bob, "Decision"},
-		token.text("apiToken.id"):                   {alice, "ApiToken"},
-		mine.text("viewer.person.id"):               {bob, "Person"},
-		mine.text("viewer.passkeys.0.id"):           {bob, "Passkey"},
-		mine.text("viewer.notices.edges.0.node.id"): {bob, "Notice"},
+		g.workspaceID:                                            {bob, "Workspace"},
+		g.repositoryID:                                           {bob, "Repository"},
+		policy.text("node.policy.id"):                            {bob, "PolicyVersion"},
+		panel.text("pullRequest.id"):                             {bob, "PullRequest"},
+		made.text("request.id"):                                  {bob, "ApprovalRequest"},
+		made.text("decision.id"):                                 {bob, "Decision"},
+		token.text("apiToken.id"):                                {alice, "ApiToken"},
+		mine.text("viewer.person.id"):                            {bob, "Person"},
+		mine.text("viewer.passkeys.0.id"):                        {bob, "Passkey"},
+		keys.text("workspace.keyHolders.edges.0.node.keys.0.id"): {alice, "MemberKey"},
+		mine.text("viewer.notices.edges.0.node.id"):              {bob, "Notice"},
 	} {
 		got := c.who.ask(`query($id: ID!) { node(id: $id) { __typename id } }`, map[string]any{"id": id})
 		if got.text("node.__typename") != c.kind || got.text("node.id") != id {
 			w.t.Errorf("%s: %v", c.kind, got)
 		}
-		if c.kind == "Person" || c.kind == "Passkey" || c.kind == "Notice" || c.kind == "ApiToken" {
+		if c.kind == "Person" || c.kind == "Passkey" || c.kind == "Notice" || c.kind == "ApiToken" || c.kind == "MemberKey" {
 			other := map[*browser]*browser{alice: bob, bob: alice}[c.who]
 			if got := other.ask(`query($id: ID!) { node(id: $id) { id } }`, map[string]any{"id": id}); got["node"] != nil {
 				w.t.Errorf("another person sees the %s: %v", c.kind, got)

@@ -99,7 +99,8 @@ func (w *world) wire() {
 		Connect: w.consumer("/connect/callback", "account", "pullrequest:write", "repository:admin", "webhook"),
 	})
 	w.people = people.New(people.Options{
-		Store: w.store, API: api, SignIn: w.consumer("/auth/callback", "account", "email"), Passkeys: ceremonies, Log: log,
+		Store: w.store, API: api, SignIn: w.consumer("/auth/callback", "account", "email"), Passkeys: ceremonies,
+		LogOrigin: "approvals.example/log", Log: log,
 	})
 	w.gate = &gate.Gate{
 		Store: w.store, Passkeys: ceremonies, Log: log, Origin: origin, RPID: "approvals.example", LogOrigin: "approvals.example/log",
@@ -340,7 +341,10 @@ func (b *browser) enrol() {
 	options := b.do("beginPasskey", "options", map[string]any{}).text("options")
 	response, err := b.key.Create([]byte(options))
 	b.must(err)
-	b.do("finishPasskey", "passkey { id name }", map[string]any{"response": string(response), "name": "key"})
+	act := b.do("finishPasskey", "passkey { id name } act { options }", map[string]any{"response": string(response), "name": "key"})
+	response, err = b.key.Get([]byte(act.text("act.options")))
+	b.must(err)
+	b.do("confirmPasskey", "passkey { id state } act { step }", map[string]any{"response": string(response)})
 }
 
 // decide signs a decision on a request, in the way the sign page does.

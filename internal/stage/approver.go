@@ -159,8 +159,31 @@ func (p *Person) enrol(ctx context.Context) error {
 		return err
 	}
 	var finished struct {
-		FinishPasskey struct{ UserErrors refusals }
+		FinishPasskey struct {
+			Act        struct{ Options string }
+			UserErrors refusals
+		}
 	}
 	err = p.Ask(ctx, "FinishPasskey", input(map[string]any{"name": name, "response": string(made)}), &finished)
-	return errors.Join(err, finished.FinishPasskey.UserErrors.err())
+	if err = errors.Join(err, finished.FinishPasskey.UserErrors.err()); err != nil {
+		return err
+	}
+	signed, err := p.key.Get([]byte(finished.FinishPasskey.Act.Options))
+	if err != nil {
+		return err
+	}
+	var confirmed struct {
+		ConfirmPasskey struct {
+			Passkey    struct{ State string }
+			UserErrors refusals
+		}
+	}
+	err = p.Ask(ctx, "ConfirmPasskey", input(map[string]any{"response": string(signed)}), &confirmed)
+	if err = errors.Join(err, confirmed.ConfirmPasskey.UserErrors.err()); err != nil {
+		return err
+	}
+	if state := confirmed.ConfirmPasskey.Passkey.State; state != "ENROLLED" {
+		return errors.New("the passkey is " + state)
+	}
+	return nil
 }

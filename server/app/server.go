@@ -133,7 +133,7 @@ func (s *Server) wire(logKeys *witness.Keys) error {
 	})
 	s.people = people.New(people.Options{
 		Store: s.store, API: api, SignIn: s.consumer(s.config.SignInKey, s.config.SignInSecret, "/auth/callback"),
-		Passkeys: ceremonies, Log: s.log,
+		Passkeys: ceremonies, LogOrigin: s.config.LogOrigin, Log: s.log,
 	})
 	var mail *notify.Mail
 	if s.config.SMTPHost != "" {

@@ -169,9 +169,9 @@ func TestForeignSignatures(t *testing.T) {
 	// A revoked key, also one that was revoked after the signature.
 	request, options = w.prepared(number, "bob", approval.Approve)
 	answer = w.signed(bob.key, options)
-	w.sql(`update signedapproval_credentials set revoked_at = now() where person_id = $1`, bob.ID)
+	w.sql(`update signedapproval_credentials set revoked_at = now(), revoked_by = 'operator' where person_id = $1`, bob.ID)
 	w.refused("a key that was revoked meanwhile", decide(bob, bob.session, request, answer), gate.CodeRevokedKey)
-	w.sql(`update signedapproval_credentials set revoked_at = null`)
+	w.sql(`update signedapproval_credentials set revoked_at = null, revoked_by = null`)
 
 	// A statement that was asked for too long ago.
 	request, options = w.prepared(number, "bob", approval.Approve)

@@ -149,7 +149,7 @@ func TestDecisionsThatAreRefused(t *testing.T) {
 		}},
 		{"a revoked key", gate.CodeRevokedKey, "This key was revoked; use another one.", func(w *world, _ int64, d gate.Draft) error {
 			answer := signed(w, "bob", d)
-			w.sql(`update signedapproval_credentials set revoked_at = now() where person_id = $1`, w.people["bob"].ID)
+			w.sql(`update signedapproval_credentials set revoked_at = now(), revoked_by = 'operator' where person_id = $1`, w.people["bob"].ID)
 			return submit(w, "bob", w.people["bob"].session, d, answer)
 		}},
 		{"without user verification", gate.CodeAssertion, "The signature does not hold", func(w *world, _ int64, d gate.Draft) error {
@@ -175,11 +175,11 @@ func TestDecisionsThatAreRefused(t *testing.T) {
 		}},
 		{"an answer that was refused once and is sent again", gate.CodeChallenge, "This signature was asked for somewhere else", func(w *world, _ int64, d gate.Draft) error {
 			answer := signed(w, "bob", d)
-			w.sql(`update signedapproval_credentials set revoked_at = now() where person_id = $1`, w.people["bob"].ID)
+			w.sql(`update signedapproval_credentials set revoked_at = now(), revoked_by = 'operator' where person_id = $1`, w.people["bob"].ID)
 			if err := submit(w, "bob", w.people["bob"].session, d, answer); refusal.Code(err) != gate.CodeRevokedKey {
 				w.t.Errorf("the first time: %v", err)
 			}
-			w.sql(`update signedapproval_credentials set revoked_at = null`)
+			w.sql(`update signedapproval_credentials set revoked_at = null, revoked_by = null`)
 			return submit(w, "bob", w.people["bob"].session, d, answer)
 		}},
 		{"no answer of an authenticator", gate.CodeAssertion, "The authenticator's answer cannot be read.", func(w *world, _ int64, d gate.Draft) error {

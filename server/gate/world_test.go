@@ -3,6 +3,7 @@ package gate_test
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/mod/sumdb/note"
 
 	"github.com/signedapproval/bitbucket/internal/dbtest"
 	"github.com/signedapproval/bitbucket/internal/invariant"
@@ -24,6 +26,7 @@ import (
 	"github.com/signedapproval/bitbucket/server/jobs"
 	"github.com/signedapproval/bitbucket/server/passkey"
 	"github.com/signedapproval/bitbucket/server/passkey/passkeytest"
+	"github.com/signedapproval/bitbucket/server/people"
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
@@ -53,6 +56,10 @@ type world struct {
 	people     map[string]*person
 	rights     map[string]bitbucket.Permission // of each person on the repository
 	ceremonies *passkey.Ceremonies
+	keys       *people.People
+	logSigner  note.Signer
+	logKey     string                                // that verifies checkpoints
+	enrolled   map[string]*passkeytest.Authenticator // of each person, the one that was enrolled last
 }
 
 type person struct {
@@ -65,7 +72,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	t.Parallel()
 	ctx := t.Context()
-	w := &world{t: t, db: dbtest.New(t), people: map[string]*person{}, rights: map[string]bitbucket.Permission{}}
+	w := &world{t: t, db: dbtest.New(t), people: map[string]*person{}, rights: map[string]bitbucket.Permission{}, enrolled: map[string]*passkeytest.Authenticator{}}
 	vault, err := store.OpenVault(store.NewKeyset())
 	w.must(err)
 	w.store, err = store.Open(ctx, w.db.AppURL, vault)
@@ -81,6 +88,15 @@ func newWorld(t *testing.T) *world {
 	w.client = api.As(token.AccessToken, "test", bitbucket.Foreground)
 	w.ceremonies, err = passkey.New(rpID, "SignedApproval", origin)
 	w.must(err)
+	secret, public, err := note.GenerateKey(nil, rpID+"/log")
+	w.must(err)
+	w.logKey = public
+	w.logSigner, err = note.NewSigner(secret)
+	w.must(err)
+	w.keys = people.New(people.Options{Store: w.store, Passkeys: w.ceremonies, LogOrigin: rpID + "/log", Log: slog.New(slog.DiscardHandler)})
+	w.keys.Roster = func(ctx context.Context, p store.Person, workspace string) (evidence.Digest, error) {
+		return w.gate.Roster(ctx, p, workspace)
+	}
 	w.gate = &gate.Gate{
 		Store: w.store, Passkeys: w.ceremonies, Log: slog.New(slog.DiscardHandler), Origin: origin, RPID: rpID, LogOrigin: rpID + "/log", CallsPerHour: 1000,
 		Client: func(context.Context, string, bitbucket.Class) (*bitbucket.Client, error) { return w.client, nil },
@@ -103,7 +119,7 @@ func newWorld(t *testing.T) *world {
 			if err != nil {
 				return err
 			}
-			return w.store.PutCheckpoint(ctx, head, []byte("a test's checkpoint"))
+			return w.store.PutCheckpoint(ctx, head, w.checkpoint(head))
 		},
 	}
 	repository, err := w.client.Repository(ctx, "acme", "rocket")
@@ -137,6 +153,7 @@ func (w *world) enter() {
 		_, _, err := tx.PutWorkspace(ctx, "acme", "Acme")
 		return err
 	})
+	w.in(w.genesis)
 	for user, err := range w.client.Members(ctx, "acme") {
 		w.must(err)
 		p := &person{key: passkeytest.New(origin)}
@@ -152,21 +169,58 @@ func (w *world) enter() {
 	}
 }
 
+// checkpoint is the signed note that publishes a tree.
+func (w *world) checkpoint(head store.TreeHead) []byte {
+	w.t.Helper()
+	signed, err := note.Sign(&note.Note{Text: fmt.Sprintf("%s\n%d\n%s\n", rpID+"/log", head.Size, base64.StdEncoding.EncodeToString(head.Root[:]))}, w.logSigner)
+	w.must(err)
+	return signed
+}
+
+// genesis writes the workspace's first leaf, as connecting it does.
+func (w *world) genesis(tx *store.Tx) error {
+	workspace, err := tx.ReadWorkspace(w.t.Context())
+	if err != nil {
+		return err
+	}
+	salt := sha256.Sum256(workspace.GenesisSalt)
+	now, err := tx.Now(w.t.Context())
+	if err != nil {
+		return err
+	}
+	entry, err := evidence.Leaf{
+		Time: now, Workspace: evidence.WorkspaceID(workspace.GenesisSalt, bitbucket.BracedUUID(tx.Workspace)),
+		Body: evidence.Genesis{Salt: evidence.Digest(hex.EncodeToString(salt[:]))},
+	}.Entry()
+	if err != nil {
+		return err
+	}
+	tx.AppendLeaf(tx.Workspace, evidence.LeafHash(entry), entry, "", 0)
+	return tx.PutGenesis(w.t.Context(), evidence.LeafHash(entry))
+}
+
+// enrol makes a key of the person's and enrols it as the pages do: a further one with the signature of one that they
+// have.
 func (w *world) enrol(p *person) {
 	w.t.Helper()
-	options, session, err := w.ceremonies.BeginRegistration(passkey.User{ID: []byte(p.ID), Name: p.Name, DisplayName: p.Name}, nil)
+	ctx := w.t.Context()
+	options, err := w.keys.BeginPasskey(ctx, p.Person, p.session, "key")
 	w.must(err)
-	answer, err := p.key.Create(options)
+	answer, err := p.key.Create([]byte(options))
 	w.must(err)
-	made, err := w.ceremonies.FinishRegistration(session, answer)
+	_, act, err := w.keys.FinishPasskey(ctx, p.Person, p.session, "", string(answer))
 	w.must(err)
-	w.must(w.store.Outside(w.t.Context(), func(sh *store.Shared) error {
-		_, err := sh.InsertCredential(w.t.Context(), store.Credential{
-			ID: made.CredentialID, PersonID: p.ID, Name: "key", PublicKey: made.PublicKey, SignCount: int64(made.SignCount),
-			BackupEligible: made.BackupEligible, BackupState: made.BackupState, AttestationObject: made.AttestationObject, ClientData: made.ClientDataJSON,
-		})
-		return err
-	}))
+	answer, err = p.key.Get(act.Options)
+	w.must(err)
+	_, next, err := w.keys.ConfirmPasskey(ctx, p.Person, p.session, string(answer))
+	w.must(err)
+	if next != nil {
+		answer, err = w.enrolled[p.ID].Get(next.Options)
+		w.must(err)
+		_, _, err = w.keys.ConfirmPasskey(ctx, p.Person, p.session, string(answer))
+		w.must(err)
+	}
+	w.enrolled[p.ID] = p.key
 }
 
 // rule is the policy that most tests start from.
@@ -256,7 +310,7 @@ func (w *world) run(job store.Job) error {
 	handler := map[string]func(context.Context, store.Job) error{
 		store.KindEvaluate: w.gate.Evaluate, store.KindStatus: w.gate.PutStatus, store.KindStatusSeen: w.gate.StatusSeen,
 		store.KindMerge: w.gate.Merge, store.KindBuilds: w.gate.Builds, store.KindFan: w.gate.Fan, store.KindReconcile: w.gate.Reconcile,
-		store.KindNotify: w.gate.SendNotice, store.KindSweep: w.gate.Sweep, store.KindDoctor: w.unattended,
+		store.KindNotify: w.gate.SendNotice, store.KindSweep: w.gate.Sweep, store.KindDoctor: w.unattended, store.KindRoster: w.gate.FollowKeys,
 	}[job.Kind]
 	if handler == nil {
 		w.t.Fatalf("a job of unknown kind %q", job.Kind)

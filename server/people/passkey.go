@@ -23,6 +23,8 @@ const (
 	registrationLife = 5 * time.Minute
 	// maxPasskeys is how many keys of a person can decide at the same time.
 	maxPasskeys = 50
+	// maxWaiting is how many keys of a person can wait to be enrolled at the same time.
+	maxWaiting = 5
 )
 
 // NoWorkspace stands in the log where an event belongs to no workspace. A key belongs to its person,
@@ -53,14 +55,14 @@ func (p *People) BeginPasskey(ctx context.Context, person store.Person, sessionH
 	if err != nil {
 		return "", err
 	}
+	if err := roomFor(existing); err != nil {
+		return "", err
+	}
 	var exclude []passkey.CredentialID
 	for _, key := range existing {
 		if key.RevokedAt == nil {
 			exclude = append(exclude, key.ID)
 		}
-	}
-	if len(exclude) >= maxPasskeys {
-		return "", tooManyPasskeys()
 	}
 	handle, err := uuid.Parse(person.ID)
 	if err != nil {
@@ -94,38 +96,48 @@ func (p *People) BeginPasskey(ctx context.Context, person store.Person, sessionH
 	return string(options), err
 }
 
-func tooManyPasskeys() *refusal.Error {
-	return refusal.New(CodeLimit, "You have %d passkeys; revoke one before you enrol another.", maxPasskeys)
+// roomFor makes sure that the person can have one key more.
+func roomFor(existing []store.Credential) error {
+	enrolled, waiting := 0, 0
+	for _, key := range existing {
+		switch {
+		case key.Enrolled():
+			enrolled++
+		case key.Waiting():
+			waiting++
+		}
+	}
+	switch {
+	case enrolled >= maxPasskeys:
+		return refusal.New(CodeLimit, "You have %d passkeys; revoke one before you enrol another.", maxPasskeys)
+	case waiting >= maxWaiting:
+		return refusal.New(CodeLimit, "%d passkeys of yours wait to be enrolled; finish or remove one of them first.", maxWaiting)
+	}
+	return nil
 }
 
-// FinishPasskey enrols the key that the authenticator made: responseJSON is its
-// RegistrationResponseJSON. The challenge serves once, whatever comes of it.
-func (p *People) FinishPasskey(ctx context.Context, person store.Person, sessionHash []byte, name, responseJSON string) (store.Credential, error) {
+// FinishPasskey stores the key that the authenticator made: responseJSON is its
+// RegistrationResponseJSON. The key waits, and decides nothing, until it has signed the act that is
+// answered; see ConfirmPasskey. The challenge serves once, whatever comes of it.
+func (p *People) FinishPasskey(ctx context.Context, person store.Person, sessionHash []byte, name, responseJSON string) (store.Credential, KeyAct, error) {
 	challenge, err := challengeOf(responseJSON)
 	if err != nil {
-		return store.Credential{}, err
+		return store.Credential{}, KeyAct{}, err
 	}
-	var begun store.Challenge
-	err = p.store.Outside(ctx, func(sh *store.Shared) error {
-		begun, err = sh.TakeChallenge(ctx, challenge, store.ChallengeRegister, person.ID, sessionHash)
-		return err
-	})
-	if errors.Is(err, store.ErrNotFound) {
-		return store.Credential{}, refusal.New(CodeChallenge, "This enrolment was not begun here, or was finished before, or took more than five minutes. Please start it again.")
-	}
+	begun, err := p.take(ctx, challenge, store.ChallengeRegister, person, sessionHash)
 	if err != nil {
-		return store.Credential{}, err
+		return store.Credential{}, KeyAct{}, err
 	}
 	var data registration
 	if err := json.Unmarshal(begun.Data, &data); err != nil {
-		return store.Credential{}, fmt.Errorf("registration: %w", err)
+		return store.Credential{}, KeyAct{}, fmt.Errorf("registration: %w", err)
 	}
 	registered, err := p.passkeys.FinishRegistration(data.Session, []byte(responseJSON))
 	if refused, ok := errors.AsType[*passkey.Error](err); ok {
-		return store.Credential{}, refusal.New(CodePasskeyRefused, "%s", refused.Message).At("response").Because(err)
+		return store.Credential{}, KeyAct{}, refusal.New(CodePasskeyRefused, "%s", refused.Message).At("response").Because(err)
 	}
 	if err != nil {
-		return store.Credential{}, err
+		return store.Credential{}, KeyAct{}, err
 	}
 	if name == "" {
 		name = data.Name
@@ -134,28 +146,46 @@ func (p *People) FinishPasskey(ctx context.Context, person store.Person, session
 		name = "Passkey of " + begun.CreatedAt.UTC().Format(time.DateOnly)
 	}
 	if name, err = checkName(name); err != nil {
-		return store.Credential{}, err
+		return store.Credential{}, KeyAct{}, err
 	}
-	var stored store.Credential
+	var (
+		stored store.Credential
+		act    KeyAct
+	)
 	err = p.store.Outside(ctx, func(sh *store.Shared) error {
-		stored, err = enrol(ctx, sh, person, name, registered)
+		if stored, err = insertWaiting(ctx, sh, person, name, registered); err != nil {
+			return err
+		}
+		act, err = p.askPossession(ctx, sh, person, sessionHash, stored)
 		return err
 	})
 	if errors.Is(err, store.ErrConflict) {
-		return store.Credential{}, refusal.New(CodePasskeyKnown, "This passkey is enrolled already.")
+		return store.Credential{}, KeyAct{}, refusal.New(CodePasskeyKnown, "This passkey is enrolled already.")
 	}
 	if err != nil {
-		return store.Credential{}, err
+		return store.Credential{}, KeyAct{}, err
 	}
-	p.log.InfoContext(ctx, "passkey enrolled", "person", person.ID)
-	return stored, nil
+	p.log.InfoContext(ctx, "passkey made", "person", person.ID)
+	return stored, act, nil
+}
+
+// take consumes a ceremony's challenge.
+func (p *People) take(ctx context.Context, challenge []byte, kind string, person store.Person, sessionHash []byte) (begun store.Challenge, err error) {
+	err = p.store.Outside(ctx, func(sh *store.Shared) error {
+		begun, err = sh.TakeChallenge(ctx, challenge, kind, person.ID, sessionHash)
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		err = refusal.New(CodeChallenge, "This was not begun here, or was finished before, or took more than five minutes. Please start it again.")
+	}
+	return begun, err
 }
 
 // challengeOf reads the challenge out of an authenticator's answer, to find the ceremony by. That the
 // answer is over this challenge is checked by the ceremony itself.
 func challengeOf(responseJSON string) ([]byte, error) {
 	bad := refusal.New(refusal.BadInput, "The browser's answer cannot be read.").At("response")
-	if len(responseJSON) > passkey.MaxRegistration {
+	if len(responseJSON) > max(passkey.MaxRegistration, passkey.MaxAssertion) {
 		return nil, bad
 	}
 	var answer struct {
@@ -183,38 +213,20 @@ func challengeOf(responseJSON string) ([]byte, error) {
 	return challenge, nil
 }
 
-// enrol stores a key and its leaf.
-func enrol(ctx context.Context, sh *store.Shared, person store.Person, name string, registered passkey.Registered) (store.Credential, error) {
+// insertWaiting stores a key that is still to be enrolled.
+func insertWaiting(ctx context.Context, sh *store.Shared, person store.Person, name string, registered passkey.Registered) (store.Credential, error) {
 	keys, err := sh.LockCredentials(ctx, person.ID)
 	if err != nil {
 		return store.Credential{}, err
 	}
-	alive := 0
-	for _, key := range keys {
-		if key.RevokedAt == nil {
-			alive++
-		}
+	if err := roomFor(keys); err != nil {
+		return store.Credential{}, err
 	}
-	if alive >= maxPasskeys {
-		return store.Credential{}, tooManyPasskeys()
-	}
-	stored, err := sh.InsertCredential(ctx, store.Credential{
+	return sh.InsertCredential(ctx, store.Credential{
 		ID: registered.CredentialID, PersonID: person.ID, Name: name, PublicKey: registered.PublicKey,
 		AAGUID: modelOf(registered.AAGUID), SignCount: int64(registered.SignCount),
 		BackupEligible: registered.BackupEligible, BackupState: registered.BackupState, Transports: registered.Transports,
 		AttestationObject: registered.AttestationObject, ClientData: registered.ClientDataJSON,
-	})
-	if err != nil {
-		return store.Credential{}, err
-	}
-	key, err := keyOf(stored).Digest()
-	if err != nil {
-		return store.Credential{}, err
-	}
-	return stored, appendLeaf(ctx, sh, evidence.KeyEnrolled{
-		Person: person.ID, Key: key,
-		AttestationObject: digest(stored.AttestationObject), ClientData: digest(stored.ClientData),
-		IdentifiedBy: "bitbucket-login",
 	})
 }
 
@@ -228,11 +240,12 @@ func modelOf(aaguid []byte) *string {
 	return &text
 }
 
-// Passkeys lists the person's keys, newest first, revoked ones included.
-func (p *People) Passkeys(ctx context.Context, person store.Person) ([]store.Credential, error) {
-	var keys []store.Credential
+// Passkeys reads the person's keys, newest first, waiting and revoked ones included, with what others
+// signed for them.
+func (p *People) Passkeys(ctx context.Context, person store.Person) (store.Keys, error) {
+	var keys store.Keys
 	err := p.store.Outside(ctx, func(sh *store.Shared) (err error) {
-		keys, err = sh.Credentials(ctx, person.ID)
+		keys, err = sh.Keys(ctx, person.ID)
 		return err
 	})
 	return keys, err
@@ -268,36 +281,6 @@ func (p *People) RenamePasskey(ctx context.Context, person store.Person, id []by
 	return key, found(err, "passkey")
 }
 
-// RevokePasskey ends a key of the person for good: it can make no further decision. Decisions that it
-// made stand. Revoking it again changes nothing.
-func (p *People) RevokePasskey(ctx context.Context, person store.Person, id []byte) (store.Credential, error) {
-	key, err := p.Passkey(ctx, person, id)
-	if err != nil || key.RevokedAt != nil {
-		return key, err
-	}
-	err = p.store.Outside(ctx, func(sh *store.Shared) error {
-		revoked, err := sh.RevokeCredential(ctx, person.ID, id, store.Revocation{})
-		if errors.Is(err, store.ErrNotFound) { // somebody was faster
-			key, err = sh.Credential(ctx, id)
-			return err
-		}
-		if err != nil {
-			return err
-		}
-		key = revoked
-		digest, err := keyOf(key).Digest()
-		if err != nil {
-			return err
-		}
-		return appendLeaf(ctx, sh, evidence.KeyRevoked{Person: person.ID, Key: digest})
-	})
-	if err != nil {
-		return store.Credential{}, err
-	}
-	p.log.InfoContext(ctx, "passkey revoked", "person", person.ID)
-	return key, nil
-}
-
 // keyOf is a credential as evidence knows it.
 func keyOf(c store.Credential) evidence.Key {
 	return evidence.Key{CredentialID: c.ID, Person: c.PersonID, PublicKey: c.PublicKey, BackupEligible: c.BackupEligible}
@@ -308,16 +291,21 @@ func digest(data []byte) evidence.Digest {
 	return evidence.Digest(hex.EncodeToString(sum[:]))
 }
 
-// appendLeaf writes an event of a person into the log: the last thing that a transaction does.
+// appendLeaf writes an event about a person's key, which belongs to no workspace,
+// into the log.
 func appendLeaf(ctx context.Context, sh *store.Shared, body evidence.Body) error {
+	return appendLeafOf(ctx, sh, NoWorkspace, evidence.WorkspaceID(nil, NoWorkspace), body)
+}
+
+func appendLeafOf(ctx context.Context, sh *store.Shared, workspace string, named evidence.Digest, body evidence.Body) error {
 	now, err := sh.Now(ctx)
 	if err != nil {
 		return err
 	}
-	entry, err := evidence.Leaf{Time: now, Workspace: evidence.WorkspaceID(nil, NoWorkspace), Body: body}.Entry()
+	entry, err := evidence.Leaf{Time: now, Workspace: named, Body: body}.Entry()
 	if err != nil {
 		return fmt.Errorf("leaf %s: %w", body.Type(), err)
 	}
-	sh.AppendLeaf(NoWorkspace, evidence.LeafHash(entry), entry, "", 0)
+	sh.AppendLeaf(workspace, evidence.LeafHash(entry), entry, "", 0)
 	return nil
 }

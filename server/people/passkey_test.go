@@ -35,25 +35,44 @@ func TestPasskeys(t *testing.T) {
 	_, alice := w.signedIn("alice")
 	_, bob := w.signedIn("bob")
 
-	first, authenticator := w.enrolled(alice, "")
-	if !strings.HasPrefix(first.Name, "Passkey of 20") || first.PersonID != alice.Person.ID || first.RevokedAt != nil ||
-		len(first.AttestationObject) == 0 || !json.Valid(first.ClientData) {
-		t.Errorf("key %+v", first)
+	waiting, authenticator, act := w.made(alice, "")
+	if !strings.HasPrefix(waiting.Name, "Passkey of 20") || waiting.PersonID != alice.Person.ID || !waiting.Waiting() ||
+		len(waiting.AttestationObject) == 0 || !json.Valid(waiting.ClientData) {
+		t.Errorf("key %+v", waiting)
+	}
+	if leaves := w.leaves(); len(leaves) != 0 {
+		t.Errorf("a key that waits is in the log: %+v", leaves)
+	}
+	first, next, err := w.signs(alice, authenticator, act)
+	must(t, err)
+	if next != nil || !first.Enrolled() || *first.IdentifiedBy != store.ByLogIn {
+		t.Errorf("key %+v, then %+v", first, next)
 	}
 
 	t.Run("the enrolment is in the log", func(t *testing.T) {
 		leaf, ok := w.leaves()[0].(evidence.KeyEnrolled)
 		key := evidence.Key{Person: alice.Person.ID, CredentialID: first.ID, PublicKey: first.PublicKey, BackupEligible: first.BackupEligible}
-		if !ok || leaf.Person != alice.Person.ID || leaf.Key != get(key.Digest())(t) || leaf.IdentifiedBy != "bitbucket-login" {
+		var enrolment evidence.Enrolment
+		must(t, json.Unmarshal(first.Enrolment, &enrolment))
+		if !ok || leaf.Person != alice.Person.ID || leaf.Key != get(key.Digest())(t) || leaf.IdentifiedBy != "bitbucket-login" || leaf.Enrolment != get(enrolment.Digest())(t) {
 			t.Errorf("leaf %+v", leaf)
 		}
+		signed := get(evidence.ParseAct(enrolment.Act))(t)
+		if signed.Purpose != evidence.Enrol || signed.Signer.Person != alice.Person.ID || !signed.Key.Key.Equal(key) {
+			t.Errorf("act %+v", signed)
+		}
+		var opening evidence.PersonOpening
+		must(t, json.Unmarshal(first.EnrolmentOpening, &opening))
+		must(t, opening.Verify(signed.Signer.Commitment))
+		get(evidence.VerifyAct(enrolment.Act, enrolment.Possession, []evidence.Key{key}, evidence.RelyingParty{ID: "approvals.example", Origin: origin}))(t)
 	})
 	t.Run("the name given at the end wins over the one at the start", func(t *testing.T) {
 		for _, names := range [][3]string{{"Start", "", "Start"}, {"Start", "End", "End"}, {"", " Trimmed ", "Trimmed"}} {
 			key := passkeytest.New(origin)
 			options := get(w.BeginPasskey(t.Context(), *alice.Person, alice.Hash, names[0]))(t)
 			response := get(key.Create([]byte(options)))(t)
-			got := get(w.FinishPasskey(t.Context(), *alice.Person, alice.Hash, names[1], string(response)))(t)
+			got, _, err := w.FinishPasskey(t.Context(), *alice.Person, alice.Hash, names[1], string(response))
+			must(t, err)
 			if got.Name != names[2] {
 				t.Errorf("%v: %q", names, got.Name)
 			}
@@ -83,7 +102,7 @@ func TestPasskeys(t *testing.T) {
 		refused(t, err, refusal.NotFound)
 		_, err = w.RevokePasskey(t.Context(), *bob.Person, nil)
 		refused(t, err, refusal.NotFound)
-		if keys := get(w.Passkeys(t.Context(), *bob.Person))(t); len(keys) != 0 {
+		if keys := get(w.Passkeys(t.Context(), *bob.Person))(t).Credentials; len(keys) != 0 {
 			t.Errorf("listed %+v", keys)
 		}
 	})
@@ -106,7 +125,7 @@ func TestPasskeys(t *testing.T) {
 		if err == nil {
 			t.Error("it can still be used")
 		}
-		keys := get(w.Passkeys(t.Context(), *alice.Person))(t)
+		keys := get(w.Passkeys(t.Context(), *alice.Person))(t).Credentials
 		if len(keys) != 4 || !bytes.Equal(keys[3].ID, first.ID) {
 			t.Errorf("%d keys", len(keys))
 		}
@@ -120,10 +139,13 @@ func TestWrongEnrolments(t *testing.T) {
 	_, bob := w.signedIn("bob")
 	begin := func(t *testing.T) (string, *passkeytest.Authenticator) {
 		t.Helper()
+		// Those that wait have their limit.
+		w.sql(`update signedapproval_credentials set revoked_at = now() where enrolled_at is null and revoked_at is null`)
 		return get(w.BeginPasskey(t.Context(), *alice.Person, alice.Hash, ""))(t), passkeytest.New(origin)
 	}
 	finish := func(session people.Session, response []byte) error {
-		_, err := w.FinishPasskey(t.Context(), *session.Person, session.Hash, "", string(response))
+		_, _, err := w.FinishPasskey(t.Context(), *session.Person, session.Hash, "", string(response))
+		w.sql(`delete from signedapproval_challenges where kind = 'KEY'`) // it is not to be confirmed
 		return err
 	}
 	t.Run("the answer twice", func(t *testing.T) {
@@ -183,7 +205,8 @@ func TestWrongEnrolments(t *testing.T) {
 	})
 	t.Run("the public key of another passkey", func(t *testing.T) {
 		options, key := begin(t)
-		enrolled := get(w.FinishPasskey(t.Context(), *alice.Person, alice.Hash, "", string(get(key.Create([]byte(options)))(t))))(t)
+		enrolled, _, err := w.FinishPasskey(t.Context(), *alice.Person, alice.Hash, "", string(get(key.Create([]byte(options)))(t)))
+		must(t, err)
 		attempt := func(as people.Session, cose []byte) error {
 			t.Helper()
 			options := get(w.BeginPasskey(t.Context(), *as.Person, as.Hash, ""))(t)
@@ -204,14 +227,20 @@ func TestWrongEnrolments(t *testing.T) {
 			refused(t, finish(alice, []byte(response)), refusal.BadInput)
 		}
 	})
-	t.Run("more than fifty keys", func(t *testing.T) {
-		options, key := begin(t)
-		response := get(key.Create([]byte(options)))(t)
-		w.sql(`insert into signedapproval_credentials (id, person_id, name, public_key, sign_count, backup_eligible, backup_state, attestation_object, client_data)
-			select int4send(i), $1, 'x', int4send(i), 0, false, false, '', '' from generate_series(1, 60) i`, alice.Person.ID)
-		_, err := w.BeginPasskey(t.Context(), *alice.Person, alice.Hash, "")
-		refused(t, err, people.CodeLimit)
-		refused(t, finish(alice, response), people.CodeLimit) // that was begun before
+	t.Run("more keys than a person can have", func(t *testing.T) {
+		for _, test := range []struct{ columns, values string }{
+			{"", ""}, // waiting
+			{", enrolled_at, enrolment, identified_by", ", now(), '', 'bitbucket-login'"},
+		} {
+			options, key := begin(t)
+			response := get(key.Create([]byte(options)))(t)
+			w.sql(`insert into signedapproval_credentials (id, person_id, name, public_key, sign_count, backup_eligible, backup_state, attestation_object, client_data`+test.columns+`)
+				select int4send(i), $1, 'x', int4send(i), 0, false, false, '', ''`+test.values+` from generate_series(1, 50) i`, alice.Person.ID)
+			_, err := w.BeginPasskey(t.Context(), *alice.Person, alice.Hash, "")
+			refused(t, err, people.CodeLimit)
+			refused(t, finish(alice, response), people.CodeLimit) // that was begun before
+			w.sql(`delete from signedapproval_credentials where name = 'x'`)
+		}
 	})
 	if got := get(w.Session(t.Context(), cookie))(t); got.Person == nil {
 		t.Error("the session is gone")

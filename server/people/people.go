@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/signedapproval/bitbucket/server/bitbucket"
+	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/passkey"
 	"github.com/signedapproval/bitbucket/server/refusal"
 	"github.com/signedapproval/bitbucket/server/store"
@@ -39,6 +40,16 @@ const (
 	CodePasskeyRefused = "PASSKEY_REFUSED"
 	// CodePasskeyKnown: this key is enrolled already.
 	CodePasskeyKnown = "PASSKEY_ENROLLED_ALREADY"
+	// CodeWaiting: the key is not waiting to be enrolled any more, or was never confirmed.
+	CodeWaiting = "NOT_WAITING"
+	// CodeNoKey: there is no key of the person that could sign this.
+	CodeNoKey = "NO_KEY"
+	// CodeOwnKey: nobody countersigns their own key.
+	CodeOwnKey = "OWN_KEY"
+	// CodeCountersigned: there is nothing to countersign.
+	CodeCountersigned = "NOTHING_TO_COUNTERSIGN"
+	// CodeRevoked: the key was revoked before.
+	CodeRevoked = "REVOKED_ALREADY"
 	// CodeChallenge: the enrolment was not begun by this session, was finished before, or took longer
 	// than five minutes.
 	CodeChallenge = "CHALLENGE_EXPIRED"
@@ -51,23 +62,28 @@ type Options struct {
 	// SignIn is the OAuth consumer that people sign in with.
 	SignIn   bitbucket.Consumer
 	Passkeys *passkey.Ceremonies
+	// LogOrigin names the log that what keys sign about keys is appended to.
+	LogOrigin string
 	// Log is where changes are written down for the operator; nil is slog's default.
 	Log *slog.Logger
 }
 
-// People holds the use cases. It is safe for concurrent use once Account and Role are set, which app does before
+// People holds the use cases. It is safe for concurrent use once Account, Role and Roster are set, which app does before
 // the first call.
 type People struct {
-	store    *store.Store
-	api      *bitbucket.API
-	signIn   bitbucket.Consumer
-	passkeys *passkey.Ceremonies
-	log      *slog.Logger
+	store     *store.Store
+	api       *bitbucket.API
+	signIn    bitbucket.Consumer
+	passkeys  *passkey.Ceremonies
+	logOrigin string
+	log       *slog.Logger
 
 	// Account asks Bitbucket who an account is, in the name of a workspace.
 	Account func(ctx context.Context, workspace, accountID string) (bitbucket.User, error)
 	// Role is what a person is in a connected workspace, at most five minutes old, or read anew.
 	Role func(ctx context.Context, person store.Person, workspace string, fresh bool) (store.Role, error)
+	// Roster brings the workspace's roster up to date with the person's keys and answers the digest of its newest version.
+	Roster func(ctx context.Context, person store.Person, workspace string) (evidence.Digest, error)
 }
 
 // New makes People.
@@ -77,7 +93,7 @@ func New(options Options) *People {
 	}
 	return &People{
 		store: options.Store, api: options.API, signIn: options.SignIn, passkeys: options.Passkeys,
-		log: options.Log,
+		logOrigin: options.LogOrigin, log: options.Log,
 	}
 }
 

@@ -71,8 +71,8 @@ func newWorld(t *testing.T, scopes ...string) *world {
 			Key: w.consumer.Key, Secret: w.consumer.Secret, AuthorizeURL: w.sim.URL() + "/site/oauth2/authorize",
 			TokenURL: w.sim.URL() + "/site/oauth2/access_token", RedirectURL: origin + "/auth/callback",
 		},
-		Passkeys: get(passkey.New("approvals.example", "SignedApproval", origin))(t),
-		Log:      slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Passkeys: get(passkey.New("approvals.example", "SignedApproval", origin))(t), LogOrigin: "approvals.example/log",
+		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 	w.Role = func(_ context.Context, person store.Person, workspace string, _ bool) (store.Role, error) {
 		role := w.roles[workspace+person.AccountID]
@@ -106,13 +106,37 @@ func (w *world) signedIn(name string) (string, people.Session) {
 	return cookie, get(w.Session(w.t.Context(), cookie))(w.t)
 }
 
-// enrolled enrols a key of somebody.
-func (w *world) enrolled(session people.Session, name string) (store.Credential, *passkeytest.Authenticator) {
+// made makes a key of somebody that waits, and answers what it is to sign.
+func (w *world) made(session people.Session, name string) (store.Credential, *passkeytest.Authenticator, people.KeyAct) {
 	w.t.Helper()
 	key := passkeytest.New(origin)
 	options := get(w.BeginPasskey(w.t.Context(), *session.Person, session.Hash, ""))(w.t)
 	response := get(key.Create([]byte(options)))(w.t)
-	return get(w.FinishPasskey(w.t.Context(), *session.Person, session.Hash, name, string(response)))(w.t), key
+	made, act, err := w.FinishPasskey(w.t.Context(), *session.Person, session.Hash, name, string(response))
+	must(w.t, err)
+	return made, key, act
+}
+
+// signs lets an authenticator sign an act and confirms it.
+func (w *world) signs(session people.Session, key *passkeytest.Authenticator, act people.KeyAct) (store.Credential, *people.KeyAct, error) {
+	w.t.Helper()
+	return w.ConfirmPasskey(w.t.Context(), *session.Person, session.Hash, string(get(key.Get(act.Options))(w.t)))
+}
+
+// enrolled enrols a key of somebody, with the authority of one of the others where there are some.
+func (w *world) enrolled(session people.Session, name string, others ...*passkeytest.Authenticator) (store.Credential, *passkeytest.Authenticator) {
+	w.t.Helper()
+	_, key, act := w.made(session, name)
+	enrolled, next, err := w.signs(session, key, act)
+	must(w.t, err)
+	if next != nil {
+		enrolled, next, err = w.signs(session, others[0], *next)
+		must(w.t, err)
+	}
+	if next != nil || !enrolled.Enrolled() {
+		w.t.Fatalf("%+v is not enrolled", enrolled)
+	}
+	return enrolled, key
 }
 
 // sql runs a statement as the superuser: to make time pass, and to look.

@@ -49,12 +49,3 @@ func (tx *Tx) ChainEnd(ctx context.Context, pullRequestID string) (size int64, p
 	}
 	return size, published, err
 }
-
-// FirstLeaf reads the entry of the workspace's first leaf, its genesis.
-func (tx *Tx) FirstLeaf(ctx context.Context) (entry []byte, err error) {
-	err = one(tx.tx.QueryRow(ctx, `select entry from signedapproval_leaves where workspace_id = $1 order by index limit 1`, tx.Workspace).Scan(&entry))
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		err = fmt.Errorf("store: first leaf: %w", err)
-	}
-	return entry, err
-}

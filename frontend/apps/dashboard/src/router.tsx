@@ -19,6 +19,7 @@ import { RequestPage } from "./requests/RequestPage.tsx";
 import { RequestsPage } from "./requests/RequestsPage.tsx";
 import { Shell } from "./Shell.tsx";
 import { BitbucketPage } from "./settings/BitbucketPage.tsx";
+import { MemberKeysPage } from "./settings/MemberKeysPage.tsx";
 import { PasskeysPage } from "./settings/PasskeysPage.tsx";
 import { SettingsPage } from "./settings/SettingsPage.tsx";
 import { TokensPage } from "./settings/TokensPage.tsx";
@@ -98,6 +99,16 @@ const tokens = createRoute({
   },
 });
 
+const memberKeys = createRoute({
+  getParentRoute: () => settings,
+  path: "/keys",
+  validateSearch: (search): { workspace?: string } =>
+    typeof search["workspace"] === "string" ? { workspace: search["workspace"] } : {},
+  component: function MemberKeys() {
+    return <MemberKeysPage workspace={memberKeys.useSearch().workspace} />;
+  },
+});
+
 const routes = root.addChildren([
   home,
   request,
@@ -105,7 +116,7 @@ const routes = root.addChildren([
   requests,
   repositories,
   repository,
-  settings.addChildren([settingsStart, bitbucket, passkeys, tokens]),
+  settings.addChildren([settingsStart, bitbucket, passkeys, tokens, memberKeys]),
 ]);
 
 /**

@@ -12,11 +12,16 @@ import { Time } from "@signedapproval/ui/Time";
 import { Visible } from "@signedapproval/ui/Visible";
 import { useState } from "react";
 import { useClient } from "urql";
-import { decide, enrol, type Made, Refusal, type Step } from "./decision.ts";
+import { ConfirmStep } from "./ConfirmStep.tsx";
+import { decide, type Made, type Step } from "./decision.ts";
+import { enrol } from "./enrolment.ts";
+import { InLog } from "./InLog.tsx";
 import { Override } from "./Override.tsx";
+import { Refusal } from "./refusal.ts";
 import { adviceFor } from "./refusals.ts";
 import type { RenderedChange } from "./ShownChange.tsx";
 import type { Shown } from "./statement.ts";
+import { useConfirmation } from "./useConfirmation.ts";
 
 const viewerFragment = graphql(`
   fragment Decide_viewer on Viewer {
@@ -27,7 +32,7 @@ const viewerFragment = graphql(`
     }
     passkeys {
       id
-      revokedAt
+      state
     }
   }
 `);
@@ -98,10 +103,10 @@ const requestFragment = graphql(`
 `);
 
 const steps: Record<Step, string> = {
-  enrolling: "Making a passkey: follow your browser…",
+  enrolling: "Making a passkey: follow your browser, then confirm it here…",
   preparing: "Preparing what you sign…",
   signing: "Waiting for your passkey…",
-  submitting: "Recording the decision…",
+  submitting: "Handing the decision in…",
 };
 
 const longestComment = 2_000;
@@ -129,6 +134,19 @@ export function Decide(props: DecideProps) {
   const [step, setStep] = useState<{ action: DecisionAction; step: Step } | null>(null);
   const [refusal, setRefusal] = useState<Refusal | null>(null);
   const [made, setMade] = useState<Made | null>(null);
+  const [question, ask] = useConfirmation();
+
+  // One that was made and never confirmed is taken up again.
+  const unconfirmed = viewer.passkeys.find((passkey) => passkey.state === "UNCONFIRMED")?.id;
+  const enrolHere = async (resume: string | undefined) => {
+    const state = await enrol({ client, resume, ask });
+    if (state !== "ENROLLED") {
+      throw new Refusal(
+        "KEY_WAITING",
+        "Your new passkey is made. An administrator of your workspace has to countersign it before it can sign; they have been told.",
+      );
+    }
+  };
 
   const run = async (action: DecisionAction, work: (onStep: (step: Step) => void) => Promise<void>) => {
     setRefusal(null);
@@ -176,15 +194,18 @@ export function Decide(props: DecideProps) {
           "The change on this page is of another commit than the one that is asked for.",
         );
       }
-      const enrolled = viewer.passkeys.some((passkey) => !passkey.revokedAt);
-      setMade(await decide({ client, requestId: change.requestId, shown, enrolled, onStep }));
+      const enrolled = viewer.passkeys.some(
+        ({ state }) => state === "ENROLLED" || state === "WAITING_FOR_COUNTERSIGNER",
+      );
+      const { requestId } = change;
+      setMade(await decide({ client, requestId, shown, enrolled, enrol: () => enrolHere(unconfirmed), onStep }));
       setComment("");
     });
 
   const addPasskey = () =>
     run("APPROVE", async (onStep) => {
       onStep("enrolling");
-      await enrol(client);
+      await enrolHere(undefined);
     });
 
   const busy = step !== null;
@@ -238,6 +259,7 @@ export function Decide(props: DecideProps) {
       ) : (
         can.reason && <Note tone="neutral">{can.reason}</Note>
       )}
+      {question && <ConfirmStep question={question} resumed={unconfirmed !== undefined} />}
       {can.override && request.override && (
         <Override
           quorum={request.override.quorum}
@@ -289,6 +311,9 @@ function DecideButton({ action, look, busy, ready, start, children }: DecideButt
   );
 }
 
+/** Refusals that are no fault. */
+const quiet = ["CEREMONY_PRESS_AGAIN", "KEY_WAITING", "ENROLMENT_LEFT"];
+
 function RefusalNote({ refusal, onAddPasskey }: { refusal: Refusal; onAddPasskey: () => void }) {
   const advice = adviceFor(refusal);
   const ways = {
@@ -303,7 +328,7 @@ function RefusalNote({ refusal, onAddPasskey }: { refusal: Refusal; onAddPasskey
   };
   return (
     <Note
-      tone={refusal.code === "CEREMONY_PRESS_AGAIN" ? "information" : "danger"}
+      tone={quiet.includes(refusal.code) ? "information" : "danger"}
       title={advice.title}
       urgent
       actions={advice.way && ways[advice.way]}
@@ -335,6 +360,7 @@ function Outcome({ made, path, url }: { made: Made; path: string; url: string })
         </>
       }
     >
+      <InLog path={made.receiptPath} statementSha256={made.statementSha256} />
       <dl className="sign__record">
         <dt>Signed</dt>
         <dd>

@@ -1,4 +1,4 @@
-import type { Refusal } from "./decision.ts";
+import type { Refusal } from "./refusal.ts";
 
 /** What the reader is told of a refusal, and what they can do. */
 export interface Advice {
@@ -59,6 +59,15 @@ const advices: Record<string, Partial<Advice> & Pick<Advice, "title">> = {
   NOTHING_TO_UNDO: { title: "There is no decision of yours to withdraw", way: "reload" },
   AUTHOR: { title: "Authors do not approve their own pull request here" },
   NOT_APPROVER: { title: "The rule does not ask you" },
+  KEY_WAITING: { title: "Your passkey waits for an administrator" },
+  ENROLMENT_LEFT: {
+    title: "Your new passkey is not confirmed yet",
+    text: "Nothing was signed. Press the button again when you want to go on.",
+    way: "again",
+  },
+  PASSKEY_REFUSED: { title: "The passkey was not accepted", way: "again" },
+  CHALLENGE_EXPIRED: { title: "That took too long, or was done elsewhere", way: "again" },
+  NO_KEY: { title: "You have no passkey that can sign this" },
   CHALLENGE: { title: "This signature cannot be used", way: "again" },
   ASSERTION: { title: "The signature does not hold", way: "again" },
   REVOKED_KEY: { title: "This passkey was revoked", way: "again" },

@@ -35,6 +35,9 @@ const movesInWorkspace: UpdateResolver = (_result, _input, cache) => {
   forget(cache, "Viewer:viewer", "workspaces", "grants");
 };
 
+/** A mutation that moves the viewer's passkeys. */
+const changesPasskeys: UpdateResolver = (_result, _input, cache) => forget(cache, "Viewer:viewer", "passkeys");
+
 /** The normalised cache: an object that one answer brings is new on every part of the screen that shows it. */
 export function normalizedCache(): Exchange {
   return cacheExchange({
@@ -47,7 +50,10 @@ export function normalizedCache(): Exchange {
         saveRepository: movesInWorkspace,
         removeRepository: movesInWorkspace,
         createApiToken: movesInWorkspace,
-        finishPasskey: (_result, _input, cache) => forget(cache, "Viewer:viewer", "passkeys"),
+        finishPasskey: changesPasskeys,
+        confirmPasskey: changesPasskeys,
+        reportLostPasskeys: changesPasskeys,
+        signKeyAct: movesInWorkspace,
       },
     },
   });

@@ -1,0 +1,84 @@
+import { type FragmentType, graphql, readFragment } from "@signedapproval/graph/generated";
+import type { PasskeyIdentity, PasskeyState } from "@signedapproval/graph/generated/graphql.ts";
+import { Lozenge, type Tone } from "@signedapproval/ui/Lozenge";
+import { Time } from "@signedapproval/ui/Time";
+import { Visible } from "@signedapproval/ui/Visible";
+
+const actFragment = graphql(`
+  fragment KeyActs_act on WorkspaceKeyAct {
+    action
+    workspace
+    by
+    at
+    compromisedSince
+  }
+`);
+
+const states: Record<PasskeyState, { tone: Tone; text: string } | null> = {
+  UNCONFIRMED: { tone: "warning", text: "Not confirmed" },
+  WAITING_FOR_COUNTERSIGNER: { tone: "warning", text: "Waits for an administrator" },
+  ENROLLED: null,
+  REVOKED: { tone: "danger", text: "Revoked" },
+};
+
+/** How far a key has come; nothing for one that signs. */
+export function KeyState({ state }: { state: PasskeyState }) {
+  const shown = states[state];
+  return shown && <Lozenge tone={shown.tone}>{shown.text}</Lozenge>;
+}
+
+/** Where a key lives, and what it says that it is. */
+export function KeyKind({ synced, model }: { synced: boolean; model: string | null | undefined }) {
+  return (
+    <>
+      {synced ? "Synced by its provider" : "Bound to its device"}
+      {model && <p className="sa-small sa-subtle sa-wrap">Says that it is {model}</p>}
+    </>
+  );
+}
+
+export interface KeyActsProps {
+  identifiedBy: PasskeyIdentity | null | undefined;
+  acts: readonly FragmentType<typeof actFragment>[];
+  /** Whether the reader's own keys are shown, in all their workspaces. */
+  own?: boolean;
+  /** Whether its owner signed the revocation; null where there is none. */
+  revoked?: boolean | null;
+  compromisedSince?: string | null | undefined;
+}
+
+/** By what it is known whose a key is, and what was signed about it. */
+export function KeyActs({ identifiedBy, acts: masked, own = false, revoked = null, compromisedSince }: KeyActsProps) {
+  const acts = masked.map((act) => readFragment(actFragment, act));
+  const countersigned = acts.some((act) => act.action === "COUNTERSIGN");
+  return (
+    <ul className="keys__acts">
+      {identifiedBy === "BITBUCKET_LOG_IN" && <li>Identified by Bitbucket log-in</li>}
+      {identifiedBy === "OWN_KEY" && <li>{own ? "Another passkey of yours" : "By own key"}</li>}
+      {identifiedBy === "COUNTERSIGNER" && !countersigned && <li>An administrator</li>}
+      {acts.map((act) => (
+        <li key={`${act.action} ${act.workspace} ${act.at}`}>
+          {act.action === "COUNTERSIGN" ? "Countersigned by" : "Revoked by"} <Visible text={act.by} />
+          {own && (
+            <>
+              {" "}
+              for <Visible text={act.workspace} />
+            </>
+          )}
+          , <Time value={act.at} />
+          {act.compromisedSince && (
+            <>
+              ; does not count since <Time value={act.compromisedSince} exact />
+            </>
+          )}
+        </li>
+      ))}
+      {revoked !== null && <li>{revoked ? "Revoked with a signature" : "Revoked without a signature"}</li>}
+      {own && compromisedSince && (
+        <li>
+          Does not count since <Time value={compromisedSince} exact />
+        </li>
+      )}
+    </ul>
+  );
+}

@@ -1,0 +1,333 @@
+import { type FragmentType, graphql, readFragment } from "@signedapproval/graph/generated";
+import { Refusal } from "@signedapproval/sign/refusal";
+import { adviceFor } from "@signedapproval/sign/refusals";
+import { Button } from "@signedapproval/ui/Button";
+import { Dialog } from "@signedapproval/ui/Dialog";
+import { EmptyState } from "@signedapproval/ui/EmptyState";
+import { Field } from "@signedapproval/ui/Field";
+import { Note } from "@signedapproval/ui/Note";
+import { Table } from "@signedapproval/ui/Table";
+import { Time } from "@signedapproval/ui/Time";
+import { Visible } from "@signedapproval/ui/Visible";
+import { useNavigate } from "@tanstack/react-router";
+import { useState } from "react";
+import { useClient, useQuery } from "urql";
+import { Answer } from "../Answer.tsx";
+import { More } from "../More.tsx";
+import { PageLink } from "../PageLink.tsx";
+import { pageAfter, pageSize, usePages } from "../pages.ts";
+import { useHost } from "../surroundings.ts";
+import { useWorkspaces } from "../workspaces.ts";
+import { actOnKey } from "./actonkey.ts";
+import { KeyActs, KeyKind, KeyState } from "./KeyWords.tsx";
+import { RevokeKey } from "./RevokeKey.tsx";
+
+const WantingKeysQuery = graphql(`
+  query WantingKeys($workspace: String!) {
+    workspace(key: $workspace) {
+      id
+      keyHolders(wanting: true, first: 50) {
+        edges {
+          node {
+            ...KeyHolder_holder
+          }
+        }
+      }
+    }
+  }
+`);
+
+const MemberKeysQuery = graphql(`
+  query MemberKeys($workspace: String!, $first: Int, $after: String) {
+    workspace(key: $workspace) {
+      id
+      keyHolders(first: $first, after: $after) {
+        edges {
+          node {
+            ...KeyHolder_holder
+          }
+        }
+        pageInfo {
+          hasNextPage
+          endCursor
+        }
+      }
+    }
+  }
+`);
+
+const holderFragment = graphql(`
+  fragment KeyHolder_holder on KeyHolder {
+    person {
+      id
+      name
+    }
+    keys {
+      id
+      canCountersign
+      ...MemberKeyRow_key
+    }
+  }
+`);
+
+const keyFragment = graphql(`
+  fragment MemberKeyRow_key on MemberKey {
+    id
+    name
+    state
+    model
+    synced
+    createdAt
+    identifiedBy
+    revokedAt
+    compromisedSince
+    canCountersign
+    canRevoke
+    acts {
+      ...KeyActs_act
+    }
+  }
+`);
+
+/** The keys of a workspace's members, for its administrators. */
+export function MemberKeysPage({ workspace }: { workspace: string | undefined }) {
+  const navigate = useNavigate();
+  const administered = useWorkspaces().filter((node) => node.viewerIsAdmin);
+  const chosen = administered.find((node) => node.slug === workspace) ?? administered[0];
+  const { standsAlone } = useHost();
+  return (
+    <>
+      <h1>Keys of members</h1>
+      <p className="sa-subtle">
+        Every key under a member's name. One that rests on the Bitbucket log-in alone is as good as that log-in: speak
+        with its owner, then countersign it with a passkey of yours. What you sign holds in this workspace.
+      </p>
+      {!standsAlone ? (
+        <EmptyState
+          title="Not inside Bitbucket"
+          action={
+            <PageLink path="/settings/keys" look="primary">
+              Keys of members
+            </PageLink>
+          }
+        >
+          Keys are countersigned on a page of its own, where your browser can use your passkey.
+        </EmptyState>
+      ) : !chosen ? (
+        <EmptyState title="No workspace">
+          The keys of its members are shown to the administrators of a workspace. You administer none here.
+        </EmptyState>
+      ) : (
+        <>
+          {administered.length > 1 && (
+            <Field label="Workspace">
+              {(control) => (
+                <select
+                  {...control}
+                  value={chosen.slug}
+                  onChange={(event) =>
+                    void navigate({ to: "/settings/keys", search: { workspace: event.target.value } })
+                  }
+                >
+                  {administered.map((node) => (
+                    <option key={node.id} value={node.slug}>
+                      {node.name}
+                    </option>
+                  ))}
+                </select>
+              )}
+            </Field>
+          )}
+          <WorkspaceKeys key={chosen.id} workspace={chosen.slug} />
+        </>
+      )}
+    </>
+  );
+}
+
+function WorkspaceKeys({ workspace }: { workspace: string }) {
+  const { pages, more } = usePages();
+  const [wanting, ask] = useQuery({ query: WantingKeysQuery, variables: { workspace } });
+  return (
+    <>
+      <h2>To be countersigned</h2>
+      <Answer result={wanting} ask={ask} doing="read which keys are to be countersigned">
+        {({ workspace: node }) => {
+          const holders = node?.keyHolders?.edges.map((edge) => edge.node) ?? [];
+          return holders.length > 0 ? (
+            <Holders caption="Keys to be countersigned" holders={holders} onlyWanting />
+          ) : (
+            <EmptyState title="Nothing to countersign">Every key that signs here is vouched for.</EmptyState>
+          );
+        }}
+      </Answer>
+      <h2>All keys</h2>
+      {pages.map((after, index) => (
+        <KeysPage
+          key={after ?? ""}
+          workspace={workspace}
+          after={after}
+          last={index === pages.length - 1}
+          onMore={more}
+        />
+      ))}
+    </>
+  );
+}
+
+interface KeysPageProps {
+  workspace: string;
+  after: string | undefined;
+  last: boolean;
+  onMore: (after: string) => void;
+}
+
+function KeysPage({ workspace, after, last, onMore }: KeysPageProps) {
+  const variables = { workspace, first: pageSize, ...pageAfter(after) };
+  const [result, ask] = useQuery({ query: MemberKeysQuery, variables });
+  return (
+    <Answer result={result} ask={ask} doing="read the keys of members">
+      {({ workspace: node }) =>
+        node?.keyHolders?.edges.length ? (
+          <>
+            <Holders caption="Keys of members" holders={node.keyHolders.edges.map((edge) => edge.node)} />
+            <More pageInfo={node.keyHolders.pageInfo} last={last} onMore={onMore} />
+          </>
+        ) : (
+          <EmptyState title="No keys yet">Nobody here has made a passkey.</EmptyState>
+        )
+      }
+    </Answer>
+  );
+}
+
+interface HoldersProps {
+  caption: string;
+  holders: readonly FragmentType<typeof holderFragment>[];
+  onlyWanting?: boolean;
+}
+
+function Holders({ caption, holders, onlyWanting = false }: HoldersProps) {
+  return (
+    <Table caption={caption} columns={["Member", "Key", "Known by", "Kind", "Made", ""]}>
+      {holders.map((masked) => {
+        const holder = readFragment(holderFragment, masked);
+        const keys = holder.keys.filter((key) => !onlyWanting || key.canCountersign);
+        return (
+          <tbody key={holder.person.id}>
+            {keys.map((key, index) => (
+              <tr key={key.id}>
+                {index === 0 && (
+                  <th scope="rowgroup" rowSpan={keys.length}>
+                    <Visible text={holder.person.name} />
+                  </th>
+                )}
+                <KeyCells masked={key} member={holder.person.name} />
+              </tr>
+            ))}
+          </tbody>
+        );
+      })}
+    </Table>
+  );
+}
+
+interface KeyCellsProps {
+  masked: FragmentType<typeof keyFragment>;
+  member: string;
+}
+
+function KeyCells({ masked, member }: KeyCellsProps) {
+  const key = readFragment(keyFragment, masked);
+  const [open, setOpen] = useState<"countersign" | "revoke" | null>(null);
+  const close = () => setOpen(null);
+  return (
+    <>
+      <td>
+        <Visible text={key.name} /> <KeyState state={key.state} />
+      </td>
+      <td>
+        <KeyActs identifiedBy={key.identifiedBy} acts={key.acts} />
+      </td>
+      <td>
+        <KeyKind synced={key.synced} model={key.model} />
+      </td>
+      <td>
+        <Time value={key.createdAt} />
+      </td>
+      <td>
+        <span className="sa-row">
+          {key.canCountersign && (
+            <Button onClick={() => setOpen("countersign")}>
+              Countersign{" "}
+              <span className="sa-hidden">
+                {key.name} of {member}
+              </span>
+            </Button>
+          )}
+          {key.canRevoke && (
+            <Button appearance="subtle" onClick={() => setOpen("revoke")}>
+              Revoke{" "}
+              <span className="sa-hidden">
+                {key.name} of {member}
+              </span>
+            </Button>
+          )}
+        </span>
+        {open === "countersign" && <Countersign id={key.id} name={key.name} member={member} onClose={close} />}
+        {open === "revoke" && <RevokeKey id={key.id} name={`${key.name} of ${member}`} onClose={close} />}
+      </td>
+    </>
+  );
+}
+
+interface CountersignProps {
+  id: string;
+  name: string;
+  member: string;
+  onClose: () => void;
+}
+
+function Countersign({ id, name, member, onClose }: CountersignProps) {
+  const client = useClient();
+  const [busy, setBusy] = useState(false);
+  const [refusal, setRefusal] = useState<Refusal | null>(null);
+  const confirm = async () => {
+    setBusy(true);
+    setRefusal(null);
+    try {
+      await actOnKey(client, { key: id, action: "COUNTERSIGN" });
+      onClose();
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error;
+      setRefusal(error);
+    } finally {
+      setBusy(false);
+    }
+  };
+  const advice = refusal && adviceFor(refusal);
+  return (
+    <Dialog
+      title={`Countersign ${name}?`}
+      onClose={onClose}
+      actions={
+        <>
+          <Button onClick={onClose}>Not now</Button>
+          <Button appearance="primary" busy={busy} onClick={() => void confirm()}>
+            Countersign with my passkey
+          </Button>
+        </>
+      }
+    >
+      <p>
+        You sign that this key is {member}'s. Ask them first, by voice or face to face, whether they have just made it:
+        who has taken over their Bitbucket account would ask you the same.
+      </p>
+      {advice && (
+        <Note tone="danger" title={advice.title} urgent>
+          {advice.text}
+        </Note>
+      )}
+    </Dialog>
+  );
+}

@@ -1,0 +1,132 @@
+import { graphql } from "@signedapproval/graph/generated";
+import { mutate, Refusal, refuse } from "@signedapproval/sign/refusal";
+import { adviceFor } from "@signedapproval/sign/refusals";
+import { Button } from "@signedapproval/ui/Button";
+import { Dialog } from "@signedapproval/ui/Dialog";
+import { Field } from "@signedapproval/ui/Field";
+import { Note } from "@signedapproval/ui/Note";
+import { useState } from "react";
+import { useClient } from "urql";
+import { actOnKey } from "./actonkey.ts";
+
+const RevokePasskey = graphql(`
+  mutation RevokePasskey($input: RevokePasskeyInput!) {
+    revokePasskey(input: $input) {
+      passkey {
+        id
+        ...PasskeyRow_passkey
+      }
+      userErrors {
+        code
+        message
+        path
+      }
+    }
+  }
+`);
+
+export interface RevokeKeyProps {
+  id: string;
+  name: string;
+  /** Whether it is not enrolled yet, so that there is nothing to sign. */
+  waits?: boolean;
+  /** Whether it is the reader's own; else a member's, for the workspace. */
+  own?: boolean;
+  onClose: () => void;
+}
+
+/** Takes a key out of use. */
+export function RevokeKey({ id, name, waits = false, own = false, onClose }: RevokeKeyProps) {
+  const client = useClient();
+  const [busy, setBusy] = useState<"signed" | "unsigned" | null>(null);
+  const [shared, setShared] = useState(false);
+  const [since, setSince] = useState("");
+  const [refusal, setRefusal] = useState<Refusal | null>(null);
+  const run = async (how: "signed" | "unsigned") => {
+    setBusy(how);
+    setRefusal(null);
+    try {
+      if (how === "signed") {
+        const compromised = shared ? { compromisedSince: new Date(since).toISOString() } : {};
+        await actOnKey(client, { key: id, action: "REVOKE", ...compromised });
+      } else {
+        const { revokePasskey } = await mutate(client, RevokePasskey, { input: { id } });
+        refuse(revokePasskey.userErrors);
+      }
+      onClose();
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error;
+      setRefusal(error);
+    } finally {
+      setBusy(null);
+    }
+  };
+  const advice = refusal && adviceFor(refusal);
+  return (
+    <Dialog
+      title={`${waits ? "Remove" : "Revoke"} ${name}?`}
+      onClose={onClose}
+      actions={
+        <>
+          <Button onClick={onClose}>Keep it</Button>
+          {own && (
+            <Button
+              appearance={waits ? "danger" : "outline"}
+              busy={busy === "unsigned"}
+              disabled={busy === "signed" || shared}
+              onClick={() => void run("unsigned")}
+            >
+              {waits ? "Remove" : "Revoke without signing"}
+            </Button>
+          )}
+          {!waits && (
+            <Button
+              appearance="danger"
+              busy={busy === "signed"}
+              disabled={busy === "unsigned" || (shared && !since)}
+              onClick={() => void run("signed")}
+            >
+              Revoke with a passkey
+            </Button>
+          )}
+        </>
+      }
+    >
+      {waits ? (
+        <p>It was never enrolled and has signed nothing.</p>
+      ) : (
+        <>
+          <p>
+            {own
+              ? "It can make no further decision, and this cannot be undone. Decisions made with it stand. Signing with one of your passkeys proves that it was you; if you have none at hand, revoke it without."
+              : "It can make no further decision in this workspace, and this cannot be undone. Decisions made with it stand. You sign this with a passkey of yours."}
+          </p>
+          <label className="sa-row">
+            <input type="checkbox" checked={shared} onChange={(event) => setShared(event.target.checked)} />
+            Somebody else may have had it
+          </label>
+          {shared && (
+            <Field
+              label="Since when"
+              hint="What it signed from then on does not count any more. This has to be signed with a passkey."
+            >
+              {(control) => (
+                <input
+                  {...control}
+                  type="datetime-local"
+                  value={since}
+                  onChange={(event) => setSince(event.target.value)}
+                />
+              )}
+            </Field>
+          )}
+        </>
+      )}
+      {advice && (
+        <Note tone="danger" title={advice.title} urgent>
+          {advice.text}
+        </Note>
+      )}
+    </Dialog>
+  );
+}

@@ -1,0 +1,58 @@
+import { graphql } from "@signedapproval/graph/generated";
+import { keyActOf, signKeyAct } from "@signedapproval/sign/keyact";
+import { mutate, Refusal, refuse } from "@signedapproval/sign/refusal";
+import type { Client } from "urql";
+
+const PrepareKeyAct = graphql(`
+  mutation PrepareKeyAct($input: PrepareKeyActInput!) {
+    prepareKeyAct(input: $input) {
+      act {
+        ...KeyAct_act
+      }
+      userErrors {
+        code
+        message
+        path
+      }
+    }
+  }
+`);
+
+const SignKeyAct = graphql(`
+  mutation SignKeyAct($input: SignKeyActInput!) {
+    signKeyAct(input: $input) {
+      passkey {
+        id
+        ...PasskeyRow_passkey
+      }
+      memberKey {
+        id
+        ...MemberKeyRow_key
+      }
+      userErrors {
+        code
+        message
+        path
+      }
+    }
+  }
+`);
+
+export interface ActOnKey {
+  /** The node id of an own passkey, or of a member's key. */
+  key: string;
+  action: "COUNTERSIGN" | "REVOKE";
+  /** Since when somebody else may have had a key that is revoked, RFC 3339. */
+  compromisedSince?: string;
+}
+
+/** Countersigns or revokes a key with a signature of the viewer's. Throws a {@link Refusal}; nothing was done then. */
+export async function actOnKey(client: Client, input: ActOnKey): Promise<void> {
+  const { prepareKeyAct } = await mutate(client, PrepareKeyAct, { input });
+  refuse(prepareKeyAct.userErrors);
+  const act = keyActOf(prepareKeyAct.act);
+  if (!act) throw new Refusal("NO_STATEMENT", "The server prepared nothing to sign.");
+  const response = await signKeyAct(act);
+  const { signKeyAct: signed } = await mutate(client, SignKeyAct, { input: { response } });
+  refuse(signed.userErrors);
+}

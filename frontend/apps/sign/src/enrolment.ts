@@ -1,0 +1,190 @@
+import { graphql } from "@signedapproval/graph/generated";
+import type { KeyActStep, PasskeyState } from "@signedapproval/graph/generated/graphql.ts";
+import type { Client } from "urql";
+import { type KeyAct, keyActOf, signKeyAct } from "./keyact.ts";
+import { ceremony, mutate, Refusal, refuse } from "./refusal.ts";
+import { createPasskey } from "./webauthn.ts";
+
+const BeginPasskey = graphql(`
+  mutation BeginPasskey($input: BeginPasskeyInput!) {
+    beginPasskey(input: $input) {
+      options
+      userErrors {
+        code
+        message
+        path
+      }
+    }
+  }
+`);
+
+const FinishPasskey = graphql(`
+  mutation FinishPasskey($input: FinishPasskeyInput!) {
+    finishPasskey(input: $input) {
+      passkey {
+        id
+        name
+        state
+      }
+      act {
+        ...KeyAct_act
+      }
+      userErrors {
+        code
+        message
+        path
+      }
+    }
+  }
+`);
+
+const ContinuePasskey = graphql(`
+  mutation ContinuePasskey($input: ContinuePasskeyInput!) {
+    continuePasskey(input: $input) {
+      passkey {
+        id
+        state
+      }
+      act {
+        ...KeyAct_act
+      }
+      userErrors {
+        code
+        message
+        path
+      }
+    }
+  }
+`);
+
+const ConfirmPasskey = graphql(`
+  mutation ConfirmPasskey($input: ConfirmPasskeyInput!) {
+    confirmPasskey(input: $input) {
+      passkey {
+        id
+        state
+        enrolledAt
+        identifiedBy
+        lastUsedAt
+        expiresAt
+      }
+      act {
+        ...KeyAct_act
+      }
+      userErrors {
+        code
+        message
+        path
+      }
+    }
+  }
+`);
+
+const ReportLostPasskeys = graphql(`
+  mutation ReportLostPasskeys($input: ReportLostPasskeysInput!) {
+    reportLostPasskeys(input: $input) {
+      passkeys {
+        id
+        state
+        revokedAt
+      }
+      userErrors {
+        code
+        message
+        path
+      }
+    }
+  }
+`);
+
+/** What a person does when they are asked to confirm. */
+export type Reply =
+  /** Sign: the button was pressed, which browsers want for each use of a passkey. */
+  | "sign"
+  /** None of the passkeys that could sign is there any more. */
+  | "lost"
+  /** Make another passkey in the place of this one. */
+  | "another"
+  /** Leave it for now. */
+  | "leave";
+
+/** What a person is asked to confirm. */
+export interface Question {
+  step: KeyActStep;
+  /** Why it did not work the last time; null the first time. */
+  refusal: Refusal | null;
+}
+
+export interface EnrolInput {
+  client: Client;
+  /** What to call a new passkey. */
+  name?: string | undefined;
+  /** The passkey that waits, to be confirmed in the place of making one. */
+  resume?: string | undefined;
+  /** Asks the person to confirm and waits for what they do. */
+  ask: (question: Question) => Promise<Reply>;
+}
+
+/**
+ * Enrols a passkey: makes it, or takes up one that waits; has it sign its enrolment; has a passkey that is there sign too
+ * where there is one. Gives the state that it has come to. Throws a {@link Refusal}; a passkey that was made waits then.
+ */
+export async function enrol({ client, name, resume, ask }: EnrolInput): Promise<PasskeyState> {
+  let [id, act] = resume ? await takeUp(client, resume) : await make(client, name);
+  let refusal: Refusal | null = null;
+  for (;;) {
+    const reply: Reply = await ask({ step: act.step, refusal });
+    refusal = null;
+    try {
+      if (reply === "leave") throw new Refusal("ENROLMENT_LEFT", "The passkey waits to be confirmed.");
+      if (reply === "another") [id, act] = await make(client, name);
+      if (reply === "lost") {
+        const { reportLostPasskeys } = await mutate(client, ReportLostPasskeys, { input: { confirm: true } });
+        refuse(reportLostPasskeys.userErrors);
+        [id, act] = await takeUp(client, id);
+      }
+      if (reply !== "sign") continue;
+      const response = await signKeyAct(act);
+      const { confirmPasskey } = await mutate(client, ConfirmPasskey, { input: { response } });
+      if (confirmPasskey.userErrors.length > 0) {
+        // The challenge is used up, whatever the reason: the next press is over a new one.
+        refusal = asRefusal(confirmPasskey.userErrors);
+        [id, act] = await takeUp(client, id);
+        continue;
+      }
+      const next = keyActOf(confirmPasskey.act);
+      if (!next) return confirmPasskey.passkey?.state ?? "UNCONFIRMED";
+      act = next;
+    } catch (error) {
+      if (!(error instanceof Refusal) || !error.code.startsWith("CEREMONY_")) throw error;
+      refusal = error; // the person can try again
+    }
+  }
+}
+
+function asRefusal([first]: readonly { code: string; message: string }[]): Refusal | null {
+  return first ? new Refusal(first.code, first.message) : null;
+}
+
+async function make(client: Client, name: string | undefined): Promise<[string, KeyAct]> {
+  const named = name ? { name } : {};
+  const { beginPasskey } = await mutate(client, BeginPasskey, { input: named });
+  refuse(beginPasskey.userErrors);
+  const { options } = beginPasskey;
+  if (!options) throw new Refusal("NO_OPTIONS", "The server did not say what passkey to make.");
+  const response = await ceremony(() => createPasskey(options));
+  const { finishPasskey } = await mutate(client, FinishPasskey, { input: { ...named, response } });
+  refuse(finishPasskey.userErrors);
+  return known(finishPasskey.passkey?.id, keyActOf(finishPasskey.act));
+}
+
+async function takeUp(client: Client, id: string): Promise<[string, KeyAct]> {
+  const { continuePasskey } = await mutate(client, ContinuePasskey, { input: { id } });
+  refuse(continuePasskey.userErrors);
+  return known(continuePasskey.passkey?.id, keyActOf(continuePasskey.act));
+}
+
+function known(id: string | undefined, act: KeyAct | null): [string, KeyAct] {
+  if (!id || !act) throw new Refusal("NO_STATEMENT", "The server did not say what the passkey is to sign.");
+  return [id, act];
+}

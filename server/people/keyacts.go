@@ -1,0 +1,98 @@
+package people
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/signedapproval/bitbucket/server/store"
+)
+
+// KeyActRecord is what an administrator signed about a key, with names.
+type KeyActRecord struct {
+	Revokes          bool   // else it countersigns
+	Workspace        string // its name
+	By               string // the name of who signed
+	At               time.Time
+	CompromisedSince *time.Time
+
+	credential  []byte
+	workspaceID string
+}
+
+// KeyActs are what administrators signed about some keys.
+type KeyActs []KeyActRecord
+
+// Of are those about one key, oldest first, those of one workspace unless it is "".
+func (a KeyActs) Of(workspace string, id []byte) KeyActs {
+	return slices.DeleteFunc(slices.Clone(a), func(r KeyActRecord) bool {
+		return !bytes.Equal(r.credential, id) || workspace != "" && r.workspaceID != workspace
+	})
+}
+
+// KeyActs reads what was signed about the person's own keys, in all workspaces.
+func (p *People) KeyActs(ctx context.Context, person store.Person) (KeyActs, error) {
+	keys, err := p.Passkeys(ctx, person)
+	if err != nil {
+		return nil, err
+	}
+	return p.NameKeyActs(ctx, keys)
+}
+
+// NameKeyActs tells what was signed about keys with the names of people and workspaces. What a caller may see of that
+// the caller has to choose: see KeyActs.Of.
+func (p *People) NameKeyActs(ctx context.Context, keys ...store.Keys) (KeyActs, error) {
+	var (
+		acts KeyActs
+		ids  []string // of people
+	)
+	seen := map[string]bool{}
+	for _, k := range keys {
+		for _, c := range k.Countersignatures {
+			if id := "c" + c.WorkspaceID + string(c.CredentialID); !seen[id] {
+				seen[id] = true
+				acts = append(acts, KeyActRecord{By: c.PersonID, At: c.CreatedAt, credential: c.CredentialID, workspaceID: c.WorkspaceID})
+				ids = append(ids, c.PersonID)
+			}
+		}
+		for _, r := range k.Revocations {
+			if id := "r" + r.WorkspaceID + string(r.CredentialID); !seen[id] {
+				seen[id] = true
+				acts = append(acts, KeyActRecord{
+					Revokes: true, By: r.PersonID, At: r.CreatedAt, CompromisedSince: r.CompromisedSince, credential: r.CredentialID, workspaceID: r.WorkspaceID,
+				})
+				ids = append(ids, r.PersonID)
+			}
+		}
+	}
+	if len(acts) == 0 {
+		return nil, nil
+	}
+	names := map[string]string{}
+	err := p.store.Outside(ctx, func(sh *store.Shared) error {
+		signers, err := sh.People(ctx, ids)
+		for _, s := range signers {
+			names[s.ID] = s.Name
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i, a := range acts {
+		if names[a.workspaceID] == "" {
+			err := p.store.InWorkspace(ctx, a.workspaceID, func(tx *store.Tx) error {
+				workspace, err := tx.ReadWorkspace(ctx)
+				names[a.workspaceID] = workspace.Name
+				return err
+			})
+			if err != nil {
+				return nil, err
+			}
+		}
+		acts[i].By, acts[i].Workspace = names[a.By], names[a.workspaceID]
+	}
+	slices.SortStableFunc(acts, func(a, b KeyActRecord) int { return a.At.Compare(b.At) })
+	return acts, nil
+}

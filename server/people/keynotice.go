@@ -1,0 +1,91 @@
+package people
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"net/url"
+
+	"github.com/signedapproval/bitbucket/server/store"
+)
+
+// A person is told of everything that happens to a key under their name, also of what they did themselves: whoever acts
+// in their name cannot keep them from seeing it.
+
+const keysPath = "/settings/passkeys"
+
+func tell(ctx context.Context, sh *store.Shared, key store.Credential, workspace, kind, title, sentence string) error {
+	return sh.AddNotice(ctx, store.Notice{
+		PersonID: key.PersonID, WorkspaceID: workspace, Kind: kind, DedupeKey: kind + ":" + workspace + ":" + base64.RawURLEncoding.EncodeToString(key.ID),
+		Title: title, Sentence: sentence, Path: keysPath,
+	})
+}
+
+func tellEnrolled(ctx context.Context, sh *store.Shared, key store.Credential) error {
+	by := map[string]string{
+		store.ByLogIn: "Bitbucket log-in", store.ByOwnKey: "another passkey of yours", store.ByCountersigner: "an administrator who countersigned it",
+	}[*key.IdentifiedBy]
+	return tell(ctx, sh, key, NoWorkspace, "KEY_ENROLLED", "A passkey was enrolled under your name",
+		fmt.Sprintf("“%s” can sign decisions for you now; you were identified by %s. If it is not yours, revoke it and tell an administrator of your workspace.", key.Name, by))
+}
+
+func tellRevoked(ctx context.Context, sh *store.Shared, key store.Credential) error {
+	sentence := fmt.Sprintf("“%s” makes no further decision. ", key.Name)
+	switch {
+	case key.CompromisedSince != nil:
+		sentence += "What it signed since the time that you named does not count."
+	case key.Revocation != nil:
+		sentence += "One of your passkeys signed that. What it signed before stands."
+	default:
+		sentence += "No passkey signed that: it was done by who is signed in as you. What it signed before stands."
+	}
+	return tell(ctx, sh, key, NoWorkspace, "KEY_REVOKED", "A passkey of yours was revoked", sentence)
+}
+
+func tellCountersigned(ctx context.Context, tx *store.Tx, key store.Credential, by store.Person) error {
+	workspace, err := tx.ReadWorkspace(ctx)
+	if err != nil {
+		return err
+	}
+	return tell(ctx, tx.Shared, key, workspace.ID, "KEY_COUNTERSIGNED", "A passkey of yours was countersigned",
+		fmt.Sprintf("%s, an administrator of %s, has countersigned that “%s” is yours. If it is not, revoke it.", by.Name, workspace.Name, key.Name))
+}
+
+func tellRevokedIn(ctx context.Context, tx *store.Tx, key store.Credential, by store.Person) error {
+	workspace, err := tx.ReadWorkspace(ctx)
+	if err != nil {
+		return err
+	}
+	return tell(ctx, tx.Shared, key, workspace.ID, "KEY_REVOKED", "A passkey of yours was revoked for a workspace",
+		fmt.Sprintf("%s, an administrator of %s, has revoked “%s” for that workspace: it makes no further decision there.", by.Name, workspace.Name, key.Name))
+}
+
+// tellAdministrators asks the administrators of the person's workspaces to countersign a key. It is done after the key
+// was stored, workspace by workspace: what fails is in the log, and their list shows the key all the same.
+func (p *People) tellAdministrators(ctx context.Context, person store.Person, key store.Credential) {
+	var memberships []store.Membership
+	err := p.store.Outside(ctx, func(sh *store.Shared) (err error) {
+		memberships, err = sh.Memberships(ctx, person.ID)
+		return err
+	})
+	for _, m := range memberships {
+		if err != nil {
+			break
+		}
+		err = p.store.InWorkspace(ctx, m.WorkspaceID, func(tx *store.Tx) error {
+			workspace, err := tx.ReadWorkspace(ctx)
+			if err != nil {
+				return err
+			}
+			return tx.NotifyAdministrators(ctx, store.Notice{
+				Kind: "KEY_WAITING", DedupeKey: "key-waiting:" + workspace.ID + ":" + base64.RawURLEncoding.EncodeToString(key.ID),
+				Title:    person.Name + " asks for a countersignature",
+				Sentence: fmt.Sprintf("%s has lost every passkey and made a new one. Make sure that you speak with %s, then countersign it, or leave it.", person.Name, person.Name),
+				Path:     "/settings/keys?workspace=" + url.QueryEscape(workspace.Slug),
+			})
+		})
+	}
+	if err != nil {
+		p.log.WarnContext(ctx, "administrators could not be told of a key that waits", "person", person.ID, "error", err)
+	}
+}

@@ -1,0 +1,220 @@
+package people_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/passkey/passkeytest"
+	"github.com/signedapproval/bitbucket/server/people"
+	"github.com/signedapproval/bitbucket/server/refusal"
+	"github.com/signedapproval/bitbucket/server/store"
+)
+
+// withWorkspaces makes the workspaces, and their members as they were last read.
+func (w *world) withWorkspaces() {
+	w.t.Helper()
+	for id, name := range map[string]string{acme: "Acme", umbrella: "Umbrella"} {
+		must(w.t, w.store.InWorkspace(w.t.Context(), id, func(tx *store.Tx) error {
+			_, _, err := tx.PutWorkspace(w.t.Context(), strings.ToLower(name), name)
+			return err
+		}))
+	}
+	w.sql(`insert into signedapproval_memberships (person_id, workspace_id, role)
+		select id, $1::uuid, case name when 'The alice' then 'ADMIN' else 'MEMBER' end from signedapproval_people where name in ('The alice', 'The bob')
+		union select id, $2::uuid, case name when 'The mallory' then 'ADMIN' else 'MEMBER' end from signedapproval_people where name in ('The mallory', 'The bob')
+		on conflict (person_id, workspace_id) do update set role = excluded.role`,
+		acme, umbrella)
+	w.Roster = func(context.Context, store.Person, string) (evidence.Digest, error) {
+		return evidence.Digest(strings.Repeat("ab", 32)), nil
+	}
+}
+
+func (w *world) signAct(session people.Session, key *passkeytest.Authenticator, act people.KeyAct) (store.Credential, error) {
+	w.t.Helper()
+	credential, _, err := w.SignKeyAct(w.t.Context(), *session.Person, session.Hash, string(get(key.Get(act.Options))(w.t)))
+	return credential, err
+}
+
+// counts tells in which workspaces a key decides.
+func (w *world) counts(session people.Session, id []byte) (in []string) {
+	w.t.Helper()
+	keys := get(w.Passkeys(w.t.Context(), *session.Person))(w.t)
+	for _, workspace := range []string{acme, umbrella} {
+		for _, c := range keys.Counting(workspace) {
+			if string(c.ID) == string(id) {
+				in = append(in, workspace)
+			}
+		}
+	}
+	return in
+}
+
+// TestRecovery brings back who lost every key, and shows that a workspace answers for itself alone: mallory, who has one
+// of her own in which bob is a member, cannot put a key under his name into acme.
+func TestRecovery(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, alice := w.signedIn("alice")
+	_, bob := w.signedIn("bob")
+	_, mallory := w.signedIn("mallory")
+	w.withWorkspaces()
+	w.roles[umbrella+w.accounts["bob"].AccountID] = store.RoleMember
+	_, alices := w.enrolled(alice, "")
+	_, mallorys := w.enrolled(mallory, "")
+	old, _ := w.enrolled(bob, "old")
+	equal(t, "a first key counts in", w.counts(bob, old.ID), []string{acme, umbrella})
+	get(w.ReportLost(t.Context(), *bob.Person))(t)
+	_, fresh, act := w.made(bob, "new")
+	waiting, _, err := w.signs(bob, fresh, act)
+	must(t, err)
+	equal(t, "alice's notices", w.kinds(alice)[:1], []string{"KEY_WAITING"})
+
+	holders, _, err := w.KeyHolders(t.Context(), *alice.Person, acme, true, store.Page{})
+	must(t, err)
+	if len(holders) != 2 || holders[1].Person.ID != bob.Person.ID || len(holders[1].Keys.Credentials) != 2 || !people.CanCountersign(holders[1].Keys, waiting, acme) {
+		t.Errorf("holders %+v", holders)
+	}
+
+	act = get(w.PrepareCountersignature(t.Context(), *mallory.Person, mallory.Hash, umbrella, waiting.ID))(t)
+	key, err := w.signAct(mallory, mallorys, act)
+	must(t, err)
+	if !key.Enrolled() || *key.IdentifiedBy != store.ByCountersigner {
+		t.Errorf("key %+v", key)
+	}
+	equal(t, "after mallory it counts in", w.counts(bob, key.ID), []string{umbrella})
+	leaves := w.leaves()
+	var enrolment evidence.Enrolment
+	must(t, json.Unmarshal(key.Enrolment, &enrolment))
+	if leaf, ok := leaves[len(leaves)-1].(evidence.KeyEnrolled); !ok || leaf.IdentifiedBy != "countersigner" || leaf.Enrolment != get(enrolment.Digest())(t) ||
+		enrolment.Countersigned == nil || get(evidence.ParseAct(enrolment.Countersigned.Act))(t).Workspace != "{"+umbrella+"}" {
+		t.Errorf("leaf %+v", leaves[len(leaves)-1])
+	}
+	// What that key enrols goes no further than the key itself.
+	further, _ := w.enrolled(bob, "further", fresh)
+	equal(t, "a key that it enrolled counts in", w.counts(bob, further.ID), []string{umbrella})
+
+	_, err = w.signAct(alice, alices, get(w.PrepareCountersignature(t.Context(), *alice.Person, alice.Hash, acme, key.ID))(t))
+	must(t, err)
+	equal(t, "after alice it counts in", w.counts(bob, key.ID), []string{acme, umbrella})
+	equal(t, "and what it enrolled", w.counts(bob, further.ID), []string{acme, umbrella})
+	_, err = w.PrepareCountersignature(t.Context(), *alice.Person, alice.Hash, acme, key.ID)
+	refused(t, err, people.CodeCountersigned)
+	acts := get(w.KeyActs(t.Context(), *bob.Person))(t).Of("", key.ID)
+	if len(acts) != 2 || acts[0].Workspace != "Umbrella" || acts[0].By != "The mallory" || acts[1].Workspace != "Acme" || acts[1].Revokes {
+		t.Errorf("acts %+v", acts)
+	}
+}
+
+func TestWhoMayCountersign(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, alice := w.signedIn("alice")
+	_, bob := w.signedIn("bob")
+	_, mallory := w.signedIn("mallory")
+	w.withWorkspaces()
+	alicesKey, alices := w.enrolled(alice, "")
+	bobsKey, bobs := w.enrolled(bob, "")
+	_, mallorys := w.enrolled(mallory, "")
+	prepare := func(session people.Session, workspace string, id []byte) (people.KeyAct, error) {
+		return w.PrepareCountersignature(t.Context(), *session.Person, session.Hash, workspace, id)
+	}
+	for _, test := range []struct {
+		name      string
+		session   people.Session
+		workspace string
+		id        []byte
+		code      string
+	}{
+		{"her own", alice, acme, alicesKey.ID, people.CodeOwnKey},
+		{"a member", bob, acme, alicesKey.ID, refusal.Forbidden},
+		{"a stranger", mallory, acme, bobsKey.ID, refusal.NotFound},
+		{"an administrator of another workspace", mallory, umbrella, bobsKey.ID, refusal.NotFound}, // bob is no member of it any more
+		{"a key that is not there", alice, acme, []byte("none"), refusal.NotFound},
+		{"a workspace that is not there", alice, "no workspace", bobsKey.ID, refusal.NotFound},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := prepare(test.session, test.workspace, test.id)
+			refused(t, err, test.code)
+			_, err = w.PrepareMemberRevocation(t.Context(), *test.session.Person, test.session.Hash, test.workspace, test.id, nil)
+			refused(t, err, test.code)
+		})
+	}
+	for _, session := range []people.Session{bob, mallory} {
+		if _, _, err := w.KeyHolders(t.Context(), *session.Person, acme, false, store.Page{}); refusal.Code(err) == "" {
+			t.Errorf("%s lists the keys: %v", session.Person.Name, err)
+		}
+		if _, _, err := w.KeyHolder(t.Context(), *session.Person, acme, alicesKey.ID); refusal.Code(err) == "" {
+			t.Errorf("%s reads a key: %v", session.Person.Name, err)
+		}
+	}
+
+	act := get(prepare(alice, acme, bobsKey.ID))(t)
+	mallorysID := get(w.Passkeys(t.Context(), *mallory.Person))(t).Credentials[0].ID
+	sign := func(session people.Session, response []byte) error {
+		_, _, err := w.SignKeyAct(t.Context(), *session.Person, session.Hash, string(response))
+		return err
+	}
+	refused(t, sign(alice, get(mallorys.Get(allowing(t, act.Options, mallorysID)))(t)), people.CodePasskeyRefused)
+	act = get(prepare(alice, acme, bobsKey.ID))(t)
+	refused(t, sign(alice, get(bobs.Get(allowing(t, act.Options, bobsKey.ID)))(t)), people.CodePasskeyRefused) // by the key itself
+	act = get(prepare(alice, acme, bobsKey.ID))(t)
+	refused(t, sign(bob, get(alices.Get(act.Options))(t)), people.CodeChallenge)
+
+	// Who is an administrator no more when the signature comes.
+	act = get(prepare(alice, acme, bobsKey.ID))(t)
+	w.roles[acme+w.accounts["alice"].AccountID] = store.RoleMember
+	response := get(alices.Get(act.Options))(t)
+	refused(t, sign(alice, response), refusal.Forbidden)
+	w.roles[acme+w.accounts["alice"].AccountID] = store.RoleAdmin
+	refused(t, sign(alice, response), people.CodeChallenge) // it was used up
+	w.roleErr = errors.New("Bitbucket is away")
+	if _, err := prepare(alice, acme, bobsKey.ID); !errors.Is(err, w.roleErr) {
+		t.Errorf("without Bitbucket: %v", err)
+	}
+	w.roleErr = nil
+
+	// Who has no key that counts.
+	get(w.RevokePasskey(t.Context(), *alice.Person, alicesKey.ID))(t)
+	_, err := prepare(alice, acme, bobsKey.ID)
+	refused(t, err, people.CodeNoKey)
+	equal(t, "leaves", w.types(), []evidence.LeafType{evidence.TypeKeyEnrolled, evidence.TypeKeyEnrolled, evidence.TypeKeyEnrolled, evidence.TypeKeyRevoked})
+}
+
+// TestAdministratorsRevokeForTheirWorkspace shows that a revocation ends nothing elsewhere, and what it says of others.
+func TestAdministratorsRevokeForTheirWorkspace(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, alice := w.signedIn("alice")
+	_, bob := w.signedIn("bob")
+	w.withWorkspaces()
+	_, alices := w.enrolled(alice, "")
+	key, bobs := w.enrolled(bob, "Blue")
+	since := time.Now().Add(-time.Hour).UTC().Truncate(time.Second)
+	further, _ := w.enrolled(bob, "made by who had it", bobs)
+	act := get(w.PrepareMemberRevocation(t.Context(), *alice.Person, alice.Hash, acme, key.ID, &since))(t)
+	if _, err := w.signAct(alice, alices, act); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "it counts in", w.counts(bob, key.ID), []string{umbrella})
+	equal(t, "a key that it enrolled since then counts in", w.counts(bob, further.ID), []string{umbrella})
+	keys := get(w.Passkeys(t.Context(), *bob.Person))(t)
+	if at := keys.CompromisedSince(acme, key.ID); at == nil || !at.Equal(since) || keys.CompromisedSince(umbrella, key.ID) != nil {
+		t.Errorf("compromised since %v", at)
+	}
+	entries := w.texts(`select convert_from(entry, 'UTF8') from signedapproval_leaves where workspace_id = $1`, acme)
+	if len(entries) != 1 {
+		t.Fatalf("leaves %v", entries)
+	}
+	leaf, ok := get(evidence.ParseLeaf([]byte(entries[0])))(t).Body.(evidence.KeyRevoked)
+	if !ok || leaf.By != evidence.ByCountersigner || leaf.Person != bob.Person.ID || leaf.Revocation == "" {
+		t.Errorf("leaf %+v", leaf)
+	}
+	equal(t, "bob's notices", w.kinds(bob), []string{"KEY_REVOKED", "KEY_ENROLLED", "KEY_ENROLLED"})
+	_, err := w.PrepareMemberRevocation(t.Context(), *alice.Person, alice.Hash, acme, key.ID, nil)
+	refused(t, err, people.CodeRevoked)
+}
