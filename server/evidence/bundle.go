@@ -18,8 +18,11 @@ const (
 	AnchorsFormat = "signedapproval.anchors/v1"
 )
 
-// MaxBundle is the limit of a bundle in bytes.
-const MaxBundle = 32 << 20
+// MaxBundle and MaxAnchors are the limits of those documents in bytes.
+const (
+	MaxBundle  = 32 << 20
+	MaxAnchors = 1 << 20
+)
 
 // Bundle proves one verdict offline. It holds the whole history of one pull
 // request as this service presents it, not only what led to the verdict; of a
@@ -34,23 +37,21 @@ type Bundle struct {
 	Requests []Request `json:"requests"`
 	// Decisions are all decisions on the pull request in the order of the chain.
 	Decisions []SignedDecision `json:"decisions"`
-	// Keys are the enrolled keys as the operator asserts them.
-	Keys []Key `json:"keys"`
 	// OutcomeSalt opens the outcome that the verdict's leaf commits to; absent when
 	// somebody was erased from the facts.
 	OutcomeSalt Bytes `json:"outcomeSalt,omitempty"`
 	// Genesis is the entry of the workspace's genesis leaf.
-	Genesis Bytes `json:"genesis,omitempty"`
+	Genesis Bytes `json:"genesis"`
 	// Roster has the workspace's roster changes from the first on, each as
 	// [RosterChange.Canonical] writes it.
-	Roster []json.RawMessage `json:"roster,omitempty"`
+	Roster []json.RawMessage `json:"roster"`
 	// Enrolments are those of the keys that [Roster.Behind] gives for the decisions'
 	// credential ids, in its order.
-	Enrolments []EnrolledKey `json:"enrolments,omitempty"`
+	Enrolments []EnrolledKey `json:"enrolments"`
 	// SignedActs are the acts of the changes that [Roster.Behind] gives, in its order.
-	SignedActs []SignedAct `json:"signedActs,omitempty"`
+	SignedActs []SignedAct `json:"signedActs"`
 	// Log places the leaves in the log.
-	Log *LogProof `json:"log,omitempty"`
+	Log LogProof `json:"log"`
 	// Salt is the workspace's salt, under which the ids in the leaves are made.
 	Salt Bytes `json:"salt"`
 	// Chain is the pull request's chain: all its leaf entries, oldest first.
@@ -163,12 +164,14 @@ func utc(t time.Time) bool { return !t.IsZero() && t.Location() == time.UTC && t
 // Encode returns the bundle's bytes. It does not verify the bundle.
 func (b Bundle) Encode() ([]byte, error) {
 	b.Format = BundleFormat
-	b.Requests = append([]Request{}, b.Requests...)
-	b.Decisions = append([]SignedDecision{}, b.Decisions...)
-	b.Keys = append([]Key{}, b.Keys...)
-	b.Chain = append([]Bytes{}, b.Chain...)
+	b.Requests, b.Decisions, b.Chain = listed(b.Requests), listed(b.Decisions), listed(b.Chain)
+	b.Roster, b.Enrolments, b.SignedActs = listed(b.Roster), listed(b.Enrolments), listed(b.SignedActs)
+	b.Log = b.Log.listed()
 	return canonical(b, MaxBundle)
 }
+
+// listed returns a copy that JSON writes as a list even when it is empty.
+func listed[T any](list []T) []T { return append([]T{}, list...) }
 
 // ParseBundle reads a bundle's bytes. It does not verify the bundle.
 func ParseBundle(data []byte) (Bundle, error) {
@@ -241,8 +244,8 @@ func ParseAnchors(data []byte) (Anchors, error) {
 		Format string `json:"format"`
 		Anchors
 	}
-	if len(data) > MaxBundle {
-		return Anchors{}, refuse(CodeTooLarge, "%d bytes are more than the limit of %d", len(data), MaxBundle)
+	if len(data) > MaxAnchors {
+		return Anchors{}, refuse(CodeTooLarge, "%d bytes are more than the limit of %d", len(data), MaxAnchors)
 	}
 	if _, err := jcs.Transform(data); err != nil {
 		return Anchors{}, refuse(CodeMalformed, "not a JSON document: %v", err)

@@ -53,7 +53,28 @@ func canonical(v any, limit int) ([]byte, error) {
 	if len(data) > limit {
 		return nil, refuse(CodeTooLarge, "%d bytes are more than the limit of %d", len(data), limit)
 	}
+	if hasNull(data) {
+		return nil, refuse(CodeInvalid, "a document holds no null")
+	}
 	return data, nil
+}
+
+// hasNull reports whether canonical JSON holds a null: outside of text, it is the
+// only thing in which there is an n.
+func hasNull(data []byte) bool {
+	for len(data) > 0 {
+		i := bytes.IndexAny(data, `"n`)
+		if i < 0 || data[i] == 'n' {
+			return i >= 0
+		}
+		for data = data[i+1:]; data[0] != '"'; data = data[1:] { // to the end of the text
+			if data[0] == '\\' {
+				data = data[1:]
+			}
+		}
+		data = data[1:]
+	}
+	return false
 }
 
 // parse reads a document into v and makes sure that data is the one form of

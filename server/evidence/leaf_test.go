@@ -64,6 +64,8 @@ func leaves() []evidence.Leaf {
 		evidence.Connection{Event: "made", Person: "per-bob"},
 		evidence.Connection{Event: "confirmed", Person: "per-bob"},
 		evidence.EnforcementSeen{Repository: digestOf("r"), Branches: digestOf("b"), State: "OPEN"},
+		evidence.RosterVersion{Version: 1, Roster: digestOf("r")},
+		evidence.ProtectionSet{Version: 1, Protection: digestOf("p"), Acts: []evidence.Digest{digestOf("a")}},
 	} {
 		list = append(list, evidence.Leaf{Time: at, Workspace: digestOf("w"), Body: body})
 	}
@@ -108,30 +110,9 @@ func TestLeafRoundTrip(t *testing.T) {
 	}
 }
 
-func TestLeafRefuses(t *testing.T) {
-	t.Parallel()
-	for _, leaf := range leaves() {
-		for name, edit := range map[string]func(l *evidence.Leaf){
-			"no time":      func(l *evidence.Leaf) { l.Time = time.Time{} },
-			"a local time": func(l *evidence.Leaf) { l.Time = l.Time.In(time.FixedZone("", 3600)) },
-			"no workspace": func(l *evidence.Leaf) { l.Workspace = "" },
-			"the other kind of place": func(l *evidence.Leaf) {
-				if l.Chain == nil {
-					l.Chain = &evidence.Chain{ID: digestOf("c"), Sequence: 1}
-				} else {
-					l.Chain = nil
-				}
-			},
-			"no body": func(l *evidence.Leaf) { l.Body = nil },
-		} {
-			bad := leaf
-			edit(&bad)
-			if _, err := bad.Entry(); evidence.CodeOf(err) != evidence.CodeInvalid {
-				t.Errorf("%s with %s: %v", leaf.Body.Type(), name, err)
-			}
-		}
-	}
-	for _, body := range []evidence.Body{
+// oddBodies have a value each that they cannot have.
+func oddBodies() []evidence.Body {
+	return []evidence.Body{
 		evidence.RequestOpened{Request: "req-1"},
 		evidence.RequestOpened{Document: digestOf("d")},
 		evidence.RequestClosed{Request: "req-1", Reason: "lost"},
@@ -160,35 +141,103 @@ func TestLeafRefuses(t *testing.T) {
 		checked(func(c *evidence.MergeChecked) { c.Asker = "acc-alice" }),
 		evidence.EnforcementSeen{Repository: digestOf("r"), Branches: digestOf("b"), State: "CLOSED"},
 		evidence.EnforcementSeen{Repository: digestOf("r"), State: "OPEN"},
-	} {
-		leaf := evidence.Leaf{Time: time.Unix(0, 0).UTC(), Workspace: digestOf("w"), Body: body}
-		for _, honest := range leaves() {
-			if honest.Body.Type() == body.Type() {
-				leaf.Chain = honest.Chain
-			}
-		}
-		if _, err := leaf.Entry(); evidence.CodeOf(err) != evidence.CodeInvalid || !strings.Contains(err.Error(), "body") {
-			t.Errorf("%#v: %v", body, err)
+	}
+}
+
+// oddLeaves are leaves that cannot be.
+func oddLeaves() (list []evidence.Leaf) {
+	for _, leaf := range leaves() {
+		for _, edit := range []func(l *evidence.Leaf){
+			func(l *evidence.Leaf) { l.Time = time.Time{} },
+			func(l *evidence.Leaf) { l.Workspace = "" },
+			func(l *evidence.Leaf) {
+				if l.Chain == nil {
+					l.Chain = &evidence.Chain{ID: digestOf("c"), Sequence: 1}
+				} else {
+					l.Chain = nil
+				}
+			},
+		} {
+			bad := leaf
+			edit(&bad)
+			list = append(list, bad)
 		}
 	}
+	for _, body := range oddBodies() {
+		list = append(list, oddLeaf(body))
+	}
+	for _, chain := range []evidence.Chain{
+		{Sequence: 1}, {ID: digestOf("c"), Sequence: 0}, {ID: digestOf("c"), Sequence: 2}, {ID: digestOf("c"), Sequence: 1, Previous: digestOf("p")},
+		{ID: digestOf("c"), Sequence: 1 << 53, Previous: digestOf("p")},
+	} {
+		bad := leaves()[0]
+		bad.Chain = &chain
+		list = append(list, bad)
+	}
+	return list
+}
+
+// oddLeaf places a body where it belongs.
+func oddLeaf(body evidence.Body) evidence.Leaf {
+	leaf := evidence.Leaf{Time: time.Unix(0, 0).UTC(), Workspace: digestOf("w"), Body: body}
+	for _, honest := range leaves() {
+		if honest.Body.Type() == body.Type() {
+			leaf.Chain = honest.Chain
+		}
+	}
+	return leaf
+}
+
+// leafTexts are the texts of no leaf.
+func leafTexts(t testing.TB) map[string]string {
+	t.Helper()
 	entry, err := leaves()[0].Entry()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, test := range map[string]struct {
-		data string
-		code evidence.Code
-	}{
-		"nothing":                    {"", evidence.CodeMalformed},
-		"another format":             {strings.Replace(string(entry), "leaf/v1", "leaf/v2", 1), evidence.CodeInvalid},
-		"an unknown type":            {strings.Replace(string(entry), "request-opened", "request-read", 1), evidence.CodeMalformed},
-		"another body":               {strings.Replace(string(entry), "request-opened", "genesis", 1), evidence.CodeMalformed},
-		"a sequence of zero":         {strings.Replace(string(entry), `"sequence":2`, `"sequence":0`, 1), evidence.CodeInvalid},
-		"a first leaf after another": {strings.Replace(string(entry), `"sequence":2`, `"sequence":1`, 1), evidence.CodeInvalid},
-		"too large":                  {string(entry) + strings.Repeat(" ", evidence.MaxLeaf), evidence.CodeTooLarge},
-	} {
-		if _, err := evidence.ParseLeaf([]byte(test.data)); evidence.CodeOf(err) != test.code {
-			t.Errorf("%s: %q: %v", name, evidence.CodeOf(err), err)
+	return map[string]string{
+		"nothing":                    "",
+		"another format":             strings.Replace(string(entry), "leaf/v1", "leaf/v2", 1),
+		"an unknown type":            strings.Replace(string(entry), "request-opened", "request-read", 1),
+		"another body":               strings.Replace(string(entry), "request-opened", "genesis", 1),
+		"a sequence of zero":         strings.Replace(string(entry), `"sequence":2`, `"sequence":0`, 1),
+		"a first leaf after another": strings.Replace(string(entry), `"sequence":2`, `"sequence":1`, 1),
+		"too large":                  string(entry) + strings.Repeat(" ", evidence.MaxLeaf),
+	}
+}
+
+func TestLeafRefuses(t *testing.T) {
+	t.Parallel()
+	for _, leaf := range leaves() {
+		for name, edit := range map[string]func(l *evidence.Leaf){
+			"no time":      func(l *evidence.Leaf) { l.Time = time.Time{} },
+			"a local time": func(l *evidence.Leaf) { l.Time = l.Time.In(time.FixedZone("", 3600)) },
+			"no workspace": func(l *evidence.Leaf) { l.Workspace = "" },
+			"the other kind of place": func(l *evidence.Leaf) {
+				if l.Chain == nil {
+					l.Chain = &evidence.Chain{ID: digestOf("c"), Sequence: 1}
+				} else {
+					l.Chain = nil
+				}
+			},
+			"no body": func(l *evidence.Leaf) { l.Body = nil },
+		} {
+			bad := leaf
+			edit(&bad)
+			if _, err := bad.Entry(); evidence.CodeOf(err) != evidence.CodeInvalid {
+				t.Errorf("%s with %s: %v", leaf.Body.Type(), name, err)
+			}
+		}
+	}
+	for _, body := range oddBodies() {
+		leaf := oddLeaf(body)
+		if _, err := leaf.Entry(); evidence.CodeOf(err) != evidence.CodeInvalid || !strings.Contains(err.Error(), "body") {
+			t.Errorf("%#v: %v", body, err)
+		}
+	}
+	for name, data := range leafTexts(t) {
+		if _, err := evidence.ParseLeaf([]byte(data)); evidence.CodeOf(err) == "" {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -17,6 +17,23 @@ type LogProof struct {
 	Heads []Consistency `json:"heads"`
 }
 
+func (p LogProof) listed() LogProof {
+	p.Genesis.Proof = listed(p.Genesis.Proof)
+	if p.Roster != nil {
+		leaf := *p.Roster
+		leaf.Proof = listed(leaf.Proof)
+		p.Roster = &leaf
+	}
+	p.Chain, p.Heads = listed(p.Chain), listed(p.Heads)
+	for i := range p.Chain {
+		p.Chain[i].Proof = listed(p.Chain[i].Proof)
+	}
+	for i := range p.Heads {
+		p.Heads[i].Proof = listed(p.Heads[i].Proof)
+	}
+	return p
+}
+
 // Inclusion is a leaf's place in the tree of a checkpoint.
 type Inclusion struct {
 	// Index counts the log's leaves from 0.
@@ -69,7 +86,7 @@ const MaxReceipt = 256 << 10
 // Encode returns the receipt's bytes.
 func (r Receipt) Encode() ([]byte, error) {
 	r.Format = ReceiptFormat
-	r.Leaf.Proof = append([]Bytes{}, r.Leaf.Proof...)
+	r.Leaf.Proof = listed(r.Leaf.Proof)
 	return canonical(r, MaxReceipt)
 }
 

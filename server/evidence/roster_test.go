@@ -223,3 +223,8 @@ func TestReplayRosterRefuses(t *testing.T) {
 		t.Errorf("another genesis: %v", err)
 	}
 }
+
+// allForgeries are the lies about decisions, overrides, rosters and the log.
+func allForgeries() []forged {
+	return append(append(forgeries(), overrideForgeries()...), proofForgeries()...)
+}

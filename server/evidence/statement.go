@@ -80,10 +80,10 @@ type Statement struct {
 	// was shown.
 	ChainHead ChainHead `json:"chainHead"`
 	// Roster is the digest of the workspace's newest roster version.
-	Roster Digest `json:"roster,omitempty"`
+	Roster Digest `json:"roster"`
 	// LogHead is the newest published checkpoint of the log; the empty tree where
 	// none was published.
-	LogHead *LogHead `json:"logHead,omitempty"`
+	LogHead *LogHead `json:"logHead"`
 	// Withdraws is the SHA-256 hash of the statement that is taken back; only
 	// for a withdrawal.
 	Withdraws Digest `json:"withdraws,omitempty"`
@@ -300,9 +300,9 @@ func (s Statement) check() error {
 		return bad("chainHead.sequence", "1 or more")
 	case !s.ChainHead.Leaf.Valid():
 		return bad("chainHead.leaf", "a leaf hash")
-	case s.Roster != "" && !s.Roster.Valid():
+	case !s.Roster.Valid():
 		return bad("roster", "a digest")
-	case s.LogHead != nil && (s.LogHead.Size < 0 || s.LogHead.Size >= maxSafe || !s.LogHead.Root.Valid()):
+	case s.LogHead == nil || s.LogHead.Size < 0 || s.LogHead.Size >= maxSafe || !s.LogHead.Root.Valid():
 		return bad("logHead", "a number of leaves and a root hash")
 	case s.Purpose == Withdraw && !s.Withdraws.Valid():
 		return bad("withdraws", "the hash of the statement that is withdrawn")

@@ -105,9 +105,12 @@ func TestRequirementsOf(t *testing.T) {
 	}
 }
 
-func TestStatementRefusesFields(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
+// statementEdits are what a statement must not say, by the field that says it.
+func statementEdits() []struct {
+	field string
+	edit  func(s *evidence.Statement)
+} {
+	return []struct {
 		field string
 		edit  func(s *evidence.Statement)
 	}{
@@ -161,7 +164,20 @@ func TestStatementRefusesFields(t *testing.T) {
 		{"issuedAt", func(s *evidence.Statement) { s.IssuedAt = s.IssuedAt.In(time.FixedZone("", 3600)) }},
 		{"expiresAt", func(s *evidence.Statement) { s.ExpiresAt = s.IssuedAt }},
 		{"expiresAt", func(s *evidence.Statement) { s.ExpiresAt = time.Time{} }},
-	} {
+	}
+}
+
+// oddStatements are statements whose field is wrong only for their purpose.
+func oddStatements(t testing.TB) map[string]evidence.Statement {
+	t.Helper()
+	withdrawal, override := statement(t, evidence.Withdraw), statement(t, evidence.Override)
+	withdrawal.Withdraws, override.Comment = "", ""
+	return map[string]evidence.Statement{"withdrawal of nothing": withdrawal, "override without a reason": override}
+}
+
+func TestStatementRefusesFields(t *testing.T) {
+	t.Parallel()
+	for _, test := range statementEdits() {
 		s := statement(t, evidence.Approve)
 		meaning := evidence.Meaning(s) == s.Meaning
 		test.edit(&s)
@@ -185,8 +201,14 @@ func TestStatementRefusesFields(t *testing.T) {
 	}
 }
 
-func TestParseStatementRefuses(t *testing.T) {
-	t.Parallel()
+// statementText is the text of no statement.
+type statementText struct {
+	name, data string
+	code       evidence.Code
+}
+
+func statementTexts(t testing.TB) []statementText {
+	t.Helper()
 	good := string(canonical(t, statement(t, evidence.Approve)))
 	replace := func(old, new string) string {
 		if !strings.Contains(good, old) {
@@ -194,10 +216,7 @@ func TestParseStatementRefuses(t *testing.T) {
 		}
 		return strings.Replace(good, old, new, 1)
 	}
-	for _, test := range []struct {
-		name, data string
-		code       evidence.Code
-	}{
+	return []statementText{
 		{"nothing", "", evidence.CodeMalformed},
 		{"not UTF-8", good + "\xff", evidence.CodeMalformed},
 		{"a byte order mark", "\ufeff" + good, evidence.CodeMalformed},
@@ -224,7 +243,12 @@ func TestParseStatementRefuses(t *testing.T) {
 		{"a second subject", replace(`"subject":[`, `"subject":[{"digest":{"gitCommit":"`+commits["old"]+`"}},`), evidence.CodeInvalid},
 		{"padding", replace(`","origin"`, `=","origin"`), evidence.CodeMalformed},
 		{"a time with an offset", replace(`2026-05-04T12:13:00Z`, `2026-05-04T12:05:00+00:00`), evidence.CodeNotCanonical},
-	} {
+	}
+}
+
+func TestParseStatementRefuses(t *testing.T) {
+	t.Parallel()
+	for _, test := range statementTexts(t) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			if _, err := evidence.ParseStatement([]byte(test.data)); evidence.CodeOf(err) != test.code {

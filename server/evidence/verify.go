@@ -203,8 +203,7 @@ type decision struct {
 	statement Statement
 	sequence  int64  // of its leaf
 	account   string // of the approver; empty if erased and of no concern to the tally
-	result    AssertionResult
-	version   int64 // of the roster that the signer was shown
+	version   int64  // of the roster that the signer was shown
 	key       RosterKey
 }
 
@@ -449,25 +448,17 @@ func (v *verification) statement(s Statement, i int) error {
 	if slices.ContainsFunc(v.made[:i], func(d decision) bool { return bytes.Equal(d.statement.Nonce, s.Nonce) }) {
 		return refuse(CodeInvalid, "its nonce was used before")
 	}
-	if v.keys == nil {
-		return nil
-	}
 	return v.shown(s, i)
 }
 
 func (v *verification) assertions() (string, error) {
-	ring, err := newKeyring(v.b.Keys)
-	if err != nil {
-		return "", err
-	}
-	if v.keys != nil {
-		ring = v.keys.ring()
-	}
+	ring := v.keys.ring()
 	for i := range v.made {
 		d := &v.made[i]
 		rp := RelyingParty{ID: d.statement.RPID, Origin: d.statement.Origin}
-		if d.result, err = verifySigned(d.Statement, rp, d.statement.Approver.Person, d.Assertion, ring, rp); err == nil && v.keys != nil {
-			err = v.counts(i)
+		result, err := verifySigned(d.Statement, rp, d.statement.Approver.Person, d.Assertion, ring, rp)
+		if err == nil {
+			err = v.counts(i, result.Key)
 		}
 		if err != nil {
 			return "", refuse(CodeOf(err), "decision %d: %s", i+1, err.Error())
@@ -493,10 +484,8 @@ func (v *verification) openings() (string, error) {
 			return "", refuse(CodeCommitment, "decision %d: an opening does not open its commitment", i+1)
 		}
 	}
-	if v.keys != nil {
-		if err := v.owners(); err != nil {
-			return "", err
-		}
+	if err := v.owners(); err != nil {
+		return "", err
 	}
 	if v.erased > 0 {
 		v.lacks("erased openings")

@@ -10,9 +10,6 @@ import (
 // roster replays the workspace's roster from the genesis leaf, and checks the
 // proofs of the keys that signed decisions and of those that signed for them.
 func (v *verification) roster() (string, error) {
-	if len(v.b.Genesis) == 0 {
-		return "", operatorAsserted("the bundle has no roster")
-	}
 	genesis, err := ParseLeaf(v.b.Genesis)
 	if err != nil {
 		return "", refuse(CodeOf(err), "the genesis: %s", err.Error())
@@ -233,11 +230,11 @@ func (v *verification) shown(s Statement, i int) error {
 	return nil
 }
 
-// counts checks the key of decision i against the roster.
-func (v *verification) counts(i int) error {
+// counts checks the key that signed decision i against the roster.
+func (v *verification) counts(i int, signer Key) error {
 	d := &v.made[i]
-	key, ok := v.keys.Key(d.result.Key.CredentialID)
-	if !ok || !key.liveAt(d.version) {
+	key, _ := v.keys.Key(signer.CredentialID)
+	if !key.liveAt(d.version) {
 		return refuse(CodeRevoked, "the key did not count in the roster that the signer was shown")
 	}
 	if since := key.CompromisedSince; since != nil && !v.leaves[d.sequence-1].Time.Before(*since) {

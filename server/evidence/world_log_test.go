@@ -313,5 +313,5 @@ func (w *world) fill(b *evidence.Bundle) {
 		w.must(err)
 		proof.Heads = append(proof.Heads, evidence.Consistency{Size: size, Root: root[:], Proof: evidence.ProofOf(heads)})
 	}
-	b.Log = &proof
+	b.Log = proof
 }

@@ -199,7 +199,7 @@ func (g *Gate) addProofs(ctx context.Context, d *dossier) error {
 	if err != nil {
 		return err
 	}
-	d.Log = &evidence.LogProof{Checkpoint: string(checkpoint.Note), Chain: make([]evidence.Inclusion, len(d.chain)), Heads: make([]evidence.Consistency, len(d.heads))}
+	d.Log = evidence.LogProof{Checkpoint: string(checkpoint.Note), Chain: make([]evidence.Inclusion, len(d.chain)), Heads: make([]evidence.Consistency, len(d.heads))}
 	if d.Log.Genesis, err = p.inclusion(d.genesis.Index); err != nil {
 		return err
 	}
