@@ -234,8 +234,8 @@ func violates(raw []byte) bool {
 // inPublicLog makes sure that the log that is public now has the bundle's log in it.
 func inPublicLog(ctx context.Context, client *monitor.Client, anchors evidence.Anchors, raw []byte) error {
 	bundle, err := evidence.ParseBundle(raw)
-	if err != nil || bundle.Log == nil {
-		return errors.New("the bundle has no checkpoint of the log")
+	if err != nil {
+		return err
 	}
 	shown, err := monitor.Open([]byte(bundle.Log.Checkpoint), anchors)
 	if err != nil {
