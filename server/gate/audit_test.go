@@ -134,10 +134,17 @@ func TestAnAuditListsEveryCommit(t *testing.T) {
 		relation     attest.Relation
 	}
 	wants := []want{
-		{first, attest.KindViolation, attest.Unrelated}, {squashed, attest.KindApproved, attest.Rewritten}, {merge, attest.KindApproved, attest.MergeOf},
-		{second, attest.KindViolation, attest.Unrelated}, {forward[0], attest.KindApproved, attest.Within}, {forward[1], attest.KindApproved, attest.Within},
-		{forward[2], attest.KindApproved, attest.Signed}, {"", attest.KindViolation, attest.Unrelated}, {"", attest.KindApproved, attest.Rewritten},
-		{rebased, attest.KindApproved, attest.Rewritten}, {slipped, attest.KindViolation, attest.Rewritten},
+		{first, attest.KindViolation, attest.Unrelated},
+		{squashed, attest.KindApproved, attest.Rewritten},
+		{merge, attest.KindApproved, attest.MergeOf},
+		{second, attest.KindViolation, attest.Unrelated},
+		{forward[0], attest.KindApproved, attest.Within},
+		{forward[1], attest.KindApproved, attest.Within},
+		{forward[2], attest.KindApproved, attest.Signed},
+		{"", attest.KindViolation, attest.Unrelated},
+		{"", attest.KindApproved, attest.Rewritten},
+		{rebased, attest.KindApproved, attest.Rewritten},
+		{slipped, attest.KindViolation, attest.Rewritten},
 	}
 	if len(rows) != len(wants) {
 		t.Fatalf("%d rows, want %d: %+v", len(rows), len(wants), rows)
