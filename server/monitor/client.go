@@ -153,6 +153,29 @@ var errTooLarge = errors.New("the answer is larger than it can be")
 func (c *Client) once(ctx context.Context, method, path string, query url.Values, body string, limit int64) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
+	from, err := c.send(ctx, method, path, query, body)
+	if err != nil {
+		return nil, err
+	}
+	defer from.Close()
+	answer, err := io.ReadAll(io.LimitReader(from, limit+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read the server's answer: %w", err)
+	case int64(len(answer)) > limit:
+		return nil, fmt.Errorf("%w: more than %d bytes", errTooLarge, limit)
+	}
+	return answer, nil
+}
+
+// Open begins to read a path of the server, of any length and for as long as ctx lasts. The server is asked once. A refusal
+// is a [Refused].
+func (c *Client) Open(ctx context.Context, path string, query url.Values) (io.ReadCloser, error) {
+	return c.send(ctx, http.MethodGet, path, query, "")
+}
+
+// send asks once. The answer is one that was not refused.
+func (c *Client) send(ctx context.Context, method, path string, query url.Values, body string) (io.ReadCloser, error) {
 	address := *c.base
 	address.Path, address.RawQuery = path, query.Encode()
 	request, err := http.NewRequestWithContext(ctx, method, address.String(), strings.NewReader(body))
@@ -169,19 +192,12 @@ func (c *Client) once(ctx context.Context, method, path string, query url.Values
 	if err != nil {
 		return nil, fmt.Errorf("ask the server: %w", err)
 	}
-	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
+		defer response.Body.Close()
 		said, _ := io.ReadAll(io.LimitReader(response.Body, 1000)) // what it says is a courtesy
 		return nil, &Refused{response.StatusCode, plain(response.Header.Get(CodeHeader)), plain(string(said)), response.Header.Get("Retry-After")}
 	}
-	answer, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("read the server's answer: %w", err)
-	case int64(len(answer)) > limit:
-		return nil, fmt.Errorf("%w: more than %d bytes", errTooLarge, limit)
-	}
-	return answer, nil
+	return response.Body, nil
 }
 
 // plain is text of a server as it may be shown in a terminal.
