@@ -1,10 +1,13 @@
 package monitor_test
 
 import (
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/signedapproval/bitbucket/server/monitor"
 )
@@ -103,5 +106,41 @@ func TestAShorterLogIsTheSame(t *testing.T) {
 	stranger := newOperator(t)
 	if c, err := one.compare(stranger, two); err == nil {
 		t.Errorf("checkpoints by another key were compared: %+v", c)
+	}
+}
+
+// TestABundlesCheckpointIsInThePublicLog is what a deploy gate asks: does the public log begin with the bundle's?
+func TestABundlesCheckpointIsInThePublicLog(t *testing.T) {
+	t.Parallel()
+	o := newOperator(t)
+	o.genesis()
+	o.story(0, 40)
+	o.publish()
+	old, err := monitor.Open(o.note, o.anchors())
+	o.must(err)
+	other := o.twin()
+	o.story(40, 90)
+	o.publish()
+	face := httptest.NewServer(o)
+	defer face.Close()
+	client, err := monitor.NewClient(face.URL, "", nil)
+	o.must(err)
+	public, err := client.Checkpoint(t.Context(), o.anchors())
+	o.must(err)
+	for _, tree := range []tlog.Tree{old.Tree, public.Tree, {}} {
+		if err := client.Contains(t.Context(), public.Tree, tree); err != nil {
+			t.Errorf("the log's own tree of %d leaves: %v", tree.N, err)
+		}
+	}
+	other.story(60, 65)
+	other.publish()
+	elsewhere, err := monitor.Open(other.note, o.anchors())
+	o.must(err)
+	for name, tree := range map[string]tlog.Tree{
+		"another log": elsewhere.Tree, "another log of this size": {N: public.N, Hash: old.Hash}, "more than is public": {N: public.N + 1, Hash: public.Hash},
+	} {
+		if err := client.Contains(t.Context(), public.Tree, tree); err == nil {
+			t.Errorf("%s is in the public log", name)
+		}
 	}
 }
