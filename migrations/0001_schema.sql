@@ -361,12 +361,12 @@ create table signedapproval_key_revocations (
 -- A ceremony is found by its challenge; a decision's workspace is inside.
 create table signedapproval_challenges (
   challenge    bytea primary key,              -- consumed by the statement that reads it
-  kind         text not null check (kind in ('REGISTER', 'DECIDE', 'KEY')),
+  kind         text not null check (kind in ('REGISTER', 'DECIDE', 'KEY', 'PROPOSAL')),
   person_id    uuid not null references signedapproval_people,
   session_hash bytea not null,
   workspace_id uuid,
   request_id   uuid,
-  data         bytea not null,                 -- REGISTER: the ceremony's session; DECIDE, KEY: what is signed and its openings, JSON
+  data         bytea not null,                 -- REGISTER: the ceremony's session; else: what is signed and its openings, JSON
   created_at   timestamptz not null default now(),
   expires_at   timestamptz not null
 );

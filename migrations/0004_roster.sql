@@ -39,3 +39,25 @@ create table signedapproval_roster_people (
   primary key (person_id, workspace_id)
 );
 grant select, insert on signedapproval_roster_people to signedapproval_app;
+
+-- By what the key was known that made a decision, in the roster that its signer was shown: evidence.Roster.IdentityAt.
+alter table signedapproval_decisions add column identity text not null default '';
+
+-- ---------------------------------------------------------------------------------------------
+-- Erasing a person. What was signed and what the log has stay; what opens and names it goes, and nothing else of a
+-- decision or of an answered merge check can be changed.
+grant update (account_id, name, openings, comment) on signedapproval_decisions to signedapproval_app;
+grant update (account_id, asker_salt, sentence) on signedapproval_merge_checks to signedapproval_app;
+
+-- The one restricted function of erasure: all workspaces. An account can be named in one in which it never signed in.
+create policy erase on signedapproval_workspaces for select to current_user using (true);
+-- +goose StatementBegin
+create function signedapproval_all_workspaces()
+returns setof uuid
+language sql stable security definer
+set search_path = pg_catalog, public, pg_temp as $$ -- pg_temp, unless named, comes first
+  select w.workspace_id from signedapproval_workspaces w order by w.workspace_id
+$$;
+-- +goose StatementEnd
+revoke all on function signedapproval_all_workspaces() from public;
+grant execute on function signedapproval_all_workspaces() to signedapproval_app;

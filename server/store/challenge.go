@@ -11,15 +11,16 @@ const (
 	ChallengeRegister = "REGISTER"
 	ChallengeDecide   = "DECIDE"
 	ChallengeKey      = "KEY"
+	ChallengeProposal = "PROPOSAL"
 )
 
 // Challenge is a WebAuthn ceremony that was begun and not finished.
 type Challenge struct {
 	Challenge   []byte // the very bytes that the authenticator signs
-	Kind        string // ChallengeRegister, ChallengeDecide or ChallengeKey
+	Kind        string // one of the above
 	PersonID    string
 	SessionHash []byte  // the browser session that began it
-	WorkspaceID *string // DECIDE only
+	WorkspaceID *string // DECIDE, PROPOSAL; KEY where it is about a member's
 	RequestID   *string // DECIDE only
 	Data        []byte  // what finishing needs; JSON, of the use case that began it
 	CreatedAt   time.Time

@@ -8,7 +8,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Decision is one signed act of one person. The application can neither change nor delete one.
+// Decision is one signed act of one person. The application can neither change nor delete what was signed, only
+// forget who a person was.
 type Decision struct {
 	ID                string
 	PullRequestID     string
@@ -27,20 +28,21 @@ type Decision struct {
 	Comment           string
 	LeafHash          string // hex
 	DecidedAt         time.Time
+	Identity          string // by what the key was known, in the roster that the signer was shown
 }
 
 const decisionColumns = `id, pull_request_id, request_id, person_id, account_id, name, action, head_commit,
-	destination_branch, rule_digest, sequence, statement, assertion, openings, comment, leaf_hash, decided_at`
+	destination_branch, rule_digest, sequence, statement, assertion, openings, comment, leaf_hash, decided_at, identity`
 
 // InsertDecision stores a verified decision. The caller holds the pull request's lock.
 func (tx *Tx) InsertDecision(ctx context.Context, d Decision) (Decision, error) {
 	rows, err := tx.tx.Query(ctx, `
 		insert into signedapproval_decisions (workspace_id, id, pull_request_id, request_id, person_id, account_id, name,
-			action, head_commit, destination_branch, rule_digest, sequence, statement, assertion, openings, comment, leaf_hash)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+			action, head_commit, destination_branch, rule_digest, sequence, statement, assertion, openings, comment, leaf_hash, identity)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
 		returning `+decisionColumns,
 		tx.Workspace, d.ID, d.PullRequestID, d.RequestID, d.PersonID, d.AccountID, d.Name, d.Action, d.HeadCommit,
-		d.DestinationBranch, d.RuleDigest, d.Sequence, d.Statement, d.Assertion, d.Openings, d.Comment, d.LeafHash)
+		d.DestinationBranch, d.RuleDigest, d.Sequence, d.Statement, d.Assertion, d.Openings, d.Comment, d.LeafHash, d.Identity)
 	if err != nil {
 		return Decision{}, fmt.Errorf("store: insert decision: %w", err)
 	}
