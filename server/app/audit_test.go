@@ -355,6 +355,11 @@ func (w *auditWorld) whole(t *testing.T) {
 			t.Errorf("%s: exit %d\n%s%s", name, code, out, errs)
 		}
 	}
+	// By their slugs, and a token in a file.
+	tokenFile := write(t, t.TempDir(), "token", w.token+"\n")
+	if code, out, errs := w.audit(w.proxy.origin, "", "--token-file="+tokenFile, "--workspace=acme", "--repository=rocket", "--key="+w.keyFile); code != 0 || !strings.Contains(out, w.landed) {
+		t.Errorf("by slugs: exit %d\n%s%s", code, out, errs)
+	}
 	if code, _, errs := w.audit("http://approvals.example", w.token); code != 1 || !strings.Contains(errs, "https") {
 		t.Errorf("in the clear: exit %d %s", code, errs)
 	}

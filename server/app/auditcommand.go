@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"net/url"
 	"os"
 	"slices"
@@ -21,16 +20,14 @@ import (
 	"github.com/signedapproval/bitbucket/server/attest"
 	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/monitor"
 	"github.com/signedapproval/bitbucket/server/replay"
 )
 
-// tokenVariable holds the API token of a command that asks a server. There is no flag: command lines end in logs.
-const tokenVariable = "SIGNEDAPPROVAL_TOKEN"
-
 type auditCommand struct {
-	URL        string `help:"The server's address." env:"SIGNEDAPPROVAL_URL" required:"" placeholder:"https://approvals.example"`
-	Workspace  string `help:"The workspace's UUID." required:""`
-	Repository string `help:"The repository's UUID." required:""`
+	remote
+	Workspace  string `help:"The workspace, its UUID or slug." required:""`
+	Repository string `help:"The repository, its UUID or slug." required:""`
 	Branch     string `help:"The branch that is audited." required:""`
 	From       string `help:"The window begins at this time, 2026-11-01 or 2026-11-01T00:00:00Z." required:""`
 	To         string `help:"The window ends before this time; now where empty."`
@@ -45,7 +42,7 @@ type auditCommand struct {
 // Run prints the audit once all of it is verified, and never a part of it. It exits 0 where a pinned key has signed it
 // and, with anchors, they prove all evidence; 2 where that rests on the server's word.
 func (c *auditCommand) Run(ctx context.Context, s streams) error {
-	server, err := newServerClient(c.URL)
+	server, err := c.client(true)
 	if err != nil {
 		return err
 	}
@@ -53,11 +50,15 @@ func (c *auditCommand) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
+	at, err := locate(ctx, server, c.Workspace, c.Repository)
+	if err != nil {
+		return err
+	}
 	keys, err := c.keys(ctx, server)
 	if err != nil {
 		return err
 	}
-	listed, err := c.read(ctx, server, window)
+	listed, err := c.read(ctx, server, at, window)
 	if err != nil {
 		return err
 	}
@@ -65,7 +66,7 @@ func (c *auditCommand) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return fmt.Errorf("the summary: %w", err)
 	}
-	if err := c.fits(summary, window, listed.rows); err != nil {
+	if err := c.fits(summary, at, window, listed.rows); err != nil {
 		return err
 	}
 	if c.Repo != "" {
@@ -79,7 +80,7 @@ func (c *auditCommand) Run(ctx context.Context, s streams) error {
 	}
 	asserted := c.Key == ""
 	if c.Anchors != "" {
-		proved, err := c.verifyEvidence(ctx, server, listed.rows)
+		proved, err := c.verifyEvidence(ctx, server, at, listed.rows)
 		if err != nil {
 			return err
 		}
@@ -136,7 +137,7 @@ func moment(flag, text string) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("%s: %q is no time such as 2026-11-01 or 2026-11-01T00:00:00Z", flag, text)
 }
 
-func (c *auditCommand) keys(ctx context.Context, server *serverClient) ([]attest.Verifier, error) {
+func (c *auditCommand) keys(ctx context.Context, server *monitor.Client) ([]attest.Verifier, error) {
 	if c.Key != "" {
 		text, err := os.ReadFile(c.Key)
 		if err != nil {
@@ -148,7 +149,7 @@ func (c *auditCommand) keys(ctx context.Context, server *serverClient) ([]attest
 		}
 		return keys, nil
 	}
-	text, err := server.read(ctx, "/attestations/keys", nil, 64<<10)
+	text, err := server.Get(ctx, "/attestations/keys", nil, 64<<10)
 	if err != nil {
 		return nil, err
 	}
@@ -165,12 +166,10 @@ type listing struct {
 // maxAuditLine bounds a line of the answer, in bytes.
 const maxAuditLine = attest.MaxEnvelope + 1024
 
-func (c *auditCommand) read(ctx context.Context, server *serverClient, w window) (l listing, err error) {
-	path, err := server.in(c.Workspace, c.Repository, "/audit/")
-	if err != nil {
-		return l, err
-	}
-	body, err := server.open(ctx, path, url.Values{
+func (c *auditCommand) read(ctx context.Context, server *monitor.Client, at place, w window) (l listing, err error) {
+	ctx, cancel := context.WithTimeout(ctx, auditTime+time.Minute)
+	defer cancel()
+	body, err := server.Open(ctx, "/audit/"+at.workspace+"/"+at.repository, url.Values{
 		"branch": {c.Branch}, "from": {w.from.Format(time.RFC3339)}, "to": {w.to.Format(time.RFC3339)}, "since": {c.Since},
 	})
 	if err != nil {
@@ -233,11 +232,9 @@ func (l *listing) line(line []byte) (failure string, failed bool, err error) {
 }
 
 // fits refuses a summary of something else than was asked for, and rows that are not in the window.
-func (c *auditCommand) fits(a attest.Audit, w window, rows []attest.Row) error {
-	workspace, _ := bitbucket.BareUUID(c.Workspace)
-	repository, _ := bitbucket.BareUUID(c.Repository)
+func (c *auditCommand) fits(a attest.Audit, at place, w window, rows []attest.Row) error {
 	switch {
-	case a.Workspace != bitbucket.BracedUUID(workspace) || a.Repository.UUID != bitbucket.BracedUUID(repository) || a.Branch != c.Branch:
+	case a.Workspace != bitbucket.BracedUUID(at.workspace) || a.Repository.UUID != bitbucket.BracedUUID(at.repository) || a.Branch != c.Branch:
 		return errors.New("the summary is of another branch")
 	case !a.From.Equal(w.from) || !a.To.Equal(w.to) || a.Since != c.Since:
 		return errors.New("the summary is of another window")
@@ -298,7 +295,7 @@ func sameCommits(commits []replay.BranchCommit, rows []attest.Row, a attest.Audi
 }
 
 // verifyEvidence verifies the bundle of every row that names one, once each.
-func (c *auditCommand) verifyEvidence(ctx context.Context, server *serverClient, rows []attest.Row) (proved bool, err error) {
+func (c *auditCommand) verifyEvidence(ctx context.Context, server *monitor.Client, at place, rows []attest.Row) (proved bool, err error) {
 	raw, err := os.ReadFile(c.Anchors)
 	if err != nil {
 		return false, err
@@ -316,11 +313,11 @@ func (c *auditCommand) verifyEvidence(ctx context.Context, server *serverClient,
 		if row.Request == done { // the commits of one merge are neighbours, and their rows say the same
 			continue
 		}
-		path, err := server.in(c.Workspace, row.Request, "/evidence/")
-		if err != nil {
-			return false, fmt.Errorf("row %d: %w", row.Number, err)
+		id, ok := bitbucket.BareUUID(row.Request) // it becomes part of a path
+		if !ok {
+			return false, fmt.Errorf("row %d: %q is no id of a request", row.Number, row.Request)
 		}
-		data, err := server.read(ctx, path, nil, evidence.MaxBundle)
+		data, err := server.Get(ctx, "/evidence/"+at.workspace+"/"+id, nil, evidence.MaxBundle)
 		if err != nil {
 			return false, fmt.Errorf("row %d: %w", row.Number, err)
 		}
@@ -395,76 +392,4 @@ func plainCell(text string) string {
 		return "'" + text
 	}
 	return text
-}
-
-// serverClient asks a server of ours with an API token.
-type serverClient struct {
-	base  *url.URL
-	token string
-	http  *http.Client
-}
-
-func newServerClient(address string) (*serverClient, error) {
-	base, err := url.Parse(strings.TrimRight(address, "/"))
-	if err != nil || base.Host == "" || base.Path != "" || base.RawQuery != "" || base.User != nil || base.Scheme != "https" && (base.Scheme != "http" || !loopback(base.Hostname())) {
-		return nil, errors.New("the server's address must be https and a host, such as https://approvals.example")
-	}
-	token := os.Getenv(tokenVariable)
-	if token == "" {
-		return nil, fmt.Errorf("%s must hold an API token that may read", tokenVariable)
-	}
-	return &serverClient{base: base, token: token, http: &http.Client{
-		// A redirect would take the token elsewhere.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}, nil
-}
-
-// in builds a path of two ids below a prefix.
-func (s *serverClient) in(workspace, id, prefix string) (string, error) {
-	first, ok := bitbucket.BareUUID(workspace)
-	second, also := bitbucket.BareUUID(id)
-	if !ok || !also {
-		return "", fmt.Errorf("%q and %q are not two UUIDs", workspace, id)
-	}
-	return prefix + first + "/" + second, nil
-}
-
-// open begins to read an answer. No error quotes the token.
-func (s *serverClient) open(ctx context.Context, path string, query url.Values) (io.ReadCloser, error) {
-	at := *s.base
-	at.Path, at.RawQuery = path, query.Encode()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
-	if err != nil {
-		return nil, err
-	}
-	request.Header.Set("Authorization", "Bearer "+s.token)
-	response, err := s.http.Do(request)
-	if err != nil {
-		return nil, err
-	}
-	if response.StatusCode == http.StatusOK {
-		return response.Body, nil
-	}
-	defer func() { _ = response.Body.Close() }()
-	message, err := io.ReadAll(io.LimitReader(response.Body, 4<<10))
-	if err != nil {
-		return nil, err
-	}
-	return nil, fmt.Errorf("the server answers %s: %s", response.Status, strings.TrimSpace(response.Header.Get(codeHeader)+" "+strings.TrimSpace(string(message))))
-}
-
-// read reads a whole answer of at most limit bytes.
-func (s *serverClient) read(ctx context.Context, path string, query url.Values, limit int64) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	body, err := s.open(ctx, path, query)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = body.Close() }()
-	data, err := io.ReadAll(io.LimitReader(body, limit+1))
-	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("the server's answer has more than %d bytes", limit)
-	}
-	return data, err
 }

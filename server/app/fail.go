@@ -9,17 +9,15 @@ import (
 
 	"github.com/signedapproval/bitbucket/frontend"
 	"github.com/signedapproval/bitbucket/server/gate"
+	"github.com/signedapproval/bitbucket/server/monitor"
 	"github.com/signedapproval/bitbucket/server/refusal"
 )
-
-// codeHeader carries a refusal's code beside its message.
-const codeHeader = "Signedapproval-Code"
 
 // fail answers a refusal with its message, and its code in a header; anything else with nothing but an apology.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	status, message := s.explain(r, err)
 	if code := refusal.Code(err); code != "" {
-		w.Header().Set(codeHeader, code)
+		w.Header().Set(monitor.CodeHeader, code)
 	}
 	http.Error(w, message, status)
 }

@@ -16,6 +16,9 @@ import (
 	"github.com/signedapproval/bitbucket/server/monitor"
 )
 
+// tokenVariable holds the API token of a command that asks a server. There is no flag: command lines end in logs.
+const tokenVariable = "SIGNEDAPPROVAL_TOKEN"
+
 // remote is a server that a command asks.
 type remote struct {
 	URL       string `help:"The server, such as https://approvals.example." env:"SIGNEDAPPROVAL_URL" placeholder:"ORIGIN"`
