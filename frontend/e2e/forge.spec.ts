@@ -54,7 +54,7 @@ async function approve(person: Person, panel: Page): Promise<Page> {
   await expect(page).toHaveURL(/\/sign\//);
   await person.handPasskeys(page);
   await page.getByRole("button", { name: "Approve", exact: true }).click();
-  await expect(page.getByText("You approved this commit")).toBeVisible(patience);
+  await person.awaitOutcome(page, page.getByText("You approved this commit"));
   return page;
 }
 

@@ -35,7 +35,7 @@ test("what somebody rejected is let through by an override, under its own name",
   const bobs = await bob.openSignPage(number);
   await expect(bobs.getByText("1 file changed")).toBeVisible(patience);
   await bobs.getByRole("button", { name: "Reject", exact: true }).click();
-  await expect(bobs.getByText("You rejected this commit")).toBeVisible(patience);
+  await bob.awaitOutcome(bobs, bobs.getByText("You rejected this commit"));
   await expect(sentence).toHaveText("Rejected by Bob Tanaka", patience);
 
   // Nothing can be pressed without a reason.
@@ -47,7 +47,7 @@ test("what somebody rejected is let through by an override, under its own name",
   await expect(override.getByRole("button", { name: "Override" })).toBeDisabled();
   await override.getByLabel("Reason").fill("The shop is down, and the limit is why.");
   await override.getByRole("button", { name: "Override" }).click();
-  await expect(carols.getByText("You overrode the rule for this commit")).toBeVisible(patience);
+  await carol.awaitOutcome(carols, carols.getByText("You overrode the rule for this commit"));
 
   // It is shown as what it is, everywhere: in the panel, on Bitbucket, to the approver, in the history.
   const said = "Overridden by Carol Okafor; rejected by Bob Tanaka; 0 of 2 approvals";

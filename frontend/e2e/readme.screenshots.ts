@@ -29,7 +29,7 @@ test("panel, sign page and dashboard", async ({ stack, browser, addAuthenticator
 
   const bobs = await bob.openSignPage(first);
   await bobs.getByRole("button", { name: "Approve" }).click(patience);
-  await expect(bobs.getByText("You approved this commit")).toBeVisible(patience);
+  await bob.awaitOutcome(bobs, bobs.getByText("You approved this commit"));
 
   const page = await carol.context.newPage();
   await page.setViewportSize({ width: 360, height: 480 });

@@ -11,7 +11,10 @@ test("passkeys are added, renamed and revoked", async ({ person, world }) => {
   await page.goto(`${world.stack.server}/settings/passkeys`);
   await page.getByLabel("Name of the new passkey (optional)").fill("Blue key");
   await page.getByRole("button", { name: "Add a passkey" }).click();
+  await bob.confirmPasskey(page);
+  await expect(page.getByText("The passkey can sign for you now.")).toBeVisible(patience);
   await expect(page.getByRole("rowheader", { name: "Blue key" })).toBeVisible(patience);
+  await expect(page.getByRole("row", { name: /Blue key/ })).toContainText("Identified by Bitbucket log-in");
 
   await page.getByRole("button", { name: "Rename Blue key" }).click();
   await page.getByRole("dialog").getByLabel("Name").fill("Red key");
@@ -19,15 +22,57 @@ test("passkeys are added, renamed and revoked", async ({ person, world }) => {
   await expect(page.getByRole("rowheader", { name: "Red key" })).toBeVisible(patience);
 
   await page.getByRole("button", { name: "Add a passkey" }).click();
-  await expect(page.getByText("No passkey was made")).toBeVisible(patience);
+  await expect(page.getByText("No passkey was added")).toBeVisible(patience);
 
   await page.getByRole("button", { name: "Revoke Red key" }).click();
   await page.keyboard.press("Escape");
   await expect(page.getByRole("dialog")).toHaveCount(0);
   await expect(page.getByRole("button", { name: "Revoke Red key" })).toBeFocused();
   await page.getByRole("button", { name: "Revoke Red key" }).click();
-  await page.getByRole("dialog").getByRole("button", { name: "Revoke" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Revoke with a passkey" }).click();
   await expect(page.getByText("Revoked", { exact: true })).toBeVisible(patience);
+  await expect(page.getByText("Revoked with a signature")).toBeVisible();
+});
+
+test("who loses every passkey is countersigned by an administrator", async ({ person, world }) => {
+  const [alice, bob] = [await person("alice"), await person("bob")];
+  for (const who of [alice, bob]) await who.signIn();
+  await alice.gate();
+  const pages = await Promise.all(
+    [alice, bob].map(async (who) => {
+      const page = await who.context.newPage();
+      const authenticator = await who.handPasskeys(page);
+      await page.goto(`${world.stack.server}/settings/passkeys`);
+      await page.getByLabel("Name of the new passkey (optional)").fill("First key");
+      await page.getByRole("button", { name: "Add a passkey" }).click();
+      await who.confirmPasskey(page);
+      await expect(page.getByText("The passkey can sign for you now.")).toBeVisible(patience);
+      return { page, authenticator };
+    }),
+  );
+  const [alices, bobs] = pages as [(typeof pages)[0], (typeof pages)[0]];
+
+  await bobs.authenticator.clear();
+  await bobs.page.getByLabel("Name of the new passkey (optional)").fill("Second key");
+  await bobs.page.getByRole("button", { name: "Add a passkey" }).click();
+  await bob.confirmPasskey(bobs.page);
+  await bobs.page.getByRole("button", { name: "I have none of them any more" }).click(patience);
+  await bobs.page.getByRole("button", { name: "Revoke them all" }).click();
+  await bob.confirmPasskey(bobs.page);
+  await expect(bobs.page.getByText("The passkey waits for an administrator")).toBeVisible(patience);
+
+  await alices.page.goto(`${world.stack.server}/settings/keys`);
+  const wanting = alices.page.getByRole("group", { name: "Keys to be countersigned" });
+  await wanting.getByRole("button", { name: "Countersign Second key of Bob Tanaka" }).click(patience);
+  await alices.page.getByRole("button", { name: "Countersign with my passkey" }).click();
+  const all = alices.page.getByRole("group", { name: "Keys of members" });
+  await expect(all).toContainText("Countersigned by Alice Moreau", patience);
+
+  await bobs.page.reload();
+  await expect(bobs.page.getByRole("row", { name: /Second key/ })).toContainText(
+    "Countersigned by Alice Moreau",
+    patience,
+  );
 });
 
 test("an API token reads until it is revoked, and cannot decide", async ({ person, world, playwright }) => {

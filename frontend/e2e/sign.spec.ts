@@ -76,6 +76,7 @@ async function approvals(person: Person, world: World, number: number): Promise<
 test("a person who fails to verify themselves signs nothing, and can try again", async ({ asked, world }) => {
   const { page, authenticator } = await open(asked.bob, asked.number);
   await approve(page).click();
+  await asked.bob.confirmPasskey(page);
   await expect(page.getByText("You approved this commit")).toBeVisible(patience);
   await page.getByRole("button", { name: "Withdraw my decision" }).click();
   await expect(page.getByText("You withdrew your decision")).toBeVisible(patience);
@@ -91,11 +92,19 @@ test("a person who fails to verify themselves signs nothing, and can try again",
 test("somebody whose passkey is on another device makes one here and signs", async ({ asked }) => {
   const { page, authenticator } = await open(asked.bob, asked.number);
   await approve(page).click();
+  await asked.bob.confirmPasskey(page);
   await expect(page.getByText("You approved this commit")).toBeVisible(patience);
+  const elsewhere = await authenticator.credentials();
   await authenticator.clear();
   await page.getByRole("button", { name: "Withdraw my decision" }).click();
   await page.getByRole("button", { name: "Make a passkey on this device" }).click(patience);
   await expect.poll(async () => (await authenticator.credentials()).length, patience).toBe(1);
+  await page.getByRole("button", { name: "Confirm with your new passkey" }).click(patience);
+  const other = page.getByRole("button", { name: "Confirm with a passkey that you already have" });
+  await expect(other).toBeVisible(patience);
+  await authenticator.add(elsewhere); // such as a phone
+  await other.click();
+  await expect(other).toHaveCount(0);
   await expect(page.getByText("Your passkey signs what you see here.")).toBeVisible(patience);
   await page.getByRole("button", { name: "Withdraw my decision" }).click();
   await expect(page.getByText("You withdrew your decision")).toBeVisible(patience);
@@ -127,6 +136,7 @@ test("a commit that is pushed between showing and signing is refused", async ({ 
   const { page } = await open(asked.bob, asked.number);
   await world.push("feature/basket", { "src/basket.ts": "export const limit = 1e9;\n" });
   await approve(page).click();
+  await asked.bob.confirmPasskey(page);
   const alert = page.getByRole("alert").filter({ has: page.getByRole("button", { name: "Reload the page" }) });
   await expect(alert).toBeVisible(patience);
   await expect(page.getByText("You approved this commit")).toHaveCount(0);
@@ -155,6 +165,7 @@ test("a change that was exchanged together with its digest is refused by the ser
   });
   await page.goto(asked.bob.world.page("sign", asked.number));
   await approve(page).click(patience);
+  await asked.bob.confirmPasskey(page);
   await expect(page.getByText("The change is another one now")).toBeVisible(patience);
 });
 
@@ -175,6 +186,7 @@ test("a statement that says something else is not signed", async ({ asked, world
     },
   );
   await approve(page).click();
+  await asked.bob.confirmPasskey(page);
   await expect(page.getByText("Refused: this is not what you were shown")).toBeVisible(patience);
   expect(submitted).toEqual([]);
   expect(await approvals(asked.alice, world, asked.number)).toBe(0);
@@ -203,6 +215,7 @@ for (const [typed, committed] of [
     );
     await page.getByLabel("Comment (optional)").fill(typed);
     await approve(page).click();
+    await asked.bob.confirmPasskey(page);
     await expect(page.getByText("Refused: this is not what you were shown")).toBeVisible(patience);
     expect(submitted).toEqual([]);
     expect(await approvals(asked.alice, world, asked.number)).toBe(0);
@@ -214,6 +227,7 @@ test("a decision is signed with the comment that was typed", async ({ asked, wor
   const text = 'Größe \u202e"ok" <&>\nzweite Zeile 😀';
   await page.getByLabel("Comment (optional)").fill(`  ${text} `);
   await approve(page).click();
+  await asked.bob.confirmPasskey(page);
   await expect(page.getByText("You approved this commit")).toBeVisible(patience);
   expect(await approvals(asked.alice, world, asked.number)).toBe(1);
 });
@@ -222,6 +236,7 @@ test("a signature that was used is not taken a second time", async ({ asked, wor
   const { page } = await open(asked.bob, asked.number);
   const submitted = sent(page, "SubmitDecision");
   await approve(page).click();
+  await asked.bob.confirmPasskey(page);
   await expect(page.getByText("You approved this commit")).toBeVisible(patience);
   const again = await asked.bob.context.request.post(`${world.stack.server}/graphql?SubmitDecision`, {
     headers: { "content-type": "application/json" },

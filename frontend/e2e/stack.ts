@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { type BrowserContext, expect, type Page } from "@playwright/test";
+import { type BrowserContext, expect, type Locator, type Page } from "@playwright/test";
 import { type Authenticator, test as base } from "./fixtures.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
@@ -254,6 +254,21 @@ export class Person {
     const authenticator = await this.#addAuthenticator(page);
     await authenticator.add(this.#passkeys);
     return authenticator;
+  }
+
+  /** Confirms a passkey that was made on a page with itself and, where it is asked for, with one that is there. */
+  async confirmPasskey(page: Page, { own = false } = {}): Promise<void> {
+    const patience = { timeout: 30_000 };
+    await page.getByRole("button", { name: "Confirm with your new passkey" }).click(patience);
+    if (own) await page.getByRole("button", { name: "Confirm with a passkey that you already have" }).click(patience);
+  }
+
+  /** Waits for what a decision comes to; who has no passkey yet confirms the one that is made on the way. */
+  async awaitOutcome(page: Page, outcome: Locator): Promise<void> {
+    const confirm = page.getByRole("button", { name: "Confirm with your new passkey" });
+    await expect(confirm.or(outcome)).toBeVisible({ timeout: 30_000 });
+    if (await confirm.isVisible()) await confirm.click();
+    await expect(outcome).toBeVisible({ timeout: 30_000 });
   }
 
   /** Remembers the passkeys that were made or used on a page. */

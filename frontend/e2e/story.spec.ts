@@ -50,7 +50,7 @@ async function decide(person: Person, panel: Page, link: RegExp, button: string,
   const { page, keep } = await openSignPage(person, panel, link);
   if (comment) await page.getByLabel("Comment (optional)").fill(comment);
   await page.getByRole("button", { name: button, exact: true }).click();
-  await expect(page.getByText(outcome)).toBeVisible(patience);
+  await person.awaitOutcome(page, page.getByText(outcome));
   await keep();
   return page;
 }
@@ -107,7 +107,7 @@ test("a pull request into a release branch is signed by two people and merges it
   await expect(sentence).toContainText("0 of 2 approvals");
   await expect(watching.getByRole("link", { name: /^Approve/ })).toHaveCount(0);
 
-  // Bob, who has no passkey yet, approves from the panel: one button does both.
+  // Bob, who has no passkey yet, approves from the panel: the same button makes one, which he confirms.
   const bobsPanel = await openPanel(bob, number);
   const bobLoaded = loads(bobsPanel);
   const signed = await decide(bob, bobsPanel, /^Approve/, "Approve", "You approved this commit");

@@ -650,8 +650,13 @@ describe("passkeys", () => {
     const { api } = open("/settings/passkeys");
     await userEvent.click(await screen.findByRole("button", { name: "Revoke Laptop" }));
     expect(screen.getByRole("dialog")).toHaveTextContent("Decisions made with it stand.");
-    api.world.Mutation = { revokePasskey: { passkey: passkey({ revokedAt: "2026-11-22T10:00:00Z" }), userErrors: [] } };
-    await userEvent.click(screen.getByRole("button", { name: "Revoke" }));
+    const gone = passkey({ state: "REVOKED", revokedAt: "2026-11-22T10:00:00Z" });
+    api.world.Mutation = { revokePasskey: { passkey: gone, userErrors: [] } };
+    await userEvent.click(screen.getByRole("checkbox", { name: "Somebody else may have had it" }));
+    expect(screen.getByRole("button", { name: "Revoke without signing" })).toBeDisabled();
+    expect(screen.getByRole("button", { name: "Revoke with a passkey" })).toBeDisabled(); // it does not say since when
+    await userEvent.click(screen.getByRole("checkbox", { name: "Somebody else may have had it" }));
+    await userEvent.click(screen.getByRole("button", { name: "Revoke without signing" }));
     expect(await screen.findByText("Revoked")).toBeVisible();
     expect(screen.queryByRole("button", { name: "Revoke Laptop" })).toBeNull();
   });
@@ -660,7 +665,88 @@ describe("passkeys", () => {
     const { api } = open("/settings/passkeys");
     api.world.Mutation = { beginPasskey: { options: "{}", userErrors: [] } };
     await userEvent.click(await screen.findByRole("button", { name: "Add a passkey" }));
-    expect(await screen.findByText("No passkey was made")).toBeVisible();
+    expect(await screen.findByText("No passkey was added")).toBeVisible();
+  });
+});
+
+describe("keys of members", () => {
+  const key = (like: Record<string, unknown> = {}) => ({
+    __typename: "MemberKey",
+    id: "key-1",
+    name: "Laptop",
+    state: "ENROLLED",
+    model: "08987058-cadc-4b81-b6e1-30de50dcbe96",
+    synced: true,
+    createdAt: "2026-11-01T08:00:00Z",
+    enrolledAt: "2026-11-01T08:00:20Z",
+    identifiedBy: "BITBUCKET_LOG_IN",
+    revokedAt: null,
+    compromisedSince: null,
+    acts: [],
+    canCountersign: true,
+    canRevoke: true,
+    ...like,
+  });
+  const holder = (name: string, ...keys: unknown[]) => ({
+    person: { __typename: "Person", id: `person-${name}`, name, accountId: name },
+    keys,
+  });
+  const vouched = key({
+    id: "key-2",
+    name: "Blue key",
+    identifiedBy: "COUNTERSIGNER",
+    canCountersign: false,
+    acts: [
+      {
+        action: "COUNTERSIGN",
+        workspace: "Acme",
+        by: "Alice Moreau",
+        at: "2026-11-02T08:00:00Z",
+        compromisedSince: null,
+      },
+    ],
+  });
+  const waiting = key({
+    id: "key-3",
+    name: "New key",
+    state: "WAITING_FOR_COUNTERSIGNER",
+    identifiedBy: null,
+    canRevoke: false,
+  });
+
+  test("are shown with what vouches for each, those to be countersigned first", async () => {
+    const keyHolders = connectionOf([holder("Bob Tanaka", key(), vouched), holder("Carol Okafor", waiting)]);
+    const { container } = open("/settings/keys", { workspace: workspace({ keyHolders }) });
+    const first = await screen.findByRole("group", { name: "Keys to be countersigned" });
+    expect(await screen.findByRole("group", { name: "Keys of members" })).toHaveTextContent(
+      "Countersigned by Alice Moreau",
+    );
+    expect(first).toHaveTextContent("Identified by Bitbucket log-in");
+    expect(first).toHaveTextContent("Waits for an administrator");
+    expect(first).not.toHaveTextContent("Blue key");
+    expect(screen.getAllByRole("button", { name: "Countersign Laptop of Bob Tanaka" })).not.toHaveLength(0);
+    expect(screen.queryByRole("button", { name: "Countersign Blue key of Bob Tanaka" })).toBeNull();
+    expect(screen.queryByRole("button", { name: "Revoke New key of Carol Okafor" })).toBeNull();
+    expect(await violations(container)).toEqual([]);
+  });
+
+  test("a countersignature that is refused is told where it was asked for", async () => {
+    const keyHolders = connectionOf([holder("Bob Tanaka", key())]);
+    const { api } = open("/settings/keys", { workspace: workspace({ keyHolders }) });
+    const [button] = await screen.findAllByRole("button", { name: "Countersign Laptop of Bob Tanaka" });
+    if (button) await userEvent.click(button);
+    expect(screen.getByRole("dialog")).toHaveTextContent("Ask them first, by voice or face to face");
+    const refused = [{ code: "NO_KEY", message: "You have none that could.", path: [] }];
+    api.world.Mutation = { prepareKeyAct: { act: null, userErrors: refused } };
+    await userEvent.click(screen.getByRole("button", { name: "Countersign with my passkey" }));
+    expect(await screen.findByText("You have none that could.")).toBeVisible();
+    expect(inputOf(api, "PrepareKeyAct")).toEqual({ key: "key-1", action: "COUNTERSIGN" });
+  });
+
+  test("nobody has one yet", async () => {
+    open("/settings/keys", { workspace: workspace({ keyHolders: connectionOf([]) }) });
+    expect(await screen.findByText("No keys yet")).toBeVisible();
+    expect(await screen.findByText("Nothing to countersign")).toBeVisible();
   });
 });
 

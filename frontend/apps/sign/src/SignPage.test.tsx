@@ -23,7 +23,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { hex, sha256 } from "./bytes.ts";
 import { SignPage } from "./SignPage.tsx";
 import { canonical } from "./statement.ts";
-import { prepared, shown, statementOf } from "./statementfixture.ts";
+import { keyAct, prepared, shown, statementOf } from "./statementfixture.ts";
 
 const diffText = `diff --git a/src/pay.ts b/src/pay.ts
 index 1c2d3e4..5f6a7b8 100644
@@ -134,7 +134,18 @@ async function open({ request: like = {}, viewer: who = {}, query = {} }: Setup 
       userErrors: [],
     }),
     beginPasskey: { options: "{}", userErrors: [] },
-    finishPasskey: { passkey: passkey(), userErrors: [] },
+    finishPasskey: async () => ({
+      passkey: passkey({ id: "passkey-2", state: "UNCONFIRMED" }),
+      act: await keyAct("NEW_KEY", "enrol"),
+      userErrors: [],
+    }),
+    continuePasskey: async () => ({
+      passkey: passkey({ id: "passkey-2", state: "UNCONFIRMED" }),
+      act: await keyAct("NEW_KEY", "enrol"),
+      userErrors: [],
+    }),
+    confirmPasskey: { passkey: passkey({ id: "passkey-2" }), act: null, userErrors: [] },
+    reportLostPasskeys: { passkeys: [passkey({ state: "REVOKED" })], userErrors: [] },
   };
   const view = render(
     <GraphProvider graph={openGraph({ fetch: api.fetch })}>
@@ -342,17 +353,106 @@ describe("approving", () => {
     expect(await violations(container)).toEqual([]);
   });
 
-  test("enrols a passkey first where there is none, without another button", async () => {
-    const { api } = await open({ viewer: { passkeys: [passkey({ revokedAt: "2026-11-20T00:00:00Z" })] } });
+  test("enrols a passkey first where there is none: it confirms itself, and the decision goes on", async () => {
+    const { api, container } = await open({ viewer: { passkeys: [passkey({ state: "REVOKED" })] } });
     await press("Approve");
+    const confirm = await screen.findByRole("button", { name: "Confirm with your new passkey" });
+    expect(confirm).toHaveFocus();
+    expect(await violations(container)).toEqual([]);
+    expect(operations(api)).not.toContain("PrepareDecision");
+    await userEvent.keyboard("{Enter}");
     expect(await screen.findByText("You approved this commit")).toBeVisible();
     expect(authenticator.created).toBe(1);
     expect(operations(api).filter((name) => /Passkey|Decision/.test(name))).toEqual([
       "BeginPasskey",
       "FinishPasskey",
+      "ConfirmPasskey",
       "PrepareDecision",
       "SubmitDecision",
     ]);
+  });
+
+  test("takes up a passkey that was never confirmed, or makes another", async () => {
+    const { api } = await open({ viewer: { passkeys: [passkey({ id: "passkey-2", state: "UNCONFIRMED" })] } });
+    await press("Approve");
+    await press("Not now");
+    expect(await screen.findByText("Your new passkey is not confirmed yet")).toBeVisible();
+    await press("Approve");
+    await press("Make another passkey");
+    await press("Confirm with your new passkey");
+    expect(await screen.findByText("You approved this commit")).toBeVisible();
+    expect(operations(api).filter((name) => /Passkey/.test(name))).toEqual([
+      "ContinuePasskey",
+      "ContinuePasskey",
+      "BeginPasskey",
+      "FinishPasskey",
+      "ConfirmPasskey",
+    ]);
+  });
+
+  test("a further passkey is confirmed with one that is there, after a refusal too", async () => {
+    const { api } = await open({ viewer: { passkeys: [] } });
+    const confirmed = [
+      { passkey: null, act: null, userErrors: [{ code: "PASSKEY_REFUSED", message: "It does not hold.", path: [] }] },
+      {
+        passkey: passkey({ id: "passkey-2", state: "UNCONFIRMED" }),
+        act: await keyAct("OWN_KEY", "enrol"),
+        userErrors: [],
+      },
+      { passkey: passkey({ id: "passkey-2" }), act: null, userErrors: [] },
+    ];
+    Object.assign(api.world.Mutation ?? {}, { confirmPasskey: () => confirmed.shift() });
+    await press("Approve");
+    await press("Confirm with your new passkey");
+    expect(await screen.findByText("The passkey was not accepted.")).toBeVisible();
+    authenticator.refuse.get = new DOMException("x", "NotAllowedError");
+    await press("Confirm with your new passkey");
+    expect(await screen.findByText("Nothing was signed.")).toBeVisible();
+    authenticator.refuse = {};
+    await press("Confirm with your new passkey");
+    await press("Confirm with a passkey that you already have");
+    expect(await screen.findByText("You approved this commit")).toBeVisible();
+  });
+
+  test("who has lost every passkey waits for an administrator", async () => {
+    const { api } = await open({ viewer: { passkeys: [] } });
+    const confirmed = [
+      {
+        passkey: passkey({ id: "passkey-2", state: "UNCONFIRMED" }),
+        act: await keyAct("OWN_KEY", "enrol"),
+        userErrors: [],
+      },
+      { passkey: passkey({ id: "passkey-2", state: "WAITING_FOR_COUNTERSIGNER" }), act: null, userErrors: [] },
+    ];
+    Object.assign(api.world.Mutation ?? {}, { confirmPasskey: () => confirmed.shift() });
+    await press("Approve");
+    await press("Confirm with your new passkey");
+    await press("I have none of them any more");
+    await press("Revoke them all");
+    await press("Confirm with your new passkey");
+    expect(await screen.findByText("Your passkey waits for an administrator")).toBeVisible();
+    expect(operations(api).filter((name) => /Passkey|Decision/.test(name))).toEqual([
+      "BeginPasskey",
+      "FinishPasskey",
+      "ConfirmPasskey",
+      "ReportLostPasskeys",
+      "ContinuePasskey",
+      "ConfirmPasskey",
+    ]);
+  });
+
+  test("signs no act that is not what the page announced", async () => {
+    for (const act of [await keyAct("NEW_KEY", "revoke"), { ...(await keyAct("NEW_KEY", "enrol")), options: "{}" }]) {
+      const { api, unmount } = await open({ viewer: { passkeys: [] } });
+      Object.assign(api.world.Mutation ?? {}, {
+        finishPasskey: { passkey: passkey({ id: "passkey-2", state: "UNCONFIRMED" }), act, userErrors: [] },
+      });
+      await press("Approve");
+      await press("Confirm with your new passkey");
+      expect(await screen.findByText("Refused: this is not what you were shown")).toBeVisible();
+      expect(authenticator.signed).toEqual([]);
+      unmount();
+    }
   });
 
   test("asks for one more press where the browser wants it", async () => {
@@ -360,9 +460,10 @@ describe("approving", () => {
     authenticator.refuse.get = new DOMException("denied", "NotAllowedError");
     Object.defineProperty(navigator, "userActivation", { value: { isActive: false }, configurable: true });
     await press("Approve");
-    expect(await screen.findByText("Press the button once more")).toBeVisible();
+    await press("Confirm with your new passkey");
+    expect(await screen.findByText("Press the button once more.")).toBeVisible();
     authenticator.refuse = {};
-    await press("Approve");
+    await press("Confirm with your new passkey");
     expect(await screen.findByText("You approved this commit")).toBeVisible();
   });
 
@@ -465,6 +566,8 @@ describe("each refusal has its own words", () => {
     await userEvent.click(await screen.findByRole("button", { name: "Make a passkey on this device" }));
     await vi.waitFor(() => expect(operations(api)).toContain("FinishPasskey"), { timeout: 10_000 });
     authenticator.refuse = {};
+    await press("Confirm with your new passkey");
+    await vi.waitFor(() => expect(operations(api)).toContain("ConfirmPasskey"), { timeout: 10_000 });
     await press("Approve");
     expect(await screen.findByText("You approved this commit")).toBeVisible();
   });

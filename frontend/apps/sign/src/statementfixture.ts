@@ -90,3 +90,19 @@ export async function prepared(statement: unknown, text = canonical(statement), 
   };
   return { statement: toBase64Url(bytes), options: JSON.stringify(options), commentSalt };
 }
+
+/** What a key is asked to sign about a key, as the server prepares it. */
+export async function keyAct(step: string, purpose: string): Promise<Record<string, unknown>> {
+  const act = {
+    predicateType: "https://github.com/signedapproval/bitbucket/act/v1",
+    predicate: { purpose, origin: window.location.origin },
+  };
+  const bytes = new TextEncoder().encode(canonical(act));
+  return {
+    __typename: "KeyAct",
+    step,
+    statement: toBase64Url(bytes),
+    options: JSON.stringify({ challenge: toBase64Url(await sha256(bytes)) }),
+    expiresAt: "2026-11-22T10:05:00Z",
+  };
+}

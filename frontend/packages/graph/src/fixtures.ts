@@ -73,6 +73,7 @@ export function decision(like: Like = {}) {
     ruleDigest: "a".repeat(64),
     statementSha256: "5".repeat(64),
     leafHash: "6".repeat(64),
+    receiptPath: "/evidence/workspace/receipts/decision",
     ...like,
   };
 }
