@@ -24,6 +24,7 @@ type commands struct {
 	Log         logCommand         `cmd:"" help:"The log of everything that matters."`
 	Attestation attestationCommand `cmd:"" help:"What the service says in its own name."`
 	Audit       auditCommand       `cmd:"" help:"List every commit that reached a protected branch, with its evidence, its override, or as a violation."`
+	People      peopleCommand      `cmd:"" help:"The people who are known here."`
 	Jobs        jobsCommand        `cmd:"" help:"Jobs that gave up."`
 	Evidence    evidenceCommand    `cmd:"" help:"Evidence bundles."`
 	Verify      verifyCommand      `cmd:"" help:"Verify an evidence bundle offline, or that a commit was approved."`

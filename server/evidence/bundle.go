@@ -24,6 +24,10 @@ const (
 	MaxAnchors = 1 << 20
 )
 
+// ErasedPrefix begins what stands in facts and verdict for the account of
+// somebody who was erased.
+const ErasedPrefix = "erased:"
+
 // Bundle proves one verdict offline. It holds the whole history of one pull
 // request as this service presents it, not only what led to the verdict; of a
 // request that was closed, up to its end.

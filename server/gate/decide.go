@@ -385,6 +385,7 @@ type decider struct {
 	tx        *store.Tx
 	person    store.Person
 	assertion evidence.Assertion
+	identity  evidence.Identity // of the key that signed; known once it is verified
 }
 
 func (d *decider) decide(ctx context.Context, pr store.PullRequest, challenge, sessionHash []byte, requestID string) (made store.Decision, err error) {
@@ -453,6 +454,9 @@ func (d *decider) verify(ctx context.Context, statement []byte, roster evidence.
 	if before := credential.SignCount; (before > 0 || result.SignCount > 0) && int64(result.SignCount) <= before {
 		return refusal.New(CodeCounter, "The authenticator's counter went back: it may have been copied. Use another key and revoke this one.").At("response")
 	}
+	if d.identity, err = identityAt(ctx, d.tx, result.Key, roster); err != nil {
+		return err
+	}
 	err = d.tx.UseCredential(ctx, credential.ID, int64(result.SignCount), result.BackupState)
 	if errors.Is(err, store.ErrNotFound) {
 		return refusal.New(CodeCounter, "This key was revoked, or made another signature, at the same moment. Start again.").At("response")
@@ -515,7 +519,7 @@ func (d *decider) store(ctx context.Context, pr store.PullRequest, live store.Ap
 		ID: uuid.NewString(), PullRequestID: pr.ID, RequestID: live.ID, PersonID: d.person.ID, AccountID: d.person.AccountID,
 		Name: d.person.Name, Action: string(action), HeadCommit: live.HeadCommit, DestinationBranch: live.DestinationBranch,
 		RuleDigest: live.RuleDigest, Sequence: pr.ChainSequence, Statement: keep.Statement, Assertion: assertion,
-		Openings: opened, LeafHash: leaf,
+		Openings: opened, LeafHash: leaf, Identity: string(d.identity),
 	}
 	if keep.Openings.Comment != nil {
 		row.Comment = keep.Openings.Comment.Text

@@ -164,7 +164,7 @@ func verdictNow(ctx context.Context, tx *store.Tx, r store.ApprovalRequest, rule
 	if facts.Now, err = tx.Now(ctx); err != nil {
 		return approval.Verdict{}, err
 	}
-	facts.Decisions = decisionsOf(decisions)
+	facts.Decisions = decisionsOf(rule, decisions)
 	if writers != nil && rule.Needs().Writers {
 		facts.Writers = writers
 	}

@@ -190,7 +190,7 @@ func (v *View) setRequest(r store.ApprovalRequest) (err error) {
 // older than the last of them.
 func (v *View) tally() approval.Verdict {
 	facts := v.facts
-	facts.Decisions = decisionsOf(v.Decisions)
+	facts.Decisions = decisionsOf(v.Rule, v.Decisions)
 	return approval.Tally(v.Rule, facts)
 }
 

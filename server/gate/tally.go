@@ -149,7 +149,7 @@ func (t *settlement) facts(r store.ApprovalRequest, decisions []store.Decision) 
 			}
 		}
 	}
-	facts.Decisions = decisionsOf(decisions)
+	facts.Decisions = decisionsOf(*t.seen.rule, decisions)
 	return facts
 }
 
@@ -164,11 +164,15 @@ func approversOf(rule approval.Rule) (sets []approval.Approvers) {
 	return sets
 }
 
-// decisionsOf is what a tally looks at of decisions.
-func decisionsOf(rows []store.Decision) (decisions []approval.Decision) {
+// decisionsOf is what a rule's tally looks at of decisions.
+func decisionsOf(rule approval.Rule, rows []store.Decision) (decisions []approval.Decision) {
+	identities := rule.Needs().Identities
 	for _, d := range rows {
+		if !identities {
+			d.Identity = ""
+		}
 		decisions = append(decisions, approval.Decision{
-			ID: d.ID, RequestID: d.RequestID, PersonID: d.PersonID, AccountID: d.AccountID, Name: d.Name,
+			ID: d.ID, RequestID: d.RequestID, PersonID: d.PersonID, AccountID: d.AccountID, Name: d.Name, Identity: d.Identity,
 			Action: approval.Action(d.Action), HeadCommit: d.HeadCommit, DestinationBranch: d.DestinationBranch,
 			RuleDigest: approval.Digest(d.RuleDigest), Sequence: d.Sequence,
 		})

@@ -84,6 +84,8 @@ type People struct {
 	Role func(ctx context.Context, person store.Person, workspace string, fresh bool) (store.Role, error)
 	// Roster brings the workspace's roster up to date with the person's keys and answers the digest of its newest version.
 	Roster func(ctx context.Context, person store.Person, workspace string) (evidence.Digest, error)
+	// Redact erases an account from everything that is about pull requests. Only Erase needs it.
+	Redact func(ctx context.Context, accountID string) (pullRequests int, err error)
 }
 
 // New makes People.
