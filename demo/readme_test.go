@@ -491,24 +491,6 @@ func (r *reader) createToken(scopes ...string) string {
 	return token
 }
 
-// createToken answers a token's text and its id.
-func createToken(ctx context.Context, p *stage.Person, in stage.Workspace, scopes ...string) (secret, id string, err error) {
-	var made struct {
-		CreateAPIToken struct {
-			APIToken   struct{ ID string }
-			Secret     string
-			UserErrors []stage.Refusal
-		}
-	}
-	err = p.Ask(ctx, "CreateApiToken", map[string]any{"input": map[string]any{
-		"workspaceId": in.ID, "name": "script", "scopes": scopes, "expiresInDays": 7,
-	}}, &made)
-	if err == nil && len(made.CreateAPIToken.UserErrors) > 0 {
-		err = &made.CreateAPIToken.UserErrors[0]
-	}
-	return made.CreateAPIToken.Secret, made.CreateAPIToken.APIToken.ID, err
-}
-
 // exportRepository gives git a repository to clone.
 func (r *reader) exportRepository() {
 	dir := filepath.Join(r.dir, "origin.git")

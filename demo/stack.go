@@ -21,6 +21,7 @@ import (
 
 	"github.com/signedapproval/bitbucket/internal/embeddedpg"
 	"github.com/signedapproval/bitbucket/internal/tether"
+	"github.com/signedapproval/bitbucket/internal/witnesstest"
 	"github.com/signedapproval/bitbucket/server/bitbucketsim"
 )
 
@@ -29,6 +30,7 @@ import (
 type stack struct {
 	binary  string
 	log     string // file
+	witness string // verifier key of the log's witness
 	port    int
 	origin  string // of the server
 	sim     *bitbucketsim.Sim
@@ -86,9 +88,15 @@ func (s *stack) start(ctx context.Context, dir string, first ports) error {
 	if err != nil {
 		return fmt.Errorf("make a keyset: %w", err)
 	}
-	logKey, err := exec.CommandContext(ctx, s.binary, "log", "new-key", strings.TrimPrefix(s.origin, "http://")+"/log").Output()
+	var announced strings.Builder
+	newKey := exec.CommandContext(ctx, s.binary, "log", "new-key", strings.TrimPrefix(s.origin, "http://")+"/log")
+	newKey.Stderr = &announced
+	logKey, err := newKey.Output()
 	if err != nil {
 		return fmt.Errorf("make a log key: %w", err)
+	}
+	if err := s.watch(ctx, strings.TrimSpace(strings.TrimPrefix(announced.String(), "verifier key:"))); err != nil {
+		return fmt.Errorf("start a witness: %w", err)
 	}
 	sink := filepath.Join(dir, "log")
 	// The sink of an earlier demo is of another log.
@@ -113,6 +121,27 @@ func (s *stack) start(ctx context.Context, dir string, first ports) error {
 	}
 	s.closers = append(s.closers, s.stopServer)
 	return s.serve(ctx)
+}
+
+// watch starts a witness of the log: in life somebody else's program, on somebody else's machine.
+func (s *stack) watch(ctx context.Context, logKey string) error {
+	w, err := witnesstest.New("witness.demo")
+	if err != nil {
+		return err
+	}
+	if err := w.Follow(logKey); err != nil {
+		return err
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	server := &http.Server{Handler: w, ReadHeaderTimeout: 10 * time.Second}
+	go func() { _ = server.Serve(listener) }() // ends by Close, and says so
+	s.closers = append(s.closers, server.Close)
+	s.witness = w.Key()
+	s.env = append(s.env, "SIGNEDAPPROVAL_LOG_WITNESSES="+w.Key()+" http://"+listener.Addr().String(), "SIGNEDAPPROVAL_LOG_WITNESS_QUORUM=1")
+	return nil
 }
 
 // postgres starts a private server, or uses the one that DATABASE_URL names, and makes a database
