@@ -143,6 +143,7 @@ func refusals(t testing.TB) (list []refusal) {
 		{"extensions with more after them", func(c *ceremony) { c.flags |= flagED; c.extensions = []byte{0xa0, 0} }, nil, evidence.CodeAuthenticatorData},
 		{"extensions cut short", func(c *ceremony) { c.flags |= flagED; c.extensions = []byte{0xa1, 0x61, 'x'} }, nil, evidence.CodeAuthenticatorData},
 		{"extensions that are a list", func(c *ceremony) { c.flags |= flagED; c.extensions = []byte{0x80} }, nil, evidence.CodeAuthenticatorData},
+		{"extensions that are null", func(c *ceremony) { c.flags |= flagED; c.extensions = []byte{0xf6} }, nil, evidence.CodeAuthenticatorData},
 		{"extensions with a key twice", func(c *ceremony) {
 			c.flags |= flagED
 			c.extensions = []byte{0xa2, 0x61, 'x', 1, 0x61, 'x', 2}

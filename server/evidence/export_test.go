@@ -1,5 +1,18 @@
 package evidence
 
+import "crypto/sha256"
+
+// OtherPoint is the other P-256 key, as the coordinates of its point, under which
+// a signature of a COSE key verifies.
+func OtherPoint(cose, message, signature []byte) []byte {
+	key, err := parsePublicKey(cose)
+	if err != nil {
+		return nil
+	}
+	other, _ := otherPoint(key.id, sha256.Sum256(message), signature)
+	return []byte(other)
+}
+
 // CheckClientData is for the vectors of the WebAuthn specification, whose
 // challenges are not hashes of statements.
 var CheckClientData = checkClientData

@@ -418,9 +418,6 @@ func ParseLeaf(data []byte) (Leaf, error) {
 	var kind struct {
 		Type LeafType `json:"type"`
 	}
-	if len(data) > MaxLeaf {
-		return Leaf{}, refuse(CodeTooLarge, "%d bytes are more than the limit of %d", len(data), MaxLeaf)
-	}
 	if err := json.Unmarshal(data, &kind); err != nil {
 		return Leaf{}, refuse(CodeMalformed, "not a leaf: %v", err)
 	}

@@ -141,6 +141,35 @@ func oddBodies() []evidence.Body {
 		checked(func(c *evidence.MergeChecked) { c.Asker = "acc-alice" }),
 		evidence.EnforcementSeen{Repository: digestOf("r"), Branches: digestOf("b"), State: "CLOSED"},
 		evidence.EnforcementSeen{Repository: digestOf("r"), State: "OPEN"},
+		evidence.EnforcementSeen{Branches: digestOf("b"), State: "OPEN"},
+		evidence.RosterVersion{Roster: digestOf("r")},
+		evidence.RosterVersion{Version: 1 << 53, Roster: digestOf("r")},
+		evidence.RosterVersion{Version: 1},
+		evidence.ProtectionSet{Protection: digestOf("p"), Acts: []evidence.Digest{digestOf("a")}},
+		evidence.ProtectionSet{Version: 1 << 53, Protection: digestOf("p"), Acts: []evidence.Digest{digestOf("a")}},
+		evidence.ProtectionSet{Version: 1, Acts: []evidence.Digest{digestOf("a")}},
+		evidence.ProtectionSet{Version: 1, Protection: digestOf("p"), Acts: []evidence.Digest{"a"}},
+		evidence.RequestClosed{Request: "a b", Reason: "superseded"},
+		evidence.DecisionMade{Request: "a b", Statement: digestOf("s"), Assertion: digestOf("a")},
+		evidence.VerdictReached{Request: "a b", State: "APPROVED", Outcome: digestOf("o")},
+		evidence.VerdictReached{Request: "req-1", State: "APPROVED"},
+		evidence.StatusPaid{Request: "a b", State: "SUCCESSFUL"},
+		evidence.Merged{Request: "a b", Kind: "approved", Commit: commits["base"]},
+		checked(func(c *evidence.MergeChecked) { c.Request = "a b" }),
+		evidence.PolicyVersion{Version: 1, Policy: digestOf("p")},
+		evidence.PolicyVersion{Repository: digestOf("r"), Version: 1 << 53, Policy: digestOf("p")},
+		evidence.PolicyVersion{Repository: digestOf("r"), Version: 1, Policy: "p"},
+		evidence.PolicyVersion{Repository: digestOf("r"), Version: 1, Policy: digestOf("p"), Acts: []evidence.Digest{digestOf("a"), digestOf("a")}},
+		evidence.KeyEnrolled{Person: "a b", Key: digestOf("k"), AttestationObject: digestOf("o"), ClientData: digestOf("c"), IdentifiedBy: "own-key"},
+		evidence.KeyEnrolled{Person: "per-bob", AttestationObject: digestOf("o"), ClientData: digestOf("c"), IdentifiedBy: "own-key"},
+		evidence.KeyEnrolled{Person: "per-bob", Key: digestOf("k"), ClientData: digestOf("c"), IdentifiedBy: "own-key"},
+		evidence.KeyEnrolled{Person: "per-bob", Key: digestOf("k"), AttestationObject: digestOf("o"), IdentifiedBy: "own-key"},
+		evidence.KeyEnrolled{Person: "per-bob", Key: digestOf("k"), AttestationObject: digestOf("o"), ClientData: digestOf("c"), IdentifiedBy: "own key"},
+		evidence.KeyEnrolled{Person: "per-bob", Key: digestOf("k"), AttestationObject: digestOf("o"), ClientData: digestOf("c"), IdentifiedBy: "own-key", Enrolment: "e"},
+		evidence.KeyRevoked{Person: "per-bob"},
+		evidence.KeyRevoked{Person: "per-bob", Key: digestOf("k"), By: evidence.ByOwnKey},
+		evidence.KeyRevoked{Person: "per-bob", Key: digestOf("k"), By: evidence.ByLogIn, Revocation: digestOf("r")},
+		evidence.Connection{Event: "made", Person: "a b"},
 	}
 }
 
@@ -149,6 +178,7 @@ func oddLeaves() (list []evidence.Leaf) {
 	for _, leaf := range leaves() {
 		for _, edit := range []func(l *evidence.Leaf){
 			func(l *evidence.Leaf) { l.Time = time.Time{} },
+			func(l *evidence.Leaf) { l.Time = l.Time.In(time.FixedZone("", 3600)) },
 			func(l *evidence.Leaf) { l.Workspace = "" },
 			func(l *evidence.Leaf) {
 				if l.Chain == nil {

@@ -143,18 +143,3 @@ func overrideForgeries() []forged {
 		}), "tally", evidence.CodeInvalid},
 	}
 }
-
-func TestOverrideForgeries(t *testing.T) {
-	t.Parallel()
-	for _, f := range overrideForgeries() {
-		t.Run(f.name, func(t *testing.T) {
-			t.Parallel()
-			data, anchors := f.make(t)
-			report := evidence.Verify(data, anchors)
-			last := report.Steps[len(report.Steps)-1]
-			if report.ExitCode() != 1 || last.Name != f.step || last.Code != f.code {
-				t.Errorf("step %s, code %s: %s", last.Name, last.Code, report.Sentence())
-			}
-		})
-	}
-}

@@ -109,7 +109,7 @@ func parsePublicKey(cose []byte) (publicKey, error) {
 	switch algorithm {
 	case ES256:
 		var k coseEC2
-		if err := strictCBOR.Unmarshal(cose, &k); err != nil || len(any) != 5 || k.Kind != 2 || k.Curve != 1 || len(k.X) != 32 || len(k.Y) != 32 {
+		if err := strictCBOR.Unmarshal(cose, &k); err != nil || k.Kind != 2 || k.Curve != 1 || len(k.X) != 32 || len(k.Y) != 32 {
 			return none, refuse(CodeKey, "the public key is not a P-256 key for ES256")
 		}
 		pub, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), append(append([]byte{4}, k.X...), k.Y...))
@@ -123,7 +123,7 @@ func parsePublicKey(cose []byte) (publicKey, error) {
 		}
 	case EdDSA:
 		var k coseOKP
-		if err := strictCBOR.Unmarshal(cose, &k); err != nil || len(any) != 4 || k.Kind != 1 || k.Curve != 6 || len(k.X) != ed25519.PublicKeySize {
+		if err := strictCBOR.Unmarshal(cose, &k); err != nil || k.Kind != 1 || k.Curve != 6 || len(k.X) != ed25519.PublicKeySize {
 			return none, refuse(CodeKey, "the public key is not an Ed25519 key for EdDSA")
 		}
 		if !largeOrder(k.X) {
@@ -136,7 +136,7 @@ func parsePublicKey(cose []byte) (publicKey, error) {
 		}
 	case RS256:
 		var k coseRSA
-		if err := strictCBOR.Unmarshal(cose, &k); err != nil || len(any) != 4 || k.Kind != 3 || len(k.N) == 0 || k.N[0] == 0 || len(k.E) == 0 || len(k.E) > 4 || k.E[0] == 0 {
+		if err := strictCBOR.Unmarshal(cose, &k); err != nil || k.Kind != 3 || len(k.N) == 0 || k.N[0] == 0 || len(k.E) == 0 || len(k.E) > 4 || k.E[0] == 0 {
 			return none, refuse(CodeKey, "the public key is not an RSA key for RS256")
 		}
 		pub := &rsa.PublicKey{N: new(big.Int).SetBytes(k.N), E: int(new(big.Int).SetBytes(k.E).Int64())}

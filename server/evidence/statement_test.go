@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -142,7 +143,12 @@ func statementEdits() []struct {
 		{"destination.branch", func(s *evidence.Statement) { s.Destination.Branch = strings.Repeat("b", 256) }},
 		{"mergeBases", func(s *evidence.Statement) { s.MergeBases = []string{commits["destination"], commits["base"]} }},
 		{"mergeBases", func(s *evidence.Statement) { s.MergeBases = []string{commits["base"], commits["base"]} }},
-		{"mergeBases", func(s *evidence.Statement) { s.MergeBases = make([]string, 17) }},
+		{"mergeBases", func(s *evidence.Statement) {
+			s.MergeBases = nil
+			for i := range 17 {
+				s.MergeBases = append(s.MergeBases, fmt.Sprintf("%040d", i))
+			}
+		}},
 		{"mergeBases[0]", func(s *evidence.Statement) { s.MergeBases = []string{"abc"} }},
 		{"diff.sha256", func(s *evidence.Statement) { s.Diff.SHA256 = "" }},
 		{"diff.size", func(s *evidence.Statement) { s.Diff.Size = -1 }},
@@ -150,7 +156,23 @@ func statementEdits() []struct {
 		{"policy.ruleDigest", func(s *evidence.Statement) {
 			s.Policy.RuleDigest = approval.Digest(strings.ToUpper(string(s.Policy.RuleDigest)))
 		}},
-		{"requirements", func(s *evidence.Statement) { s.Requirements = nil }},
+		{"requirements", func(s *evidence.Statement) { s.Requirements = []evidence.Requirement{} }},
+		{"requirements", func(s *evidence.Statement) {
+			for range approval.MaxRequirements {
+				s.Requirements = append(s.Requirements, s.Requirements[0])
+			}
+		}},
+		{"requirements[0]", func(s *evidence.Statement) { s.Requirements[0].Quorum = approval.MaxQuorum + 1 }},
+		{"requirements[0]", func(s *evidence.Statement) { s.Requirements[0].Approvers = "" }},
+		{"rpId", func(s *evidence.Statement) { s.RPID = strings.Repeat("a", 254) }},
+		{"logOrigin", func(s *evidence.Statement) { s.LogOrigin = strings.Repeat("a", 254) }},
+		{"diff.size", func(s *evidence.Statement) { s.Diff.Size = 1 << 53 }},
+		{"chainHead.sequence", func(s *evidence.Statement) { s.ChainHead.Sequence = 1 << 53 }},
+		{"roster", func(s *evidence.Statement) { s.Roster = "" }},
+		{"logHead", func(s *evidence.Statement) { s.LogHead.Size = -1 }},
+		{"logHead", func(s *evidence.Statement) { s.LogHead.Size = 1 << 53 }},
+		{"logHead", func(s *evidence.Statement) { s.LogHead.Root = "abc" }},
+		{"expiresAt", func(s *evidence.Statement) { s.ExpiresAt = s.ExpiresAt.Add(time.Millisecond) }},
 		{"requirements[0]", func(s *evidence.Statement) { s.Requirements[0].Quorum = 0 }},
 		{"requirements[0]", func(s *evidence.Statement) { s.Requirements[0].Name = "" }},
 		{"meaning", func(s *evidence.Statement) { s.Meaning = "I only looked at it." }},
@@ -229,6 +251,7 @@ func statementTexts(t testing.TB) []statementText {
 		{"a name in another case", replace(`"origin":`, `"Origin":`), evidence.CodeNotCanonical},
 		{"a missing field", replace(`,"size":19`, ``), evidence.CodeNotCanonical},
 		{"a null", replace(`"nonce":`, `"comment":null,"nonce":`), evidence.CodeNotCanonical},
+		{"a null for a list", replace(`"mergeBases":["`+commits["base"]+`"]`, `"mergeBases":null`), evidence.CodeNotCanonical},
 		{"a number as text", replace(`"size":19`, `"size":"19"`), evidence.CodeMalformed},
 		{"a number with an exponent", replace(`"size":19`, `"size":1.9e1`), evidence.CodeNotCanonical},
 		{"a fraction", replace(`"size":19`, `"size":19.5`), evidence.CodeMalformed},

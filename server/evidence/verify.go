@@ -410,11 +410,10 @@ func (v *verification) statements() (string, error) {
 func (v *verification) statement(s Statement, i int) error {
 	leaf := v.leaves[v.made[i].sequence-1]
 	bad := func(what string) error { return refuse(CodeInvalid, "the statement names another %s", what) }
-	n := slices.IndexFunc(v.b.Requests, func(r Request) bool { return r.ID == s.Request })
-	if n < 0 || leaf.Body.(DecisionMade).Request != s.Request {
+	if leaf.Body.(DecisionMade).Request != s.Request {
 		return bad("request")
 	}
-	r := v.b.Requests[n]
+	r := v.b.Requests[slices.IndexFunc(v.b.Requests, func(r Request) bool { return r.ID == s.Request })] // the leaf's was opened
 	switch {
 	case s.Workspace != r.Workspace:
 		return bad("workspace")

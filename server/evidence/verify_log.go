@@ -129,8 +129,8 @@ func verifierKeys(keys []string, read func(string) (note.Verifier, error)) ([]no
 		if list[i], err = read(key); err != nil {
 			return nil, refuse(CodeInvalid, "key %d of the anchor is not a verifier key", i+1)
 		}
-		data, err := base64.StdEncoding.DecodeString(strings.SplitN(key, "+", 3)[2]) // an algorithm, and the key
-		if err != nil || seen[string(data[1:])] {
+		data, _ := base64.StdEncoding.DecodeString(strings.SplitN(key, "+", 3)[2]) // an algorithm, and the key; as it was read
+		if seen[string(data[1:])] {
 			return nil, refuse(CodeInvalid, "key %d of the anchor is there twice", i+1)
 		}
 		seen[string(data[1:])] = true

@@ -1,10 +1,12 @@
 package evidence_test
 
 import (
+	"cmp"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -68,7 +70,7 @@ func (w *world) newest() evidence.Digest {
 
 func (w *world) party(person string, purpose evidence.Purpose, n int) (evidence.Party, evidence.PersonOpening) {
 	w.t.Helper()
-	o := evidence.PersonOpening{Salt: seed(fmt.Sprint("act salt ", person, purpose, n)), AccountID: "acc-" + person[len("per-"):], Name: display(person[len("per-"):])}
+	o := evidence.PersonOpening{Salt: seed(fmt.Sprint("act salt ", person, purpose, n)), AccountID: cmp.Or(w.accounts[person], "acc-"+person[len("per-"):]), Name: display(person[len("per-"):])}
 	commitment, err := o.Commitment()
 	w.must(err)
 	return evidence.Party{Person: person, Commitment: commitment}, o
@@ -225,10 +227,16 @@ func (w *world) noteKey(name string) (private ed25519.PrivateKey, verifier strin
 	return private, verifier
 }
 
-func (w *world) witnessKey(name string) string {
+// witnessKey returns the verifier key of a witness, under another name if one is given.
+func (w *world) witnessKey(name string, called ...string) string {
 	w.t.Helper()
-	_, key := w.noteKey(name)
-	key, err := formats.VKeyToCosignatureV1(key)
+	private, _ := w.noteKey(name)
+	if len(called) > 0 {
+		name = called[0]
+	}
+	key, err := note.NewEd25519VerifierKey(name, private.Public().(ed25519.PublicKey))
+	w.must(err)
+	key, err = formats.VKeyToCosignatureV1(key)
 	w.must(err)
 	return key
 }
@@ -292,7 +300,7 @@ func (w *world) fill(b *evidence.Bundle) {
 		}
 	}
 	proof := evidence.LogProof{Checkpoint: w.checkpoint("witness.example/1", "witness.example/2"), Genesis: w.place(w.genesis)}
-	if len(w.roster) > 0 {
+	if len(w.roster) > 0 || w.orphan {
 		proof.Roster = &evidence.IncludedLeaf{Entry: w.rosterLeaf, Inclusion: w.place(w.rosterLeaf)}
 	}
 	for _, entry := range b.Chain {
@@ -309,9 +317,9 @@ func (w *world) fill(b *evidence.Bundle) {
 		seen[size] = true
 		heads, err := tlog.ProveTree(int64(len(w.log)), size, w.tree())
 		w.must(err)
-		root, err := tlog.TreeHash(size, w.tree())
+		root, err := hex.DecodeString(string(s.LogHead.Root))
 		w.must(err)
-		proof.Heads = append(proof.Heads, evidence.Consistency{Size: size, Root: root[:], Proof: evidence.ProofOf(heads)})
+		proof.Heads = append(proof.Heads, evidence.Consistency{Size: size, Root: root, Proof: evidence.ProofOf(heads)})
 	}
 	b.Log = proof
 }

@@ -10,6 +10,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -160,13 +161,16 @@ type world struct {
 	log        [][]byte // all entries
 	head       evidence.LogHead
 	genesis    []byte
-	roster     [][]byte // changes
-	rosterLeaf []byte   // of the newest version
+	roster     [][]byte          // changes
+	rosterLeaf []byte            // of the newest version
+	orphan     bool              // the leaf is shown although there is no roster
+	accounts   map[string]string // that acts name, where they are not the person's
 	enrolled   map[string]evidence.EnrolledKey
 	acts       map[evidence.Digest]evidence.SignedAct
 
 	// tamper, when set, changes what the operator writes before it is hashed.
 	tamperLeaf       func(l *evidence.Leaf)
+	tamperRequest    func(r *evidence.Request)
 	tamperStatement  func(s *evidence.Statement)
 	tamperAssertion  func(a *evidence.Assertion)
 	tamperFacts      func(f *approval.Facts)
@@ -275,6 +279,9 @@ func (w *world) open(head string) {
 		HeadCommit: w.commit(head), DestinationBranch: "release/1.0", RuleDigest: rule.Digest(),
 		OpenedAt: opened, ExpiresAt: opened.Add(24 * time.Hour),
 	}
+	if w.tamperRequest != nil {
+		w.tamperRequest(&r)
+	}
 	if n := len(w.requests); n > 0 {
 		w.append(evidence.RequestClosed{Request: w.request().ID, Reason: "superseded"})
 	}
@@ -376,6 +383,14 @@ func (w *world) tally() {
 	for _, d := range w.tallied {
 		if d.HeadCommit == r.HeadCommit {
 			w.facts.Decisions = append(w.facts.Decisions, d)
+		}
+	}
+	if w.policy.Rules[0].Needs().Identities {
+		roster, err := evidence.ReplayRoster(evidence.LeafDigest(w.genesis), w.versions())
+		w.must(err)
+		for i, d := range w.facts.Decisions {
+			key, _ := roster.Key(w.decisions[slices.IndexFunc(w.decisions, func(s evidence.SignedDecision) bool { return s.ID == d.ID })].Assertion.CredentialID)
+			w.facts.Decisions[i].Identity = string(roster.IdentityAt(key, roster.Versions()))
 		}
 	}
 	if w.tamperFacts != nil {
