@@ -25,7 +25,7 @@ FRONTEND_SOURCES := $(shell find frontend \( -name node_modules -o -path fronten
 VERIFIER_SOURCES := go.mod go.sum $(shell find frontend/apps/verify/wasm server/evidence server/approval -name '*.go' ! -name '*_test.go')
 PACKAGE_FILES := package.json package-lock.json .npmrc $(wildcard frontend/apps/*/package.json frontend/packages/*/package.json frontend/e2e/package.json descriptor/package.json)
 
-.PHONY: help demo test check generate format e2e bench screenshots frontend size descriptor clean
+.PHONY: help demo test attack check generate format e2e bench screenshots frontend size descriptor clean
 .PHONY: tools check-packages check-modules check-generated check-frontend check-go check-darwin
 
 help: ## Print this list
@@ -53,6 +53,11 @@ format: $(LINT) $(NPM_INSTALLED) ## Format Go and front end
 e2e: $(FRONTEND_BUILT) $(FORGE_BUILT) $(TESTSUM) ## Run the browser tests only
 	@scripts/system-deps.sh chromium fonts redis
 	@$(TESTSUM) -playwright "$(PLAYWRIGHT) --project browser"
+
+attack: ## Play the operator against the evidence and the server; prints who catches which forgery (internal/attack/ATTACKS.md)
+	@scripts/system-deps.sh redis
+	@go test -count=1 ./internal/attack/
+	@go test -v -run '^TestTheTableIsWhatIsTested$$' ./internal/attack/
 
 bench: ## Run the Go benchmarks (GOPACKAGES=./server/gate: of one package)
 	@go test -run '^$$' -bench . -benchmem $(GOPACKAGES)

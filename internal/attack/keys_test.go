@@ -1,0 +1,222 @@
+package attack_test
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/sha256"
+	"encoding/asn1"
+	"math/big"
+	"slices"
+	"testing"
+
+	"filippo.io/nistec"
+
+	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/monitor"
+)
+
+// ghost is a key that the operator made under a person's name.
+func ghost(t testing.TB, name string) *person {
+	t.Helper()
+	return newPerson(t, name, "a ghost's")
+}
+
+func digestOf(t testing.TB, k evidence.Key) evidence.Digest {
+	t.Helper()
+	d, err := k.Digest()
+	must(t, err)
+	return d
+}
+
+// halfApproved is a story in which bob approved, and dave did not.
+func halfApproved(t *testing.T) *cast {
+	t.Helper()
+	c := stage(t)
+	c.open("new")
+	c.decide(c.bob, evidence.Approve)
+	c.control(c.operator)
+	return c
+}
+
+func onKeys() []attack {
+	return []attack{
+		{
+			wants: "enrol a ghost key for X after a log-in, and approve with it", admits: "keys for people whose keys are not pinned",
+			caught: []string{"step 15 anchors: key", "exit 2: no roster", "monitor: unknown_key"},
+			try: func(t *testing.T) (got []string) {
+				c := halfApproved(t)
+				watcher := newAuditor(c.operator)
+				watcher.mine = &monitor.Mine{People: []string{"per-dave"}, Keys: []evidence.Digest{digestOf(t, c.dave.key)}}
+				if alarms := watcher.pass(c.operator, c.publish()); len(alarms) > 0 {
+					t.Fatalf("the control: %v", alarms)
+				}
+				g := ghost(t, "dave")
+				c.enrol(g)
+				c.decide(g, evidence.Approve)
+				bundle := c.bundle()
+				got = append(got, verify(bundle, c.pinned), verify(bundle, unpinned(c.pinned)))
+				return append(got, watcher.pass(c.operator, c.publish())...)
+			},
+		},
+		{
+			wants: "enrol a ghost key for X without a leaf of its enrolment, so that X is not told", admits: "keys for people whose keys are not pinned",
+			caught: []string{"step 15 anchors: key", "exit 2: no roster", "monitor: key_unlogged", "monitor: unknown_key"},
+			try: func(t *testing.T) (got []string) {
+				c := halfApproved(t)
+				watcher := newAuditor(c.operator)
+				watcher.mine = &monitor.Mine{People: []string{"per-dave"}, Keys: []evidence.Digest{digestOf(t, c.dave.key)}}
+				if alarms := watcher.pass(c.operator, c.publish()); len(alarms) > 0 {
+					t.Fatalf("the control: %v", alarms)
+				}
+				g := ghost(t, "dave")
+				c.enrol(g)
+				digest := digestOf(t, g.key)
+				c.drop(func(e event) bool { k, is := e.body.(evidence.KeyEnrolled); return is && k.Key == digest })
+				c.decide(g, evidence.Approve)
+				bundle := c.bundle()
+				got = append(got, verify(bundle, c.pinned), verify(bundle, unpinned(c.pinned)))
+				return append(got, watcher.pass(c.operator, c.publish())...)
+			},
+		},
+		{
+			wants: "enrol a ghost key for X as if X's own key had signed for it", caught: []string{"step 5 roster: signature", "monitor: roster_unproved"},
+			try: func(t *testing.T) (got []string) {
+				c := halfApproved(t)
+				watcher := newAuditor(c.operator)
+				if alarms := watcher.pass(c.operator, c.publish()); len(alarms) > 0 {
+					t.Fatalf("the control: %v", alarms)
+				}
+				g := ghost(t, "dave")
+				c.enrolBy("dave", g.key, g.sign, evidence.ByOwnKey, digestOf(t, c.dave.key))
+				c.decide(g, evidence.Approve)
+				got = append(got, verify(c.bundle(), unpinned(c.pinned)))
+				return append(got, watcher.pass(c.operator, c.publish())...)
+			},
+		},
+		{
+			wants: "put a ghost key for X into the roster before the version that is pinned", caught: []string{"step 7 statements: roster"},
+			try: func(t *testing.T) []string {
+				c := stage(t)
+				g := ghost(t, "dave")
+				before := c.twin()
+				c.open("new")
+				c.decide(c.bob, evidence.Approve)
+				c.control(c.operator)
+				at := len(before.events)
+				before.enrol(g)
+				forged := c.twin()
+				forged.enrolled = before.enrolled
+				// Between carol's enrolment and dave's.
+				forged.events = slices.Concat(c.events[:at-2], before.events[at:], c.events[at-2:])
+				forged.decide(g, evidence.Approve)
+				return []string{verify(forged.bundle(), unwitnessed(c.pinned))}
+			},
+		},
+		{
+			wants: "recover another public key from X's signature, and put it into the roster as Y's", caught: []string{"step 8 assertions: ambiguous_key", "step 5 roster: roster"},
+			try: func(t *testing.T) (got []string) {
+				c := halfApproved(t)
+				var a evidence.Assertion
+				c.decisions(func(_ int, d *evidence.SignedDecision) { a = d.Assertion })
+				twin := evidence.Key{Person: "per-dave", CredentialID: seed("recovered")[:16], PublicKey: es256(otherThan(t, c.bob.key, recovered(t, signed(a), a.Signature)))}
+				// No private key of it is known, so nothing can sign its enrolment; a key that signed nothing needs none in a bundle.
+				digest := digestOf(t, twin)
+				c.add(event{change: &evidence.RosterChange{
+					Format: evidence.RosterFormat, Event: evidence.KeyAdded, Key: twin, By: evidence.ByLogIn, Proof: digest,
+				}})
+				got = append(got, verify(c.bundle(), c.pinned))
+				c.decisions(func(_ int, d *evidence.SignedDecision) { d.Assertion.CredentialID = twin.CredentialID })
+				c.enrolled[string(twin.CredentialID)] = c.enrolled[string(c.bob.key.CredentialID)]
+				c.seen = nil
+				return append(got, verify(c.bundle(), unwitnessed(c.pinned)))
+			},
+		},
+		{
+			wants: "make a public key to fit a forged approval, and enrol it as X's", caught: []string{"step 5 roster: signature"},
+			try: func(t *testing.T) []string {
+				c := halfApproved(t)
+				s, d := c.statement("dave", evidence.Approve)
+				signature, point := fitted(t, s)
+				if !verifies(t, point, s, signature) {
+					t.Fatal("the control: the key does not fit the forged approval")
+				}
+				key := evidence.Key{Person: "per-dave", CredentialID: seed("fitted")[:16], PublicKey: es256(point)}
+				nobody := func(_ testing.TB, data []byte) evidence.Assertion {
+					return evidence.Assertion{CredentialID: key.CredentialID, ClientDataJSON: clientData(data), AuthenticatorData: authenticatorData(), Signature: signature}
+				}
+				// The act names the key, and the key follows from what is signed: no key fits both.
+				c.enrolBy("dave", key, nobody, evidence.ByLogIn, "")
+				c.file(s, d, nobody)
+				return []string{verify(c.bundle(), unpinned(c.pinned))}
+			},
+		},
+	}
+}
+
+// order is that of the group of P-256.
+func order() *big.Int { return elliptic.P256().Params().N }
+
+// recovered gives the keys under which an ECDSA signature verifies: Q = (sR - eG)/r, for each of the two points R whose x
+// coordinate is r.
+func recovered(t testing.TB, message, signature []byte) (points [][]byte) {
+	t.Helper()
+	var sig struct{ R, S *big.Int }
+	_, err := asn1.Unmarshal(signature, &sig)
+	must(t, err)
+	sum := sha256.Sum256(message)
+	inverse := new(big.Int).ModInverse(sig.R, order())
+	scalar := func(n *big.Int) []byte { return n.Mod(n, order()).FillBytes(make([]byte, 32)) }
+	for _, sign := range []byte{2, 3} {
+		r, err := nistec.NewP256Point().SetBytes(append([]byte{sign}, sig.R.FillBytes(make([]byte, 32))...))
+		must(t, err)
+		left, err := nistec.NewP256Point().ScalarMult(r, scalar(new(big.Int).Mul(sig.S, inverse)))
+		must(t, err)
+		e := new(big.Int).Neg(new(big.Int).SetBytes(sum[:]))
+		right, err := nistec.NewP256Point().ScalarBaseMult(scalar(e.Mul(e, inverse)))
+		must(t, err)
+		point := left.Add(left, right).Bytes()
+		public, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
+		must(t, err)
+		if !ecdsa.VerifyASN1(public, sum[:], signature) {
+			t.Fatal("what was recovered does not verify")
+		}
+		points = append(points, point)
+	}
+	return points
+}
+
+// fitted makes a signature at will, and the key under which it is one of the statement.
+func fitted(t testing.TB, s evidence.Statement) (signature, point []byte) {
+	t.Helper()
+	data, err := s.Canonical()
+	must(t, err)
+	r, err := nistec.NewP256Point().ScalarBaseMult(seed("nonce of nobody"))
+	must(t, err)
+	x, err := r.BytesX()
+	must(t, err)
+	signature, err = asn1.Marshal(struct{ R, S *big.Int }{new(big.Int).SetBytes(x), new(big.Int).SetBytes(seed("any number")[1:])})
+	must(t, err)
+	message := signed(evidence.Assertion{ClientDataJSON: clientData(data), AuthenticatorData: authenticatorData()})
+	return signature, recovered(t, message, signature)[0]
+}
+
+// otherThan is the one of two keys that is not the person's.
+func otherThan(t testing.TB, own evidence.Key, points [][]byte) []byte {
+	t.Helper()
+	left := slices.DeleteFunc(points, func(p []byte) bool { return bytes.Equal(es256(p), own.PublicKey) })
+	if len(left) != 1 {
+		t.Fatalf("%d other keys", len(left))
+	}
+	return left[0]
+}
+
+func verifies(t testing.TB, point []byte, s evidence.Statement, signature []byte) bool {
+	t.Helper()
+	data, err := s.Canonical()
+	must(t, err)
+	public, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
+	must(t, err)
+	sum := sha256.Sum256(signed(evidence.Assertion{ClientDataJSON: clientData(data), AuthenticatorData: authenticatorData()}))
+	return ecdsa.VerifyASN1(public, sum[:], signature)
+}
