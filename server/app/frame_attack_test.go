@@ -326,8 +326,10 @@ func TestAStreamTokenTakesNothingAlong(t *testing.T) {
 		t.Fatalf("no stream token: %+v", got)
 	}
 	stream := made.Data.CreateStreamToken.Token
-	if got := w.send(http.MethodGet, "/evidence/"+workspace+"/"+workspace, stream, "", nil); got.status != http.StatusForbidden {
-		t.Errorf("evidence: %+v", got)
+	for _, path := range []string{"/evidence/" + workspace + "/" + workspace, "/receipts/" + workspace + "/" + workspace, "/workspaces/" + workspace + "/openings"} {
+		if got := w.send(http.MethodGet, path, stream, "", nil); got.status != http.StatusForbidden {
+			t.Errorf("%s: %+v", path, got)
+		}
 	}
 	if got := w.ask(stream, "Shell", nil, nil); got.status != http.StatusForbidden {
 		t.Errorf("a query: %+v", got)

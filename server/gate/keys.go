@@ -9,7 +9,7 @@ import (
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
-// CodeKeyWaits: the person has keys, but none that counts in this workspace yet.
+// CodeKeyWaits says that the person has keys, but none that counts in this workspace yet.
 const CodeKeyWaits = "KEY_WAITING"
 
 // credentials are the person's keys that can decide in the workspace; none where they have to make one first.

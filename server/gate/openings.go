@@ -62,6 +62,9 @@ func readOpenings(ctx context.Context, tx *store.Tx, o *evidence.Openings) error
 	if err := openRoster(ctx, tx, o); err != nil {
 		return err
 	}
+	if err := openProtections(ctx, tx, o); err != nil {
+		return err
+	}
 	versions, err := tx.AllPolicyVersions(ctx)
 	if err != nil {
 		return err
@@ -107,4 +110,31 @@ func openRoster(ctx context.Context, tx *store.Tx, o *evidence.Openings) error {
 	enrolments, acts, err := proofs.of(ctx, roster, credentials)
 	o.Roster, o.Enrolments, o.SignedActs = documents, append(o.Enrolments, enrolments...), append(o.SignedActs, acts...)
 	return err
+}
+
+// openProtections adds the protections, and the acts that they and policies rest on.
+func openProtections(ctx context.Context, tx *store.Tx, o *evidence.Openings) error {
+	protections, err := tx.Protections(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range protections {
+		var document evidence.ProtectionDocument
+		if err := json.Unmarshal(p.Document, &document); err != nil {
+			return fmt.Errorf("protection %d: %w", p.Version, err)
+		}
+		o.Protections = append(o.Protections, document)
+	}
+	acts, err := tx.CountedActs(ctx)
+	if err != nil {
+		return err
+	}
+	for _, a := range acts {
+		signed, err := signedAct(a.Act)
+		if err != nil {
+			return fmt.Errorf("act of proposal %s: %w", a.ProposalID, err)
+		}
+		o.SignedActs = append(o.SignedActs, signed)
+	}
+	return nil
 }

@@ -198,16 +198,16 @@ func (r *rosterReader) lacks(at time.Time, c evidence.RosterChange) {
 
 // read looks at one enrolled key. Those enrolled before it were read before.
 func (r *rosterReader) read(ctx context.Context, c store.Credential) error {
-	id := string(c.ID)
-	if !r.known[id].added {
-		if err := r.add(ctx, c); err != nil || !r.known[id].added {
+	if !r.known[string(c.ID)].added {
+		if err := r.add(ctx, c); err != nil || !r.known[string(c.ID)].added {
 			return err
 		}
 	}
-	if r.known[id].removed {
+	standing := r.known[string(c.ID)]
+	if standing.removed {
 		return nil
 	}
-	if signed := r.keys.Countersignature(r.tx.Workspace, c.ID); signed != nil && !r.known[id].countersigned {
+	if signed := r.keys.Countersignature(r.tx.Workspace, c.ID); signed != nil && !standing.countersigned {
 		signer, err := r.signer(ctx, signed.Act)
 		if err != nil {
 			return err

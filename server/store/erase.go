@@ -61,11 +61,13 @@ func (tx *Tx) EraseRequest(ctx context.Context, r ApprovalRequest) error {
 }
 
 // EraseAccount forgets an account in what is not a pull request's: who asked a merge check, who installed the app, who
-// may do what.
+// may do what, who signed for a change of the rules.
 func (tx *Tx) EraseAccount(ctx context.Context, accountID string) error {
 	for _, statement := range []string{
 		`update signedapproval_merge_checks set account_id = '', asker_salt = null where workspace_id = $1 and account_id = $2`,
 		`update signedapproval_installations set installed_by = '' where workspace_id = $1 and installed_by = $2`,
+		`update signedapproval_proposal_acts set opening = null
+			where workspace_id = $1 and person_id in (select id from signedapproval_people where account_id = $2)`,
 		`delete from signedapproval_repository_people where workspace_id = $1 and account_id = $2`,
 	} {
 		if err := tx.erase(ctx, statement, accountID); err != nil {
