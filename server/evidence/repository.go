@@ -9,8 +9,9 @@ import (
 // Change is what a consistent bundle's verdict is about, for whoever has the
 // repository and wants to compare.
 type Change struct {
-	// Head is the head commit, Branch the destination branch.
-	Head, Branch string
+	// Head is the head commit, Branch the destination branch of Repository, a
+	// UUID in braces.
+	Head, Branch, Repository string
 	// Shown is what the signers of decisions on Head were shown, each once, in
 	// the order of the chain.
 	Shown []Shown
@@ -36,7 +37,7 @@ func (r Report) Change() (Change, bool) { return r.change, r.failed() == nil && 
 
 // changed collects the change from the statements and the chain.
 func (v *verification) changed() Change {
-	c := Change{Head: v.request.HeadCommit, Branch: v.request.DestinationBranch}
+	c := Change{Head: v.request.HeadCommit, Branch: v.request.DestinationBranch, Repository: v.request.Repository}
 	last := map[string]Purpose{} // of each person, on the head
 	for _, d := range v.made {
 		s := d.statement

@@ -67,7 +67,8 @@ func bundleVectors(t *testing.T) (list []bundleVector) {
 			w.story()
 			w.decisions[0].Approver, w.decisions[0].Author, w.outcome = nil, nil, nil
 		}, 2},
-		"good roster": {rosterStory, 0},
+		"good erased people": {erasedStory, 2},
+		"good roster":        {rosterStory, 0},
 		"good countersigned": {func(w *world) {
 			w.vouch("bob", w.tokens["dave"])
 			w.policy.Rules[0].Keys = &approval.KeyDemand{Countersigned: true}

@@ -554,6 +554,11 @@ func (v *verification) tally() (string, error) {
 		return err == nil && unread == nil && a == b
 	}
 	if v.erasedFacts() && !same() {
+		// Whether those who were asked agreed cannot be told any more; whether as many did can.
+		agreed := want.State == approval.Approved || want.State == approval.Overridden
+		if agreed && approval.Tally(open(v.rule), deciding(v.b.Facts)).State != want.State {
+			return "", refuse(CodeInvalid, "the bundle says %s, and whoever may have been erased, too few people agreed for that", want.State)
+		}
 		v.lacks("tally, which cannot be run again without the people who were erased")
 		return "", operatorAsserted("people were erased from the facts, so that the rule no longer knows them: that the verdict follows from the decisions is the operator's word")
 	}
@@ -564,6 +569,29 @@ func (v *verification) tally() (string, error) {
 		return "", refuse(CodeInvalid, "the tally explains the verdict otherwise than the bundle does")
 	}
 	return fmt.Sprintf("%s: %s", got.State, got.Sentence), nil
+}
+
+// open returns the rule with everyone in each of its sets.
+func open(rule approval.Rule) approval.Rule {
+	rule.Requirements = slices.Clone(rule.Requirements)
+	for i := range rule.Requirements {
+		rule.Requirements[i].Approvers = approval.Approvers{Everyone: true}
+	}
+	if rule.Override != nil {
+		o := *rule.Override
+		o.Approvers = approval.Approvers{Everyone: true}
+		rule.Override = &o
+	}
+	return rule
+}
+
+// deciding returns the facts with those who decided for the people who can.
+func deciding(f approval.Facts) approval.Facts {
+	f.Writers = nil
+	for _, d := range f.Decisions {
+		f.Writers = append(f.Writers, approval.Person{ID: d.PersonID, AccountID: d.AccountID, Name: d.Name})
+	}
+	return f
 }
 
 // erasedFacts reports whether the bundle gives out that somebody was erased from

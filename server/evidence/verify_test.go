@@ -268,6 +268,21 @@ func rejection(w *world) {
 	w.decide("carol", evidence.Reject)
 }
 
+// erasedStory is a pull request that two named people approved, who were erased
+// from the facts afterwards.
+func erasedStory(w *world) {
+	w.policy.Rules[0].Requirements[0].Approvers = approval.Approvers{Accounts: []string{"acc-bob", "acc-dave"}}
+	w.open("old")
+	w.decide("carol", evidence.Approve)
+	w.decide("bob", evidence.Approve)
+	w.decide("dave", evidence.Approve)
+	for i, d := range w.facts.Decisions {
+		w.facts.Decisions[i].AccountID, w.facts.Decisions[i].Name = evidence.ErasedPrefix+d.PersonID, "Erased person"
+		w.decisions[i].Approver = nil
+	}
+	w.verdict.Sentence, w.outcome = "approved by Erased person and Erased person", nil
+}
+
 func forgeries() []forged {
 	return []forged{
 		{"white space", func(t *testing.T) ([]byte, evidence.Anchors) {
@@ -584,6 +599,10 @@ func forgeries() []forged {
 			w.tamperFacts = func(f *approval.Facts) { f.Now = f.Now.In(time.FixedZone("", 3600)) }
 		}), "facts", evidence.CodeInvalid},
 
+		{"an approval by people who were erased and never gave it", told(func(w *world) {
+			erasedStory(w)
+			w.entries, w.decisions, w.facts.Decisions = w.entries[:4], w.decisions[:1], w.facts.Decisions[:1]
+		}), "tally", evidence.CodeInvalid},
 		{"an invented verdict", told(func(w *world) {
 			w.tamperVerdict = func(v *approval.Verdict) { v.State, v.Sentence = approval.Approved, "approved by Bob and Carol" }
 			rejection(w)
