@@ -483,18 +483,25 @@ func rawLeaf(t testing.TB, l evidence.Leaf) string {
 	return raw(t, e)
 }
 
+func anchorsText(t testing.TB, a evidence.Anchors) []byte {
+	t.Helper()
+	data, err := json.Marshal(struct {
+		Format string `json:"format"`
+		evidence.Anchors
+	}{evidence.AnchorsFormat, a})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
 func anchorsVectors(t *testing.T, w *world) (list []documentVector) {
 	t.Helper()
 	add := func(name string, edit func(a *evidence.Anchors)) {
 		a := copied(t, w.anchors())
 		a.Keys = w.pins()
 		edit(&a)
-		data, err := json.Marshal(struct {
-			Format string `json:"format"`
-			evidence.Anchors
-		}{evidence.AnchorsFormat, a})
-		w.must(err)
-		list = append(list, documentVector{Kind: "anchors", Name: name, Document: string(data)})
+		list = append(list, documentVector{Kind: "anchors", Name: name, Document: string(anchorsText(t, a))})
 	}
 	add("good", func(*evidence.Anchors) {})
 	add("good nothing", func(a *evidence.Anchors) { *a = evidence.Anchors{} })

@@ -96,6 +96,9 @@ func bundleVectors(t *testing.T) (list []bundleVector) {
 	for _, f := range allForgeries() {
 		// One is enough of those that are refused in the same words.
 		data, anchors := f.make(t)
+		if _, err := evidence.ParseAnchors(anchorsText(t, anchors)); err != nil {
+			continue // no file can hold them
+		}
 		report := evidence.Verify(data, anchors)
 		if said := digits.ReplaceAllString(report.Sentence(), "0"); !told[said] {
 			told[said] = true
