@@ -10,6 +10,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -217,9 +220,12 @@ func (a *auditing) gatesADeploy(t *testing.T) {
 		"nothing pinned of the roster":       {a.merged.head, a.changed("loose", func(x *evidence.Anchors) { x.Roster = "" }), nil, 2, "if the server is to be believed"},
 		"a prefix of a hash":                 {a.merged.head[:12], a.anchors, nil, 1, "whole hash"},
 		"no anchors":                         {a.merged.head, "", nil, 1, "--anchors"},
-		"another repository than the commit": {a.merged.head, a.anchors, []string{"--repository", "moon", "--wait=0s"}, 1, "moon"},
+		"another repository than the commit": {a.merged.head, a.anchors, []string{"--repository", "{00000000-0000-4000-8000-000000000000}", "--wait=0s"}, 1, "knows no repository"},
+		"a repository by its name":           {a.merged.head, a.anchors, []string{"--repository", "rocket"}, 1, "UUID"},
+		"another branch":                     {a.merged.head, a.anchors, []string{"--branch", "main", "--wait=0s"}, 1, "NOT_FOUND"},
+		"no branch":                          {a.merged.head, a.anchors, []string{"--branch", ""}, 1, "--branch"},
 	} {
-		args := append([]string{"verify", "--commit", c.commit, "--workspace", "acme"}, c.args...)
+		args := append([]string{"verify", "--commit", c.commit, "--workspace", "acme", "--repository", a.merged.Repository, "--branch", release}, c.args...)
 		if c.anchors != "" {
 			args = append(args, "--anchors", c.anchors)
 		}
@@ -227,7 +233,23 @@ func (a *auditing) gatesADeploy(t *testing.T) {
 			t.Errorf("%s: exit %d, want %d and %q\n%s%s", name, code, c.code, c.says, out, errs)
 		}
 	}
-	code, out, _ := a.run("verify", "--json", "--commit", a.pending.head, "--workspace", "acme", "--anchors", a.anchors)
+	// A server that gives the evidence of another branch than it was asked for.
+	target, err := url.Parse(a.proxy.origin)
+	a.must(err)
+	liar := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(target)
+		r.Out.URL.RawQuery = ""
+	}})
+	defer liar.Close()
+	for name, of := range map[string][]string{
+		"branch": {"--repository", a.merged.Repository, "--branch", "main"}, "repository": {"--repository", "{00000000-0000-4000-8000-000000000000}", "--branch", release},
+	} {
+		args := append([]string{"verify", "--commit", a.merged.head, "--workspace", a.merged.Workspace, "--anchors", a.anchors, "--token-file", a.tokenFile, "--url", liar.URL}, of...)
+		if code, out, errs := command(t, args...); code != 1 || !strings.Contains(out, "REFUSED") || !strings.Contains(out, "the evidence is that of branch "+release) {
+			t.Errorf("the approval for another %s: exit %d\n%s%s", name, code, out, errs)
+		}
+	}
+	code, out, _ := a.run("verify", "--json", "--commit", a.pending.head, "--workspace", "acme", "--repository", a.merged.Repository, "--branch", release, "--anchors", a.anchors)
 	var report struct {
 		Gate struct {
 			Commit, Code string
@@ -321,7 +343,7 @@ func (a *auditing) runsThePipeline(t *testing.T) {
 		changed map[string]string
 		says    string
 	}{
-		"a commit that is not approved": {map[string]string{"BITBUCKET_COMMIT": a.pending.head, "BITBUCKET_BRANCH": ""}, "it is not approved"},
+		"a commit that is not approved": {map[string]string{"BITBUCKET_COMMIT": a.pending.head}, "it is not approved"},
 		"another program":               {map[string]string{"SIGNEDAPPROVAL_BINARY_SHA256": strings.Repeat("0", 64)}, "FAILED"},
 		"no anchors":                    {map[string]string{"SIGNEDAPPROVAL_ANCHORS": ""}, "anchors"},
 		"no token":                      {map[string]string{"SIGNEDAPPROVAL_TOKEN": ""}, "API token"},

@@ -26,8 +26,8 @@ type verifyCommand struct {
 
 	Commit                string        `help:"Verify that this commit, by its whole hash, was approved: its bundle is fetched and must be in the log that is public now." group:"commit" xor:"what" placeholder:"HASH"`
 	Workspace             string        `help:"The workspace's UUID or slug." group:"commit"`
-	Repository            string        `help:"The repository's UUID or slug." group:"commit"`
-	Branch                string        `help:"The destination branch, where the commit belongs to several requests." group:"commit"`
+	Repository            string        `help:"The repository's UUID, for which the commit has to be approved." group:"commit"`
+	Branch                string        `help:"The destination branch for which it has to be approved." group:"commit"`
 	AllowOverride         bool          `help:"A signed override is enough." group:"commit"`
 	AcceptAssertedLanding bool          `help:"Without --repo: believe the server that the commit is what became of the approved one." group:"commit"`
 	Wait                  time.Duration `help:"How long to wait for a commit that landed just now to be known." default:"2m" group:"commit"`
@@ -59,6 +59,7 @@ const (
 	gateNotApproved = "not_approved"
 	gateOverridden  = "overridden"
 	gateOtherCommit = "other_commit"
+	gateOtherBranch = "other_branch"
 	gateViolation   = "violation"
 	gateLog         = "log"
 	gateAsserted    = "operator_asserted"
@@ -73,6 +74,8 @@ func (c *verifyCommand) Run(ctx context.Context, s streams) error {
 		return errors.New("--diff is applied to a repository: give --repo too")
 	case c.Commit != "" && !bitbucket.IsFullHash(c.Commit):
 		return errors.New("--commit is a whole hash, 40 digits in lower case")
+	case c.Commit != "" && (c.Branch == "" || repository(c.Repository) == ""):
+		return errors.New("--commit needs --branch and the UUID of the --repository: what was approved for another branch or repository was not approved for this one")
 	case c.Commit != "" && c.Anchors == "":
 		return errors.New("--commit needs --anchors: without them it is only the server that says so")
 	}
@@ -187,6 +190,8 @@ func (c *verifyCommand) judge(report evidence.Report, bundle []byte) (gateOutcom
 		return gateOutcome{Sentence: report.Sentence()}, 1
 	}
 	switch state := report.Verdict.State; {
+	case change.Repository != bitbucket.BracedUUID(repository(c.Repository)) || change.Branch != c.Branch:
+		return gateOutcome{Code: gateOtherBranch, Sentence: fmt.Sprintf("the evidence is that of branch %s of repository %s", change.Branch, change.Repository)}, 1
 	case state == approval.Overridden && !c.AllowOverride:
 		return gateOutcome{Code: gateOverridden, Sentence: "it was let through by an override, and --allow-override is not given"}, 1
 	case state != approval.Approved && state != approval.Overridden:
@@ -210,6 +215,12 @@ func (c *verifyCommand) judge(report evidence.Report, bundle []byte) (gateOutcom
 		return gateOutcome{Code: gateAsserted, Sentence: what + ", if the server is to be believed: " + strings.Join(missing, ", ")}, 2
 	}
 	return gateOutcome{Sentence: what}, 0
+}
+
+// repository is a repository's UUID without braces; empty for anything else, since what a name stands for only the server says.
+func repository(uuid string) string {
+	bare, _ := bitbucket.BareUUID(uuid)
+	return bare
 }
 
 // violates tells whether the chain of a bundle that was verified ends with a merge that is a violation.
