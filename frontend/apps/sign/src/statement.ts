@@ -70,6 +70,7 @@ const always = [
   "diff",
   "expiresAt",
   "issuedAt",
+  "logHead",
   "logOrigin",
   "meaning",
   "mergeBases",
@@ -80,6 +81,7 @@ const always = [
   "purpose",
   "request",
   "requirements",
+  "roster",
   "rpId",
   "source",
   "workspace",
@@ -88,7 +90,7 @@ const always = [
 /**
  * Checks that the prepared bytes say exactly what the page shows and that the authenticator is asked to sign exactly
  * these bytes. Gives the statement's SHA-256 in hex; throws {@link StatementMismatch} otherwise. What only the server
- * knows (who the approver is, the chain, the nonce, the times) is not compared.
+ * knows (who the approver is, the chain, the log, the roster, the nonce, the times) is not compared.
  */
 export async function checkStatement({ statement, options, commentSalt }: Prepared, shown: Shown): Promise<string> {
   const bytes = read(() => fromBase64Url(statement), "it cannot be decoded");
@@ -126,6 +128,7 @@ export async function checkStatement({ statement, options, commentSalt }: Prepar
   expect(object(predicate["policy"])["ruleDigest"] === shown.ruleDigest, "the rule");
   expect(same(predicate["requirements"], shown.requirements.map(inStatement)), "the requirements");
   expect(predicate["meaning"] === meaningOf(shown), "the meaning");
+  expectMembers(object(predicate["logHead"]), ["root", "size"], "the head of the log");
   if (shown.action === "WITHDRAW") expect(predicate["withdraws"] === shown.withdraws, "the decision that is withdrawn");
   if (shown.comment) {
     const opened = await commentCommitment(commentSalt ?? "", shown.comment);

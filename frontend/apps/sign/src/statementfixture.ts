@@ -50,6 +50,7 @@ export async function statementOf(
       diff: { sha256: what.diffSha256, size: what.diffSize },
       expiresAt: "2026-11-22T10:05:00Z",
       issuedAt: "2026-11-22T10:00:00Z",
+      logHead: { root: "8".repeat(64), size: 40 },
       logOrigin: "localhost/log",
       meaning: meaningOf(what),
       mergeBases: [...what.mergeBases],
@@ -68,6 +69,7 @@ export async function statementOf(
             ? "1 named person"
             : `${approvers} named people`,
       })),
+      roster: "9".repeat(64),
       rpId: what.relyingPartyId,
       source: { branch: what.sourceBranch, commit: what.headCommit, repository: `{${what.repository}}` },
       workspace: `{${what.workspace}}`,
