@@ -42,6 +42,8 @@ grant select, insert on signedapproval_roster_people to signedapproval_app;
 
 -- By what the key was known that made a decision, in the roster that its signer was shown: evidence.Roster.IdentityAt.
 alter table signedapproval_decisions add column identity text not null default '';
+-- The key that made it: whether it was in other hands at the time may come out later.
+alter table signedapproval_decisions add column credential_id bytea;
 
 -- ---------------------------------------------------------------------------------------------
 -- Erasing a person. What was signed and what the log has stay; what opens and names it goes, and nothing else of a

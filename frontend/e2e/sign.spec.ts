@@ -102,9 +102,15 @@ test("somebody whose passkey is on another device makes one here and signs", asy
   await page.getByRole("button", { name: "Confirm with your new passkey" }).click(patience);
   const other = page.getByRole("button", { name: "Confirm with a passkey that you already have" });
   await expect(other).toBeVisible(patience);
-  await authenticator.add(elsewhere); // such as a phone
+  // A virtual authenticator holds one passkey of a person, so that the phone takes the place of this device for a moment.
+  const here = await authenticator.credentials();
+  await authenticator.clear();
+  await authenticator.add(elsewhere);
   await other.click();
   await expect(other).toHaveCount(0);
+  await expect(page.getByText("Your passkey signs what you see here.")).toBeVisible(patience);
+  await authenticator.clear();
+  await authenticator.add(here);
   await expect(page.getByText("Your passkey signs what you see here.")).toBeVisible(patience);
   await page.getByRole("button", { name: "Withdraw my decision" }).click();
   await expect(page.getByText("You withdrew your decision")).toBeVisible(patience);

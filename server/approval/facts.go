@@ -77,6 +77,9 @@ type Decision struct {
 	// signer was shown has it: [Countersigned] or anything else. It is empty unless
 	// the rule's [Needs] ask for it.
 	Identity string `json:"identity,omitempty"`
+	// Compromised says that the key may have been in other hands when it signed, as
+	// its revocation says.
+	Compromised bool `json:"compromised,omitempty"`
 	// Action is APPROVE, REJECT, WITHDRAW or OVERRIDE.
 	Action Action `json:"action"`
 	// HeadCommit, DestinationBranch and RuleDigest are what was signed.

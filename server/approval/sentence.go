@@ -138,6 +138,8 @@ func (g Ignored) sentence(action Action) string {
 			return name + " is not among those who may override"
 		case LoginOnlyKey:
 			return name + " overrode with a key that nobody has countersigned"
+		case CompromisedKey:
+			return name + " overrode with a key that may have been in other hands"
 		default:
 			return name + " is counted already"
 		}
@@ -155,6 +157,8 @@ func (g Ignored) sentence(action Action) string {
 		return name + " is not among the approvers"
 	case LoginOnlyKey:
 		return name + " approved with a key that nobody has countersigned"
+	case CompromisedKey:
+		return name + " approved with a key that may have been in other hands"
 	default:
 		return name + " is counted already"
 	}

@@ -85,9 +85,20 @@ func (t *tally) readDecisions() {
 			cmp.Compare(a.Action, b.Action), cmp.Compare(a.ID, b.ID),
 			cmp.Compare(a.RequestID, b.RequestID), cmp.Compare(a.DestinationBranch, b.DestinationBranch),
 			cmp.Compare(a.RuleDigest, b.RuleDigest), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Identity, b.Identity),
+			compareBool(a.Compromised, b.Compromised),
 		)
 	})
 	t.decisions = slices.Compact(t.decisions)
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
 }
 
 // readNames prefers the names that were asked for now over those of the time
@@ -152,8 +163,13 @@ func (t *tally) void(given Decision) bool {
 	})
 }
 
-// counts reports whether the rule counts the key of a decision.
+// counts reports whether the key of a decision counts: it was its owner's alone,
+// and one that the rule takes.
 func (t *tally) counts(d Decision) bool {
+	return !d.Compromised && t.known(d)
+}
+
+func (t *tally) known(d Decision) bool {
 	return t.rule.Keys == nil || !t.rule.Keys.Countersigned || d.Identity == Countersigned
 }
 
@@ -195,7 +211,9 @@ func (t *tally) requirement(q Requirement, action Action) RequirementVerdict {
 			reason = IsAuthor
 		case !inSet(d.AccountID):
 			reason = NotAnApprover
-		case !t.counts(d):
+		case d.Compromised:
+			reason = CompromisedKey
+		case !t.known(d):
 			reason = LoginOnlyKey
 		case among(v.Counted, d.PersonID, d.AccountID):
 			reason = SamePerson

@@ -73,6 +73,8 @@ func facts(r approval.Rule, script string) approval.Facts {
 			switch modifier {
 			case "vouched":
 				d.Identity = approval.Countersigned
+			case "stolen":
+				d.Compromised = true
 			case "login":
 				d.Identity = "bitbucket-login"
 			case "old-head":
@@ -225,6 +227,13 @@ func TestTallyOfCountersignedKeys(t *testing.T) {
 		{overridable, "bob override login", "PENDING: 0 of 2 approvals; waiting for Bob, Carol or Dave"},
 		{overridable, "bob override vouched", "OVERRIDDEN: overridden by Bob; 0 of 2 approvals"},
 		{rule(everyone(1)), "bob approve login", "APPROVED: approved by Bob"},
+		{rule(everyone(1)), "bob approve stolen", "PENDING: 0 of 1 approval; waiting for Bob, Carol or Dave"},
+		{rule(everyone(1)), "bob approve stolen, carol approve", "APPROVED: approved by Carol"},
+		{rule(everyone(1)), "bob approve stolen, bob withdraw, bob approve", "APPROVED: approved by Bob"},
+		{rule(everyone(1)), "bob approve, carol reject stolen", "REJECTED: rejected by Carol"},
+		{rule(everyone(1)), "bob approve, carol reject, carol withdraw stolen", "REJECTED: rejected by Carol"},
+		{demanding(1), "bob approve vouched stolen", "PENDING: 0 of 1 approval; waiting for Bob, Carol or Dave"},
+		{overridable, "bob override vouched stolen", "PENDING: 0 of 2 approvals; waiting for Bob, Carol or Dave"},
 	} {
 		v := approval.Tally(test.rule, facts(test.rule, test.script))
 		if got := string(v.State) + ": " + v.Sentence; got != test.want {

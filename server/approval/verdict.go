@@ -61,6 +61,7 @@ const (
 	OtherRequest     Reason = "other_request"     // given for another request on the same commit
 	IsAuthor         Reason = "author"            // given by the pull request's author
 	NotAnApprover    Reason = "not_an_approver"   // given by somebody outside the requirement's set
+	CompromisedKey   Reason = "compromised_key"   // given with a key that may have been in other hands
 	LoginOnlyKey     Reason = "login_only_key"    // given with a key that is known by a log-in alone
 	SamePerson       Reason = "same_person"       // given by somebody who is already counted
 )

@@ -520,6 +520,7 @@ func (d *decider) store(ctx context.Context, pr store.PullRequest, live store.Ap
 		Name: d.person.Name, Action: string(action), HeadCommit: live.HeadCommit, DestinationBranch: live.DestinationBranch,
 		RuleDigest: live.RuleDigest, Sequence: pr.ChainSequence, Statement: keep.Statement, Assertion: assertion,
 		Openings: opened, LeafHash: leaf, Identity: string(d.identity),
+		CredentialID: d.assertion.CredentialID,
 	}
 	if keep.Openings.Comment != nil {
 		row.Comment = keep.Openings.Comment.Text

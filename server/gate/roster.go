@@ -51,6 +51,16 @@ func (g *Gate) FollowKeys(ctx context.Context, job store.Job) error {
 		if _, err := syncRoster(ctx, tx, at.Person); err != nil {
 			return err
 		}
+		// What a compromised key decided counts no more.
+		compromised, err := tx.CompromisedOf(ctx, at.Person)
+		if err != nil {
+			return err
+		}
+		for _, pr := range compromised {
+			if err := tx.Enqueue(ctx, store.AskEvaluate(tx.Workspace, pr.RepositoryID, pr.Number)); err != nil {
+				return err
+			}
+		}
 		return tx.FinishJob(ctx, job.Claim, time.Time{})
 	})
 }

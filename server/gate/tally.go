@@ -172,7 +172,7 @@ func decisionsOf(rule approval.Rule, rows []store.Decision) (decisions []approva
 			d.Identity = ""
 		}
 		decisions = append(decisions, approval.Decision{
-			ID: d.ID, RequestID: d.RequestID, PersonID: d.PersonID, AccountID: d.AccountID, Name: d.Name, Identity: d.Identity,
+			ID: d.ID, RequestID: d.RequestID, PersonID: d.PersonID, AccountID: d.AccountID, Name: d.Name, Identity: d.Identity, Compromised: d.Compromised,
 			Action: approval.Action(d.Action), HeadCommit: d.HeadCommit, DestinationBranch: d.DestinationBranch,
 			RuleDigest: approval.Digest(d.RuleDigest), Sequence: d.Sequence,
 		})

@@ -29,20 +29,26 @@ type Decision struct {
 	LeafHash          string // hex
 	DecidedAt         time.Time
 	Identity          string // by what the key was known, in the roster that the signer was shown
+	CredentialID      []byte // the key that signed
+	Compromised       bool   // the key may have been in other hands by then, as was signed for it since
 }
 
 const decisionColumns = `id, pull_request_id, request_id, person_id, account_id, name, action, head_commit,
-	destination_branch, rule_digest, sequence, statement, assertion, openings, comment, leaf_hash, decided_at, identity`
+	destination_branch, rule_digest, sequence, statement, assertion, openings, comment, leaf_hash, decided_at, identity,
+	credential_id, exists (
+		select from signedapproval_credentials c where c.id = credential_id and c.compromised_since <= decided_at
+		union all select from signedapproval_key_revocations r
+		where r.credential_id = signedapproval_decisions.credential_id and r.workspace_id = signedapproval_decisions.workspace_id and r.compromised_since <= decided_at)`
 
 // InsertDecision stores a verified decision. The caller holds the pull request's lock.
 func (tx *Tx) InsertDecision(ctx context.Context, d Decision) (Decision, error) {
 	rows, err := tx.tx.Query(ctx, `
 		insert into signedapproval_decisions (workspace_id, id, pull_request_id, request_id, person_id, account_id, name,
-			action, head_commit, destination_branch, rule_digest, sequence, statement, assertion, openings, comment, leaf_hash, identity)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+			action, head_commit, destination_branch, rule_digest, sequence, statement, assertion, openings, comment, leaf_hash, identity, credential_id)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
 		returning `+decisionColumns,
 		tx.Workspace, d.ID, d.PullRequestID, d.RequestID, d.PersonID, d.AccountID, d.Name, d.Action, d.HeadCommit,
-		d.DestinationBranch, d.RuleDigest, d.Sequence, d.Statement, d.Assertion, d.Openings, d.Comment, d.LeafHash, d.Identity)
+		d.DestinationBranch, d.RuleDigest, d.Sequence, d.Statement, d.Assertion, d.Openings, d.Comment, d.LeafHash, d.Identity, d.CredentialID)
 	if err != nil {
 		return Decision{}, fmt.Errorf("store: insert decision: %w", err)
 	}
@@ -84,4 +90,23 @@ func (tx *Tx) decisions(ctx context.Context, where string, args ...any) ([]Decis
 		return nil, fmt.Errorf("store: read decisions: %w", err)
 	}
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[Decision])
+}
+
+// Compromised is a pull request with an open request on which a key made a decision that does not count any more.
+type Compromised struct {
+	RepositoryID string
+	Number       int64
+}
+
+// CompromisedOf lists the open pull requests with a request that is alive and decisions by compromised keys of a person.
+func (tx *Tx) CompromisedOf(ctx context.Context, personID string) ([]Compromised, error) {
+	return list[Compromised](ctx, tx.tx, `
+		select distinct p.repository_id, p.number from signedapproval_decisions d
+		join signedapproval_pull_requests p on p.workspace_id = d.workspace_id and p.id = d.pull_request_id
+		join signedapproval_approval_requests q on q.workspace_id = p.workspace_id and q.pull_request_id = p.id
+		where d.workspace_id = $1 and d.person_id = $2 and p.state = 'OPEN' and q.state not in ('SUPERSEDED', 'CANCELLED')
+			and (exists (select from signedapproval_credentials c where c.id = d.credential_id and c.compromised_since <= d.decided_at)
+				or exists (select from signedapproval_key_revocations r
+					where r.credential_id = d.credential_id and r.workspace_id = d.workspace_id and r.compromised_since <= d.decided_at))
+		order by p.repository_id, p.number`, tx.Workspace, personID)
 }

@@ -1,0 +1,43 @@
+package gate_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/passkey/passkeytest"
+)
+
+// TestWhatACompromisedKeyDecidedCountsNoMore lets bob say, after he approved, that his key may have been in other hands
+// by then: nobody touches the pull request, and it is no longer approved.
+func TestWhatACompromisedKeyDecidedCountsNoMore(t *testing.T) {
+	w := newWorld(t)
+	w.save(w.rule(1, "bob", "carol"))
+	number := w.open()
+	w.settle()
+	w.decides(number, "bob", approval.Approve)
+	w.settle()
+	head := w.view(number).PullRequest.HeadCommit
+	w.expect(number, head, "SUCCESSFUL", "approved by Bob")
+
+	bob := w.people["bob"]
+	stolen := w.keyID(bob)
+	bob.key = passkeytest.New(origin)
+	w.enrol(bob)
+	since := time.Now().Add(-time.Hour)
+	act, err := w.keys.PrepareRevocation(t.Context(), bob.Person, bob.session, stolen, &since)
+	w.must(err)
+	answer, err := bob.key.Get(act.Options)
+	w.must(err)
+	_, _, err = w.keys.SignKeyAct(t.Context(), bob.Person, bob.session, string(answer))
+	w.must(err)
+	w.settle()
+	w.expect(number, head, "INPROGRESS", "0 of 1 approval; waiting for Bob or Carol")
+	ignored := w.view(number).Verdict.Requirements[0].Ignored
+	if len(ignored) != 1 || ignored[0].Reason != approval.CompromisedKey {
+		t.Errorf("ignored %+v", ignored)
+	}
+	w.decides(number, "carol", approval.Approve)
+	w.settle()
+	w.expect(number, head, "SUCCESSFUL", "approved by Carol")
+}
