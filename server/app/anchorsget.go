@@ -160,7 +160,7 @@ func (c *anchorsGetCommand) explain(s streams, anchors evidence.Anchors, opened 
 	} else {
 		fmt.Fprintf(&b, "witness  %d of %d have to cosign\n", anchors.Witnesses.Quorum, len(anchors.Witnesses.Keys))
 	}
-	keys := roster.LiveAt(roster.Versions())
+	keys := roster.Keys() // revoked ones too: what they signed before stands
 	slices.SortStableFunc(keys, func(a, b evidence.RosterKey) int { return strings.Compare(a.Key.Person, b.Key.Person) })
 	person := ""
 	for _, key := range keys {
@@ -173,6 +173,9 @@ func (c *anchorsGetCommand) explain(s streams, anchors evidence.Anchors, opened 
 			fmt.Fprintf(&b, "\nperson   %s: %s\n", person, printable(name))
 		}
 		fmt.Fprintf(&b, "         key %s\n         identified by %s\n", key.Digest, roster.IdentityAt(key, roster.Versions()))
+		if key.Removed != 0 {
+			fmt.Fprintf(&b, "         revoked in version %d\n", key.Removed)
+		}
 	}
 	b.WriteString("\nRead each key out to its owner, who finds it among their passkeys, on a road that does not lead through this server.\n" +
 		"A key that its owner does not know makes this file worthless. Compare the log's key with somebody else who follows the log.\n" +

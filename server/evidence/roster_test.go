@@ -46,22 +46,15 @@ func TestRosterMoves(t *testing.T) {
 	rosterStory(w)
 	data := w.encoded()
 	anchors := w.anchors()
-	// The newest version has neither Bob's first key nor Dave's, the oldest not
-	// Bob's second, which his first signed for.
-	anchors.Roster = first
-	if report := evidence.Verify(data, anchors); report.ExitCode() != 0 {
-		t.Errorf("with the first roster pinned: %s", report.Sentence())
+	// The oldest version has not Bob's second key, which his first signed for. In the newest Bob's first and
+	// Dave's are revoked, which takes nothing from what they signed before.
+	for name, version := range map[string]evidence.Digest{"first": first, "newest": w.newest()} {
+		anchors.Roster = version
+		if report := evidence.Verify(data, anchors); report.ExitCode() != 0 {
+			t.Errorf("with the %s roster pinned: %s", name, report.Sentence())
+		}
 	}
-	anchors.Roster = w.newest()
-	report := evidence.Verify(data, anchors)
-	if last := report.Steps[len(report.Steps)-1]; last.Name != "anchors" || last.Code != evidence.CodeKey {
-		t.Errorf("Dave's key was out of the roster that is pinned: %s", report.Sentence())
-	}
-	anchors.Keys = w.pins()[2:]
-	if report := evidence.Verify(data, anchors); report.ExitCode() != 0 {
-		t.Errorf("with Dave's key pinned besides: %s", report.Sentence())
-	}
-	report = evidence.Verify(data, evidence.Anchors{})
+	report := evidence.Verify(data, evidence.Anchors{})
 	var said []string
 	for _, fact := range report.Facts {
 		if fact.Name == "key" {

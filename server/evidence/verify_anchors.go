@@ -60,8 +60,8 @@ func (v *verification) anchoredPolicy() error {
 	return nil
 }
 
-// anchoredKeys checks that every key that signed a decision is known: it counted
-// in the version of the roster that is an anchor, or is pinned, or a key that is
+// anchoredKeys checks that every key that signed a decision is known: it came by
+// the version of the roster that is an anchor, or is pinned, or a key that is
 // known signed for it.
 func (v *verification) anchoredKeys() error {
 	a := v.anchors
@@ -81,7 +81,7 @@ func (v *verification) anchoredKeys() error {
 		if pin >= 0 && a.Keys[pin].Person != key.Key.Person {
 			return refuse(CodeKey, "a key that is pinned for one person is in the roster for another")
 		}
-		known[e.key] = pin >= 0 || key.liveAt(at)
+		known[e.key] = pin >= 0 || key.Added <= at // also one that was only taken out of use since
 	}
 	for grown := true; grown; {
 		grown = false
@@ -95,7 +95,7 @@ func (v *verification) anchoredKeys() error {
 	v.pinned = a.Roster != "" || len(a.Keys) > 0
 	for i, d := range v.made {
 		if v.pinned && !known[d.key.Digest] {
-			return refuse(CodeKey, "decision %d was signed with a key that is not known: it did not count in the roster that is an anchor, and no key that did has signed for it", i+1)
+			return refuse(CodeKey, "decision %d was signed with a key that is not known: it was not in the roster that is an anchor, and no key that was has signed for it", i+1)
 		}
 		for _, p := range a.Keys {
 			if p.AccountID != "" && d.account != "" && p.Person == d.key.Key.Person && p.AccountID != d.account {
