@@ -85,6 +85,8 @@ type Publisher struct {
 	turn    chan struct{} // one publication at a time
 	asking  chan struct{} // one caller at a time asks witnesses beyond the quorum of publications
 	audited atomic.Bool   // the sink was compared with the log further back
+	// recorded is the size of the newest checkpoint that was seen on record.
+	recorded atomic.Int64
 }
 
 // New makes a Publisher. It publishes nothing by itself before Run.
@@ -158,12 +160,15 @@ func (p *Publisher) take(ctx context.Context, size int64) error {
 
 // published tells whether a checkpoint of at least so many leaves, cosigned by so many witnesses, is on record. It is
 // asked of the record each time: a database that was put back while this server runs has lost its newest
-// checkpoints too.
+// checkpoints too. What is left on record was of another past: nothing counts as published before the log was compared
+// with the sink again, as when this server started.
 func (p *Publisher) published(ctx context.Context, size int64, quorum int) (bool, error) {
+	before := p.recorded.Load()
 	newest, err := p.Log.Newest(ctx)
-	if err != nil || newest == nil || newest.Size < size {
+	if err != nil || newest == nil || newest.Size < max(size, before) || p.Sink != nil && !p.audited.Load() {
 		return false, err
 	}
+	p.recorded.CompareAndSwap(before, newest.Size)
 	if quorum == 0 || len(p.cosigners(newest.Note)) >= quorum {
 		return true, nil
 	}
@@ -225,6 +230,7 @@ func (p *Publisher) publish(ctx context.Context) (Head, error) {
 	if err := p.Log.Put(ctx, head, signed, cosignatures); err != nil {
 		return head, err
 	}
+	p.recorded.Store(head.Size)
 	if rest != nil {
 		p.later(ctx, head.Size, rest)
 	}
