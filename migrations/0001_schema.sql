@@ -51,8 +51,8 @@ create table signedapproval_policy_versions (
   id             uuid not null default gen_random_uuid(),
   repository_id  uuid not null,
   version        integer not null,
-  document       bytea not null,               -- RFC 8785 bytes; immutable
-  digest         text not null,                -- lower-case hex SHA-256 of document
+  document       bytea not null,               -- RFC 8785 bytes; immutable; empty where the repository is gated no longer
+  digest         text not null,                -- lower-case hex SHA-256 of document; '' where that is empty
   created_by     uuid not null,                -- person
   created_via    text not null,                -- 'session' or 'token:<id>'
   created_at     timestamptz not null default now(),

@@ -130,6 +130,19 @@ func (g *governed) setPolicy(name string, by ...token) {
 	})
 }
 
+// ungate writes that the repository is gated no longer.
+func (g *governed) ungate(by ...token) {
+	g.t.Helper()
+	g.policies++
+	about := evidence.PolicyDocument{Repository: repository, Version: g.policies, Previous: g.policy}
+	g.policy = ""
+	g.openings.Policies = append(g.openings.Policies, evidence.OpenedPolicy{Repository: repository, Version: g.policies})
+	g.say(evidence.PolicyVersion{
+		Repository: evidence.RepositoryID(salt, repository), Version: g.policies,
+		Acts: g.agree(evidence.Act{Purpose: evidence.SetPolicy, Policy: &about}, by),
+	})
+}
+
 func (a *auditor) withOpenings(anchors func(*evidence.Anchors)) {
 	a.change = func(options *monitor.Options) {
 		options.Workspace = workspace
@@ -173,6 +186,8 @@ func TestAWorkspaceThatIsInOrder(t *testing.T) {
 	g.setPolicy("third", second)
 	g.protect(2, []string{"per-alice", "per-bob"}, bob)
 	g.setPolicy("fourth", bob, second)
+	g.ungate(second, bob)
+	g.setPolicy("gated again", bob, second)
 	g.protect(0, nil, bob, second)
 	g.setPolicy("fifth")
 	g.publish()
@@ -212,6 +227,7 @@ func TestAWorkspaceThatIsNot(t *testing.T) {
 				Acts: g.agree(evidence.Act{Purpose: evidence.SetPolicy, Policy: &other}, []token{alice}),
 			})
 		}, nil, []monitor.Code{monitor.RuleUnsigned}},
+		"a repository that nobody let go":             {func(g *governed) { g.ungate() }, nil, []monitor.Code{monitor.RuleUnsigned}},
 		"a protection that nobody switched off":       {func(g *governed) { g.protect(0, nil) }, nil, []monitor.Code{monitor.RuleUnsigned}},
 		"a protection that its new people signed":     {func(g *governed) { g.protect(1, []string{"per-carol"}, carol) }, nil, []monitor.Code{monitor.RuleUnsigned}},
 		"a policy that the openings tell otherwise":   {func(g *governed) { g.openings.Policies[0].Policy = json.RawMessage(`{"name":"other"}`) }, nil, []monitor.Code{monitor.PolicyWrong}},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/signedapproval/bitbucket/server/bitbucket"
@@ -116,7 +117,11 @@ func (p *People) prepareMemberAct(ctx context.Context, person store.Person, sess
 		return KeyAct{}, err
 	}
 	var act KeyAct
-	err = p.store.Outside(ctx, func(sh *store.Shared) error {
+	err = p.store.InWorkspace(ctx, c.workspace, func(tx *store.Tx) error {
+		if err := mayChangeRoster(ctx, tx, person); err != nil {
+			return err
+		}
+		sh := tx.Shared
 		mine, err := sh.Keys(ctx, person.ID)
 		if err != nil {
 			return err
@@ -136,6 +141,24 @@ func (p *People) prepareMemberAct(ctx context.Context, person store.Person, sess
 		return err
 	})
 	return act, err
+}
+
+// mayChangeRoster refuses an administrator's act about the key of somebody else where the workspace's protection asks for
+// more than their one signature. Everybody's own keys are theirs, protected or not.
+func mayChangeRoster(ctx context.Context, tx *store.Tx, person store.Person) error {
+	force, err := tx.Protection(ctx)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	case force.Quorum == 0, force.Quorum == 1 && slices.Contains(force.People, person.ID):
+		return nil
+	case force.Quorum == 1:
+		return refusal.New(CodeProtected, "The rules of this workspace are protected, and its members' passkeys with them: only those who protect it can do that.")
+	}
+	return refusal.New(CodeProtected, "The rules of this workspace are protected, and its members' passkeys with them: the signature of one person is not enough. "+
+		"It can be done while one signature of those who protect it is.")
 }
 
 // mayAct reads anew that the person administers the workspace and that the key is another member's.
@@ -182,6 +205,12 @@ func (p *People) SignKeyAct(ctx context.Context, person store.Person, sessionHas
 		return key, "", err
 	}
 	err = p.store.InWorkspace(ctx, c.workspace, func(tx *store.Tx) error {
+		if err := tx.LockRules(ctx); err != nil {
+			return err
+		}
+		if err := mayChangeRoster(ctx, tx, person); err != nil {
+			return err
+		}
 		if _, err := tx.LockCredentials(ctx, key.PersonID); err != nil {
 			return err
 		}

@@ -218,3 +218,39 @@ func TestAdministratorsRevokeForTheirWorkspace(t *testing.T) {
 	_, err := w.PrepareMemberRevocation(t.Context(), *alice.Person, alice.Hash, acme, key.ID, nil)
 	refused(t, err, people.CodeRevoked)
 }
+
+// TestProtectionReachesTheKeysOfMembers lets a workspace ask for more than one administrator's word about the keys of others.
+func TestProtectionReachesTheKeysOfMembers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, alice := w.signedIn("alice")
+	_, bob := w.signedIn("bob")
+	w.withWorkspaces()
+	_, alices := w.enrolled(alice, "")
+	first, bobs := w.enrolled(bob, "first")
+	protect := func(version int64, quorum int, people ...string) {
+		t.Helper()
+		must(t, w.store.InWorkspace(t.Context(), acme, func(tx *store.Tx) error {
+			_, err := tx.InsertProtection(t.Context(), store.Protection{Version: version, Quorum: quorum, People: people, Document: []byte("{}"), ProposalID: acme})
+			return err
+		}))
+	}
+	act := get(w.PrepareCountersignature(t.Context(), *alice.Person, alice.Hash, acme, first.ID))(t)
+	for i, by := range [][]string{{alice.Person.ID, bob.Person.ID}, {bob.Person.ID}} {
+		protect(int64(i+1), 2-i, by...)
+		_, err := w.PrepareCountersignature(t.Context(), *alice.Person, alice.Hash, acme, first.ID)
+		refused(t, err, people.CodeProtected)
+		_, err = w.PrepareMemberRevocation(t.Context(), *alice.Person, alice.Hash, acme, first.ID, nil)
+		refused(t, err, people.CodeProtected)
+	}
+	_, err := w.signAct(alice, alices, act) // prepared before it was protected
+	refused(t, err, people.CodeProtected)
+	second, _ := w.enrolled(bob, "second", bobs) // one's own keys are one's own
+	if revoked := get(w.RevokePasskey(t.Context(), *bob.Person, second.ID))(t); revoked.RevokedAt == nil {
+		t.Error("an own key was not revoked")
+	}
+	protect(3, 1, alice.Person.ID)
+	if _, err := w.signAct(alice, alices, get(w.PrepareCountersignature(t.Context(), *alice.Person, alice.Hash, acme, first.ID))(t)); err != nil {
+		t.Errorf("one of those who protect it alone: %v", err)
+	}
+}

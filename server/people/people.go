@@ -50,6 +50,8 @@ const (
 	CodeCountersigned = "NOTHING_TO_COUNTERSIGN"
 	// CodeRevoked: the key was revoked before.
 	CodeRevoked = "REVOKED_ALREADY"
+	// CodeProtected: the workspace's protection asks for more than this person's signature.
+	CodeProtected = "PROTECTED"
 	// CodeChallenge: the enrolment was not begun by this session, was finished before, or took longer
 	// than five minutes.
 	CodeChallenge = "CHALLENGE_EXPIRED"

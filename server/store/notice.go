@@ -119,6 +119,12 @@ func (sh *Shared) ReadNoticesOf(ctx context.Context, requestID, personID string)
 		where request_id = $1 and ($2 = '' or person_id = nullif($2, '')::uuid) and read_at is null returning person_id`, requestID, personID)
 }
 
+// ReadNoticesKeyed marks the notices with these dedupe keys as read.
+func (sh *Shared) ReadNoticesKeyed(ctx context.Context, dedupeKeys []string) error {
+	return sh.touchInboxes(ctx, `update signedapproval_notices set read_at = now()
+		where dedupe_key = any($1) and read_at is null returning person_id`, dedupeKeys)
+}
+
 func (sh *Shared) touchInboxes(ctx context.Context, query string, arguments ...any) error {
 	rows, err := sh.tx.Query(ctx, query, arguments...)
 	if err != nil {

@@ -2,7 +2,7 @@ package store
 
 import "context"
 
-// AllPolicyVersions lists every version of the rules of every repository of the workspace.
+// AllPolicyVersions lists every version of the rules of every repository of the workspace, those that ended a gating included.
 func (tx *Tx) AllPolicyVersions(ctx context.Context) ([]PolicyVersion, error) {
 	return list[PolicyVersion](ctx, tx.tx, `select `+policyVersionColumns+` from signedapproval_policy_versions
 		where workspace_id = $1 order by repository_id, version`, tx.Workspace)

@@ -12,8 +12,8 @@ type PolicyVersion struct {
 	ID           string
 	RepositoryID string
 	Version      int    // 1, 2, 3, … within the repository
-	Document     []byte // RFC 8785
-	Digest       string // lower-case hex SHA-256 of Document
+	Document     []byte // RFC 8785; empty where the repository is gated no longer
+	Digest       string // lower-case hex SHA-256 of Document; "" where that is empty
 	CreatedBy    string // person
 	CreatedVia   string // "session" or "token:<id>"
 	CreatedAt    time.Time
@@ -33,8 +33,7 @@ func (tx *Tx) PutPolicyVersion(ctx context.Context, v PolicyVersion) (stored Pol
 	if err != nil {
 		return PolicyVersion{}, false, fmt.Errorf("store: lock policy versions: %w", err)
 	}
-	newest, err := single[PolicyVersion](ctx, tx.tx, `select `+policyVersionColumns+` from signedapproval_policy_versions
-		where workspace_id = $1 and repository_id = $2 order by version desc limit 1`, tx.Workspace, v.RepositoryID)
+	newest, err := tx.NewestPolicyVersion(ctx, v.RepositoryID)
 	switch {
 	case err == nil && newest.Digest == v.Digest:
 		return newest, false, nil
@@ -52,13 +51,19 @@ func (tx *Tx) PutPolicyVersion(ctx context.Context, v PolicyVersion) (stored Pol
 	return stored, true, nil
 }
 
+// NewestPolicyVersion reads the newest version of a repository, also one that ended its gating; [ErrNotFound] without any.
+func (tx *Tx) NewestPolicyVersion(ctx context.Context, repositoryID string) (PolicyVersion, error) {
+	return single[PolicyVersion](ctx, tx.tx, `select `+policyVersionColumns+` from signedapproval_policy_versions
+		where workspace_id = $1 and repository_id = $2 order by version desc limit 1`, tx.Workspace, repositoryID)
+}
+
 // PolicyVersion reads a version by its id.
 func (tx *Tx) PolicyVersion(ctx context.Context, id string) (PolicyVersion, error) {
 	return single[PolicyVersion](ctx, tx.tx, `select `+policyVersionColumns+` from signedapproval_policy_versions
 		where workspace_id = $1 and id = $2`, tx.Workspace, id)
 }
 
-// PolicyVersions lists the versions of a repository's rules, newest first.
+// PolicyVersions lists the versions of a repository's rules, newest first, without those that ended its gating.
 func (tx *Tx) PolicyVersions(ctx context.Context, repositoryID string, page Page) ([]PolicyVersion, bool, error) {
 	var before int
 	started, err := page.keys(&before)
@@ -66,11 +71,29 @@ func (tx *Tx) PolicyVersions(ctx context.Context, repositoryID string, page Page
 		return nil, false, err
 	}
 	versions, err := list[PolicyVersion](ctx, tx.tx, `select `+policyVersionColumns+` from signedapproval_policy_versions
-		where workspace_id = $1 and repository_id = $2 and (not $3 or version < $4) order by version desc limit $5`,
+		where workspace_id = $1 and repository_id = $2 and digest <> '' and (not $3 or version < $4) order by version desc limit $5`,
 		tx.Workspace, repositoryID, started, before, page.limit()+1)
 	if err != nil {
 		return nil, false, fmt.Errorf("store: list policy versions: %w", err)
 	}
 	versions, more := paged(versions, page)
 	return versions, more, nil
+}
+
+// PoliciesByDigest reads the documents of policies, of whatever repositories, by their digests; unknown ones are left out.
+func (tx *Tx) PoliciesByDigest(ctx context.Context, digests []string) (map[string][]byte, error) {
+	type policy struct {
+		Digest   string
+		Document []byte
+	}
+	policies, err := list[policy](ctx, tx.tx, `select distinct digest, document from signedapproval_policy_versions
+		where workspace_id = $1 and digest = any($2) and digest <> ''`, tx.Workspace, digests)
+	if err != nil {
+		return nil, fmt.Errorf("store: policies by digest: %w", err)
+	}
+	byDigest := make(map[string][]byte, len(policies))
+	for _, p := range policies {
+		byDigest[p.Digest] = p.Document
+	}
+	return byDigest, nil
 }

@@ -46,7 +46,7 @@ type Proposal struct {
 // Cursor is the place of p in a list ordered by newest first.
 func (p Proposal) Cursor() string { return cursor(p.CreatedAt, p.ID) }
 
-const proposalColumns = `id, kind, case when state = 'OPEN' and expires_at <= now() then 'EXPIRED' else state end, repository_id, slug, full_name, name,
+const proposalColumns = `id, kind, case when state = 'OPEN' and expires_at <= now() then 'EXPIRED' else state end as state, repository_id, slug, full_name, name,
 	document, digest, policy, proposed_by, proposed_via, created_at, expires_at, closed_at`
 
 // InsertProposal stores a proposal, which is open for [ProposalLife].

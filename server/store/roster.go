@@ -75,6 +75,21 @@ func (tx *Tx) RosterHas(ctx context.Context, keyDigest string) (has bool, err er
 	return has, nil
 }
 
+// LiveKeys tells which keys, named by their digests, make decisions at the newest version.
+func (tx *Tx) LiveKeys(ctx context.Context, keyDigests []string) (map[string]bool, error) {
+	type key struct{ KeyDigest string }
+	keys, err := list[key](ctx, tx.tx, `select key_digest from signedapproval_roster_versions where workspace_id = $1 and key_digest = any($2)
+		group by key_digest having bool_or(event = 'enrolled') and not bool_or(event = 'revoked')`, tx.Workspace, keyDigests)
+	if err != nil {
+		return nil, fmt.Errorf("store: live keys: %w", err)
+	}
+	live := make(map[string]bool, len(keys))
+	for _, k := range keys {
+		live[k.KeyDigest] = true
+	}
+	return live, nil
+}
+
 // InsertRosterVersion stores the next version. The caller holds the roster's lock; [ErrConflict] where it does not and
 // somebody was faster.
 func (tx *Tx) InsertRosterVersion(ctx context.Context, v RosterVersion) error {

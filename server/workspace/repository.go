@@ -23,6 +23,8 @@ const attentionNew = "The webhook is being set up. Until it works, changes to pu
 // changes nothing. Else it becomes the newest immutable version, unless it is that already, and all
 // open pull requests are looked at again.
 //
+// Where the workspace is protected nothing changes, and a proposal is made: then the error is a [ProtectedError].
+//
 // What is saved stays saved when Bitbucket then does not take the webhook: the config answers
 // ATTENTION until EnsureHook, here or from the reconciler, has confirmed it.
 func (w *Workspaces) SaveRepository(ctx context.Context, person store.Person, via, workspace, repositoryUUID string, policy approval.Policy) (store.RepositoryConfig, []approval.Problem, error) {
@@ -53,13 +55,21 @@ func (w *Workspaces) SaveRepository(ctx context.Context, person store.Person, vi
 		return store.RepositoryConfig{}, problems, err
 	}
 
-	var config store.RepositoryConfig
+	var (
+		config   store.RepositoryConfig
+		proposal *store.Proposal
+	)
 	err = w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
-		config, err = w.storePolicy(ctx, tx, person, via, remote, policy)
+		config, proposal, err = w.storePolicy(ctx, tx, person, via, remote, policy)
 		return err
 	})
 	if err != nil {
 		return store.RepositoryConfig{}, nil, err
+	}
+	if proposal != nil {
+		w.log.InfoContext(ctx, "policy proposed", "workspace", workspace, "repository", repositoryID,
+			"person", person.ID, "via", via, "proposal", proposal.ID)
+		return store.RepositoryConfig{}, nil, protected(*proposal)
 	}
 	w.log.InfoContext(ctx, "repository saved", "workspace", workspace, "repository", repositoryID,
 		"person", person.ID, "via", via, "policy", policy.Digest())
@@ -134,8 +144,37 @@ func notOffered(ctx context.Context, client *bitbucket.Client, workspace, reposi
 	return problems, nil
 }
 
-// storePolicy is the transaction of SaveRepository.
-func (w *Workspaces) storePolicy(ctx context.Context, tx *store.Tx, person store.Person, via string, remote bitbucket.Repository, policy approval.Policy) (store.RepositoryConfig, error) {
+// storePolicy is the transaction of SaveRepository. Where the rules are protected it makes a proposal instead, unless they
+// are in force already.
+func (w *Workspaces) storePolicy(ctx context.Context, tx *store.Tx, person store.Person, via string, remote bitbucket.Repository, policy approval.Policy) (store.RepositoryConfig, *store.Proposal, error) {
+	if err := tx.LockRules(ctx); err != nil {
+		return store.RepositoryConfig{}, nil, err
+	}
+	force, err := protection(ctx, tx)
+	if err != nil {
+		return store.RepositoryConfig{}, nil, err
+	}
+	document := policy.Canonical()
+	if force.Quorum > 0 {
+		next, err := nextPolicy(ctx, tx, remote.UUID, string(approval.DigestOf(document)))
+		if err != nil {
+			return store.RepositoryConfig{}, nil, err
+		}
+		if next.Policy != next.Previous {
+			p, err := propose(ctx, tx, force, store.Proposal{
+				Kind: store.ProposalPolicy, RepositoryID: &remote.UUID, Slug: remote.Slug, FullName: remote.FullName, Name: remote.Name,
+				Policy: document, ProposedBy: person.ID, ProposedVia: via,
+			}, next)
+			return store.RepositoryConfig{}, &p, err
+		}
+	}
+	config, err := w.applyPolicy(ctx, tx, person.ID, via, remote, document, nil)
+	return config, nil, err
+}
+
+// applyPolicy puts a policy in force, with its leaf, which names the acts that agreed to it. The caller holds the lock of
+// the rules.
+func (w *Workspaces) applyPolicy(ctx context.Context, tx *store.Tx, by, via string, remote bitbucket.Repository, document []byte, acts []evidence.Digest) (store.RepositoryConfig, error) {
 	s, err := lockStanding(ctx, tx)
 	switch {
 	case err != nil:
@@ -145,9 +184,8 @@ func (w *Workspaces) storePolicy(ctx context.Context, tx *store.Tx, person store
 	case !s.active() && s.connection == nil: // since it was asked
 		return store.RepositoryConfig{}, notFound("workspace")
 	}
-	document := policy.Canonical()
 	version, created, err := tx.PutPolicyVersion(ctx, store.PolicyVersion{
-		RepositoryID: remote.UUID, Document: document, Digest: string(approval.DigestOf(document)), CreatedBy: person.ID, CreatedVia: via,
+		RepositoryID: remote.UUID, Document: document, Digest: string(approval.DigestOf(document)), CreatedBy: by, CreatedVia: via,
 	})
 	if err != nil {
 		return store.RepositoryConfig{}, err
@@ -177,23 +215,28 @@ func (w *Workspaces) storePolicy(ctx context.Context, tx *store.Tx, person store
 	if !created && gated {
 		return config, nil // the rules are what they were
 	}
-	return config, policyLeaf(ctx, tx, version, approval.DigestOf(document))
+	return config, policyLeaf(ctx, tx, version, acts)
 }
 
-// policyLeaf writes down which policy is in force in a repository from now on; none where policy is "".
-func policyLeaf(ctx context.Context, tx *store.Tx, version store.PolicyVersion, policy approval.Digest) error {
+// policyLeaf writes down which policy is in force in a repository from now on, if any, and who agreed. Proposals about what was in force before are over.
+func policyLeaf(ctx context.Context, tx *store.Tx, version store.PolicyVersion, acts []evidence.Digest) error {
+	if err := tx.OutdatePolicyProposals(ctx, version.RepositoryID); err != nil {
+		return err
+	}
 	workspace, err := tx.ReadWorkspace(ctx)
 	if err != nil {
 		return err
 	}
 	return appendLeaf(ctx, tx, workspace, evidence.PolicyVersion{
 		Repository: evidence.RepositoryID(workspace.GenesisSalt, bitbucket.BracedUUID(version.RepositoryID)),
-		Version:    int64(version.Version), Policy: policy,
+		Version:    int64(version.Version), Policy: approval.Digest(version.Digest), Acts: acts,
 	})
 }
 
 // RemoveRepository stops gating a repository: its webhook is deleted and its open requests are
 // cancelled. What was decided stays on record. It answers what is left to a person, a sentence each.
+//
+// Where the workspace is protected nothing changes, and a proposal is made: then the error is a [ProtectedError].
 //
 // The webhook goes first, with the repository in ATTENTION: should the server die half-way, the
 // repository is still gated, and the reconciler makes its webhook again.
@@ -209,8 +252,14 @@ func (w *Workspaces) RemoveRepository(ctx context.Context, person store.Person, 
 	if err != nil {
 		return nil, err
 	}
-	var config store.RepositoryConfig
+	var (
+		config   store.RepositoryConfig
+		proposal *store.Proposal
+	)
 	err = w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
+		if proposal, err = proposeUngating(ctx, tx, person, via, repositoryID); err != nil || proposal != nil {
+			return err
+		}
 		if config, err = tx.RepositoryConfig(ctx, repositoryID); err != nil {
 			return err
 		}
@@ -219,11 +268,21 @@ func (w *Workspaces) RemoveRepository(ctx context.Context, person store.Person, 
 	if err != nil {
 		return nil, found(err, "repository")
 	}
+	if proposal != nil {
+		w.log.InfoContext(ctx, "removal proposed", "workspace", workspace, "repository", repositoryID,
+			"person", person.ID, "via", via, "proposal", proposal.ID)
+		return nil, protected(*proposal)
+	}
 	var leftToDo []string
 	if err := w.deleteHooks(ctx, client, workspace, repositoryID); err != nil && s.connection != nil {
 		leftToDo = append(leftToDo, hookLeft(config, err))
 	}
-	err = w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error { return w.ungate(ctx, tx, repositoryID) })
+	err = w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
+		if err := mustBeUnprotected(ctx, tx); err != nil {
+			return err
+		}
+		return w.ungate(ctx, tx, person.ID, via, repositoryID, nil)
+	})
 	if err != nil {
 		return nil, found(err, "repository")
 	}
@@ -240,11 +299,46 @@ func (w *Workspaces) RemoveRepository(ctx context.Context, person store.Person, 
 const statusesStay = "Build statuses that were written stay on their commits: Bitbucket has no way to delete them. " +
 	"If a branch restriction counts passing builds, look at whether it is still right."
 
-// ungate forgets a repository's config and asks for its pull requests to be looked at, which finds
-// that nothing asks for them any more.
-func (w *Workspaces) ungate(ctx context.Context, tx *store.Tx, repositoryID string) error {
-	config, err := tx.DeleteRepositoryConfig(ctx, repositoryID)
+// proposeUngating makes a proposal where the workspace is protected; nil where it is not.
+func proposeUngating(ctx context.Context, tx *store.Tx, person store.Person, via, repositoryID string) (*store.Proposal, error) {
+	if err := tx.LockRules(ctx); err != nil {
+		return nil, err
+	}
+	force, err := protection(ctx, tx)
+	if err != nil || force.Quorum == 0 {
+		return nil, err
+	}
+	config, err := tx.RepositoryConfig(ctx, repositoryID)
 	if err != nil {
+		return nil, err
+	}
+	next, err := nextPolicy(ctx, tx, repositoryID, "")
+	if err != nil {
+		return nil, err
+	}
+	p, err := propose(ctx, tx, force, store.Proposal{
+		Kind: store.ProposalPolicy, RepositoryID: &repositoryID, Slug: config.Slug, FullName: config.FullName, Name: config.Name,
+		ProposedBy: person.ID, ProposedVia: via,
+	}, next)
+	return &p, err
+}
+
+// mustBeUnprotected takes the lock of the rules and refuses where they change by signatures alone.
+func mustBeUnprotected(ctx context.Context, tx *store.Tx) error {
+	if err := tx.LockRules(ctx); err != nil {
+		return err
+	}
+	force, err := protection(ctx, tx)
+	if err == nil && force.Quorum > 0 {
+		err = refusal.New(CodeProtected, "The rules of this workspace are protected. Its repositories can be removed one by one, with signatures, or the protection be ended first.")
+	}
+	return err
+}
+
+// ungate forgets a repository's config and asks for its pull requests to be looked at, which finds
+// that nothing asks for them any more. The caller holds the lock of the rules.
+func (w *Workspaces) ungate(ctx context.Context, tx *store.Tx, by, via, repositoryID string, acts []evidence.Digest) error {
+	if _, err := tx.DeleteRepositoryConfig(ctx, repositoryID); err != nil {
 		return err
 	}
 	if err := tx.DeleteHookEndpoint(ctx, repositoryID); err != nil {
@@ -256,11 +350,11 @@ func (w *Workspaces) ungate(ctx context.Context, tx *store.Tx, repositoryID stri
 	if err := tx.Enqueue(ctx, store.AskFan(tx.Workspace, repositoryID, ""), store.AskDoctor(tx.Workspace, repositoryID)); err != nil {
 		return err
 	}
-	version, err := tx.PolicyVersion(ctx, config.PolicyVersionID)
+	version, _, err := tx.PutPolicyVersion(ctx, store.PolicyVersion{RepositoryID: repositoryID, Document: []byte{}, CreatedBy: by, CreatedVia: via})
 	if err != nil {
 		return err
 	}
-	return policyLeaf(ctx, tx, version, "")
+	return policyLeaf(ctx, tx, version, acts)
 }
 
 // hookLeft says that a webhook could not be deleted, and where to do it by hand.
@@ -275,6 +369,8 @@ func hookLeft(config store.RepositoryConfig, err error) string {
 // Disconnect ends a workspace's connection: all repositories are ungated, open requests cancelled,
 // webhooks deleted, our API tokens for the workspace revoked and Bitbucket's tokens forgotten. What was
 // decided stays on record. It answers what is left to a person, a sentence each.
+//
+// A protected workspace is not disconnected: its protection is to be ended first.
 //
 // While the app is in the workspace, only the second way ends: webhooks and Bitbucket's tokens go, and
 // the gate stays. An app that waits to be confirmed must be confirmed or uninstalled first.
@@ -300,6 +396,11 @@ func (w *Workspaces) Disconnect(ctx context.Context, person store.Person, worksp
 	}
 	var configs []store.RepositoryConfig
 	err = w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
+		if !s.active() {
+			if err := mustBeUnprotected(ctx, tx); err != nil {
+				return err
+			}
+		}
 		configs, err = tx.AllRepositoryConfigs(ctx)
 		return err
 	})
@@ -315,7 +416,10 @@ func (w *Workspaces) Disconnect(ctx context.Context, person store.Person, worksp
 			if s.active() {
 				return forgetHook(ctx, tx, config.RepositoryID)
 			}
-			return w.ungate(ctx, tx, config.RepositoryID)
+			if err := mustBeUnprotected(ctx, tx); err != nil {
+				return err
+			}
+			return w.ungate(ctx, tx, person.ID, "session", config.RepositoryID, nil)
 		})
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return nil, err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/passkey"
 	"github.com/signedapproval/bitbucket/server/refusal"
 	"github.com/signedapproval/bitbucket/server/store"
 )
@@ -33,6 +34,22 @@ const (
 	CodeNotAdministrator = "NOT_ADMINISTRATOR"
 	// CodeConnectionRights: the account whose grant the connection is may no longer do what is needed.
 	CodeConnectionRights = "CONNECTION_LACKS_RIGHTS"
+	// CodeProtected: the rules of the workspace change by signatures alone.
+	CodeProtected = "PROTECTED"
+	// CodeProposal: the proposal is not open any more.
+	CodeProposal = "PROPOSAL_CLOSED"
+	// CodeSigned: the person has signed this already.
+	CodeSigned = "SIGNED_ALREADY"
+	// CodeNotAsked: the signature of this person is not asked for.
+	CodeNotAsked = "NOT_ASKED"
+	// CodeNoKey: there is no passkey of the person that could sign.
+	CodeNoKey = "NO_KEY"
+	// CodePasskeyRefused: the authenticator's answer cannot be accepted; the message says why.
+	CodePasskeyRefused = "PASSKEY_REFUSED"
+	// CodeChallenge: the signature was not begun by this session, was finished before, or took longer than five minutes.
+	CodeChallenge = "CHALLENGE_EXPIRED"
+	// CodeLimit: there are as many of these as there may be.
+	CodeLimit = "LIMIT_REACHED"
 	// CodeConsumer: Bitbucket does not accept this server's OAuth consumer; its operator has to look.
 	CodeConsumer = "OAUTH_CONSUMER_REFUSED"
 )
@@ -49,11 +66,14 @@ type Options struct {
 	// Origin is the scheme, host and port under which Bitbucket and browsers reach this server,
 	// without a slash at the end.
 	Origin string
+	// Passkeys and LogOrigin are for what is signed: the ceremonies, and the log that it is appended to.
+	Passkeys  *passkey.Ceremonies
+	LogOrigin string
 	// Log is where changes are written down for the operator; nil is slog's default.
 	Log *slog.Logger
 }
 
-// Workspaces holds the use cases. It is safe for concurrent use once Cancel is set, which app does
+// Workspaces holds the use cases. It is safe for concurrent use once Cancel and Roster are set, which app does
 // before the first call.
 type Workspaces struct {
 	store   *store.Store
@@ -62,6 +82,9 @@ type Workspaces struct {
 	origin  string
 	log     *slog.Logger
 
+	passkeys  *passkey.Ceremonies
+	logOrigin string
+
 	// people lets callers who want the same list at the same time share one reading of it.
 	people singleflight.Group
 
@@ -69,6 +92,8 @@ type Workspaces struct {
 	// "", owes STOPPED for them and tries for some seconds to pay it. What could not be paid comes
 	// back, a sentence each.
 	Cancel func(ctx context.Context, workspace, repositoryID, why string) (leftToDo []string, err error)
+	// Roster brings the workspace's roster up to date with the person's keys and answers the digest of its newest version.
+	Roster func(ctx context.Context, person store.Person, workspace string) (evidence.Digest, error)
 }
 
 // New makes Workspaces.
@@ -78,7 +103,7 @@ func New(options Options) *Workspaces {
 	}
 	return &Workspaces{
 		store: options.Store, api: options.API, connect: options.Connect,
-		origin: strings.TrimRight(options.Origin, "/"), log: options.Log,
+		origin: strings.TrimRight(options.Origin, "/"), log: options.Log, passkeys: options.Passkeys, logOrigin: options.LogOrigin,
 	}
 }
 

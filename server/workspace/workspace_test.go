@@ -20,12 +20,25 @@ import (
 	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/bitbucketsim"
+	"github.com/signedapproval/bitbucket/server/gate"
+	"github.com/signedapproval/bitbucket/server/passkey"
 	"github.com/signedapproval/bitbucket/server/refusal"
 	"github.com/signedapproval/bitbucket/server/store"
 	"github.com/signedapproval/bitbucket/server/workspace"
 )
 
-const origin = "https://approvals.example"
+const (
+	origin    = "https://approvals.example"
+	logOrigin = "approvals.example/log"
+)
+
+var ceremonies = func() *passkey.Ceremonies {
+	c, err := passkey.New("approvals.example", "SignedApproval", origin)
+	if err != nil {
+		panic(err)
+	}
+	return c
+}()
 
 // world is a Bitbucket with a few people, and our use cases on a database of their own.
 //
@@ -100,9 +113,9 @@ func serve(t *testing.T, handler http.Handler) string {
 func (w *world) server(s *store.Store, origin string) *workspace.Workspaces {
 	ws := workspace.New(workspace.Options{
 		Store: s, API: bitbucket.New(bitbucket.Config{BaseURL: w.sim.URL()}), Connect: w.consumer(w.connect),
-		Origin: origin, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Origin: origin, Passkeys: ceremonies, LogOrigin: logOrigin, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
-	ws.Cancel = w.cancel
+	ws.Cancel, ws.Roster = w.cancel, (&gate.Gate{Store: s}).Roster
 	return ws
 }
 

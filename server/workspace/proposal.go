@@ -1,0 +1,371 @@
+package workspace
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+
+	"github.com/gowebpki/jcs"
+
+	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/refusal"
+	"github.com/signedapproval/bitbucket/server/store"
+)
+
+// maxOpenProposals is how many proposals of a workspace can wait at the same time.
+const maxOpenProposals = 100
+
+// Proposal is a proposal with everything that a screen shows of it.
+type Proposal struct {
+	store.Proposal
+	WorkspaceID string
+	// Before is the policy that it takes the place of, RFC 8785; nil without one, and where it is about the protection.
+	Before []byte
+	// Protection is the protection that it takes the place of, of the zero value without one, and Next the one to be; both
+	// only where it is about the protection.
+	Protection store.Protection
+	Next       evidence.ProtectionDocument
+	// Asked are our ids of those who can sign it, and Quorum how many of them have to; only while it is open.
+	Asked  []string
+	Quorum int
+	// Acts are what was signed, oldest first.
+	Acts []ProposalAct
+}
+
+// ProposalAct is what one person signed for a proposal.
+type ProposalAct struct {
+	store.ProposalAct
+	// Counts tells whether it counts now or, where the proposal was applied, whether it counted then.
+	Counts bool
+}
+
+// document is what a proposal is about.
+type document interface {
+	Digest() (evidence.Digest, error)
+}
+
+// canonical is the RFC 8785 form, in which documents and what was signed are kept: the digests in the log are of it.
+func canonical(v any) ([]byte, error) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return jcs.Transform(data)
+}
+
+// askedFor tells whose signatures a proposal needs: those of the protection in force or, where there is none, of the one
+// that is to be.
+func askedFor(force store.Protection, p store.Proposal) (people []string, quorum int, err error) {
+	if force.Quorum > 0 {
+		return force.People, force.Quorum, nil
+	}
+	if p.Kind != store.ProposalProtection {
+		return nil, 0, nil
+	}
+	var next evidence.ProtectionDocument
+	err = json.Unmarshal(p.Document, &next)
+	return next.People, next.Quorum, err
+}
+
+// propose stores a proposal and tells those who are asked to sign it. One that is open already is answered instead. The
+// caller holds the lock of the rules.
+func propose(ctx context.Context, tx *store.Tx, force store.Protection, p store.Proposal, about document) (store.Proposal, error) {
+	digest, err := about.Digest()
+	if err != nil {
+		return store.Proposal{}, fmt.Errorf("document of a proposal: %w", err)
+	}
+	if p.Document, err = canonical(about); err != nil {
+		return store.Proposal{}, err
+	}
+	p.Digest = string(digest)
+	open, err := tx.OpenProposals(ctx)
+	if err != nil {
+		return store.Proposal{}, err
+	}
+	if i := slices.IndexFunc(open, func(o store.Proposal) bool { return o.Kind == p.Kind && o.Digest == p.Digest }); i >= 0 {
+		return open[i], nil
+	}
+	if len(open) >= maxOpenProposals {
+		return store.Proposal{}, refusal.New(CodeLimit, "%d proposals wait for signatures already. Withdraw some of them first.", len(open))
+	}
+	if p, err = tx.InsertProposal(ctx, p); err != nil {
+		return store.Proposal{}, err
+	}
+	return p, tellAsked(ctx, tx, force, p)
+}
+
+// noticeKey is by which a notice about a proposal is found.
+func noticeKey(proposal, person string) string { return "proposal:" + proposal + ":" + person }
+
+func tellAsked(ctx context.Context, tx *store.Tx, force store.Protection, p store.Proposal) error {
+	people, _, err := askedFor(force, p)
+	if err != nil {
+		return err
+	}
+	workspace, err := tx.ReadWorkspace(ctx)
+	if err != nil {
+		return err
+	}
+	proposer, err := tx.Person(ctx, p.ProposedBy)
+	if err != nil {
+		return err
+	}
+	what := "other people to protect the rules of " + workspace.Name
+	if p.Kind == store.ProposalPolicy {
+		what = "other rules for " + p.FullName
+	}
+	for _, id := range people {
+		err := tx.AddNotice(ctx, store.Notice{
+			PersonID: id, WorkspaceID: workspace.ID, Kind: "PROPOSAL", DedupeKey: noticeKey(p.ID, id),
+			Title:    "Your signature is asked for",
+			Sentence: fmt.Sprintf("%s proposes %s. Look at what would change, then sign it, or leave it.", proposer.Name, what),
+			Path:     "/settings/protection?workspace=" + url.QueryEscape(workspace.Slug) + "&proposal=" + p.ID,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Proposals lists the proposals of a workspace, newest first, with open only those that can still be signed. Its
+// administrators and those who protect it see all of them, other members those that they made or are asked to sign.
+func (w *Workspaces) Proposals(ctx context.Context, person store.Person, workspace string, open bool, page store.Page) ([]Proposal, bool, error) {
+	role, err := w.Role(ctx, person, workspace, false)
+	switch {
+	case err != nil:
+		return nil, false, err
+	case role == store.RoleNone:
+		return nil, false, notFound("workspace")
+	}
+	var (
+		views []Proposal
+		more  bool
+	)
+	err = w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
+		force, err := protection(ctx, tx)
+		if err != nil {
+			return err
+		}
+		only := person.ID
+		if role == store.RoleAdmin || slices.Contains(force.People, person.ID) {
+			only = ""
+		}
+		var rows []store.Proposal
+		if rows, more, err = tx.Proposals(ctx, only, open, page); err != nil {
+			return err
+		}
+		views, err = viewProposals(ctx, tx, force, rows)
+		return err
+	})
+	return views, more, err
+}
+
+// Proposal reads one proposal for those who see it in the list.
+func (w *Workspaces) Proposal(ctx context.Context, person store.Person, workspace, id string) (Proposal, error) {
+	if !store.ValidID(id) {
+		return Proposal{}, notFound("proposal")
+	}
+	role, err := w.Role(ctx, person, workspace, false)
+	switch {
+	case err != nil:
+		return Proposal{}, err
+	case role == store.RoleNone:
+		return Proposal{}, notFound("proposal")
+	}
+	var view Proposal
+	err = w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) (err error) {
+		view, err = viewProposal(ctx, tx, id)
+		return err
+	})
+	if err != nil {
+		return Proposal{}, found(err, "proposal")
+	}
+	if role != store.RoleAdmin && view.ProposedBy != person.ID && !slices.Contains(view.Asked, person.ID) && !slices.Contains(view.Next.People, person.ID) {
+		force, err := w.Protection(ctx, person, workspace)
+		if err != nil {
+			return Proposal{}, err
+		}
+		if !slices.Contains(force.People, person.ID) {
+			return Proposal{}, notFound("proposal")
+		}
+	}
+	return view, nil
+}
+
+func viewProposal(ctx context.Context, tx *store.Tx, id string) (Proposal, error) {
+	row, err := tx.Proposal(ctx, id)
+	if err != nil {
+		return Proposal{}, err
+	}
+	force, err := protection(ctx, tx)
+	if err != nil {
+		return Proposal{}, err
+	}
+	views, err := viewProposals(ctx, tx, force, []store.Proposal{row})
+	if err != nil {
+		return Proposal{}, err
+	}
+	return views[0], nil
+}
+
+// viewProposals reads what the proposals of a list need besides, for all of them at once.
+func viewProposals(ctx context.Context, tx *store.Tx, force store.Protection, rows []store.Proposal) ([]Proposal, error) {
+	views := make([]Proposal, len(rows))
+	ids, replaced := make([]string, len(rows)), make([]string, len(rows))
+	protects := false
+	for i, row := range rows {
+		views[i] = Proposal{Proposal: row, WorkspaceID: tx.Workspace}
+		ids[i] = row.ID
+		var policy evidence.PolicyDocument
+		about := any(&policy)
+		if row.Kind == store.ProposalProtection {
+			protects, about = true, &views[i].Next
+		}
+		if err := json.Unmarshal(row.Document, about); err != nil {
+			return nil, fmt.Errorf("document of proposal %s: %w", row.ID, err)
+		}
+		if replaced[i] = string(policy.Previous); row.Kind == store.ProposalProtection {
+			replaced[i] = string(views[i].Next.Previous)
+		}
+	}
+	policies, err := tx.PoliciesByDigest(ctx, replaced)
+	if err != nil {
+		return nil, err
+	}
+	var protections []store.Protection
+	if protects {
+		if protections, err = tx.Protections(ctx); err != nil {
+			return nil, err
+		}
+	}
+	acts, err := tx.ProposalActs(ctx, ids...)
+	if err != nil {
+		return nil, err
+	}
+	live, err := tx.LiveKeys(ctx, keyDigests(acts))
+	if err != nil {
+		return nil, err
+	}
+	for i := range views {
+		v := &views[i]
+		if v.Kind == store.ProposalPolicy {
+			v.Before = policies[replaced[i]]
+		}
+		if at := slices.IndexFunc(protections, func(p store.Protection) bool { return p.Digest == replaced[i] }); at >= 0 {
+			v.Protection = protections[at]
+		}
+		if v.State == store.ProposalOpen {
+			if v.Asked, v.Quorum, err = askedFor(force, v.Proposal); err != nil {
+				return nil, err
+			}
+		}
+		for _, a := range acts {
+			if a.ProposalID == v.ID {
+				counts := a.Counted || v.State == store.ProposalOpen && slices.Contains(v.Asked, a.PersonID) && live[a.KeyDigest]
+				v.Acts = append(v.Acts, ProposalAct{a, counts})
+			}
+		}
+	}
+	return views, nil
+}
+
+func keyDigests(acts []store.ProposalAct) []string {
+	digests := make([]string, len(acts))
+	for i, a := range acts {
+		digests[i] = a.KeyDigest
+	}
+	return digests
+}
+
+// WithdrawProposal ends a proposal that is open; for who made it and for administrators of the workspace. It is no change
+// of a rule, and needs no signature.
+func (w *Workspaces) WithdrawProposal(ctx context.Context, person store.Person, workspace, id string) (Proposal, error) {
+	view, err := w.Proposal(ctx, person, workspace, id)
+	if err != nil {
+		return Proposal{}, err
+	}
+	role, err := w.Role(ctx, person, workspace, true)
+	switch {
+	case err != nil:
+		return Proposal{}, err
+	case role != store.RoleAdmin && view.ProposedBy != person.ID:
+		return Proposal{}, refusal.New(refusal.Forbidden, "Only who made a proposal, or an administrator of the workspace, can withdraw it.")
+	}
+	err = w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
+		if err := tx.LockRules(ctx); err != nil {
+			return err
+		}
+		if view, err = viewProposal(ctx, tx, id); err != nil {
+			return err
+		}
+		if err := mustBeOpen(view.Proposal); err != nil {
+			return err
+		}
+		asked := view.Asked
+		if _, err := tx.CloseProposal(ctx, id, store.ProposalWithdrawn); err != nil {
+			return err
+		}
+		if err := forgetNotices(ctx, tx, id, asked...); err != nil {
+			return err
+		}
+		view, err = viewProposal(ctx, tx, id)
+		return err
+	})
+	if err != nil {
+		return Proposal{}, found(err, "proposal")
+	}
+	w.log.InfoContext(ctx, "proposal withdrawn", "workspace", workspace, "person", person.ID, "proposal", id)
+	return view, nil
+}
+
+// forgetNotices marks the notices of people about a proposal as read: nothing is asked of them any more.
+func forgetNotices(ctx context.Context, tx *store.Tx, proposal string, people ...string) error {
+	keys := make([]string, len(people))
+	for i, id := range people {
+		keys[i] = noticeKey(proposal, id)
+	}
+	return tx.ReadNoticesKeyed(ctx, keys)
+}
+
+// mustBeOpen refuses a proposal that can be neither signed nor withdrawn.
+func mustBeOpen(p store.Proposal) error {
+	why := map[string]string{
+		store.ProposalApplied: "it was applied already", store.ProposalWithdrawn: "it was withdrawn", store.ProposalExpired: "it has expired",
+		store.ProposalOutdated: "what it was to change has changed meanwhile",
+	}[p.State]
+	if why == "" {
+		return nil
+	}
+	return refusal.New(CodeProposal, "This proposal is not open any more: %s.", why)
+}
+
+// overtaken tells whether what an open proposal takes the place of is not in force any more.
+func overtaken(ctx context.Context, tx *store.Tx, force store.Protection, p store.Proposal) (bool, error) {
+	var now document
+	switch p.Kind {
+	case store.ProposalPolicy:
+		policy := ""
+		if p.Policy != nil {
+			policy = hexSHA256(p.Policy)
+		}
+		next, err := nextPolicy(ctx, tx, *p.RepositoryID, policy)
+		if err != nil {
+			return false, err
+		}
+		now = next
+	case store.ProposalProtection:
+		var next evidence.ProtectionDocument
+		if err := json.Unmarshal(p.Document, &next); err != nil {
+			return false, err
+		}
+		now = nextProtection(force, next.Quorum, next.People)
+	default:
+		return false, errors.New("proposal of kind " + p.Kind)
+	}
+	digest, err := now.Digest()
+	return string(digest) != p.Digest, err
+}
