@@ -26,8 +26,10 @@ func TestStory(t *testing.T) {
 		t.Fatal(err)
 	}
 	verify := func(args ...string) ([]byte, int) {
-		out, err := exec.CommandContext(t.Context(), s.binary, append([]string{"verify", "--repo", filepath.Join(dir, "rocket.git"),
-			filepath.Join(dir, "evidence.json")}, args...)...).CombinedOutput()
+		out, err := exec.CommandContext(t.Context(), s.binary, append([]string{
+			"verify", "--repo", filepath.Join(dir, "rocket.git"),
+			filepath.Join(dir, "evidence.json"),
+		}, args...)...).CombinedOutput()
 		var exited *exec.ExitError
 		if err != nil && !errors.As(err, &exited) {
 			t.Fatal(err)
