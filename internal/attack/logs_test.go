@@ -50,14 +50,28 @@ func onLogs() []attack {
 				for _, status := range statuses {
 					got = append(got, fmt.Sprintf("witness refuses: %d", status))
 				}
-				for _, err := range []error{behind, db.start(t, c.operator, sink)} {
-					for _, known := range []error{witness.ErrBehind, witness.ErrFork} {
-						if errors.Is(err, known) {
-							got = append(got, "sink: "+known.Error())
-						}
-					}
-				}
+				got = append(got, sinkSays(behind), sinkSays(db.start(t, c.operator, sink)))
 				return append(got, watcher.pass(before, before.publish())...)
+			},
+		},
+		{
+			wants:  "roll the log back to when a verdict stood, and turn green what its own record of checkpoints covers",
+			caught: []string{"sink: the log is behind what was published"},
+			try: func(t *testing.T) []string {
+				c := stage(t)
+				c.open("new")
+				c.decide(c.bob, evidence.Approve)
+				c.decide(c.dave, evidence.Approve)
+				sink := filepath.Join(t.TempDir(), "sink")
+				must(t, os.Mkdir(sink, 0o700))
+				db := &database{entries: c.make().entries}
+				must(t, db.start(t, c.operator, sink))
+				must(t, db.start(t, c.operator, sink)) // the control: a server that starts again
+				dump := *db
+				c.decide(c.carol, evidence.Reject)
+				db.entries = c.make().entries
+				must(t, db.start(t, c.operator, sink))
+				return []string{sinkSays(dump.start(t, c.operator, sink))}
 			},
 		},
 		{
@@ -160,8 +174,8 @@ type database struct {
 	record  *witness.Checkpoint
 }
 
-// start starts the publisher of a server, as a server does, and publishes what there is.
-func (d *database) start(t testing.TB, o *operator, folder string) error {
+// publisher is that of a server which has just started.
+func (d *database) publisher(t testing.TB, o *operator, folder string) *witness.Publisher {
 	t.Helper()
 	sink, err := witness.OpenSink(folder)
 	must(t, err)
@@ -169,7 +183,7 @@ func (d *database) start(t testing.TB, o *operator, folder string) error {
 		return tlog.TreeHash(size, newTree(t, d.entries))
 	}
 	size := func(context.Context) (int64, error) { return int64(len(d.entries)), nil }
-	p := witness.New(witness.Options{
+	return witness.New(witness.Options{
 		Keys: o.keys, Sink: sink, Logger: slog.New(slog.DiscardHandler),
 		Log: witness.Log{
 			Size: size, Root: root,
@@ -190,8 +204,20 @@ func (d *database) start(t testing.TB, o *operator, folder string) error {
 			Unpublished: size,
 		},
 	})
-	if err := p.Check(t.Context()); err != nil {
-		return err
+}
+
+// start starts a server and has it publish everything, which is what everything green waits for.
+func (d *database) start(t testing.TB, o *operator, folder string) error {
+	t.Helper()
+	return d.publisher(t, o, folder).Publish(t.Context(), int64(len(d.entries)))
+}
+
+// sinkSays is why nothing is published; the error itself where it is another one.
+func sinkSays(err error) string {
+	for _, known := range []error{witness.ErrBehind, witness.ErrFork} {
+		if errors.Is(err, known) {
+			return "sink: " + known.Error()
+		}
 	}
-	return p.Publish(t.Context(), int64(len(d.entries)))
+	return fmt.Sprint("sink: ", err)
 }
