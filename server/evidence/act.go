@@ -274,8 +274,9 @@ func (a Act) checkDocument() error {
 	bad := func(field, must string) error { return refuse(CodeInvalid, "%s must be %s", field, must) }
 	switch {
 	case a.Key != nil:
+		_, unread := a.Key.Key.check()
 		switch {
-		case a.Key.Key.check() != nil:
+		case unread != nil:
 			return bad("key.key", "a person's id, a credential id and a public key that is allowed")
 		case !a.Key.AttestationObject.Valid() || !a.Key.ClientData.Valid():
 			return bad("key", "with the hashes of attestation object and client data")
@@ -318,11 +319,10 @@ func (d ProtectionDocument) check() error {
 	return nil
 }
 
-// check makes sure that a key has the form that a roster allows.
-func (k Key) check() error {
+// check makes sure that a key has the form that a roster allows, and reads it.
+func (k Key) check() (publicKey, error) {
 	if !idForm.MatchString(k.Person) || len(k.CredentialID) < 1 || len(k.CredentialID) > MaxCredentialID {
-		return refuse(CodeKey, "a key needs a person's id and a credential id of 1 to %d bytes", MaxCredentialID)
+		return publicKey{}, refuse(CodeKey, "a key needs a person's id and a credential id of 1 to %d bytes", MaxCredentialID)
 	}
-	_, err := parsePublicKey(k.PublicKey)
-	return err
+	return parsePublicKey(k.PublicKey)
 }

@@ -43,12 +43,19 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 
 // canonical returns the RFC 8785 form of v, at most limit bytes.
 func canonical(v any, limit int) ([]byte, error) {
-	data, err := json.Marshal(v)
-	if err != nil {
+	var written bytes.Buffer
+	encoder := json.NewEncoder(&written)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil {
 		return nil, refuse(CodeInvalid, "cannot be written as JSON: %v", err)
 	}
-	if data, err = jcs.Transform(data); err != nil {
-		return nil, refuse(CodeInvalid, "cannot be written as canonical JSON: %v", err)
+	compact := bytes.TrimSuffix(written.Bytes(), []byte("\n"))
+	data, plain := arrange(compact)
+	if !plain {
+		var err error
+		if data, err = jcs.Transform(compact); err != nil {
+			return nil, refuse(CodeInvalid, "cannot be written as canonical JSON: %v", err)
+		}
 	}
 	if len(data) > limit {
 		return nil, refuse(CodeTooLarge, "%d bytes are more than the limit of %d", len(data), limit)
@@ -89,15 +96,15 @@ func parse(data []byte, v any, limit int) error {
 	if !utf8.Valid(data) {
 		return refuse(CodeMalformed, "not UTF-8")
 	}
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.DisallowUnknownFields()
-	unread := decoder.Decode(v)
-	if unread == nil {
+	if json.Unmarshal(data, v) == nil {
 		if again, err := canonical(v, limit); err == nil && bytes.Equal(again, data) {
 			return nil
 		}
 	}
 	// It is refused; what remains is to say why.
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	unread := decoder.Decode(v)
 	form, err := jcs.Transform(data)
 	switch {
 	case err != nil:

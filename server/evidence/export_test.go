@@ -35,3 +35,6 @@ func VerifySignature(cose, message, signature []byte) (bool, error) {
 	}
 	return key.verify(message, signature), nil
 }
+
+// Arrange is the way around the library for canonical JSON.
+var Arrange = arrange

@@ -118,7 +118,7 @@ func (e Enrolment) IdentifiedBy() Identity {
 // Canonical checks the form of the change and returns its bytes.
 func (c RosterChange) Canonical() ([]byte, error) {
 	c.Format = RosterFormat
-	if err := c.check(); err != nil {
+	if _, err := c.check(); err != nil {
 		return nil, err
 	}
 	return canonical(c, MaxRosterChange)
@@ -137,29 +137,43 @@ func (c RosterChange) Digest() (Digest, error) {
 // ParseRosterChange reads a change's bytes. It accepts exactly what
 // [RosterChange.Canonical] writes.
 func ParseRosterChange(data []byte) (RosterChange, error) {
-	var c RosterChange
-	if err := parse(data, &c, MaxRosterChange); err != nil {
-		return RosterChange{}, err
-	}
-	if c.Format != RosterFormat {
-		return RosterChange{}, refuse(CodeInvalid, "format must be %s", RosterFormat)
-	}
-	return c, c.check()
+	read, err := readChange(data)
+	return read.RosterChange, err
 }
 
-func (c RosterChange) check() error {
+// rosterVersion is a change with what follows from it.
+type rosterVersion struct {
+	RosterChange
+	digest Digest
+	public publicKey
+}
+
+func readChange(data []byte) (rosterVersion, error) {
+	var c RosterChange
+	if err := parse(data, &c, MaxRosterChange); err != nil {
+		return rosterVersion{}, err
+	}
+	if c.Format != RosterFormat {
+		return rosterVersion{}, refuse(CodeInvalid, "format must be %s", RosterFormat)
+	}
+	public, err := c.check()
+	return rosterVersion{c, approval.DigestOf(data), public}, err
+}
+
+// check makes sure that the change has its form, and reads its key.
+func (c RosterChange) check() (publicKey, error) {
 	by := map[RosterEvent][]Identity{
 		KeyAdded: {ByLogIn, ByOwnKey, ByCountersigner}, KeyCountersigned: {ByCountersigner}, KeyRemoved: {ByOperator, ByOwnKey, ByCountersigner},
 	}
 	switch {
 	case !uuidForm.MatchString(c.Workspace), c.Version < 1 || c.Version >= maxSafe, !c.Previous.Valid():
-		return refuse(CodeInvalid, "a roster change needs a workspace, a version from 1 and the version before")
+		return publicKey{}, refuse(CodeInvalid, "a roster change needs a workspace, a version from 1 and the version before")
 	case !slices.Contains(by[c.Event], c.By), (c.By == ByOperator) != (c.Proof == ""), c.Proof != "" && !c.Proof.Valid():
-		return refuse(CodeInvalid, "a roster change needs an event, on what it rests, and the proof of that")
+		return publicKey{}, refuse(CodeInvalid, "a roster change needs an event, on what it rests, and the proof of that")
 	case (c.By == ByOwnKey || c.By == ByCountersigner) != (c.Signer != ""), c.Signer != "" && !c.Signer.Valid():
-		return refuse(CodeInvalid, "a roster change names the key that signed for it exactly where one did")
+		return publicKey{}, refuse(CodeInvalid, "a roster change names the key that signed for it exactly where one did")
 	case c.CompromisedSince != nil && (c.Event != KeyRemoved || c.By == ByOperator || !wholeSecond(*c.CompromisedSince)):
-		return refuse(CodeInvalid, "only a signed revocation says since when a key was compromised, in UTC and whole seconds")
+		return publicKey{}, refuse(CodeInvalid, "only a signed revocation says since when a key was compromised, in UTC and whole seconds")
 	}
 	return c.Key.check()
 }
@@ -193,9 +207,10 @@ type Roster struct {
 	// Workspace is the workspace's UUID in braces; empty without a version.
 	Workspace string
 
-	changes  []RosterChange
-	versions []Digest // of version 1, 2, …
-	keys     []RosterKey
+	changes []rosterVersion
+	keys    []RosterKey
+
+	byVersion map[Digest]int64
 
 	byDigest     map[Digest]int // index in keys
 	byCredential map[string]int
@@ -208,7 +223,21 @@ type Roster struct {
 // person; who signs for a change must have a live key at that time and be the
 // person, or somebody else, as the change says. It does not check the proofs.
 func ReplayRoster(genesis Digest, changes []RosterChange) (*Roster, error) {
-	r := &Roster{byDigest: map[Digest]int{}, byCredential: map[string]int{}, byPublic: map[string]int{}}
+	read := make([]rosterVersion, len(changes))
+	for i, c := range changes {
+		data, err := c.Canonical()
+		if err == nil {
+			read[i], err = readChange(data)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return replayRoster(genesis, read)
+}
+
+func replayRoster(genesis Digest, changes []rosterVersion) (*Roster, error) {
+	r := &Roster{byVersion: map[Digest]int64{}, byDigest: map[Digest]int{}, byCredential: map[string]int{}, byPublic: map[string]int{}}
 	previous := genesis
 	for i, c := range changes {
 		if c.Version != int64(i+1) || c.Previous != previous || i > 0 && c.Workspace != r.Workspace {
@@ -218,16 +247,14 @@ func ReplayRoster(genesis Digest, changes []RosterChange) (*Roster, error) {
 		if err := r.apply(c); err != nil {
 			return nil, err
 		}
-		var err error
-		if previous, err = c.Digest(); err != nil {
-			return nil, err
-		}
-		r.changes, r.versions = append(r.changes, c), append(r.versions, previous)
+		previous = c.digest
+		r.changes = append(r.changes, c)
+		r.byVersion[c.digest] = c.Version
 	}
 	return r, nil
 }
 
-func (r *Roster) apply(c RosterChange) error {
+func (r *Roster) apply(c rosterVersion) error {
 	bad := func(what string) error { return refuse(CodeRoster, "version %d of the roster %s", c.Version, what) }
 	id, err := c.Key.Digest()
 	if err != nil {
@@ -243,17 +270,13 @@ func (r *Roster) apply(c RosterChange) error {
 		}
 	}
 	if c.Event == KeyAdded {
-		public, err := parsePublicKey(c.Key.PublicKey)
-		if err != nil {
-			return err
-		}
 		_, credential := r.byCredential[string(c.Key.CredentialID)]
-		if _, known := r.byPublic[public.id]; known || credential {
+		if _, known := r.byPublic[c.public.id]; known || credential {
 			return bad("adds a key that was there before")
 		}
 		n := len(r.keys)
-		r.byDigest[id], r.byCredential[string(c.Key.CredentialID)], r.byPublic[public.id] = n, n, n
-		key := RosterKey{Key: c.Key, Digest: id, By: c.By, Added: c.Version, Proof: c.Proof, Signer: c.Signer, public: public}
+		r.byDigest[id], r.byCredential[string(c.Key.CredentialID)], r.byPublic[c.public.id] = n, n, n
+		key := RosterKey{Key: c.Key, Digest: id, By: c.By, Added: c.Version, Proof: c.Proof, Signer: c.Signer, public: c.public}
 		if c.By == ByCountersigner {
 			key.Countersigned = c.Version
 		}
@@ -283,20 +306,20 @@ func (k Key) Equal(other Key) bool {
 }
 
 // Versions returns how many versions the roster has.
-func (r *Roster) Versions() int64 { return int64(len(r.versions)) }
+func (r *Roster) Versions() int64 { return int64(len(r.changes)) }
 
 // Digest returns the digest of a version; empty for one that it does not have.
 func (r *Roster) Digest(version int64) Digest {
 	if version < 1 || version > r.Versions() {
 		return ""
 	}
-	return r.versions[version-1]
+	return r.changes[version-1].digest
 }
 
 // VersionOf returns the version that a digest names.
 func (r *Roster) VersionOf(d Digest) (int64, bool) {
-	i := slices.Index(r.versions, d)
-	return int64(i + 1), i >= 0
+	version, ok := r.byVersion[d]
+	return version, ok
 }
 
 // Keys returns every key that ever was in the roster, in the order in which
@@ -359,7 +382,7 @@ func (r *Roster) Behind(credentials [][]byte) (keys []RosterKey, acts []RosterCh
 	}
 	for i, c := range r.changes {
 		if wanted[about[i]] && c.Event != KeyAdded && c.Proof != "" {
-			acts = append(acts, c)
+			acts = append(acts, c.RosterChange)
 		}
 	}
 	for _, k := range r.keys {

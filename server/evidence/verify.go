@@ -427,7 +427,7 @@ func (v *verification) statement(s Statement, i int) error {
 		return bad("destination branch")
 	case s.Policy.RuleDigest != r.RuleDigest:
 		return bad("rule")
-	case s.Policy.RuleDigest == v.rule.Digest() && !slices.Equal(s.Requirements, RequirementsOf(v.rule)):
+	case s.Policy.RuleDigest == v.b.Facts.Request.RuleDigest && !slices.Equal(s.Requirements, RequirementsOf(v.rule)):
 		return bad("set of requirements than its rule has")
 	}
 	v.places = append(v.places, place{RelyingParty{ID: s.RPID, Origin: s.Origin}, s.LogOrigin})

@@ -18,13 +18,13 @@ func (v *verification) roster() (string, error) {
 	if start.Salt != approval.DigestOf(v.b.Salt) || genesis.Workspace != v.leaves[0].Workspace {
 		return "", refuse(CodeRoster, "the genesis is not that of this workspace")
 	}
-	changes := make([]RosterChange, len(v.b.Roster))
+	changes := make([]rosterVersion, len(v.b.Roster))
 	for i, data := range v.b.Roster {
-		if changes[i], err = ParseRosterChange(data); err != nil {
+		if changes[i], err = readChange(data); err != nil {
 			return "", refuse(CodeOf(err), "version %d of the roster: %s", i+1, err.Error())
 		}
 	}
-	if v.keys, err = ReplayRoster(LeafDigest(v.b.Genesis), changes); err != nil {
+	if v.keys, err = replayRoster(LeafDigest(v.b.Genesis), changes); err != nil {
 		return "", err
 	}
 	if workspace := v.b.Requests[0].Workspace; len(changes) > 0 && v.keys.Workspace != workspace {
@@ -64,7 +64,7 @@ func (v *verification) enrolment(k RosterKey, e EnrolledKey) error {
 	if proof, _ := e.Enrolment.Digest(); proof != k.Proof {
 		return refuse(CodeRoster, "it is not the one that the roster commits to")
 	}
-	act, err := v.act(e.Enrolment.Act, e.Enrolment.Possession, k.Key)
+	act, err := v.act(e.Enrolment.Act, e.Enrolment.Possession, k)
 	if err != nil {
 		return err
 	}
@@ -97,11 +97,11 @@ func (v *verification) enrolment(k RosterKey, e EnrolledKey) error {
 		signer := v.keys.keys[v.keys.byDigest[added.Signer]]
 		switch by {
 		case ByOwnKey:
-			if _, err = v.act(e.Enrolment.Act, *e.Enrolment.Authority, signer.Key); err == nil {
+			if _, err = v.act(e.Enrolment.Act, *e.Enrolment.Authority, signer); err == nil {
 				err = own(signer, act)
 			}
 		default:
-			err = v.vouches(added, *e.Enrolment.Countersigned, act, signer)
+			err = v.vouches(added.RosterChange, *e.Enrolment.Countersigned, act, signer)
 		}
 		if err != nil {
 			return err
@@ -127,7 +127,7 @@ func (v *verification) signedAct(c RosterChange, signed SignedAct) error {
 	if c.Event == KeyCountersigned {
 		return v.vouches(c, signed, v.enrolledKey(key.Digest).act, signer)
 	}
-	act, err := v.act(signed.Act, signed.Assertion, signer.Key)
+	act, err := v.act(signed.Act, signed.Assertion, signer)
 	if err != nil {
 		return err
 	}
@@ -143,7 +143,7 @@ func (v *verification) signedAct(c RosterChange, signed SignedAct) error {
 
 // vouches checks that somebody else countersigns the key that an act enrols.
 func (v *verification) vouches(c RosterChange, signed SignedAct, enrol Act, signer RosterKey) error {
-	act, err := v.act(signed.Act, signed.Assertion, signer.Key)
+	act, err := v.act(signed.Act, signed.Assertion, signer)
 	if err != nil {
 		return err
 	}
@@ -187,13 +187,14 @@ func (v *verification) inRoster(act Act) error {
 // act checks that a key signed an act, on the page that the act names; whether
 // that page is to be believed, and whether the log is the one of the bundle, is
 // seen later.
-func (v *verification) act(signed Bytes, a Assertion, key Key) (Act, error) {
+func (v *verification) act(signed Bytes, a Assertion, key RosterKey) (Act, error) {
 	act, err := ParseAct(signed)
 	if err != nil {
 		return Act{}, err
 	}
 	rp := RelyingParty{ID: act.RPID, Origin: act.Origin}
-	if _, err := VerifyAct(signed, a, []Key{key}, rp); err != nil {
+	ring := keyringOf([]Key{key.Key}, []publicKey{key.public})
+	if _, err := verifySigned(signed, rp, act.Signer.Person, a, ring, rp); err != nil {
 		return Act{}, err
 	}
 	v.places = append(v.places, place{rp, act.LogOrigin})
