@@ -158,6 +158,24 @@ func onDecisions() []attack {
 			},
 		},
 		{
+			wants: "count one human twice, who has two accounts at Bitbucket", caught: []string{"exit 0"}, admits: "two Bitbucket accounts of one human",
+			try: func(t *testing.T) []string {
+				c := stage(t)
+				again := newPerson(t, "robert", "") // bob's, as only bob knows
+				c.enrol(again)
+				c.writers = append(c.writers, approval.Person{ID: "per-robert", AccountID: "acc-robert", Name: "robert"})
+				c.pinned = c.anchors()
+				c.open("new")
+				c.decide(c.bob, evidence.Approve)
+				c.control(c.operator)
+				c.decide(again, evidence.Approve)
+				if v := c.make().verdict; v.State != approval.Approved {
+					t.Errorf("%s", v.Sentence)
+				}
+				return []string{verify(c.bundle(), c.pinned)}
+			},
+		},
+		{
 			wants:  "give an approval to another account than the signer's",
 			caught: []string{"step 10 facts: invalid", "exit 2: no erased openings", "step 15 anchors: wrong_person"}, admits: "another Bitbucket account",
 			try: func(t *testing.T) (got []string) {

@@ -9,6 +9,7 @@ import (
 	"math/big"
 	"slices"
 	"testing"
+	"time"
 
 	"filippo.io/nistec"
 
@@ -111,6 +112,29 @@ func onKeys() []attack {
 				forged.events = slices.Concat(c.events[:at-2], before.events[at:], c.events[at-2:])
 				forged.decide(g, evidence.Approve)
 				return []string{verify(forged.bundle(), unwitnessed(c.pinned))}
+			},
+		},
+		{
+			wants: "use a key of X that X has reported as stolen: date the decision to before the theft", admits: "detectable in the log as a late leaf",
+			caught: []string{"step 8 assertions: revoked_key", "exit 0", "monitor: late_leaf", "monitor: time_backwards"},
+			try: func(t *testing.T) (got []string) {
+				c := halfApproved(t)
+				watcher := newAuditor(c.operator)
+				if alarms := watcher.pass(c.operator, c.publish()); len(alarms) > 0 {
+					t.Fatalf("the control: %v", alarms)
+				}
+				stolen := c.now.Truncate(time.Second)
+				c.decide(c.dave, evidence.Approve) // the thief, with whom the operator is in league
+				at := len(c.events) - 2
+				c.revoke(c.dave, stolen)
+				honest, forged := c.twin(), c.twin()
+				forged.events[at].at = stolen.Add(-time.Hour)
+				got = append(got, verify(honest.bundle(), unwitnessed(c.pinned)))
+				forged.seen = newWitnesses(t, forged.keys.Verifiers())
+				anchors := c.pinned
+				anchors.Witnesses = &evidence.WitnessPolicy{Quorum: 2, Keys: forged.seen.keys()}
+				got = append(got, verify(forged.bundle(), anchors))
+				return append(got, watcher.pass(forged, forged.publish())...)
 			},
 		},
 		{

@@ -165,8 +165,9 @@ func (o *operator) publish() *face {
 	f.note, _ = o.checkpoint(r.entries)
 	f.openings = evidence.Openings{
 		Format: evidence.OpeningsFormat, Workspace: o.workspace, Salt: o.salt, Genesis: r.entries[0],
-		Policies: []evidence.OpenedPolicy{{Repository: o.repository, Version: 1, Policy: json.RawMessage(o.policy.Canonical())}},
-		Chains:   []evidence.OpenedChain{{ID: evidence.ChainID(o.salt, o.repository, o.number), Repository: o.repository, PullRequest: o.number}},
+		Policies:   []evidence.OpenedPolicy{{Repository: o.repository, Version: 1, Policy: json.RawMessage(o.policy.Canonical())}},
+		SignedActs: o.signed,
+		Chains:     []evidence.OpenedChain{{ID: evidence.ChainID(o.salt, o.repository, o.number), Repository: o.repository, PullRequest: o.number}},
 	}
 	for _, document := range r.roster {
 		f.openings.Roster = append(f.openings.Roster, document)

@@ -130,6 +130,7 @@ type operator struct {
 	diff                  []byte                          // that signers are shown
 	commits               map[string]string               // of a real repository; commit otherwise
 	accounts              map[string]string               // of people by name, where it is not acc-name
+	signed                []evidence.SignedAct            // those that changes of the roster rest on
 	acts                  int
 	facts                 func(*approval.Facts)   // what the operator tells the tally otherwise
 	conclude              func(*approval.Verdict) // what it makes of the verdict
@@ -450,6 +451,21 @@ func (o *operator) enrolBy(name string, key evidence.Key, sign func(testing.TB, 
 	o.add(event{change: &evidence.RosterChange{Format: evidence.RosterFormat, Event: evidence.KeyAdded, Key: key, By: by, Proof: proof, Signer: signer}})
 }
 
+// revoke has a person say, with the key itself, since when it is in other hands.
+func (o *operator) revoke(p *person, since time.Time) {
+	o.t.Helper()
+	digest, err := p.key.Digest()
+	must(o.t, err)
+	act, _ := o.act(evidence.Act{Purpose: evidence.Revoke, Revocation: &evidence.RevocationDocument{Person: p.key.Person, Key: digest, CompromisedSince: &since}}, p.name)
+	signed := evidence.SignedAct{Act: act, Assertion: p.sign(o.t, act)}
+	proof, err := signed.Digest()
+	must(o.t, err)
+	o.signed = append(slices.Clone(o.signed), signed)
+	o.add(event{change: &evidence.RosterChange{
+		Format: evidence.RosterFormat, Event: evidence.KeyRemoved, Key: p.key, By: evidence.ByOwnKey, Proof: proof, Signer: digest, CompromisedSince: &since,
+	}})
+}
+
 // story is an honest history up to the merge: bob approves, carol rejects and takes it back, dave approves.
 func (o *operator) story(people ...*person) {
 	o.t.Helper()
@@ -526,7 +542,14 @@ func (o *operator) document() evidence.Bundle {
 		credentials = append(credentials, d.Assertion.CredentialID)
 	}
 	if roster, err := evidence.ReplayRoster(evidence.LeafDigest(b.Genesis), changes); err == nil {
-		behind, _ := roster.Behind(credentials)
+		behind, acts := roster.Behind(credentials)
+		for _, change := range acts {
+			for _, act := range o.signed {
+				if proof, err := act.Digest(); err == nil && proof == change.Proof {
+					b.SignedActs = append(b.SignedActs, act)
+				}
+			}
+		}
 		for _, k := range behind {
 			b.Enrolments = append(b.Enrolments, o.enrolled[string(k.Key.CredentialID)])
 		}
