@@ -28,6 +28,7 @@ const (
 	kindMemberKey     kind = "member-key"
 	kindGrant         kind = "grant"
 	kindNotice        kind = "notice"
+	kindProposal      kind = "proposal"
 )
 
 // address is what an identifier says: which object, and in which workspace it is to be looked for.
@@ -61,7 +62,7 @@ func parseID(id graphql.ID) (address, bool) {
 	switch a.kind {
 	case kindWorkspace:
 		return a, store.ValidID(a.id) && a.id == a.workspace
-	case kindRepository, kindPullRequest, kindRequest, kindAlarm:
+	case kindRepository, kindPullRequest, kindRequest, kindAlarm, kindProposal:
 		return a, store.ValidID(a.workspace) && store.ValidID(a.id)
 	case kindPolicyVersion, kindDecision:
 		of, id, ok := strings.Cut(a.id, ".")

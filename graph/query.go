@@ -59,6 +59,7 @@ func (n *node) ToPasskey() (*passkeyNode, bool)             { return as[passkeyN
 func (n *node) ToMemberKey() (*memberKey, bool)             { return as[memberKey](n) }
 func (n *node) ToGrant() (*grant, bool)                     { return as[grant](n) }
 func (n *node) ToNotice() (*notice, bool)                   { return as[notice](n) }
+func (n *node) ToProposal() (*proposal, bool)               { return as[proposal](n) }
 
 // Node finds any object by its identifier.
 func (r *resolver) Node(ctx context.Context, args struct{ ID graphql.ID }) (*node, error) {
@@ -119,6 +120,9 @@ func (r *resolver) inWorkspace(ctx context.Context, viewer store.Person, a addre
 			return nil, nil
 		}
 		return nil, err
+	case kindProposal:
+		p, err := r.workspaces.Proposal(ctx, viewer, a.workspace, a.id)
+		return r.proposal(p, viewer), err
 	case kindMemberKey:
 		id, err := credentialIn(a)
 		if err != nil {

@@ -202,6 +202,7 @@ type saveRepositoryInput struct {
 type saveRepositoryPayload struct {
 	problems
 	Repository *repository
+	Proposal   *proposal
 }
 
 // SaveRepository gates a repository, or changes its rules.
@@ -215,6 +216,7 @@ func (r *resolver) SaveRepository(ctx context.Context, args struct{ Input saveRe
 		caller := callerOf(ctx)
 		config, problems, err := r.workspaces.SaveRepository(ctx, *caller.Person, caller.via(), a.workspace, string(in.RepositoryUUID), policyOf(in.Rules))
 		if err != nil {
+			p.Proposal, p.UserErrors, err = r.instead(ctx, a.workspace, err)
 			return err
 		}
 		if len(problems) > 0 {
@@ -235,6 +237,7 @@ type removeRepositoryInput struct{ RepositoryID graphql.ID }
 type removeRepositoryPayload struct {
 	problems
 	LeftToDo []string
+	Proposal *proposal
 }
 
 // RemoveRepository stops gating a repository.
@@ -246,6 +249,9 @@ func (r *resolver) RemoveRepository(ctx context.Context, args struct{ Input remo
 		}
 		caller := callerOf(ctx)
 		p.LeftToDo, err = r.workspaces.RemoveRepository(ctx, *caller.Person, caller.via(), a.workspace, a.id)
+		if err != nil {
+			p.Proposal, p.UserErrors, err = r.instead(ctx, a.workspace, err)
+		}
 		return err
 	})
 }

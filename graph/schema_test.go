@@ -108,6 +108,7 @@ func TestTheFrameNeverDecides(t *testing.T) {
 		switch field.Name {
 		case "prepareDecision", "submitDecision", "beginPasskey", "finishPasskey", "continuePasskey",
 			"confirmPasskey", "reportLostPasskeys", "renamePasskey", "revokePasskey", "prepareKeyAct", "signKeyAct",
+			"prepareProposalSignature", "signProposal",
 			"createApiToken", "beginConnect", "connectWorkspace", "signOut", "redeemTicket":
 			if slices.Contains(c.rules[field].callers, Forge) {
 				t.Errorf("%s can be asked from Bitbucket's frame", field.Name)

@@ -221,7 +221,7 @@ func TestNoTenantReachesAnother(t *testing.T) {
 
 	schema := w.handler.engine.contract.Schema
 	// They concern the session that calls, whatever they are given.
-	const personal = "signOut beginConnect beginPasskey finishPasskey confirmPasskey reportLostPasskeys signKeyAct redeemTicket"
+	const personal = "signOut beginConnect beginPasskey finishPasskey confirmPasskey reportLostPasskeys signKeyAct signProposal redeemTicket"
 	for _, field := range schema.Mutation.Fields {
 		if strings.Contains(personal, field.Name) || strings.HasPrefix(field.Name, "__") {
 			continue

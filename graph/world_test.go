@@ -95,7 +95,7 @@ func (w *world) wire() {
 	hooks := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	w.t.Cleanup(hooks.Close)
 	w.spaces = workspace.New(workspace.Options{
-		Store: w.store, API: api, Origin: hooks.URL, Log: log,
+		Store: w.store, API: api, Origin: hooks.URL, Passkeys: ceremonies, LogOrigin: "approvals.example/log", Log: log,
 		Connect: w.consumer("/connect/callback", "account", "pullrequest:write", "repository:admin", "webhook"),
 	})
 	w.people = people.New(people.Options{
@@ -114,7 +114,7 @@ func (w *world) wire() {
 		},
 	}
 	w.people.Role = w.spaces.Role
-	w.spaces.Cancel = w.gate.Cancel
+	w.spaces.Cancel, w.spaces.Roster = w.gate.Cancel, w.gate.Roster
 	w.handler, err = New(Options{
 		Gate: w.gate, Workspaces: w.spaces, People: w.people, Identify: w.identify, Subscribe: w.bell.subscribe, Log: log,
 		BitbucketWeb: w.sim.URL(),
