@@ -33,8 +33,8 @@ func TestRegisteredOperationsFit(t *testing.T) {
 		Session: {"CreateSignTicket", "CreateStreamToken"},
 		Forge: {
 			"BeginConnect", "BeginPasskey", "Change", "ConfirmPasskey", "ConnectWorkspace", "ContinuePasskey", "CreateApiToken", "FinishPasskey",
-			"PrepareDecision", "PrepareKeyAct", "RedeemTicket", "RenamePasskey", "ReportLostPasskeys", "RevokeApiToken", "RevokePasskey", "SignKeyAct",
-			"SignOut", "SubmitDecision",
+			"PrepareDecision", "PrepareKeyAct", "PrepareProposalSignature", "RedeemTicket", "RenamePasskey", "ReportLostPasskeys", "RevokeApiToken", "RevokePasskey", "SignKeyAct",
+			"SignOut", "SignProposal", "SubmitDecision",
 		},
 	}
 	c := handler.engine.contract

@@ -750,6 +750,98 @@ describe("keys of members", () => {
   });
 });
 
+describe("protection", () => {
+  const carolAndBob = [
+    { __typename: "Person", id: "person-bob", name: "Bob Tanaka", accountId: "bob" },
+    { __typename: "Person", id: "person-carol", name: "Carol Okafor", accountId: "carol" },
+  ];
+  const proposal = (like: Record<string, unknown> = {}) => ({
+    __typename: "Proposal",
+    id: "proposal-1",
+    key: "p1",
+    kind: "POLICY",
+    state: "OPEN",
+    repository: "acme/rocket",
+    digest: "ab".repeat(32),
+    before: ["Main needs 2."],
+    after: ["Main needs 1."],
+    quorum: 2,
+    viewerCanSign: true,
+    asked: carolAndBob,
+    signatures: [{ at: "2026-11-22T09:00:00Z", counts: true, person: carolAndBob[1] }],
+    proposedBy: carolAndBob[0],
+    createdAt: "2026-11-22T08:00:00Z",
+    expiresAt: "2026-11-29T08:00:00Z",
+    ...like,
+  });
+  const on = { version: 1, quorum: 2, since: "2026-11-20T08:00:00Z", people: carolAndBob };
+
+  test("is off, and nothing was proposed", async () => {
+    open("/settings/protection");
+    expect(await screen.findByText("Not protected")).toBeVisible();
+    expect(await screen.findByText("No proposals")).toBeVisible();
+    expect(screen.queryByRole("button", { name: "End the protection…" })).toBeNull();
+  });
+
+  test("shows who protects, and what would change", async () => {
+    const proposals = connectionOf([
+      proposal(),
+      proposal({ id: "proposal-2", state: "APPLIED", viewerCanSign: false }),
+    ]);
+    const { container } = open("/settings/protection", { workspace: workspace({ protection: on, proposals }) });
+    expect(await screen.findByText("Protected")).toBeVisible();
+    const [before] = await screen.findAllByRole("list", { name: "Before" });
+    expect(before).toHaveTextContent("Main needs 2.");
+    expect(screen.getByText(/1 of 2 signatures/)).toBeVisible();
+    expect(screen.getAllByRole("button", { name: "Sign…" })).toHaveLength(1);
+    expect(await violations(container)).toEqual([]);
+  });
+
+  test("what is signed is not another proposal than the one shown", async () => {
+    const { api } = open("/settings/protection?proposal=p1", {
+      workspace: workspace({ protection: on, proposal: () => proposal() }),
+    });
+    const statement = btoa(
+      JSON.stringify({
+        predicateType: "https://github.com/signedapproval/bitbucket/act/v1",
+        subject: [{ digest: { sha256: "cd".repeat(32) } }],
+        predicate: { purpose: "policy", origin: window.location.origin },
+      }),
+    );
+    api.world.Mutation = {
+      prepareProposalSignature: { act: { statement: statement.replaceAll("=", ""), options: "{}" }, userErrors: [] },
+    };
+    await userEvent.click(await screen.findByRole("button", { name: "Sign…" }));
+    expect(await screen.findByRole("dialog")).toHaveTextContent("cdcdcdcd");
+    await userEvent.click(screen.getByRole("button", { name: "Sign with my passkey" }));
+    expect(await screen.findByRole("alert")).toBeVisible();
+    expect(inputOf(api, "PrepareProposalSignature")).toEqual({ proposalId: "proposal-1" });
+    expect(inputOf(api, "SignProposal")).toBeUndefined();
+  });
+
+  test("is proposed with its people and their number", async () => {
+    const holders = carolAndBob.map((person) => ({
+      person,
+      keys: [{ __typename: "MemberKey", id: person.id, state: "ENROLLED" }],
+    }));
+    const { api } = open("/settings/protection", { workspace: workspace({ keyHolders: connectionOf(holders) }) });
+    api.world.Mutation = {
+      proposeProtection: { proposal: { __typename: "Proposal", id: "proposal-1" }, userErrors: [] },
+    };
+    await userEvent.click(await screen.findByRole("button", { name: "Protect this workspace…" }));
+    await userEvent.click(await screen.findByRole("checkbox", { name: "Bob Tanaka" }));
+    await userEvent.click(screen.getByRole("checkbox", { name: "Carol Okafor" }));
+    await userEvent.click(screen.getByRole("button", { name: "Propose" }));
+    await waitFor(() =>
+      expect(inputOf(api, "ProposeProtection")).toEqual({
+        workspaceId: "workspace-1",
+        quorum: 2,
+        people: ["person-bob", "person-carol"],
+      }),
+    );
+  });
+});
+
 describe("API tokens", () => {
   const token = {
     __typename: "ApiToken",

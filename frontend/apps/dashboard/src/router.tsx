@@ -21,6 +21,7 @@ import { Shell } from "./Shell.tsx";
 import { BitbucketPage } from "./settings/BitbucketPage.tsx";
 import { MemberKeysPage } from "./settings/MemberKeysPage.tsx";
 import { PasskeysPage } from "./settings/PasskeysPage.tsx";
+import { ProtectionPage } from "./settings/ProtectionPage.tsx";
 import { SettingsPage } from "./settings/SettingsPage.tsx";
 import { TokensPage } from "./settings/TokensPage.tsx";
 
@@ -109,6 +110,18 @@ const memberKeys = createRoute({
   },
 });
 
+const protection = createRoute({
+  getParentRoute: () => settings,
+  path: "/protection",
+  validateSearch: (search): { workspace?: string; proposal?: string } => ({
+    ...(typeof search["workspace"] === "string" && { workspace: search["workspace"] }),
+    ...(typeof search["proposal"] === "string" && { proposal: search["proposal"] }),
+  }),
+  component: function Protection() {
+    return <ProtectionPage {...protection.useSearch()} />;
+  },
+});
+
 const routes = root.addChildren([
   home,
   request,
@@ -116,7 +129,7 @@ const routes = root.addChildren([
   requests,
   repositories,
   repository,
-  settings.addChildren([settingsStart, bitbucket, passkeys, tokens, memberKeys]),
+  settings.addChildren([settingsStart, bitbucket, passkeys, tokens, memberKeys, protection]),
 ]);
 
 /**

@@ -34,15 +34,31 @@ const purposes: Record<KeyActStep, string> = {
  * Has an act signed, after a look at it: it is of the kind that the page has announced, for this page, and it is exactly
  * what the authenticator is asked to sign. Gives the authenticator's answer; throws a {@link Refusal}.
  */
-export async function signKeyAct({ step, statement, options }: KeyAct): Promise<string> {
+export function signKeyAct({ step, statement, options }: KeyAct): Promise<string> {
+  return signAct({ purpose: purposes[step], statement, options });
+}
+
+export interface Act {
+  purpose: string;
+  /** The SHA-256 hash of the document that it must be about, lower-case hex; anything where absent. */
+  about?: string;
+  /** The act's bytes, base64url. */
+  statement: string;
+  /** What the authenticator is asked, JSON. */
+  options: string;
+}
+
+/** {@link signKeyAct}, for an act of any purpose. */
+export async function signAct({ purpose, about, statement, options }: Act): Promise<string> {
   let sound = false;
   try {
     const bytes = fromBase64Url(statement);
     const act = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
     sound =
       act.predicateType === predicateType &&
-      act.predicate.purpose === purposes[step] &&
+      act.predicate.purpose === purpose &&
       act.predicate.origin === window.location.origin &&
+      (about === undefined || act.subject[0].digest.sha256 === about) &&
       JSON.parse(options).challenge === toBase64Url(await sha256(bytes));
   } catch {
     // What cannot be read is not sound.

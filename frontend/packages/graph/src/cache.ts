@@ -54,6 +54,8 @@ export function normalizedCache(): Exchange {
         confirmPasskey: changesPasskeys,
         reportLostPasskeys: changesPasskeys,
         signKeyAct: movesInWorkspace,
+        proposeProtection: movesInWorkspace,
+        signProposal: movesInWorkspace,
       },
     },
   });

@@ -297,6 +297,8 @@ export function workspace(like: Like = {}): Like {
     members: connectionOf([alice, bob, carol]),
     requests: connectionOf([]),
     alarms: [],
+    protection: null,
+    proposals: connectionOf([]),
     apiTokens: [],
     ...like,
   };

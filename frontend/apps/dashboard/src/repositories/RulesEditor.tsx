@@ -7,11 +7,24 @@ import { Icon } from "@signedapproval/ui/Icon";
 import { Note } from "@signedapproval/ui/Note";
 import { useBlocker } from "@tanstack/react-router";
 import { type FormEvent, useMemo, useState } from "react";
-import { useMutation } from "urql";
+import { useMutation, useQuery } from "urql";
+import { PageLink } from "../PageLink.tsx";
 import { inputOf, newRule, Problems, patternsOf, type RuleDraft } from "./draft.ts";
 import { RuleEditor } from "./RuleEditor.tsx";
 import { TryOut } from "./TryOut.tsx";
 import "./RulesEditor.css";
+
+const ProtectedQuery = graphql(`
+  query Protected($workspace: String!) {
+    workspace(key: $workspace) {
+      id
+      protection {
+        version
+        quorum
+      }
+    }
+  }
+`);
 
 const SaveRepository = graphql(`
   mutation SaveRepository($input: SaveRepositoryInput!) {
@@ -19,6 +32,10 @@ const SaveRepository = graphql(`
       repository {
         id
         ...RepositorySettings_repository
+      }
+      proposal {
+        id
+        key
       }
       userErrors {
         code
@@ -47,8 +64,14 @@ export function RulesEditor(props: RulesEditorProps) {
   const [first] = useState(saved);
   const [rules, setRules] = useState(first);
   const [{ fetching, data, error }, save] = useMutation(SaveRepository);
+  const [{ data: known }] = useQuery({ query: ProtectedQuery, variables: { workspace } });
+  const isProtected = Boolean(known?.workspace?.protection);
   const failure = failureOf(error);
-  const problems = useMemo(() => new Problems(data?.saveRepository.userErrors ?? []), [data]);
+  const proposal = data?.saveRepository.proposal;
+  const problems = useMemo(
+    () => new Problems(data?.saveRepository.proposal ? [] : (data?.saveRepository.userErrors ?? [])),
+    [data],
+  );
   const changed = JSON.stringify(inputOf(rules)) !== JSON.stringify(inputOf(first));
   const blocker = useBlocker({
     shouldBlockFn: () => changed && !fetching,
@@ -75,6 +98,11 @@ export function RulesEditor(props: RulesEditorProps) {
           The first rule whose branches match the destination of a pull request applies. A branch that none matches is
           not gated.
         </p>
+        {isProtected && (
+          <p className="sa-subtle">
+            This workspace is protected: saving makes a proposal, which is in force once enough people have signed it.
+          </p>
+        )}
       </div>
       <ol className="rules">
         {rules.map((rule, index) => (
@@ -104,6 +132,14 @@ export function RulesEditor(props: RulesEditorProps) {
         rules={rules.map((rule) => ({ name: rule.name, branches: patternsOf(rule.branches) }))}
       />
       {failure && <ErrorNote failure={failure} doing="save the rules" />}
+      {proposal && (
+        <Note tone="information" title="The rules are proposed" urgent>
+          This workspace is protected: the rules in force stay until enough people have signed.{" "}
+          <PageLink path={`/settings/protection?${new URLSearchParams({ workspace, proposal: proposal.key })}`}>
+            See the proposal
+          </PageLink>
+        </Note>
+      )}
       {problems.all.length > 0 && (
         <Note tone="danger" title="The rules were not saved" urgent>
           <ul className="rules__problems">
@@ -115,7 +151,7 @@ export function RulesEditor(props: RulesEditorProps) {
       )}
       <div className="rules__save">
         <Button type="submit" appearance="primary" busy={fetching}>
-          {version > 0 ? "Save the rules" : "Gate this repository"}
+          {isProtected ? "Propose the rules" : version > 0 ? "Save the rules" : "Gate this repository"}
         </Button>
         {changed && (
           <Button appearance="subtle" onClick={() => setRules(first)}>

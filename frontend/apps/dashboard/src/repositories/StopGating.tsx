@@ -11,6 +11,9 @@ const RemoveRepository = graphql(`
   mutation RemoveRepository($input: RemoveRepositoryInput!) {
     removeRepository(input: $input) {
       leftToDo
+      proposal {
+        id
+      }
       userErrors {
         code
         message
@@ -64,7 +67,7 @@ export function StopGating({ repositoryId, name, onStopped }: StopGatingProps) {
           </p>
           {failure && <ErrorNote failure={failure} doing="stop gating" />}
           {refusal && (
-            <Note tone="danger" urgent>
+            <Note tone={data?.removeRepository.proposal ? "information" : "danger"} urgent>
               {refusal.message}
             </Note>
           )}

@@ -11,6 +11,7 @@ export function SettingsPage() {
         <Link to="/settings/tokens">API tokens</Link>
         <p className="settings__group">People</p>
         <Link to="/settings/keys">Keys of members</Link>
+        <Link to="/settings/protection">Protection</Link>
         <p className="settings__group">You</p>
         <Link to="/settings/passkeys">Passkeys</Link>
       </nav>

@@ -1,0 +1,253 @@
+import { type FragmentType, graphql, readFragment } from "@signedapproval/graph/generated";
+import type { ProposalState } from "@signedapproval/graph/generated/graphql.ts";
+import { signAct } from "@signedapproval/sign/keyact";
+import { mutate, Refusal, refuse } from "@signedapproval/sign/refusal";
+import { adviceFor } from "@signedapproval/sign/refusals";
+import { Button } from "@signedapproval/ui/Button";
+import { Dialog } from "@signedapproval/ui/Dialog";
+import { Lozenge, type Tone } from "@signedapproval/ui/Lozenge";
+import { Note } from "@signedapproval/ui/Note";
+import { Time } from "@signedapproval/ui/Time";
+import { Visible } from "@signedapproval/ui/Visible";
+import { useId, useState } from "react";
+import { useClient } from "urql";
+import { LeftToDo } from "../LeftToDo.tsx";
+import "./ProposalCard.css";
+
+const proposalFragment = graphql(`
+  fragment ProposalCard_proposal on Proposal {
+    id
+    kind
+    state
+    repository
+    digest
+    before
+    after
+    quorum
+    viewerCanSign
+    asked {
+      id
+      name
+    }
+    signatures {
+      at
+      counts
+      person {
+        id
+        name
+      }
+    }
+    proposedBy {
+      id
+      name
+    }
+    createdAt
+    expiresAt
+  }
+`);
+
+const Prepare = graphql(`
+  mutation PrepareProposalSignature($input: PrepareProposalSignatureInput!) {
+    prepareProposalSignature(input: $input) {
+      act {
+        statement
+        options
+      }
+      userErrors {
+        code
+        message
+        path
+      }
+    }
+  }
+`);
+
+const Sign = graphql(`
+  mutation SignProposal($input: SignProposalInput!) {
+    signProposal(input: $input) {
+      proposal {
+        id
+        ...ProposalCard_proposal
+      }
+      leftToDo
+      userErrors {
+        code
+        message
+        path
+      }
+    }
+  }
+`);
+
+const Withdraw = graphql(`
+  mutation WithdrawProposal($input: WithdrawProposalInput!) {
+    withdrawProposal(input: $input) {
+      proposal {
+        id
+        ...ProposalCard_proposal
+      }
+      userErrors {
+        code
+        message
+        path
+      }
+    }
+  }
+`);
+
+const states: Record<ProposalState, { word: string; tone: Tone }> = {
+  OPEN: { word: "Waits for signatures", tone: "information" },
+  APPLIED: { word: "Applied", tone: "success" },
+  WITHDRAWN: { word: "Withdrawn", tone: "neutral" },
+  EXPIRED: { word: "Expired", tone: "neutral" },
+  OUTDATED: { word: "Overtaken", tone: "neutral" },
+};
+
+export interface ProposalCardProps {
+  proposal: FragmentType<typeof proposalFragment>;
+  /** Whether the reader administers the workspace. */
+  administers: boolean;
+}
+
+/** A change of rules: what was, what is to be, who signed, and signing it. */
+export function ProposalCard({ proposal: masked, administers }: ProposalCardProps) {
+  const proposal = readFragment(proposalFragment, masked);
+  const client = useClient();
+  const title = useId();
+  const [act, setAct] = useState<{ statement: string; options: string } | null>(null);
+  const [busy, setBusy] = useState(false);
+  const [refusal, setRefusal] = useState<Refusal | null>(null);
+  const [left, setLeft] = useState<readonly string[]>([]);
+  const run = async (what: () => Promise<void>) => {
+    setBusy(true);
+    setRefusal(null);
+    try {
+      await what();
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error;
+      setRefusal(error);
+    } finally {
+      setBusy(false);
+    }
+  };
+  const prepare = () =>
+    run(async () => {
+      const { prepareProposalSignature } = await mutate(client, Prepare, { input: { proposalId: proposal.id } });
+      refuse(prepareProposalSignature.userErrors);
+      setAct(prepareProposalSignature.act ?? null);
+    });
+  const sign = (prepared: { statement: string; options: string }) =>
+    run(async () => {
+      const purpose = proposal.kind === "POLICY" ? "policy" : "protect";
+      const response = await signAct({ purpose, about: proposal.digest, ...prepared });
+      const { signProposal } = await mutate(client, Sign, { input: { response } });
+      refuse(signProposal.userErrors);
+      setLeft(signProposal.leftToDo);
+      setAct(null);
+    });
+  const withdraw = () =>
+    run(async () => {
+      const { withdrawProposal } = await mutate(client, Withdraw, { input: { proposalId: proposal.id } });
+      refuse(withdrawProposal.userErrors);
+    });
+  const { word, tone } = states[proposal.state];
+  const advice = refusal && adviceFor(refusal);
+  const problem = advice && (
+    <Note tone="danger" title={advice.title} urgent>
+      {advice.text}
+    </Note>
+  );
+  return (
+    <section className="sa-stack sa-stack--tight" aria-labelledby={title}>
+      <h3 id={title}>
+        <Visible text={proposal.repository ? `Rules of ${proposal.repository}` : "Who protects the workspace"} />{" "}
+        <Lozenge tone={tone}>{word}</Lozenge>
+      </h3>
+      <p className="sa-small sa-subtle">
+        Proposed by <Visible text={proposal.proposedBy?.name ?? "somebody"} />, <Time value={proposal.createdAt} />
+        {proposal.state === "OPEN" && (
+          <>
+            ; waits until <Time value={proposal.expiresAt} />
+          </>
+        )}
+      </p>
+      <Sentences title="Before" sentences={proposal.before} none="No rules: nothing is asked for." />
+      <Sentences title="After" sentences={proposal.after} none="No rules: nothing is asked for." />
+      {proposal.state === "OPEN" && (
+        <p>
+          {proposal.signatures.filter((one) => one.counts).length} of {proposal.quorum} signatures, out of{" "}
+          <Visible text={proposal.asked.map((person) => person.name).join(", ")} />.
+        </p>
+      )}
+      {proposal.signatures.length > 0 && (
+        <ul aria-label="Signatures">
+          {proposal.signatures.map((one) => (
+            <li key={one.person.id}>
+              <Visible text={one.person.name} /> signed <Time value={one.at} />
+              {!one.counts && ", which does not count"}
+            </li>
+          ))}
+        </ul>
+      )}
+      {!act && problem}
+      {left.length > 0 && <LeftToDo title="The repository is gated no longer" sentences={left} />}
+      {proposal.state === "OPEN" && (
+        <p className="sa-row">
+          {proposal.viewerCanSign && (
+            <Button appearance="primary" busy={busy} onClick={() => void prepare()}>
+              Sign…
+            </Button>
+          )}
+          {administers && (
+            <Button appearance="subtle" busy={busy} onClick={() => void withdraw()}>
+              Withdraw
+            </Button>
+          )}
+        </p>
+      )}
+      {act && (
+        <Dialog
+          title="Sign this proposal?"
+          onClose={() => setAct(null)}
+          actions={
+            <>
+              <Button onClick={() => setAct(null)}>Not now</Button>
+              <Button appearance="primary" busy={busy} onClick={() => void sign(act)}>
+                Sign with my passkey
+              </Button>
+            </>
+          }
+        >
+          <p>These are the very bytes that your passkey signs:</p>
+          <pre className="proposal__act">{textOf(act.statement)}</pre>
+          {problem}
+        </Dialog>
+      )}
+    </section>
+  );
+}
+
+function Sentences({ title, sentences, none }: { title: string; sentences: readonly string[]; none: string }) {
+  return (
+    <>
+      <h4>{title}</h4>
+      {sentences.length > 0 ? (
+        <ol aria-label={title}>
+          {sentences.map((sentence) => (
+            <li key={sentence}>
+              <Visible text={sentence} />
+            </li>
+          ))}
+        </ol>
+      ) : (
+        <p>{none}</p>
+      )}
+    </>
+  );
+}
+
+/** The bytes of an act, as text. */
+function textOf(statement: string): string {
+  const bytes = Uint8Array.from(atob(statement.replaceAll("-", "+").replaceAll("_", "/")), (one) => one.charCodeAt(0));
+  return new TextDecoder().decode(bytes);
+}
