@@ -154,7 +154,7 @@ func (c cluster) serve(ctx context.Context) (*Server, error) {
 		// Trusting everybody is safe as long as nobody else can get here.
 		"-c", "listen_addresses=", "-c", "unix_socket_permissions=0700",
 		// Several server processes with a pool each, and tests in parallel.
-		"-c", "max_connections=300",
+		"-c", "max_connections=600",
 	}
 	if c.unsafe {
 		args = append(args, "-c", "fsync=off", "-c", "full_page_writes=off", "-c", "synchronous_commit=off")

@@ -93,12 +93,15 @@ func (w *Workspaces) fresh(ctx context.Context, workspace string, stale func(sto
 		if err != nil || !stale(c, now) {
 			return c, err
 		}
-		claim, held, err := w.store.TryLease(ctx, KindRefresh, workspace, workspace, holder, refreshLease)
+		// From here on the work is finished even if the caller goes away: a lease that nobody uses would hold
+		// the others up.
+		whole := context.WithoutCancel(ctx)
+		claim, held, err := w.store.TryLease(whole, KindRefresh, workspace, workspace, holder, refreshLease)
 		if err != nil {
 			return store.Connection{}, err
 		}
 		if held {
-			return w.refreshUnder(ctx, workspace, claim, stale)
+			return w.refreshUnder(whole, workspace, claim, stale)
 		}
 		select {
 		case <-look.C:
@@ -134,11 +137,11 @@ func needsReconnecting() *refusal.Error {
 	return refusal.New(refusal.NeedsReconnecting, "Bitbucket no longer accepts this workspace's connection; an administrator has to connect it again.")
 }
 
-// refreshUnder refreshes under a lease of its own and gives it back.
+// refreshUnder refreshes under a lease of its own and gives it back. ctx does not end with whoever asked.
 func (w *Workspaces) refreshUnder(ctx context.Context, workspace string, claim store.Claim, stale func(store.Connection, time.Time) bool) (store.Connection, error) {
 	defer func() {
 		// A lease that is not given back ends by itself.
-		err := w.store.Outside(context.WithoutCancel(ctx), func(sh *store.Shared) error { return sh.ReleaseLease(ctx, claim) })
+		err := w.store.Outside(ctx, func(sh *store.Shared) error { return sh.ReleaseLease(ctx, claim) })
 		if err != nil && !errors.Is(err, store.ErrLeaseLost) {
 			w.log.WarnContext(ctx, "refresh lease not given back", "workspace", workspace, "error", err)
 		}
@@ -152,10 +155,9 @@ func (w *Workspaces) refreshUnder(ctx context.Context, workspace string, claim s
 }
 
 // refresh exchanges the connection's refresh token for a new pair and stores it before anybody can
-// use it. The caller holds the lease.
+// use it. The caller holds the lease. It is finished even if the caller goes away.
 func (w *Workspaces) refresh(ctx context.Context, c store.Connection) (store.Connection, error) {
-	// From here on the work is finished even if the caller goes away: Bitbucket may have rotated.
-	ctx = context.WithoutCancel(ctx)
+	ctx = context.WithoutCancel(ctx) // Bitbucket may have rotated when the caller goes away
 	pair, previous, err := w.exchange(ctx, c)
 	if errors.Is(err, bitbucket.ErrGrantDead) {
 		return w.grantDied(ctx, c, err)
