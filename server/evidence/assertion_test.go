@@ -314,7 +314,7 @@ func TestWycheproof(t *testing.T) {
 	if err := json.Unmarshal(read(t, filepath.Join(folder, "ecdsa_secp256r1_sha256_test.json")), &suite); err != nil {
 		t.Fatal(err)
 	}
-	valid, invalid := 0, 0
+	valid, invalid, others := 0, 0, 0
 	for _, group := range suite.TestGroups {
 		point, err := hex.DecodeString(group.PublicKey.Uncompressed)
 		if err != nil || len(point) != 65 {
@@ -332,6 +332,13 @@ func TestWycheproof(t *testing.T) {
 				t.Errorf("%d (%s, %s): %t, %v", test.TCID, test.Comment, test.Result, ok, err)
 			}
 			if ok {
+				// The one other key that accepts it, where there is one, is the one that is worked out.
+				if other := evidence.OtherPoint(key, message, signature); len(other) == 64 {
+					others++
+					if twin, err := evidence.VerifySignature(cose(t, map[int]any{1: 2, 3: -7, -1: 1, -2: other[:32], -3: other[32:]}), message, signature); !twin || err != nil {
+						t.Errorf("%d (%s): not the other key, %v", test.TCID, test.Comment, err)
+					}
+				}
 				valid++
 			} else {
 				invalid++
@@ -341,6 +348,10 @@ func TestWycheproof(t *testing.T) {
 	if valid < 50 || invalid < 50 {
 		t.Errorf("only %d valid and %d invalid vectors", valid, invalid)
 	}
+	if others < 50 {
+		t.Errorf("the other key was worked out %d times", others)
+	}
+	t.Logf("%d signatures are good, %d are refused; %d have another key that accepts them", valid, invalid, others)
 }
 
 // TestDERIsStrict spells one signature in the ways in which lax readers

@@ -38,6 +38,9 @@ const (
 	CodePerson     Code = "wrong_person"  // the key that signed belongs to somebody else
 	CodeRevoked    Code = "revoked_key"   // the key that signed did not count, or may have been in other hands
 
+	// CodeAttestation: nothing known says of which model an authenticator is.
+	CodeAttestation Code = "attestation"
+
 	// Commitments, leaves and chains.
 	CodeCommitment Code = "commitment" // an opening does not open the commitment
 	CodeChain      Code = "chain"      // a gap, a fork or a foreign leaf in a chain

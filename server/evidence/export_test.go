@@ -36,5 +36,16 @@ func VerifySignature(cose, message, signature []byte) (bool, error) {
 	return key.verify(message, signature), nil
 }
 
+// Holds checks a proof of a leaf's hash.
+func Holds(c Checkpoint, leaf [32]byte, at Inclusion) error { return c.holds(leaf, at) }
+
+// Extends checks a proof of an earlier tree.
+func Extends(c Checkpoint, earlier Consistency) error {
+	if len(earlier.Root) != sha256.Size {
+		return refuse(CodeLog, "a root of another size")
+	}
+	return c.extends(earlier)
+}
+
 // Arrange is the way around the library for canonical JSON.
 var Arrange = arrange

@@ -197,7 +197,10 @@ func oddLeaves() (list []evidence.Leaf) {
 		list = append(list, oddLeaf(body))
 	}
 	for _, chain := range []evidence.Chain{
-		{Sequence: 1}, {ID: digestOf("c"), Sequence: 0}, {ID: digestOf("c"), Sequence: 2}, {ID: digestOf("c"), Sequence: 1, Previous: digestOf("p")},
+		{Sequence: 1},
+		{ID: digestOf("c"), Sequence: 0},
+		{ID: digestOf("c"), Sequence: 2},
+		{ID: digestOf("c"), Sequence: 1, Previous: digestOf("p")},
 		{ID: digestOf("c"), Sequence: 1 << 53, Previous: digestOf("p")},
 	} {
 		bad := leaves()[0]

@@ -190,6 +190,7 @@ func Meaning(s Statement) string {
 		return "I withdraw my decision on " + subject + "."
 	case Override:
 		return "I override the rule and let " + subject + " be merged without its approvals."
+	case Enrol, Countersign, Revoke, SetPolicy, Protect: // acts say theirs by [ActMeaning]
 	}
 	return ""
 }

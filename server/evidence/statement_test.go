@@ -374,6 +374,7 @@ func TestCanonicalVectors(t *testing.T) {
 			t.Errorf("%s: got %s, %v", name, got, err)
 		}
 	}
+	t.Logf("%d documents have their canonical form", len(inputs))
 }
 
 // recordings returns a folder of the recorded third-party data, or skips the

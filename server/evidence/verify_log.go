@@ -69,7 +69,7 @@ func readCheckpoint(signed []byte) (Checkpoint, error) {
 	if _, err := c.Unmarshal([]byte(text)); err != nil || string(c.Marshal()) != text || len(c.Hash) != tlog.HashSize || c.Size >= maxSafe || !logForm.MatchString(c.Origin) {
 		return Checkpoint{}, bad
 	}
-	return Checkpoint{Origin: c.Origin, Tree: tlog.Tree{N: int64(c.Size), Hash: tlog.Hash(c.Hash)}}, nil //nolint:gosec // below 2^53
+	return Checkpoint{Origin: c.Origin, Tree: tlog.Tree{N: int64(c.Size), Hash: tlog.Hash(c.Hash)}}, nil
 }
 
 // signed checks that the log of the anchor signed a checkpoint.
@@ -179,15 +179,33 @@ func (v *verification) log() (string, error) {
 
 // contains checks that an entry is at its place in the tree, behind another place.
 func (c Checkpoint) contains(entry []byte, at Inclusion, after int64) error {
+	if at.Index <= after {
+		return refuse(CodeLog, "it is in the log before what it follows")
+	}
+	return c.holds(tlog.Hash(LeafHash(entry)), at)
+}
+
+// holds checks an inclusion proof.
+func (c Checkpoint) holds(leaf tlog.Hash, at Inclusion) error {
 	proof, err := hashes(at.Proof)
 	if err != nil {
 		return err
 	}
-	if at.Index <= after {
-		return refuse(CodeLog, "it is in the log before what it follows")
-	}
-	if tlog.CheckRecord(proof, c.N, c.Hash, at.Index, tlog.Hash(LeafHash(entry))) != nil {
+	if tlog.CheckRecord(proof, c.N, c.Hash, at.Index, leaf) != nil {
 		return refuse(CodeLog, "it is not at its place in the log")
+	}
+	return nil
+}
+
+// extends checks a consistency proof with an earlier tree, whose root has the size
+// of one.
+func (c Checkpoint) extends(earlier Consistency) error {
+	proof, err := hashes(earlier.Proof)
+	if err != nil {
+		return err
+	}
+	if tlog.CheckTree(proof, c.N, c.Hash, earlier.Size, tlog.Hash(earlier.Root)) != nil {
+		return refuse(CodeLog, "the log does not extend the one that a signer was shown")
 	}
 	return nil
 }
@@ -244,12 +262,8 @@ func (v *verification) heads(c Checkpoint) error {
 		if proved.Size != shown[i].Size || hex.EncodeToString(proved.Root) != string(shown[i].Root) {
 			return refuse(CodeLog, "log head %d is not one that a signer was shown", i+1)
 		}
-		proof, err := hashes(proved.Proof)
-		if err != nil {
+		if err := c.extends(proved); err != nil {
 			return err
-		}
-		if tlog.CheckTree(proof, c.N, c.Hash, proved.Size, tlog.Hash(proved.Root)) != nil {
-			return refuse(CodeLog, "the log does not extend the one that a signer was shown")
 		}
 	}
 	return nil

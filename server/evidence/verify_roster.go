@@ -101,7 +101,7 @@ func (v *verification) enrolment(k RosterKey, e EnrolledKey) error {
 				err = own(signer, act)
 			}
 		default:
-			err = v.vouches(added.RosterChange, *e.Enrolment.Countersigned, act, signer)
+			err = v.vouches(*e.Enrolment.Countersigned, act, signer)
 		}
 		if err != nil {
 			return err
@@ -125,7 +125,7 @@ func (v *verification) signedAct(c RosterChange, signed SignedAct) error {
 	signer := v.keys.keys[v.keys.byDigest[c.Signer]]
 	key, _ := v.keys.Key(c.Key.CredentialID)
 	if c.Event == KeyCountersigned {
-		return v.vouches(c, signed, v.enrolledKey(key.Digest).act, signer)
+		return v.vouches(signed, v.enrolledKey(key.Digest).act, signer)
 	}
 	act, err := v.act(signed.Act, signed.Assertion, signer)
 	if err != nil {
@@ -142,7 +142,7 @@ func (v *verification) signedAct(c RosterChange, signed SignedAct) error {
 }
 
 // vouches checks that somebody else countersigns the key that an act enrols.
-func (v *verification) vouches(c RosterChange, signed SignedAct, enrol Act, signer RosterKey) error {
+func (v *verification) vouches(signed SignedAct, enrol Act, signer RosterKey) error {
 	act, err := v.act(signed.Act, signed.Assertion, signer)
 	if err != nil {
 		return err
