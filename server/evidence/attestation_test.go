@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/signedapproval/bitbucket/server/evidence"
 )
@@ -150,6 +151,42 @@ func TestCheckAttestation(t *testing.T) {
 	without.leaf = func(c *x509.Certificate) { c.ExtraExtensions = nil }
 	if _, err := evidence.CheckAttestation(without.attest(clientData, nil), clientData, without.models()); err != nil {
 		t.Errorf("without the extension: %v", err)
+	}
+}
+
+// With a snapshot of the metadata the report says of which model an authenticator is.
+func TestVerifyModels(t *testing.T) {
+	t.Parallel()
+	m, w := newMaker(t), bareWorld(t)
+	w.attest = func(string) ([]byte, []byte) { // an attestation of Bob's key, whoever gives it
+		clientData := []byte(`{"type":"webauthn.create"}`)
+		return m.attest(clientData, nil), clientData
+	}
+	w.begin()
+	w.open("old")
+	w.decide("bob", evidence.Approve)
+	w.decide("dave", evidence.Approve)
+	a := w.anchors()
+	a.Models = m.models()[:1]
+	a.Models[0].Roots = a.Models[0].Roots[1:]
+	if _, err := evidence.ParseAnchors(anchorsText(t, a)); err != nil {
+		t.Error(err)
+	}
+	report := evidence.Verify(w.encoded(), a)
+	if report.ExitCode() != 0 {
+		t.Fatal(report.Sentence())
+	}
+	got := map[string]evidence.Label{}
+	for _, fact := range report.Facts {
+		if fact.Name == "authenticator" {
+			got[fact.Value] = fact.Label
+		}
+	}
+	bob, dave := digestOfKey(t, w.tokens["bob"].key), digestOfKey(t, w.tokens["dave"].key)
+	if diff := cmp.Diff(map[string]evidence.Label{
+		"model " + a.Models[0].AAGUID + " for key " + string(bob): evidence.Recomputed, "no known model for key " + string(dave): evidence.Asserted,
+	}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

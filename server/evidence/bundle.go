@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/json"
 	"slices"
 	"time"
@@ -212,6 +213,9 @@ type Anchors struct {
 	// known to be their people's. Keys that came later count if a key of it signed
 	// for them, directly or through others.
 	Roster Digest `json:"roster,omitempty"`
+	// Models are of a snapshot of the FIDO metadata: the report then says of each key
+	// that signed whether its authenticator is of one of them.
+	Models []Model `json:"models,omitempty"`
 }
 
 // LogAnchor is a log with the keys that sign its checkpoints.
@@ -288,6 +292,11 @@ func (a Anchors) checkLog() error {
 	if w := a.Witnesses; w != nil {
 		if _, err := w.verifiers(); err != nil {
 			return err
+		}
+	}
+	for i, m := range a.Models {
+		if !uuidForm.MatchString("{"+m.AAGUID+"}") || slices.ContainsFunc(m.Roots, func(der Bytes) bool { _, err := x509.ParseCertificate(der); return err != nil }) {
+			return refuse(CodeInvalid, "models[%d] must be a UUID in lower case and certificates", i)
 		}
 	}
 	if a.Genesis != "" && !a.Genesis.Valid() || a.Roster != "" && !a.Roster.Valid() {

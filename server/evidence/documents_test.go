@@ -517,6 +517,10 @@ func anchorsVectors(t *testing.T, w *world) (list []documentVector) {
 	add("bad genesis", func(a *evidence.Anchors) { a.Genesis = "abc" })
 	add("bad roster", func(a *evidence.Anchors) { a.Roster = "abc" })
 	add("bad policy", func(a *evidence.Anchors) { a.Policies = append(a.Policies, "abc") })
+	add("bad model", func(a *evidence.Anchors) { a.Models = []evidence.Model{{AAGUID: "fido", Roots: []evidence.Bytes{}}} })
+	add("bad root of a model", func(a *evidence.Anchors) {
+		a.Models = []evidence.Model{{AAGUID: "876ca4f5-2071-c3e9-b255-09ef2cdf7ed6", Roots: []evidence.Bytes{[]byte("x")}}}
+	})
 	add("bad key", func(a *evidence.Anchors) { a.Keys[0].PublicKey = []byte{0xa0} })
 	add("bad person", func(a *evidence.Anchors) { a.Keys[0].Person = "" })
 	for name, text := range map[string]string{

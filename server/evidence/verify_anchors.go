@@ -125,6 +125,10 @@ func (v *verification) labelKeys(add func(name, value string, label Label)) {
 			label = Asserted
 		}
 		once("key", fmt.Sprintf("%s of person %s, known by %s", d.key.Digest, d.key.Key.Person, d.key.By), label)
+		if len(v.anchors.Models) > 0 {
+			model, label := v.model(d.key)
+			once("authenticator", fmt.Sprintf("%s for key %s", model, d.key.Digest), label)
+		}
 		if d.account == "" {
 			continue
 		}
@@ -134,4 +138,15 @@ func (v *verification) labelKeys(add func(name, value string, label Label)) {
 		}
 		once("account", fmt.Sprintf("%s of person %s", d.account, d.key.Key.Person), label)
 	}
+}
+
+// model says of which model the authenticator of a key is, by the attestation of
+// its enrolment and the models that are anchors.
+func (v *verification) model(k RosterKey) (string, Label) {
+	e := v.enrolledKey(k.Digest).Enrolment
+	made, err := CheckAttestation(e.AttestationObject, e.ClientDataJSON, v.anchors.Models)
+	if err != nil || !bytes.Equal(made.CredentialID, k.Key.CredentialID) || !bytes.Equal(made.PublicKey, k.Key.PublicKey) {
+		return "no known model", Asserted
+	}
+	return "model " + made.AAGUID, Recomputed
 }

@@ -117,10 +117,14 @@ func (w *world) change(c evidence.RosterChange) {
 func (w *world) enrol(name string, own, other *token) {
 	w.t.Helper()
 	k := w.tokens[name]
-	document := evidence.KeyDocument{Key: k.key, AttestationObject: approval.DigestOf(seed("attestation " + name)), ClientData: approval.DigestOf(seed("client data " + name))}
+	object, clientData := seed("attestation "+name), seed("client data "+name)
+	if w.attest != nil {
+		object, clientData = w.attest(name)
+	}
+	document := evidence.KeyDocument{Key: k.key, AttestationObject: approval.DigestOf(object), ClientData: approval.DigestOf(clientData)}
 	possession, owner := w.sign(evidence.Act{Purpose: evidence.Enrol, Key: &document}, k)
 	e := evidence.EnrolledKey{Owner: &owner, Enrolment: evidence.Enrolment{
-		Act: possession.Act, Possession: possession.Assertion, AttestationObject: seed("attestation " + name), ClientDataJSON: seed("client data " + name),
+		Act: possession.Act, Possession: possession.Assertion, AttestationObject: object, ClientDataJSON: clientData,
 	}}
 	c := evidence.RosterChange{Event: evidence.KeyAdded, Key: k.key, By: evidence.ByLogIn}
 	if own != nil {

@@ -161,8 +161,9 @@ type world struct {
 	log        [][]byte // all entries
 	head       evidence.LogHead
 	genesis    []byte
-	roster     [][]byte          // changes
-	rosterLeaf []byte            // of the newest version
+	roster     [][]byte // changes
+	rosterLeaf []byte   // of the newest version
+	attest     func(name string) (object, clientData []byte)
 	orphan     bool              // the leaf is shown although there is no roster
 	accounts   map[string]string // that acts name, where they are not the person's
 	enrolled   map[string]evidence.EnrolledKey
