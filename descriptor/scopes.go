@@ -31,6 +31,7 @@ var calls = map[string][]string{
 	"Branch":                {readRepository},
 	"Branches":              {readRepository},
 	"Commit":                {readRepository},
+	"Commits":               {readRepository},
 	"ResolveCommit":         {readRepository},
 	"MergeBase":             {readRepository},
 	"PutStatus":             {readRepository}, // it is so: reading suffices to write a build status
