@@ -77,7 +77,7 @@ func statement(t testing.TB, nonce string) []byte {
 		Requirements: evidence.RequirementsOf(approval.Default().Rules[0]),
 		ChainHead:    evidence.ChainHead{Chain: digest, Sequence: 1, Leaf: digest},
 		Roster:       digest, LogHead: &evidence.LogHead{Size: 1, Root: digest},
-		Nonce:        nonceBytes[:], IssuedAt: now, ExpiresAt: now.Add(5 * time.Minute),
+		Nonce: nonceBytes[:], IssuedAt: now, ExpiresAt: now.Add(5 * time.Minute),
 	}
 	s.Meaning = evidence.Meaning(s)
 	data, err := s.Canonical()
