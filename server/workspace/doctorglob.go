@@ -224,7 +224,7 @@ func (g glob) covers(other glob) bool {
 				next[j] = reach[j] || j > 0 && next[j-1]
 			case r == anyInSegment:
 				next[j] = reach[j] || j > 0 && next[j-1] && other[j-1] != '/' && other[j-1] != anyPath
-			case j > 0 && other[j-1] == r:
+			case j > 0 && (other[j-1] == r || r == anyCharacter && other[j-1] >= 0 && other[j-1] != '/'):
 				next[j] = reach[j-1]
 			}
 		}

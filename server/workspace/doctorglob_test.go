@@ -71,6 +71,16 @@ func TestCoverage(t *testing.T) {
 	}
 }
 
+// One character that can be any is this one too.
+func TestTouchesOneCharacter(t *testing.T) {
+	t.Parallel()
+	for pattern, want := range map[string]bool{"a": true, "ab": false, "/": false, "": false} {
+		if got := touches(restriction(bitbucket.RestrictPush, pattern), alternatives("?")[0]); got != want {
+			t.Errorf("%q and ?: %t", pattern, got)
+		}
+	}
+}
+
 func TestAlternativesOfTooMany(t *testing.T) {
 	t.Parallel()
 	for _, pattern := range []string{strings.Repeat("{a,b}", 20), strings.Repeat("**/a/", 20) + "b"} {
