@@ -369,7 +369,12 @@ func proofForgeries() []forged {
 			at := w.tick()
 			w.decide("carol", evidence.Approve)
 			w.revoke("carol", w.token("bob"), &at)
-		}), "assertions", evidence.CodeRevoked},
+		}), "facts", evidence.CodeRevoked},
+		{"a decision that does not count, though its key was never in other hands", told(func(w *world) {
+			w.open("old")
+			w.tamperFacts = func(f *approval.Facts) { f.Decisions[0].Compromised = true }
+			w.decide("carol", evidence.Approve)
+		}), "facts", evidence.CodeInvalid},
 		{"a public key recovered from a signature", told(func(w *world) {
 			w.story()
 			a := w.decisions[0].Assertion

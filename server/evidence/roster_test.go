@@ -1,11 +1,13 @@
 package evidence_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/evidence"
 )
 
@@ -65,6 +67,27 @@ func TestRosterMoves(t *testing.T) {
 		"of person per-bob, known by own-key: signed", "of person per-carol, known by countersigner: signed", "of person per-dave, known by countersigner: signed",
 	}, said); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// compromisedStory is a pull request whose first approval does not count any more, since its key may
+// have been in other hands.
+func compromisedStory(w *world) {
+	w.open("old")
+	at := w.tick()
+	w.decide("carol", evidence.Approve)
+	w.revoke("carol", w.token("bob"), &at)
+	w.tallied[0].Compromised = true
+	w.decide("bob", evidence.Approve)
+}
+
+func TestDecisionsOfACompromisedKeyDoNotCount(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	compromisedStory(w)
+	report := evidence.Verify(w.encoded(), w.anchors())
+	if report.ExitCode() != 0 || report.Verdict.State != approval.Pending || !strings.Contains(report.Verdict.Sentence, "1 of 2") {
+		t.Error(report.Sentence())
 	}
 }
 

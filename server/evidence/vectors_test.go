@@ -69,6 +69,7 @@ func bundleVectors(t *testing.T) (list []bundleVector) {
 		}, 2},
 		"good erased people": {erasedStory, 2},
 		"good roster":        {rosterStory, 0},
+		"good compromised":   {compromisedStory, 0},
 		"good countersigned": {func(w *world) {
 			w.vouch("bob", w.tokens["dave"])
 			w.policy.Rules[0].Keys = &approval.KeyDemand{Countersigned: true}

@@ -205,6 +205,8 @@ type decision struct {
 	account   string // of the approver; empty if erased and of no concern to the tally
 	version   int64  // of the roster that the signer was shown
 	key       RosterKey
+	// compromised says that the key may have been in other hands by then.
+	compromised bool
 }
 
 func (v *verification) bundle(data []byte) (string, error) {
@@ -523,7 +525,10 @@ func (v *verification) facts() (string, error) {
 		want := approval.Decision{
 			ID: d.ID, RequestID: s.Request, PersonID: s.Approver.Person, AccountID: got.AccountID, Name: got.Name,
 			Action: s.Purpose.Action(), HeadCommit: s.Source.Commit, DestinationBranch: s.Destination.Branch,
-			RuleDigest: s.Policy.RuleDigest, Sequence: d.sequence,
+			RuleDigest: s.Policy.RuleDigest, Sequence: d.sequence, Compromised: d.compromised,
+		}
+		if d.compromised && !got.Compromised {
+			return "", refuse(CodeRevoked, "decision %d was counted, and its key may have been in other hands", i+1)
 		}
 		if d.Approver != nil {
 			want.AccountID, want.Name = d.Approver.AccountID, d.Approver.Name

@@ -236,10 +236,8 @@ func (v *verification) counts(i int, signer Key) error {
 	if !key.liveAt(d.version) {
 		return refuse(CodeRevoked, "the key did not count in the roster that the signer was shown")
 	}
-	if since := key.CompromisedSince; since != nil && !v.leaves[d.sequence-1].Time.Before(*since) {
-		return refuse(CodeRevoked, "the key may have been in other hands")
-	}
-	d.key = key
+	since := key.CompromisedSince
+	d.key, d.compromised = key, since != nil && !v.leaves[d.sequence-1].Time.Before(*since)
 	return nil
 }
 

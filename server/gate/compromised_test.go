@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/passkey/passkeytest"
 )
 
@@ -40,4 +41,37 @@ func TestWhatACompromisedKeyDecidedCountsNoMore(t *testing.T) {
 	w.decides(number, "carol", approval.Approve)
 	w.settle()
 	w.expect(number, head, "SUCCESSFUL", "approved by Carol")
+}
+
+// TestEvidenceOfACompromisedKey lets bob revoke a key with another one that he had before it was in other hands: the
+// evidence shows the approval by it, and that it does not count.
+func TestEvidenceOfACompromisedKey(t *testing.T) {
+	w := newWorld(t)
+	w.save(w.rule(1, "bob", "carol"))
+	number := w.open()
+	w.settle()
+	bob := w.people["bob"]
+	stolen, first := w.keyID(bob), bob.key
+	bob.key = passkeytest.New(origin)
+	w.enrol(bob)
+	second := bob.key
+	since := time.Now().Truncate(time.Second).Add(time.Second) // acts have whole seconds, and the enrolment's comes before
+	<-time.After(time.Until(since))
+	bob.key = first
+	w.decides(number, "bob", approval.Approve)
+	w.settle()
+	bob.key = second
+	act, err := w.keys.PrepareRevocation(t.Context(), bob.Person, bob.session, stolen, &since)
+	w.must(err)
+	answer, err := bob.key.Get(act.Options)
+	w.must(err)
+	_, _, err = w.keys.SignKeyAct(t.Context(), bob.Person, bob.session, string(answer))
+	w.must(err)
+	w.settle()
+	w.decides(number, "carol", approval.Approve)
+	w.settle()
+	w.expect(number, w.view(number).PullRequest.HeadCommit, "SUCCESSFUL", "approved by Carol")
+	if report := evidence.Verify(w.bundle(number), w.anchors()); report.ExitCode() != 0 || len(report.Verdict.Requirements[0].Ignored) != 1 {
+		t.Errorf("%s: %+v", report.Sentence(), report.Verdict)
+	}
 }
