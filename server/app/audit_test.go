@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/signedapproval/bitbucket/internal/stage"
@@ -369,7 +370,7 @@ func (w *auditWorld) whole(t *testing.T) {
 func (w *auditWorld) tampered(t *testing.T) {
 	target, err := url.Parse(w.proxy.origin)
 	w.must(err)
-	var change func(lines []string) []string
+	var change atomic.Value // func(lines []string) []string
 	front := httptest.NewServer(&httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) },
 		ModifyResponse: func(response *http.Response) error {
@@ -378,7 +379,7 @@ func (w *auditWorld) tampered(t *testing.T) {
 				return err
 			}
 			if strings.HasPrefix(response.Request.URL.Path, "/audit/") {
-				body = []byte(strings.Join(change(strings.SplitAfter(string(body), "\n")), ""))
+				body = []byte(strings.Join(change.Load().(func([]string) []string)(strings.SplitAfter(string(body), "\n")), ""))
 			}
 			response.Body, response.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 			response.Header.Set("Content-Length", fmt.Sprint(len(body)))
@@ -415,12 +416,12 @@ func (w *auditWorld) tampered(t *testing.T) {
 		"something else":     func([]string) []string { return []string{"<html>"} },
 		"a line that is cut": rows(func(lines []string, i int) []string { lines[i] = lines[i][:len(lines[i])/2]; return lines[:i+1] }),
 	} {
-		change = f
+		change.Store(f)
 		if code, out, errs := w.audit(front.URL, w.token, "--key="+w.keyFile); code != 1 || out != "" || errs == "" {
 			t.Errorf("%s: exit %d\n%s%s", name, code, out, errs)
 		}
 	}
-	change = func(lines []string) []string { return lines }
+	change.Store(func(lines []string) []string { return lines })
 	if code, _, errs := w.audit(front.URL, w.token, "--key="+w.keyFile); code != 0 {
 		t.Errorf("untouched: exit %d\n%s", code, errs)
 	}
