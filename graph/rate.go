@@ -14,8 +14,8 @@ import (
 // What one caller may spend on one replica: points as @cost counts them, at least entryCost for each
 // request however cheap or broken it is.
 const (
-	pointsPerSecond = 500
-	pointsAtOnce    = 20_000
+	pointsPerSecond = 1_000
+	pointsAtOnce    = 40_000
 	entryCost       = 10
 	maxPurses       = 10_000 // callers remembered; the one that was longest away is forgotten first
 	maxStreams      = 10     // subscriptions that one caller may hold open

@@ -233,6 +233,58 @@ const screens: Record<string, Screen> = {
     nothing: says("No passkey yet"),
     doing: "read your passkeys",
   },
+  WantingKeys: {
+    path: () => "/settings/keys",
+    loading: "Loading…",
+    empty: (data) => Object.assign(data["workspace"] ?? {}, { keyHolders: connection("KeyHolderConnection") }),
+    nothing: says("Nothing to countersign"),
+    doing: "read which keys are to be countersigned",
+  },
+  MemberKeys: {
+    path: () => "/settings/keys",
+    loading: "Loading…",
+    empty: (data) => Object.assign(data["workspace"] ?? {}, { keyHolders: connection("KeyHolderConnection") }),
+    nothing: says("No keys yet"),
+    doing: "read the keys of members",
+  },
+  Protection: {
+    path: () => "/settings/protection",
+    loading: "Loading…",
+    empty: (data) => Object.assign(data["workspace"] ?? {}, { protection: null }),
+    nothing: says("Not protected"),
+    doing: "read the protection",
+  },
+  Protectors: {
+    path: () => "/settings/protection",
+    reach: (page) => page.getByRole("button", { name: "Protect this workspace…" }).click(),
+    loading: "Loading…",
+    empty: (data) => Object.assign(data["workspace"] ?? {}, { keyHolders: connection("KeyHolderConnection") }),
+    nothing: says("Nobody here has a passkey yet."),
+    doing: "read who has a passkey",
+  },
+  Protected: {
+    path: repository,
+    // Until it is known whether the workspace is protected, the form saves; the server makes a proposal where it is.
+    empty: (data) => Object.assign(data["workspace"] ?? {}, { protection: null }),
+    nothing: async (page) => {
+      await expect(page.getByRole("button", { name: "Save the rules" })).toBeVisible();
+    },
+    doing: "",
+  },
+  Proposals: {
+    path: () => "/settings/protection",
+    loading: "Loading…",
+    empty: (data) => Object.assign(data["workspace"] ?? {}, { proposals: connection("ProposalConnection") }),
+    nothing: says("No proposals"),
+    doing: "read the proposals",
+  },
+  Proposal: {
+    path: ({ world }) => `/settings/protection?workspace=${world.slug}&proposal=00000000-0000-4000-8000-000000000000`,
+    loading: "Loading…",
+    empty: (data) => Object.assign(data["workspace"] ?? {}, { proposal: null }),
+    nothing: says("No such proposal"),
+    doing: "read the proposal",
+  },
   Tokens: {
     path: () => "/settings/tokens",
     loading: "Loading…",
