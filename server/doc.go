@@ -29,7 +29,7 @@
 // Imports go down only:
 //
 //	main -> app -> {webhook, forge, tiles, graph} -> {gate, workspace, people}
-//	     -> {bitbucket, atlassian, passkey, store, jobs, notify, witness} -> {approval, evidence, refusal}
+//	     -> {bitbucket, atlassian, passkey, store, jobs, notify, witness, monitor, replay} -> {approval, evidence, attest, refusal}
 //
 // Packages of one floor do not import each other, but evidence may import approval. What one use
 // case needs of another is a function that app hands over. floors_test.go holds it so.
