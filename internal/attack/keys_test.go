@@ -116,7 +116,7 @@ func onKeys() []attack {
 		},
 		{
 			wants: "use a key of X that X has reported as stolen: date the decision to before the theft", admits: "detectable in the log as a late leaf",
-			caught: []string{"step 8 assertions: revoked_key", "exit 0", "monitor: late_leaf", "monitor: time_backwards"},
+			caught: []string{"step 10 facts: revoked_key", "exit 0", "monitor: late_leaf", "monitor: time_backwards"},
 			try: func(t *testing.T) (got []string) {
 				c := halfApproved(t)
 				watcher := newAuditor(c.operator)
