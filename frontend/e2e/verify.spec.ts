@@ -109,7 +109,7 @@ test("bundle and anchors that are dropped are checked offline, and nothing is se
 
   await drop(page, bundle, anchors);
 
-  await expect(page.getByText(good.sentence)).toBeVisible();
+  await expect(page.getByText(good.sentence).first()).toBeVisible();
   await expect(page.getByText(`Exit code ${good.exitCode}: `)).toBeVisible();
   await expect(page.getByRole("button", { name: "Remove the anchors" })).toBeVisible();
 
@@ -186,7 +186,7 @@ test("several bundles have a verdict each, and start again when the anchors chan
   await expect(page.getByRole("status").getByText("3 bundles: 1 operator-asserted, 2 failed.")).toBeVisible();
   await expect(result(page, "bad.json")).toContainText(bad.sentence);
   await expect(result(page, "none.json")).toContainText("FAILED at step 1 (bundle): ");
-  await expect(result(page, "good.json")).not.toContainText(good.sentence);
+  await expect(result(page, "good.json")).toContainText("Exit code 2: ");
   await expect(page.getByRole("table", { name: "Steps of" })).toHaveCount(0);
   await result(page, "bad.json").locator("summary").click();
   await expect(result(page, "bad.json").getByText("The steps after it were not taken.")).toBeVisible();
@@ -199,7 +199,7 @@ test("several bundles have a verdict each, and start again when the anchors chan
 
   await page.getByRole("button", { name: "Remove the anchors" }).click();
   await expect(page.getByRole("status").getByText("3 bundles: 1 operator-asserted, 2 failed.")).toBeVisible();
-  await expect(result(page, "good.json")).not.toContainText(good.sentence);
+  await expect(result(page, "good.json")).toContainText("Exit code 2: ");
 
   await choose(
     page,
