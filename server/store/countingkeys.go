@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // Keys are all keys of one person with what others signed for them.
@@ -166,13 +164,4 @@ func (sh *Shared) KeyHolders(ctx context.Context, workspace string, wanting bool
 		}
 	}
 	return holders, more, nil
-}
-
-// WorkspacesOf lists the workspaces in which a person was ever seen.
-func (sh *Shared) WorkspacesOf(ctx context.Context, personID string) ([]string, error) {
-	rows, err := sh.tx.Query(ctx, `select workspace_id::text from signedapproval_memberships where person_id = $1 order by 1`, personID)
-	if err != nil {
-		return nil, fmt.Errorf("store: workspaces of a person: %w", err)
-	}
-	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
