@@ -1,6 +1,6 @@
-import { AxeBuilder } from "@axe-core/playwright";
 import { expect, type Page } from "@playwright/test";
 import { type Scene, test } from "./scene.ts";
+import { violationsOn } from "./violations.ts";
 
 // Every page with something on it, in both colour schemes, under the server's own content security policy.
 
@@ -48,8 +48,7 @@ for (const colorScheme of ["light", "dark"] as const) {
       await page.goto(new URL(path(scene), scene.world.stack.server).href);
       await ready(page);
 
-      const { violations } = await new AxeBuilder({ page }).analyze();
-      expect(violations.map(({ id, nodes }) => ({ id, at: nodes.map((node) => node.target) }))).toEqual([]);
+      expect(await violationsOn(page)).toEqual([]);
       expect(complaints).toEqual([]);
       const overflow = await page.evaluate(
         () => document.documentElement.scrollWidth - document.documentElement.clientWidth,

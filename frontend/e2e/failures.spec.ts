@@ -1,6 +1,6 @@
-import { AxeBuilder } from "@axe-core/playwright";
 import { expect, type Page } from "@playwright/test";
 import { test } from "./stack.ts";
+import { violationsOn } from "./violations.ts";
 
 // What a person sees whose round trip to Bitbucket came to nothing: why, and a way on.
 
@@ -8,12 +8,7 @@ import { test } from "./stack.ts";
 async function check(page: Page) {
   for (const colorScheme of ["light", "dark"] as const) {
     await page.emulateMedia({ colorScheme });
-    // A colour on its way is none that anybody reads.
-    await page.evaluate(() =>
-      Promise.allSettled(document.getAnimations().flatMap((it) => (it instanceof CSSTransition ? [it.finished] : []))),
-    );
-    const { violations } = await new AxeBuilder({ page }).analyze();
-    expect(violations.map(({ id, nodes }) => ({ id, at: nodes.map((node) => node.target) }))).toEqual([]);
+    expect(await violationsOn(page)).toEqual([]);
   }
   const main = page.getByRole("main");
   expect(await main.evaluate((element) => getComputedStyle(element).display), "it has the product's style").toBe(

@@ -1,8 +1,8 @@
 import { existsSync, readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { AxeBuilder } from "@axe-core/playwright";
 import { expect } from "@playwright/test";
 import { test } from "./fixtures.ts";
+import { violationsOn } from "./violations.ts";
 
 // The pages as they are built, without a server behind them: they must run under the strictest policy, in both
 // colour schemes, and still say something when nothing answers.
@@ -48,8 +48,7 @@ for (const app of readdirSync(new URL("../apps/", import.meta.url)).sort()) {
         return color;
       });
       expect(surface).toBe(colorScheme === "dark" ? "rgb(31, 31, 33)" : "rgb(255, 255, 255)");
-      const { violations } = await new AxeBuilder({ page }).analyze();
-      expect(violations.map(({ id, nodes }) => ({ id, at: nodes.map((node) => node.target) }))).toEqual([]);
+      expect(await violationsOn(page)).toEqual([]);
       expect(complaints).toEqual([]);
     });
   }

@@ -5,9 +5,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { AxeBuilder } from "@axe-core/playwright";
 import { expect, type Page } from "@playwright/test";
 import { test as base } from "./stack.ts";
+import { violationsOn } from "./violations.ts";
 
 // The page on which anybody can have evidence checked, as the server serves it. The bundles are the published vectors, and
 // what the page must say of them stands in their files.
@@ -94,11 +94,6 @@ async function choose(page: Page, button: string, files: string | string[]) {
 
 const result = (page: Page, file: string) =>
   page.getByRole("listitem").filter({ has: page.getByRole("heading", { name: file, exact: true }) });
-
-async function violations(page: Page) {
-  const { violations: found } = await new AxeBuilder({ page }).analyze();
-  return found.map(({ id, nodes }) => ({ id, at: nodes.map((node) => node.target) }));
-}
 
 test("bundle and anchors that are dropped are checked offline, and nothing is sent", async ({ page, put, folder }) => {
   const requests: string[] = [];
@@ -283,12 +278,12 @@ for (const colorScheme of ["light", "dark"] as const) {
       await page.setViewportSize({ width, height: 900 });
       await choose(page, "Choose bundles", put("good.json", good.bundle));
       await expect(page.getByRole("table")).toHaveCount(2);
-      expect(await violations(page)).toEqual([]);
+      expect(await violationsOn(page)).toEqual([]);
       await choose(page, "Choose bundles", [put("bad.json", bad.bundle), put("none.json", "")]);
       await choose(page, "Choose an anchors file", put("anchors.json", "{}"));
       await result(page, "bad.json").locator("summary").click();
       await expect(page.getByRole("table")).toHaveCount(1);
-      expect(await violations(page)).toEqual([]);
+      expect(await violationsOn(page)).toEqual([]);
       const overflow = await page.evaluate(
         () => document.documentElement.scrollWidth - document.documentElement.clientWidth,
       );
