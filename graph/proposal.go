@@ -255,6 +255,9 @@ func ruleSentence(r approval.Rule, names map[string]string) string {
 			sentence += fmt.Sprintf(", with the message “%s”", m.MessageTemplate)
 		}
 	}
+	if r.Cosignatures > 0 {
+		sentence += fmt.Sprintf("; nothing is let through before %d witnesses have cosigned the log", r.Cosignatures)
+	}
 	return sentence + "."
 }
 

@@ -12,6 +12,7 @@ type rule struct {
 	ExpiresAfterSeconds int32
 	Override            *override
 	AutoMerge           *autoMerge
+	Cosignatures        int32
 	Digest              string
 }
 
@@ -38,7 +39,7 @@ type autoMerge struct {
 func ruleOf(r approval.Rule, names map[string]string) *rule {
 	mapped := &rule{
 		Name: r.Name, Branches: r.Branches, AuthorMayApprove: r.AuthorMayApprove,
-		ExpiresAfterSeconds: clamp(r.ExpiresAfterSeconds), Digest: string(r.Digest()),
+		ExpiresAfterSeconds: clamp(r.ExpiresAfterSeconds), Cosignatures: clamp(r.Cosignatures), Digest: string(r.Digest()),
 		Requirements: each(r.Requirements, func(q approval.Requirement) requirement {
 			return requirement{
 				Name: q.Name, Quorum: clamp(q.Quorum), Everyone: q.Approvers.Everyone,
@@ -85,6 +86,7 @@ type ruleInput struct {
 	ExpiresAfterSeconds *int32
 	Override            *overrideInput
 	AutoMerge           *autoMergeInput
+	Cosignatures        *int32
 }
 
 type requirementInput struct {
@@ -111,7 +113,7 @@ func policyOf(rules []ruleInput) approval.Policy {
 	return approval.Policy{Format: approval.Format, Rules: each(rules, func(in ruleInput) approval.Rule {
 		made := approval.Rule{
 			Name: in.Name, Branches: in.Branches, AuthorMayApprove: or(in.AuthorMayApprove, false),
-			ExpiresAfterSeconds: int64(or(in.ExpiresAfterSeconds, int32(approval.DefaultExpiry.Seconds()))),
+			ExpiresAfterSeconds: int64(or(in.ExpiresAfterSeconds, int32(approval.DefaultExpiry.Seconds()))), Cosignatures: int(or(in.Cosignatures, 0)),
 			Requirements: each(in.Requirements, func(q requirementInput) approval.Requirement {
 				return approval.Requirement{
 					Name: or(q.Name, "Approval"), Quorum: int(q.Quorum),

@@ -105,7 +105,7 @@ func (w *world) wire() {
 	w.gate = &gate.Gate{
 		Store: w.store, Passkeys: ceremonies, Log: log, Origin: origin, RPID: "approvals.example", LogOrigin: "approvals.example/log",
 		Client: w.spaces.Client, Permission: w.spaces.Permission, Readable: w.spaces.Readable, People: w.spaces.People, EnsureHook: w.spaces.EnsureHook,
-		Publish: func(ctx context.Context, _ int64) error {
+		Publish: func(ctx context.Context, _ int64, _ int) error {
 			head, err := w.store.GrowTree(ctx)
 			if err != nil {
 				return err

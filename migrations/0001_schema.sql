@@ -173,6 +173,7 @@ create table signedapproval_bitbucket_commit_statuses (
   paid_at         timestamptz,
   doubt_until     timestamptz,                 -- a call whose outcome is unknown may still land until then
   problem         text not null default '',    -- why it could not be written, for the administrator
+  cosignatures    smallint not null default 0, -- of a checkpoint that covers what it says, before SUCCESSFUL is shown
   primary key (workspace_id, pull_request_id, commit),
   foreign key (workspace_id, pull_request_id) references signedapproval_pull_requests (workspace_id, id)
 );

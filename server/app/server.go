@@ -129,7 +129,7 @@ func (s *Server) wire(logKeys *witness.Keys) error {
 	})
 	s.workspaces = workspace.New(workspace.Options{
 		Store: s.store, API: api, Connect: s.consumer(s.config.ConnectKey, s.config.ConnectSecret, "/connect/callback"),
-		Origin: s.config.Origin, Passkeys: ceremonies, LogOrigin: s.config.LogOrigin, Log: s.log,
+		Origin: s.config.Origin, Passkeys: ceremonies, LogOrigin: s.config.LogOrigin, Witnesses: len(s.publisher.Witnesses), Log: s.log,
 	})
 	s.people = people.New(people.Options{
 		Store: s.store, API: api, SignIn: s.consumer(s.config.SignInKey, s.config.SignInSecret, "/auth/callback"),
@@ -148,7 +148,7 @@ func (s *Server) wire(logKeys *witness.Keys) error {
 		Store: s.store, Passkeys: ceremonies, Mail: mail, Log: s.log, Origin: s.config.Origin, RPID: s.config.RPID(), LogOrigin: s.config.LogOrigin,
 		CallsPerHour: s.config.CallsPerHour,
 		Client:       s.workspaces.Client, Permission: s.workspaces.Permission, Readable: s.workspaces.Readable, People: s.workspaces.People, EnsureHook: s.workspaces.EnsureHook,
-		Publish: s.publisher.Publish, Role: s.workspaces.Role,
+		Publish: s.publisher.PublishCosigned, Cosigned: s.publisher.Cosigned, Role: s.workspaces.Role,
 	}
 	s.workspaces.Cancel, s.workspaces.Roster = s.gate.Cancel, s.gate.Roster
 	s.people.Role, s.people.Account, s.people.Roster = s.workspaces.Role, s.workspaces.Account, s.gate.Roster

@@ -76,6 +76,11 @@ type Rule struct {
 	Override *OverrideBy `json:"override,omitempty"`
 	// AutoMerge, when set, merges an approved pull request; never an overridden one.
 	AutoMerge *AutoMerge `json:"autoMerge,omitempty"`
+	// Cosignatures is how many different witnesses must have cosigned a checkpoint of
+	// the log that covers a verdict before it lets anything be merged, 0 to
+	// [MaxCosignatures]. With 0 none is waited for beyond those that the server waits
+	// for by itself. A tally does not read it.
+	Cosignatures int `json:"cosignatures,omitempty"`
 }
 
 // Requirement asks for a number of approvals out of a set of people.

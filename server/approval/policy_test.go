@@ -127,6 +127,11 @@ func TestDigestsOfRules(t *testing.T) {
 	if changed.Digest() == p.Rules[0].Digest() {
 		t.Error("another rule has the same digest")
 	}
+	demanding := p.Rules[0]
+	demanding.Cosignatures = 1
+	if demanding.Digest() == p.Rules[0].Digest() {
+		t.Error("a rule that demands cosignatures has the same digest")
+	}
 	if empty := (approval.Rule{}); empty.Digest() != (approval.Rule{Branches: []string{}}).Digest() {
 		t.Error("an absent and an empty list have different digests")
 	}
@@ -173,6 +178,10 @@ func TestParsePolicy(t *testing.T) {
 		{"another format", strings.Replace(document(good), "/v1", "/v2", 1), approval.CodeFormat, "format"},
 		{"no rules", `{"format":"signedapproval.policy/v1","rules":[]}`, approval.CodeCount, "rules"},
 		{"a bad rule", document(good + `,"expiresAfterSeconds":1`), approval.CodeExpiry, "rules[0].expiresAfterSeconds"},
+		{"no cosignatures, said aloud", document(good + `,"cosignatures":0`), approval.CodeUnknownField, "rules[0].cosignatures"},
+		{"fewer cosignatures than none", document(good + `,"cosignatures":-1`), approval.CodeCosignatures, "rules[0].cosignatures"},
+		{"too many cosignatures", document(good + `,"cosignatures":17`), approval.CodeCosignatures, "rules[0].cosignatures"},
+		{"half a cosignature", document(good + `,"cosignatures":0.5`), approval.CodeMalformed, ""},
 		{"too large", strings.Repeat(" ", approval.MaxPolicyBytes) + document(good), approval.CodeTooLarge, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -192,7 +201,7 @@ func TestParsePolicy(t *testing.T) {
 func TestValidate(t *testing.T) {
 	t.Parallel()
 	population := approval.Population{
-		Writers: []string{"ann", "ben"}, Accounts: []string{"ann", "ben", "cat", "dan"}, Strategies: []string{"squash", "merge_commit"},
+		Writers: []string{"ann", "ben"}, Accounts: []string{"ann", "ben", "cat", "dan"}, Strategies: []string{"squash", "merge_commit"}, Witnesses: 2,
 	}
 	names := func(n int) (list []string) {
 		for i := range n {
@@ -317,6 +326,15 @@ func TestValidate(t *testing.T) {
 			"no such strategy", func(_ *approval.Policy, r *approval.Rule) { r.AutoMerge = &approval.AutoMerge{Strategy: "octopus"} },
 			[]found{{approval.CodeStrategy, "rules[0].autoMerge.strategy"}},
 		},
+		{"as many cosignatures as there are witnesses", func(_ *approval.Policy, r *approval.Rule) { r.Cosignatures = 2 }, nil},
+		{
+			"more cosignatures than there are witnesses", func(_ *approval.Policy, r *approval.Rule) { r.Cosignatures = 3 },
+			[]found{{approval.CodeFewWitnesses, "rules[0].cosignatures"}},
+		},
+		{
+			"more cosignatures than can be", func(_ *approval.Policy, r *approval.Rule) { r.Cosignatures = 17 },
+			[]found{{approval.CodeCosignatures, "rules[0].cosignatures"}},
+		},
 		{"an unknown placeholder", func(_ *approval.Policy, r *approval.Rule) {
 			r.AutoMerge = &approval.AutoMerge{MessageTemplate: "{titel}"}
 		}, []found{{approval.CodeTemplate, "rules[0].autoMerge.messageTemplate"}}},
@@ -387,6 +405,7 @@ func FuzzParsePolicy(f *testing.F) {
 	f.Add([]byte(document(good)))
 	f.Add(approval.Default().Canonical())
 	f.Add([]byte(document(good + `,"autoMerge":{"strategy":"squash","messageTemplate":"{title}{{}}"}`)))
+	f.Add([]byte(document(good + `,"cosignatures":2`)))
 	f.Add([]byte(document(`"name":"R","branches":["{a,b}/**","!c[x-z]"],"requirements":[{"name":"A","quorum":2,"approvers":{"accounts":["1","2"]}}]`)))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		p, err := approval.ParsePolicy(data)

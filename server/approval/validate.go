@@ -25,6 +25,7 @@ const (
 	MaxQuorum       = 50       // people
 	MaxName         = 80       // characters of a name
 	MaxTemplate     = 1000     // characters of a commit message template
+	MaxCosignatures = 16       // witnesses
 
 	MinExpiry = time.Minute
 	MaxExpiry = 90 * 24 * time.Hour
@@ -54,6 +55,8 @@ const (
 	CodeStrategy       Code = "strategy"             // not a merge strategy of Bitbucket
 	CodeNotOffered     Code = "strategy_not_offered" // a merge strategy that the branch does not offer
 	CodeTemplate       Code = "template"             // a commit message template that cannot be filled in
+	CodeCosignatures   Code = "cosignatures"         // a number of cosignatures below none or too large
+	CodeFewWitnesses   Code = "too_few_witnesses"    // cosignatures of more witnesses than the server has
 )
 
 // Problem is one reason for which a policy is refused.
@@ -91,6 +94,8 @@ type Population struct {
 	Accounts []string
 	// Strategies are the merge strategies that the gated branches offer.
 	Strategies []string
+	// Witnesses is how many witnesses the server asks to cosign its log.
+	Witnesses int
 }
 
 // Validate returns everything that is wrong with the policy, and nothing when
@@ -116,6 +121,12 @@ func (p Policy) Validate(pop Population) []Problem {
 			problems = append(problems, Problem{
 				CodeNotOffered, at + ".autoMerge.strategy",
 				fmt.Sprintf("The destination branch does not offer the merge strategy %q.", m.Strategy),
+			})
+		}
+		if rule.Cosignatures > pop.Witnesses && rule.Cosignatures <= MaxCosignatures {
+			problems = append(problems, Problem{
+				CodeFewWitnesses, at + ".cosignatures",
+				fmt.Sprintf("The rule asks for the cosignatures of %d witnesses, but this server has %d.", rule.Cosignatures, pop.Witnesses),
 			})
 		}
 	}
@@ -220,6 +231,9 @@ func (r Rule) check(at string) (problems []Problem) {
 	}
 	if r.AutoMerge != nil {
 		problems = append(problems, r.AutoMerge.check(at+".autoMerge")...)
+	}
+	if r.Cosignatures < 0 || r.Cosignatures > MaxCosignatures {
+		add(CodeCosignatures, ".cosignatures", "A rule asks for the cosignatures of 0 to %d witnesses.", MaxCosignatures)
 	}
 	return problems
 }

@@ -484,6 +484,16 @@ func proofForgeries() []forged {
 			w.story()
 			a.Witnesses.Quorum = 3
 		}), "witnesses", evidence.CodeWitness},
+		{"fewer witnesses than the rule demands", known(func(w *world, a *evidence.Anchors) {
+			w.policy.Rules[0].Cosignatures = 3
+			w.story()
+			a.Policies = w.anchors().Policies
+		}), "witnesses", evidence.CodeWitness},
+		{"fewer witnesses than the rule demands of who asks for none", known(func(w *world, a *evidence.Anchors) {
+			w.policy.Rules[0].Cosignatures = 3
+			w.story()
+			a.Policies, a.Witnesses.Quorum = w.anchors().Policies, 0
+		}), "witnesses", evidence.CodeWitness},
 		{"witnesses who cosigned another checkpoint", func(t *testing.T) ([]byte, evidence.Anchors) {
 			w := newWorld(t)
 			w.open("old")

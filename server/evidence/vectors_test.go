@@ -75,6 +75,8 @@ func bundleVectors(t *testing.T) (list []bundleVector) {
 			w.policy.Rules[0].Keys = &approval.KeyDemand{Countersigned: true}
 			w.story()
 		}, 0},
+		"good cosigned":                   {cosignedStory(2), 0},
+		"good cosigned by who is unknown": {cosignedStory(4), 2},
 		"good without roster": {func(w *world) {
 			w.roster = nil
 			w.open("old")

@@ -269,9 +269,10 @@ func (v *verification) heads(c Checkpoint) error {
 	return nil
 }
 
-// witnesses counts who else saw the checkpoint.
+// witnesses counts who else saw the checkpoint: as many have to as the anchors
+// say, and as many as the rule says.
 func (v *verification) witnesses() (string, error) {
-	policy := v.anchors.Witnesses
+	policy, demanded := v.anchors.Witnesses, v.rule.Cosignatures
 	if policy == nil {
 		v.lacks("witnesses")
 		return "", operatorAsserted("UNWITNESSED: who has to have seen the log is not an anchor")
@@ -280,9 +281,18 @@ func (v *verification) witnesses() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if policy.Quorum == 0 {
+	if n < demanded && len(policy.Keys) >= demanded {
+		return "", refuse(CodeWitness, "%d of %d witnesses have cosigned the checkpoint, and the rule demands %d", n, len(policy.Keys), demanded)
+	}
+	if demanded > 0 || policy.Quorum > 0 {
+		v.report.Witnesses = n
+	}
+	switch {
+	case n < demanded: // too few are known to tell
+		v.lacks("witnesses")
+		return "", operatorAsserted(fmt.Sprintf("the rule demands %d witnesses, and only %d are anchors", demanded, len(policy.Keys)))
+	case v.report.Witnesses == 0:
 		return "UNWITNESSED: nobody has to have seen the log", nil
 	}
-	v.report.Witnesses = n
-	return fmt.Sprintf("%d of %d have cosigned the checkpoint, %d have to", n, len(policy.Keys), policy.Quorum), nil
+	return fmt.Sprintf("%d of %d have cosigned the checkpoint, %d have to", n, len(policy.Keys), max(policy.Quorum, demanded)), nil
 }

@@ -97,6 +97,48 @@ func TestVerifyWithoutAnAnchor(t *testing.T) {
 	}
 }
 
+// cosignedStory is the story under a rule that demands so many witnesses. Two cosign, and three are known.
+func cosignedStory(demanded int) func(w *world) {
+	return func(w *world) {
+		w.policy.Rules[0].Cosignatures = demanded
+		w.story()
+	}
+}
+
+// What the rule demands of witnesses is asked for whatever the verifier's own quorum is, and nothing that falls short of it
+// is proved.
+func TestVerifyDemandedCosignatures(t *testing.T) {
+	t.Parallel()
+	const approved = "APPROVED: approved by Bob and Dave"
+	for _, test := range []struct {
+		demanded, quorum, known int
+		exit                    int
+		says                    string
+	}{
+		{1, 2, 3, 0, approved},
+		{2, 0, 3, 0, approved},
+		{2, 1, 2, 0, approved},
+		{2, 0, 1, 2, approved + " (consistent, operator-asserted: witnesses)"},
+		{2, 0, 0, 2, approved + " (UNWITNESSED; consistent, operator-asserted: witnesses)"},
+		{4, 2, 3, 2, approved + " (consistent, operator-asserted: witnesses)"},
+		{3, 0, 3, 1, "FAILED at step 14 (witnesses): 2 of 3 witnesses have cosigned the checkpoint, and the rule demands 3"},
+		{3, 2, 3, 1, "FAILED at step 14 (witnesses): 2 of 3 witnesses have cosigned the checkpoint, and the rule demands 3"},
+	} {
+		w := newWorld(t)
+		cosignedStory(test.demanded)(w)
+		a := w.anchors()
+		a.Witnesses = &evidence.WitnessPolicy{Quorum: test.quorum, Keys: a.Witnesses.Keys[:test.known]}
+		report := evidence.Verify(w.encoded(), a)
+		if report.ExitCode() != test.exit || report.Sentence() != test.says {
+			t.Errorf("%d demanded, quorum %d of %d known: exit %d, %s", test.demanded, test.quorum, test.known, report.ExitCode(), report.Sentence())
+		}
+		a.Witnesses = nil
+		if report := evidence.Verify(w.encoded(), a); report.ExitCode() != 2 {
+			t.Errorf("%d demanded, nobody known: exit %d, %s", test.demanded, report.ExitCode(), report.Sentence())
+		}
+	}
+}
+
 // A quorum of 0 is a decision of the verifier and no gap, but it is said.
 func TestVerifyUnwitnessed(t *testing.T) {
 	t.Parallel()

@@ -82,7 +82,7 @@ func (g *Gate) Review(ctx context.Context, person store.Person, workspace, commi
 	if err != nil {
 		return attest.Review{}, err
 	}
-	log, err := g.checkpoint(ctx, end.size)
+	log, err := g.checkpoint(ctx, end.size, p.view.Rule.Cosignatures)
 	if err != nil {
 		return attest.Review{}, err
 	}
@@ -106,9 +106,9 @@ func (g *Gate) Review(ctx context.Context, person store.Person, workspace, commi
 	return r, err
 }
 
-// checkpoint publishes the log's first leaves and gives the newest checkpoint.
-func (g *Gate) checkpoint(ctx context.Context, size int64) (attest.Log, error) {
-	newest, err := g.published(ctx, size)
+// checkpoint publishes the log's first leaves and gives the newest checkpoint with so many cosignatures.
+func (g *Gate) checkpoint(ctx context.Context, size int64, cosignatures int) (attest.Log, error) {
+	newest, err := g.published(ctx, size, cosignatures)
 	if err != nil {
 		return attest.Log{}, err
 	}

@@ -93,7 +93,7 @@ func (g *Gate) Audit(ctx context.Context, person store.Person, workspace string,
 	if err != nil {
 		return attest.Audit{}, err
 	}
-	summary.Log, err = g.checkpoint(ctx, size)
+	summary.Log, err = g.checkpoint(ctx, size, 0)
 	return summary, err
 }
 

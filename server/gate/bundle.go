@@ -72,7 +72,9 @@ type dossier struct {
 	roster  store.RosterVersion // the newest; the zero one without
 	newest  store.PlacedLeaf    // its leaf
 	chain   []int64             // the indexes of the chain's leaves
-	heads   []evidence.LogHead  // that signers were shown, ascending, each once
+	// cosignatures is how many witnesses must have cosigned the checkpoint, by the rule of the request.
+	cosignatures int
+	heads        []evidence.LogHead // that signers were shown, ascending, each once
 }
 
 // readDossier reads what has to be of one moment.
@@ -91,6 +93,7 @@ func readDossier(ctx context.Context, tx *store.Tx, v View) (d dossier, err erro
 		return d, err
 	}
 	d.Policy, d.Salt, d.OutcomeSalt = version.Document, v.Workspace.GenesisSalt, request.OutcomeSalt
+	d.cosignatures = v.Rule.Cosignatures
 	if d.Facts, err = factsOf(request); err != nil {
 		return d, err
 	}
@@ -191,7 +194,7 @@ func (g *Gate) addProofs(ctx context.Context, d *dossier) error {
 	for i, head := range d.heads {
 		sizes[i] = head.Size
 	}
-	checkpoint, err := g.published(ctx, max(slices.Max(leaves)+1, slices.Max(append(sizes, 0))))
+	checkpoint, err := g.published(ctx, max(slices.Max(leaves)+1, slices.Max(append(sizes, 0))), d.cosignatures)
 	if err != nil {
 		return err
 	}

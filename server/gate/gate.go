@@ -10,6 +10,7 @@ package gate
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/signedapproval/bitbucket/server/passkey"
 	"github.com/signedapproval/bitbucket/server/refusal"
 	"github.com/signedapproval/bitbucket/server/store"
+	"github.com/signedapproval/bitbucket/server/witness"
 )
 
 // Gate holds what the use cases need. It has no state of its own: any number of replicas may run.
@@ -47,8 +49,12 @@ type Gate struct {
 	Readable func(ctx context.Context, person store.Person, workspace string) ([]string, error)
 	// People lists everybody with a right on a repository, at most five minutes old.
 	People func(ctx context.Context, workspace, repositoryID string) ([]store.RepositoryPerson, error)
-	// Publish returns once a signed checkpoint of the log covers its first size leaves.
-	Publish func(ctx context.Context, size int64) error
+	// Publish returns once a signed checkpoint of the log covers its first size leaves, and that many witnesses have
+	// cosigned it. Where too few do, it fails with [witness.ErrUncosigned].
+	Publish func(ctx context.Context, size int64, cosignatures int) error
+	// Cosigned gives the newest checkpoint that covers size leaves and that many witnesses, at least one, have
+	// cosigned, after it was published.
+	Cosigned func(ctx context.Context, size int64, cosignatures int) (*witness.Checkpoint, error)
 	// Role is what a person is in a workspace, at most five minutes old, or read anew.
 	Role func(ctx context.Context, person store.Person, workspace string, fresh bool) (store.Role, error)
 	// EnsureHook makes or repairs the webhook of a repository.
@@ -64,21 +70,30 @@ const reconnectPause = 5 * time.Minute
 // right, and no reason to give a status up.
 const publishPause = 5 * time.Second
 
-// publish publishes the chain of a pull request as far as it has come.
-func (g *Gate) publish(ctx context.Context, end chainEnd) error {
-	if end.published {
+// publish publishes the chain of a pull request as far as it has come, with so many cosignatures. That it is published
+// says nothing of who cosigned it: whoever publishes knows.
+func (g *Gate) publish(ctx context.Context, end chainEnd, cosignatures int) error {
+	if end.published && cosignatures == 0 {
 		return nil
 	}
-	if err := g.Publish(ctx, end.size); err != nil {
+	if err := g.Publish(ctx, end.size, cosignatures); err != nil {
 		return jobs.Later(err, time.Now().Add(publishPause))
 	}
 	return nil
 }
 
-// chainEnd is how large a log holds all leaves of a pull request, and whether it is published.
+// chainEnd is how large a log holds all leaves of a pull request, and whether it is published, whoever cosigned it.
 type chainEnd struct {
 	size      int64
 	published bool
+}
+
+// waitsForWitnesses says what a rule makes its verdicts wait for.
+func waitsForWitnesses(cosignatures int) string {
+	if cosignatures == 1 {
+		return "waits until 1 witness has cosigned the log"
+	}
+	return fmt.Sprintf("waits until %d witnesses have cosigned the log", cosignatures)
 }
 
 func readChainEnd(ctx context.Context, tx *store.Tx, pullRequestID string) (end chainEnd, err error) {

@@ -79,7 +79,11 @@ func (g *Gate) Merge(ctx context.Context, job store.Job) error {
 		return g.endMerge(ctx, job, at, a, store.MergeRefused, refusal.reason, "")
 	}
 	// Somebody else's build can ring before our own status was paid.
-	if err := g.publish(ctx, a.end); err != nil {
+	rule, err := ruleOf(*a.live)
+	if err != nil {
+		return err
+	}
+	if err := g.publish(ctx, a.end, rule.Cosignatures); err != nil {
 		return err
 	}
 	people, err := g.People(ctx, at.Workspace, a.pr.RepositoryID)

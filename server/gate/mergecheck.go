@@ -18,6 +18,7 @@ import (
 	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/refusal"
 	"github.com/signedapproval/bitbucket/server/store"
+	"github.com/signedapproval/bitbucket/server/witness"
 )
 
 // The protocol of a merge check.
@@ -27,8 +28,8 @@ import (
 //  2. judge, one transaction that holds the pull request's row: what Bitbucket said must be what the
 //     gate knows, the live request must ask exactly what must be asked now, and the tally over the
 //     decisions and people of this moment must approve, or override. What says so must be under a published
-//     checkpoint of the log; where it is not yet, it is published and judged again. The answer and its
-//     leaf are written by the same transaction, so a "yes" that is not on record is never given.
+//     checkpoint of the log, with as many cosignatures as the rule asks for; where it is not yet, it is published and
+//     judged again. The answer and its leaf are written by the same transaction, so a "yes" that is not on record is never given.
 //
 // Whatever else happens, an error, a doubt, a deadline, a commit whose outcome is unknown, is a "no"
 // with a sentence. So a "yes" may be on record that Bitbucket never got; the contrary cannot be.
@@ -71,6 +72,7 @@ const (
 	CodeCheckExpired    = "EXPIRED"                // nobody decided in time
 	CodeCheckOther      = "NOT_APPROVED"           // the request is in another state
 	CodeCheckLog        = "LOG_NOT_PUBLISHED"      // it may be merged, and the log that says so cannot be published
+	CodeCheckUncosigned = "LOG_NOT_COSIGNED"       // it may be merged, and fewer witnesses have cosigned the log than its rule asks for
 	CodeCheckTimeout    = "TIMEOUT"                // there was no time left to find out
 	CodeCheckFault      = "INTERNAL_ERROR"         // this server failed
 )
@@ -98,7 +100,7 @@ func (g *Gate) MergeCheck(ctx context.Context, q MergeQuestion) MergeAnswer {
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	c := &mergeCheck{Gate: g, q: q, patience: patience}
+	c := &mergeCheck{Gate: g, q: q, patience: patience, cosigned: map[int]int64{}}
 	answered := make(chan verdictOnMerge, 1)
 	// By itself, since a refresh of tokens finishes its work whatever becomes of its caller.
 	go func() {
@@ -128,6 +130,9 @@ type mergeCheck struct {
 	*Gate
 	q        MergeQuestion
 	patience time.Duration
+	// cosigned is how many leaves of the log a checkpoint covers that so many witnesses cosigned, as far as this
+	// question had to know. The goroutine that finds the answer owns it.
+	cosigned map[int]int64
 }
 
 // verdictOnMerge is an answer with what it rests on.
@@ -192,10 +197,17 @@ func (c *mergeCheck) run(ctx context.Context) verdictOnMerge {
 		if !is {
 			break
 		}
-		if cause := c.Publish(asking, early.size); cause != nil || round == checkRounds {
-			no := c.no(CodeCheckLog, "this may be merged, but SignedApproval could not publish that in its log; please try again, and tell an administrator if it goes on")
-			no.cause = cause
-			refused = &no
+		cause := c.Publish(asking, early.size, early.cosignatures)
+		switch {
+		case cause == nil && round < checkRounds:
+			c.cosigned[early.cosignatures] = early.size
+		case early.cosignatures > 0 && errors.Is(cause, witness.ErrUncosigned):
+			refused = new(c.no(CodeCheckUncosigned, "this is approved, but it %s, as its rule asks; please try again in a moment, and tell an administrator if it goes on", waitsForWitnesses(early.cosignatures)))
+		default:
+			refused = new(c.no(CodeCheckLog, "this may be merged, but SignedApproval could not publish that in its log; please try again, and tell an administrator if it goes on"))
+		}
+		if refused != nil {
+			refused.cause = cause
 		}
 	}
 	switch {
@@ -213,10 +225,13 @@ func (c *mergeCheck) run(ctx context.Context) verdictOnMerge {
 }
 
 // unpublished ends a transaction that would have said yes.
-type unpublished struct{ size int64 }
+type unpublished struct {
+	size         int64
+	cosignatures int
+}
 
 func (u *unpublished) Error() string {
-	return fmt.Sprintf("the log is not published up to %d leaves", u.size)
+	return fmt.Sprintf("the log is not published up to %d leaves with %d cosignatures", u.size, u.cosignatures)
 }
 
 // maxAccountID bounds an account id, in bytes, as statements do.
@@ -388,8 +403,13 @@ func (c *mergeCheck) tally(ctx context.Context, tx *store.Tx, pr store.PullReque
 		if err != nil {
 			return v, err
 		}
-		if !end.published {
-			return v, &unpublished{end.size}
+		// Who cosigned is known to who publishes, and what that one said of this question stays true.
+		published := end.published
+		if rule.Cosignatures > 0 {
+			published = end.size <= c.cosigned[rule.Cosignatures]
+		}
+		if !published {
+			return v, &unpublished{end.size, rule.Cosignatures}
 		}
 		v = verdictOnMerge{success: true, code: yes, sentence: verdict.Sentence}
 	case yes != "":

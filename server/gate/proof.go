@@ -13,11 +13,21 @@ import (
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
-// published gives the newest checkpoint, after publishing one that covers size leaves.
-func (g *Gate) published(ctx context.Context, size int64) (store.Checkpoint, error) {
+// published gives the newest checkpoint with so many cosignatures, after publishing one that covers size leaves.
+func (g *Gate) published(ctx context.Context, size int64, cosignatures int) (store.Checkpoint, error) {
 	busy := refusal.New(refusal.Busy, "This is being recorded in the log; try again in a moment.")
-	if err := g.Publish(ctx, size); err != nil {
+	if cosignatures > 0 {
+		busy = refusal.New(refusal.Busy, "This %s, as its rule asks; try again in a moment.", waitsForWitnesses(cosignatures))
+	}
+	if err := g.Publish(ctx, size, cosignatures); err != nil {
 		return store.Checkpoint{}, busy.Because(err)
+	}
+	if cosignatures > 0 {
+		found, err := g.Cosigned(ctx, size, cosignatures)
+		if err != nil {
+			return store.Checkpoint{}, busy.Because(err)
+		}
+		return store.Checkpoint{TreeHead: store.TreeHead(found.Head), Note: found.Note}, nil
 	}
 	checkpoint, err := g.Store.NewestCheckpoint(ctx)
 	if err == nil && checkpoint.Size < size {

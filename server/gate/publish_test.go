@@ -15,7 +15,7 @@ import (
 // unpublish makes publishing fail, until what it answers is called.
 func (w *world) unpublish() (heal func()) {
 	works := w.gate.Publish
-	w.gate.Publish = func(context.Context, int64) error { return errors.New("the sink is away") }
+	w.gate.Publish = func(context.Context, int64, int) error { return errors.New("the sink is away") }
 	return func() { w.gate.Publish = works }
 }
 
@@ -66,9 +66,9 @@ func TestAMergeCheckSaysYesOnlyToWhatIsPublished(t *testing.T) {
 	w.later()
 	asked := 0
 	works := w.gate.Publish
-	w.gate.Publish = func(ctx context.Context, size int64) error {
+	w.gate.Publish = func(ctx context.Context, size int64, cosignatures int) error {
 		asked++
-		return works(ctx, size)
+		return works(ctx, size, cosignatures)
 	}
 	if a := w.mergeCheck(number); !a.Success || asked != 1 {
 		t.Errorf("%+v after %d publications, want yes after one", a, asked)
@@ -106,7 +106,7 @@ func TestAMergeCheckGivesUpOnALogThatGrowsFaster(t *testing.T) {
 		t.Fatalf("%+v", a)
 	}
 	w.later()
-	w.gate.Publish = func(context.Context, int64) error { return nil }
+	w.gate.Publish = func(context.Context, int64, int) error { return nil }
 	if a := w.mergeCheck(number); a.Success || a.Code != gate.CodeCheckLog {
 		t.Errorf("%+v", a)
 	}

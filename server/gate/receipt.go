@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/refusal"
 	"github.com/signedapproval/bitbucket/server/store"
@@ -14,8 +15,8 @@ import (
 const receiptTime = 5 * time.Second
 
 // Receipt proves to the signer of a decision, and to whoever may read its pull request, that the
-// decision's leaf is under a published checkpoint. It waits some seconds for that; then it is Busy,
-// and may be asked for again at any time.
+// decision's leaf is under a published checkpoint, with the cosignatures that the rule of its request
+// asks for. It waits some seconds for that; then it is Busy, and may be asked for again at any time.
 func (g *Gate) Receipt(ctx context.Context, person store.Person, workspace, decisionID string) ([]byte, error) {
 	unknown := refusal.New(refusal.NotFound, "There is no such decision, or you may not see it.")
 	if !store.ValidID(workspace) || !store.ValidID(decisionID) {
@@ -24,6 +25,7 @@ func (g *Gate) Receipt(ctx context.Context, person store.Person, workspace, deci
 	var decision store.Decision
 	var pr store.PullRequest
 	var leaves []store.LeafRow
+	var rule approval.Rule
 	err := g.Store.InWorkspace(ctx, workspace, func(tx *store.Tx) (err error) {
 		if decision, err = tx.Decision(ctx, decisionID); err != nil {
 			return err
@@ -31,7 +33,14 @@ func (g *Gate) Receipt(ctx context.Context, person store.Person, workspace, deci
 		if pr, err = tx.PullRequest(ctx, decision.PullRequestID); err != nil {
 			return err
 		}
-		leaves, err = tx.Chain(ctx, pr.ChainID, decision.Sequence-1, 1)
+		if leaves, err = tx.Chain(ctx, pr.ChainID, decision.Sequence-1, 1); err != nil {
+			return err
+		}
+		request, err := tx.Request(ctx, decision.RequestID)
+		if err != nil {
+			return err
+		}
+		rule, err = ruleOf(request)
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) {
@@ -53,7 +62,7 @@ func (g *Gate) Receipt(ctx context.Context, person store.Person, workspace, deci
 	}
 	patient, cancel := context.WithTimeout(ctx, receiptTime)
 	defer cancel()
-	checkpoint, err := g.published(patient, leaves[0].Index+1)
+	checkpoint, err := g.published(patient, leaves[0].Index+1, rule.Cosignatures)
 	if err != nil {
 		return nil, err
 	}

@@ -97,7 +97,7 @@ func TestABundleIsProvedByAnchorsAlone(t *testing.T) {
 	w.settle()
 	w.decides(number, "bob", approval.Approve)
 	w.settle()
-	w.must(w.gate.Publish(t.Context(), 0))
+	w.must(w.gate.Publish(t.Context(), 0, 0))
 	// A second key, for which the first one signs.
 	bob := w.people["bob"]
 	bob.key = passkeytest.New(origin)

@@ -11,6 +11,7 @@ import (
 	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/store"
+	"github.com/signedapproval/bitbucket/server/witness"
 )
 
 // statusName is the build's name on Bitbucket.
@@ -39,8 +40,8 @@ func (g *Gate) PutStatus(ctx context.Context, job store.Job) error {
 	}
 	// The leaf of the verdict was written with what is owed: nothing turns green before it is public.
 	if status.State == string(bitbucket.StatusSuccessful) {
-		if err := g.publish(ctx, end); err != nil {
-			return err
+		if err := g.publish(ctx, end, status.Cosignatures); err != nil {
+			return g.uncosigned(ctx, at, status, err)
 		}
 	}
 	client, err := g.Client(ctx, at.Workspace, bitbucket.Urgent)
@@ -58,6 +59,42 @@ func (g *Gate) PutStatus(ctx context.Context, job store.Job) error {
 		return fmt.Errorf("bitbucket stored status %q as %s, not %s", stored.Key, stored.State, status.State)
 	}
 	return g.pay(ctx, job, at, status)
+}
+
+// uncosigned has Bitbucket and the administrators told, once, that a status waits for witnesses. What is shown until
+// then is that it is in progress: the merge check lets nothing be merged either. The status stays owed.
+func (g *Gate) uncosigned(ctx context.Context, at store.Place, status store.CommitStatus, cause error) error {
+	if status.Cosignatures == 0 || !errors.Is(cause, witness.ErrUncosigned) {
+		return cause
+	}
+	waits := waitsForWitnesses(status.Cosignatures)
+	problem := "This status " + waits + ", as the rule asks; it is tried again by itself."
+	if status.Problem == problem {
+		return cause
+	}
+	client, err := g.Client(ctx, at.Workspace, bitbucket.Urgent)
+	if err != nil {
+		return g.fate(err)
+	}
+	end := "; " + waits
+	if _, err := client.PutStatus(ctx, at.Workspace, status.RepositoryID, status.Commit, bitbucket.Status{
+		Key: status.Key, State: bitbucket.StatusInProgress, URL: status.URL, Name: statusName,
+		Description: clip(status.Description, approval.MaxSentence-len(end)) + end, RefName: status.RefName,
+	}); err != nil {
+		return g.statusRefused(ctx, at, status, err)
+	}
+	err = g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
+		if err := tx.SetStatusProblem(ctx, at.PullRequest, at.Commit, problem); err != nil {
+			return err
+		}
+		tx.Touch("pr:" + at.PullRequest)
+		_, err := tx.RaiseAlarm(ctx, store.Alarm{
+			Kind: store.AlarmUncosigned, Subject: store.AlarmUncosigned,
+			Sentence: "What is approved " + waits + ", as its rule asks, and too few of them do so. The operator of this server has to look at its witnesses, or the rule has to ask for fewer.",
+		})
+		return err
+	})
+	return errors.Join(cause, err)
 }
 
 // owed reads what is owed, and then the end of the chain that says why.
@@ -99,6 +136,11 @@ func (g *Gate) pay(ctx context.Context, job store.Job, at store.Place, status st
 		}
 		if err := tx.CloseAlarm(ctx, store.AlarmStatusRefused, at.PullRequest); err != nil {
 			return err
+		}
+		if status.State == string(bitbucket.StatusSuccessful) && status.Cosignatures > 0 {
+			if err := tx.CloseAlarm(ctx, store.AlarmUncosigned, store.AlarmUncosigned); err != nil {
+				return err
+			}
 		}
 		if status.State == string(bitbucket.StatusSuccessful) {
 			if err := g.askForMerge(ctx, tx, pr, status.Commit); err != nil {

@@ -108,12 +108,21 @@ func (t *settlement) owe(ctx context.Context, r store.ApprovalRequest, state bit
 	owed, err := t.tx.OweStatus(ctx, store.CommitStatus{
 		PullRequestID: t.pr.ID, Commit: r.HeadCommit, RepositoryID: t.pr.RepositoryID, RequestID: r.ID, Key: t.pr.StatusKey,
 		RefName: t.pr.SourceBranch, State: string(state), Description: sentence, URL: t.panelURL(t.tx.Workspace, *t.pr),
+		Cosignatures: t.cosignatures(state),
 	})
 	if err != nil || !owed {
 		return err
 	}
 	t.changed = true
 	return t.tx.Enqueue(ctx, store.AskStatus(t.tx.Workspace, t.pr.ID, r.HeadCommit))
+}
+
+// cosignatures is how many witnesses a status of this state waits for, by the rule that is in force.
+func (t *settlement) cosignatures(state bitbucket.StatusState) int {
+	if t.seen.rule == nil || state != bitbucket.StatusSuccessful {
+		return 0
+	}
+	return t.seen.rule.Cosignatures
 }
 
 // planMerge records the intent to merge. The merge itself is asked for once Bitbucket has

@@ -21,6 +21,7 @@ const (
 	AlarmTokenMissing       = "TOKEN_MISSING"       // Bitbucket has not called the app for so long that it may do nothing
 	AlarmJobDead            = "JOB_DEAD"            // a job gave up
 	AlarmNotEnforced        = "NOT_ENFORCED"        // Bitbucket enforces the gate of a branch pattern less than before
+	AlarmUncosigned         = "LOG_UNCOSIGNED"      // too few witnesses cosign the log for what a rule asks
 )
 
 // Alarm is something that needs an administrator of the workspace.

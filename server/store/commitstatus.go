@@ -25,27 +25,31 @@ type CommitStatus struct {
 	PaidAt        *time.Time
 	DoubtUntil    *time.Time // a call whose outcome is unknown may still land until then
 	Problem       string
+	// Cosignatures is how many witnesses must have cosigned a checkpoint that covers what the status says before
+	// SUCCESSFUL may be shown.
+	Cosignatures int
 }
 
 // Paid tells whether Bitbucket has confirmed exactly this status.
 func (s CommitStatus) Paid() bool { return s.PaidVersion >= s.OwedVersion }
 
 const statusColumns = `pull_request_id, commit, repository_id, request_id, key, refname, state, description, url,
-	owed_version, paid_version, paid_at, doubt_until, problem`
+	owed_version, paid_version, paid_at, doubt_until, problem, cosignatures`
 
 // OweStatus sets what Bitbucket should show. It answers whether anything is owed now that was not
 // before; the caller then enqueues the job that pays. The caller holds the pull request's lock.
 func (tx *Tx) OweStatus(ctx context.Context, s CommitStatus) (bool, error) {
 	tag, err := tx.tx.Exec(ctx, `
 		insert into signedapproval_bitbucket_commit_statuses as old (workspace_id, pull_request_id, commit, repository_id,
-			request_id, key, refname, state, description, url)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+			request_id, key, refname, state, description, url, cosignatures)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 		on conflict (workspace_id, pull_request_id, commit) do update
 			set request_id = excluded.request_id, refname = excluded.refname, state = excluded.state,
-				description = excluded.description, url = excluded.url, owed_version = old.owed_version + 1
-			where (old.refname, old.state, old.description, old.url)
-				is distinct from (excluded.refname, excluded.state, excluded.description, excluded.url)`,
-		tx.Workspace, s.PullRequestID, s.Commit, s.RepositoryID, s.RequestID, s.Key, s.RefName, s.State, s.Description, s.URL)
+				description = excluded.description, url = excluded.url, cosignatures = excluded.cosignatures, owed_version = old.owed_version + 1,
+				problem = '' -- whoever tries to pay it finds out anew
+			where (old.refname, old.state, old.description, old.url, old.cosignatures)
+				is distinct from (excluded.refname, excluded.state, excluded.description, excluded.url, excluded.cosignatures)`,
+		tx.Workspace, s.PullRequestID, s.Commit, s.RepositoryID, s.RequestID, s.Key, s.RefName, s.State, s.Description, s.URL, s.Cosignatures)
 	if err != nil {
 		return false, fmt.Errorf("store: owe status: %w", err)
 	}

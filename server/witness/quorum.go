@@ -153,7 +153,10 @@ func (p *Publisher) gather(ctx context.Context, quorum int) error {
 		return nil
 	}
 	given, rest, err := p.ask(ctx, newest.Head, bare(p.Keys.origin, newest.Note), missing, enough)
-	err = errors.Join(err, p.record(ctx, newest.Size, given...))
+	// Whoever waits may not any longer; what some have cosigned by then is not lost.
+	recording, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTime)
+	defer cancel()
+	err = errors.Join(err, p.record(recording, newest.Size, given...))
 	p.later(ctx, newest.Size, rest)
 	return err
 }

@@ -69,6 +69,8 @@ type Options struct {
 	// Passkeys and LogOrigin are for what is signed: the ceremonies, and the log that it is appended to.
 	Passkeys  *passkey.Ceremonies
 	LogOrigin string
+	// Witnesses is how many witnesses the server asks to cosign the log; a rule cannot ask for more.
+	Witnesses int
 	// Log is where changes are written down for the operator; nil is slog's default.
 	Log *slog.Logger
 }
@@ -84,6 +86,7 @@ type Workspaces struct {
 
 	passkeys  *passkey.Ceremonies
 	logOrigin string
+	witnesses int
 
 	// people lets callers who want the same list at the same time share one reading of it.
 	people singleflight.Group
@@ -104,6 +107,7 @@ func New(options Options) *Workspaces {
 	return &Workspaces{
 		store: options.Store, api: options.API, connect: options.Connect,
 		origin: strings.TrimRight(options.Origin, "/"), log: options.Log, passkeys: options.Passkeys, logOrigin: options.LogOrigin,
+		witnesses: options.Witnesses,
 	}
 }
 
