@@ -403,6 +403,8 @@ export type RuleInput = {
   autoMerge?: AutoMergeInput | null | undefined;
   /** 1 to 50 patterns. */
   branches: Array<string>;
+  /** 0 to 16, at most as many as the server has witnesses; 0 where missing. */
+  cosignatures?: number | null | undefined;
   /** 60 to 7776000 (90 days); 604800 (7 days) where missing. */
   expiresAfterSeconds?: number | null | undefined;
   /** 1 to 80 characters; no two rules have the same. */

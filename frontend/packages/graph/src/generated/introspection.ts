@@ -5912,6 +5912,17 @@ export default {
             "args": []
           },
           {
+            "name": "cosignatures",
+            "type": {
+              "kind": "NON_NULL",
+              "ofType": {
+                "kind": "SCALAR",
+                "name": "Any"
+              }
+            },
+            "args": []
+          },
+          {
             "name": "digest",
             "type": {
               "kind": "NON_NULL",
