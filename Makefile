@@ -11,8 +11,9 @@ TESTSUM := $(BIN)/testsum
 # What "make generate" writes; "make check" compares these.
 GENERATED := frontend/packages/graph/src/generated frontend/packages/ui/src/tokens.css
 
-# The race detector is on: most of this product is about who comes first. GOTESTFLAGS= switches it off.
-GOTESTFLAGS ?= -race -timeout 15m
+# The race detector is on: most of this product is about who comes first. GOTESTFLAGS= switches it off. Vet has its place in
+# "make check", once for all.
+GOTESTFLAGS ?= -race -vet=off -timeout 15m
 GOPACKAGES ?= ./...
 VITEST := --config frontend/vitest.config.ts
 PLAYWRIGHT := --config frontend/e2e/playwright.config.ts
@@ -103,7 +104,6 @@ check-frontend: $(NPM_INSTALLED)
 
 check-go: $(LINT)
 	@echo "check: Go, vet, format and lint (golangci-lint)"
-	@go vet ./...
 	@$(LINT) run
 	@GOOS=js GOARCH=wasm $(LINT) run ./frontend/apps/...
 
