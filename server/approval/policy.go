@@ -161,6 +161,9 @@ func ParsePolicy(data []byte) (Policy, error) {
 	malformed := func(err error) error {
 		return refuse(Problem{CodeMalformed, "", "the policy document cannot be read: " + err.Error()})
 	}
+	if TooDeep(data) {
+		return Policy{}, refuse(Problem{CodeTooLarge, "", "the policy document is nested more than 64 levels deep"})
+	}
 	given, err := jcs.Transform(data) // refuses duplicate keys and ill-formed text
 	if err != nil {
 		return Policy{}, malformed(err)

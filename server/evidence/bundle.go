@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/gowebpki/jcs"
 	formats "github.com/transparency-dev/formats/note"
 
 	"github.com/signedapproval/bitbucket/server/approval"
@@ -255,8 +254,8 @@ func ParseAnchors(data []byte) (Anchors, error) {
 	if len(data) > MaxAnchors {
 		return Anchors{}, refuse(CodeTooLarge, "%d bytes are more than the limit of %d", len(data), MaxAnchors)
 	}
-	if _, err := jcs.Transform(data); err != nil {
-		return Anchors{}, refuse(CodeMalformed, "not a JSON document: %v", err)
+	if err := loose(data); err != nil {
+		return Anchors{}, err
 	}
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.DisallowUnknownFields()

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"reflect"
 	"unicode/utf8"
 
 	"github.com/gowebpki/jcs"
@@ -43,76 +44,57 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 
 // canonical returns the RFC 8785 form of v, at most limit bytes.
 func canonical(v any, limit int) ([]byte, error) {
-	var written bytes.Buffer
-	encoder := json.NewEncoder(&written)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(v); err != nil {
-		return nil, refuse(CodeInvalid, "cannot be written as JSON: %v", err)
-	}
-	compact := bytes.TrimSuffix(written.Bytes(), []byte("\n"))
-	data, plain := arrange(compact)
-	if !plain {
-		var err error
-		if data, err = jcs.Transform(compact); err != nil {
-			return nil, refuse(CodeInvalid, "cannot be written as canonical JSON: %v", err)
-		}
+	data, err := write(v)
+	if err != nil {
+		return nil, refuse(CodeInvalid, "cannot be written as canonical JSON: %v", err)
 	}
 	if len(data) > limit {
 		return nil, refuse(CodeTooLarge, "%d bytes are more than the limit of %d", len(data), limit)
 	}
-	if hasNull(data) {
-		return nil, refuse(CodeInvalid, "a document holds no null")
-	}
 	return data, nil
 }
 
-// hasNull reports whether canonical JSON holds a null: outside of text, it is the
-// only thing in which there is an n.
-func hasNull(data []byte) bool {
-	for len(data) > 0 {
-		i := bytes.IndexAny(data, `"n`)
-		if i < 0 || data[i] == 'n' {
-			return i >= 0
-		}
-		for data = data[i+1:]; data[0] != '"'; data = data[1:] { // to the end of the text
-			if data[0] == '\\' {
-				data = data[1:]
-			}
-		}
-		data = data[1:]
-	}
-	return false
-}
-
-// parse reads a document into v and makes sure that data is the one form of
-// what was read: what v is written as. That comparison refuses white space and
-// another order, and also what the standard decoder lets pass: duplicate keys,
-// names in another case, nulls, numbers outside the safe range, unpaired
-// surrogates, bytes after the document.
+// parse reads a document into v, which points to a zero value. It accepts no other
+// data than what v is written as, in one pass; see [form].
 func parse(data []byte, v any, limit int) error {
 	if len(data) > limit {
 		return refuse(CodeTooLarge, "%d bytes are more than the limit of %d", len(data), limit)
 	}
+	if read(data, v) {
+		return nil
+	}
+	return unreadable(data, reflect.New(reflect.TypeOf(v).Elem()).Interface())
+}
+
+// unreadable says why data is not the one form of a document like v: white space
+// and another order, duplicate keys, names in another case, nulls, numbers outside
+// the safe range, unpaired surrogates, bytes after the document.
+func unreadable(data []byte, v any) error {
+	if err := loose(data); err != nil {
+		return err
+	}
+	if !isCanonical(data) {
+		return refuse(CodeNotCanonical, "not in canonical form (RFC 8785)")
+	}
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(v); err != nil {
+		return refuse(CodeMalformed, "not a document of this kind: %v", err)
+	}
+	return refuse(CodeNotCanonical, "not the document's one form")
+}
+
+// loose makes sure that data is JSON of at most [MaxDepth] levels in which no name
+// comes twice, whatever its order and white space.
+func loose(data []byte) error {
 	if !utf8.Valid(data) {
 		return refuse(CodeMalformed, "not UTF-8")
 	}
-	if json.Unmarshal(data, v) == nil {
-		if again, err := canonical(v, limit); err == nil && bytes.Equal(again, data) {
-			return nil
-		}
+	if approval.TooDeep(data) {
+		return refuse(CodeTooLarge, "nested more than %d levels deep", approval.MaxDepth)
 	}
-	// It is refused; what remains is to say why.
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.DisallowUnknownFields()
-	unread := decoder.Decode(v)
-	form, err := jcs.Transform(data)
-	switch {
-	case err != nil:
+	if _, err := jcs.Transform(data); err != nil {
 		return refuse(CodeMalformed, "not a JSON document: %v", err)
-	case !bytes.Equal(form, data):
-		return refuse(CodeNotCanonical, "not in canonical form (RFC 8785)")
-	case unread != nil:
-		return refuse(CodeMalformed, "not a document of this kind: %v", unread)
 	}
-	return refuse(CodeNotCanonical, "not the document's one form")
+	return nil
 }

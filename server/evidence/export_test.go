@@ -47,5 +47,9 @@ func Extends(c Checkpoint, earlier Consistency) error {
 	return c.extends(earlier)
 }
 
-// Arrange is the way around the library for canonical JSON.
-var Arrange = arrange
+// IsCanonical, Read and Write are the one form of documents.
+var (
+	IsCanonical = isCanonical
+	Read        = read
+	Write       = write
+)

@@ -415,26 +415,48 @@ func (l Leaf) Entry() ([]byte, error) {
 
 // ParseLeaf reads an entry. It accepts exactly what [Leaf.Entry] writes.
 func ParseLeaf(data []byte) (Leaf, error) {
-	var kind struct {
-		Type LeafType `json:"type"`
+	var e struct {
+		Format    string          `json:"format"`
+		Type      LeafType        `json:"type"`
+		Time      time.Time       `json:"time"`
+		Workspace Digest          `json:"workspace"`
+		Chain     *Chain          `json:"chain,omitempty"`
+		Body      json.RawMessage `json:"body"`
 	}
-	if err := json.Unmarshal(data, &kind); err != nil {
-		return Leaf{}, refuse(CodeMalformed, "not a leaf: %v", err)
+	if len(data) > MaxLeaf || !read(data, &e) {
+		return Leaf{}, notLeaf(data)
 	}
-	known, ok := bodies[kind.Type]
+	known, ok := bodies[e.Type]
 	if !ok {
-		return Leaf{}, refuse(CodeMalformed, "no leaf has this type")
+		return Leaf{}, notLeaf(data)
 	}
 	body := reflect.New(reflect.TypeOf(known.body))
-	e := entry{Body: body.Interface()}
-	if err := parse(data, &e, MaxLeaf); err != nil {
-		return Leaf{}, err
+	if !read(e.Body, body.Interface()) {
+		return Leaf{}, notLeaf(data)
 	}
 	if e.Format != LeafFormat {
 		return Leaf{}, refuse(CodeInvalid, "format must be %s", LeafFormat)
 	}
 	l := Leaf{Time: e.Time, Workspace: e.Workspace, Chain: e.Chain, Body: body.Elem().Interface().(Body)}
 	return l, l.check()
+}
+
+// notLeaf says why data is not an entry.
+func notLeaf(data []byte) error {
+	if len(data) > MaxLeaf {
+		return refuse(CodeTooLarge, "%d bytes are more than the limit of %d", len(data), MaxLeaf)
+	}
+	var kind struct {
+		Type LeafType `json:"type"`
+	}
+	if err := json.Unmarshal(data, &kind); err != nil {
+		return refuse(CodeMalformed, "not a leaf: %v", err)
+	}
+	known, ok := bodies[kind.Type]
+	if !ok {
+		return refuse(CodeMalformed, "no leaf has this type")
+	}
+	return unreadable(data, &entry{Body: reflect.New(reflect.TypeOf(known.body)).Interface()})
 }
 
 func (l Leaf) check() error {

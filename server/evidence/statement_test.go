@@ -258,7 +258,7 @@ func statementTexts(t testing.TB) []statementText {
 		{"a number beyond what JSON keeps", replace(`"size":19`, `"size":9007199254740993`), evidence.CodeNotCanonical},
 		{"minus zero", replace(`"size":19`, `"size":-0`), evidence.CodeNotCanonical},
 		{"half a surrogate", replace(`"feature/x"`, `"feature/\ud800"`), evidence.CodeMalformed},
-		{"depth", strings.Repeat("[", 8000) + strings.Repeat("]", 8000), evidence.CodeMalformed},
+		{"depth", strings.Repeat("[", 8000) + strings.Repeat("]", 8000), evidence.CodeTooLarge},
 		{"size", strings.Repeat(" ", evidence.MaxStatement+1), evidence.CodeTooLarge},
 		{"another statement type", replace("Statement/v1", "Statement/v2"), evidence.CodeInvalid},
 		{"another predicate", replace("decision/v1", "decision/v2"), evidence.CodeInvalid},
