@@ -420,6 +420,7 @@ describe("the rules of a repository", () => {
           authorMayApprove: false,
           expiresAfterSeconds: 604_800,
           autoMerge: { strategy: "squash", closeSourceBranch: true, messageTemplate: "" },
+          cosignatures: 0,
         },
         {
           name: "Release branches",
@@ -427,9 +428,29 @@ describe("the rules of a repository", () => {
           requirements: [{ name: "Approval", quorum: 3, everyone: true, approvers: [] }],
           authorMayApprove: false,
           expiresAfterSeconds: 604_800,
+          cosignatures: 0,
         },
       ],
     });
+  });
+
+  test("say how many witnesses must have cosigned, and why they cannot", async () => {
+    const { api } = open(path);
+    const field = await screen.findByLabelText("Witnesses who must have cosigned the log");
+    expect(field).toHaveValue("0");
+    await userEvent.clear(field);
+    await userEvent.type(field, "3");
+    const message = "The rule asks for the cosignatures of 3 witnesses, but this server has 2.";
+    api.world.Mutation = {
+      saveRepository: {
+        repository: null,
+        userErrors: [{ code: "TOO_FEW_WITNESSES", message, path: ["input", "rules", "0", "cosignatures"] }],
+      },
+    };
+    await userEvent.click(screen.getByRole("button", { name: "Save the rules" }));
+    await screen.findByText("The rules were not saved");
+    expect(field).toHaveAccessibleDescription(expect.stringContaining(message));
+    expect(inputOf(api, "SaveRepository")).toMatchObject({ rules: [{ cosignatures: 3 }] });
   });
 
   test("say who may override them", async () => {

@@ -29,6 +29,7 @@ const ruleFragment = graphql(`
       strategy
       closeSourceBranch
     }
+    cosignatures
   }
 `);
 
@@ -93,6 +94,12 @@ export function RuleInWords({ rule: masked }: { rule: FragmentType<typeof ruleFr
         <li>
           Once approved it is merged at once ({strategyInWords(rule.autoMerge.strategy)}
           {rule.autoMerge.closeSourceBranch ? ", the source branch is closed" : ""}).
+        </li>
+      )}
+      {rule.cosignatures > 0 && (
+        <li>
+          Nothing turns green or is merged before {rule.cosignatures}{" "}
+          {rule.cosignatures === 1 ? "witness has" : "witnesses have"} cosigned the log over it.
         </li>
       )}
       <li className="sa-subtle">

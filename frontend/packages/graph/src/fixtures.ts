@@ -30,6 +30,7 @@ export function rule(like: Like = {}) {
     expiresAfterSeconds: 604_800,
     override: null,
     autoMerge: null,
+    cosignatures: 0,
     digest: "a".repeat(64),
     ...like,
   };

@@ -68,6 +68,7 @@ const repositoryFragment = graphql(`
           closeSourceBranch
           messageTemplate
         }
+        cosignatures
         ...RuleInWords_rule
       }
     }

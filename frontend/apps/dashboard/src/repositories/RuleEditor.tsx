@@ -133,33 +133,50 @@ export function RuleEditor(props: RuleEditorProps) {
         )}
       </fieldset>
       <div className="rule-editor__grid">
-        <Field
-          label="A request expires after"
-          hint="1 minute to 90 days. It can be asked again."
-          problem={problems.at(`${path}.expiresAfterSeconds`)}
-        >
-          {(control) => (
-            <div className="expiry">
+        <div className="sa-stack">
+          <Field
+            label="A request expires after"
+            hint="1 minute to 90 days. It can be asked again."
+            problem={problems.at(`${path}.expiresAfterSeconds`)}
+          >
+            {(control) => (
+              <div className="expiry">
+                <input
+                  {...control}
+                  className="sa-input sa-input--short"
+                  inputMode="numeric"
+                  value={rule.expiresAfter}
+                  onChange={(event) => set({ expiresAfter: event.target.value })}
+                />
+                <select
+                  className="sa-input sa-input--short"
+                  aria-label="Unit of the expiry"
+                  value={rule.expiresUnit}
+                  onChange={(event) => set({ expiresUnit: event.target.value as ExpiryUnit })}
+                >
+                  {Object.keys(unitSeconds).map((unit) => (
+                    <option key={unit}>{unit}</option>
+                  ))}
+                </select>
+              </div>
+            )}
+          </Field>
+          <Field
+            label="Witnesses who must have cosigned the log"
+            hint="0 to 16; 0 waits for none. Witnesses are independent of this server, and see its log grow. Until so many have cosigned what was decided, the status stays in progress and nothing is merged, also while they cannot be reached."
+            problem={problems.at(`${path}.cosignatures`)}
+          >
+            {(control) => (
               <input
                 {...control}
                 className="sa-input sa-input--short"
                 inputMode="numeric"
-                value={rule.expiresAfter}
-                onChange={(event) => set({ expiresAfter: event.target.value })}
+                value={rule.cosignatures}
+                onChange={(event) => set({ cosignatures: event.target.value })}
               />
-              <select
-                className="sa-input sa-input--short"
-                aria-label="Unit of the expiry"
-                value={rule.expiresUnit}
-                onChange={(event) => set({ expiresUnit: event.target.value as ExpiryUnit })}
-              >
-                {Object.keys(unitSeconds).map((unit) => (
-                  <option key={unit}>{unit}</option>
-                ))}
-              </select>
-            </div>
-          )}
-        </Field>
+            )}
+          </Field>
+        </div>
         <AutoMergeEditor
           rule={rule}
           path={`${path}.autoMerge`}

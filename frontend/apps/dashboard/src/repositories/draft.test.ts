@@ -12,6 +12,7 @@ const saved = {
   expiresAfterSeconds: 604_800,
   override: { quorum: 1, everyone: false, approvers: [{ accountId: "b", name: "Bob" }] },
   autoMerge: { strategy: "squash", closeSourceBranch: true, messageTemplate: "{title}" },
+  cosignatures: 2,
 };
 
 test("a rule that is opened and sent unchanged is the same rule", () => {
@@ -59,6 +60,16 @@ describe("what was typed", () => {
 
   test.each(["", "x", "-1", "1.5", "1e3"])("and is no whole number (%j) becomes what the server refuses", (text) => {
     expect(draft({ expiresAfter: text })?.expiresAfterSeconds).toBe(0);
+  });
+
+  test.each([
+    ["", 0],
+    [" 2 ", 2],
+    ["two", -1],
+    ["-1", -1],
+    ["1.5", -1],
+  ])("and is no number of witnesses (%j) is not taken for none", (text, cosignatures) => {
+    expect(draft({ cosignatures: text })?.cosignatures).toBe(cosignatures);
   });
 
   test("stays within what a 32-bit number holds", () => {

@@ -14,6 +14,8 @@ export interface RuleDraft {
   override: QuorumDraft | null;
   /** null: nothing is merged. */
   autoMerge: { strategy: string; closeSourceBranch: boolean; messageTemplate: string } | null;
+  /** How many witnesses must have cosigned the log. */
+  cosignatures: string;
 }
 
 /** How many people, and out of whom. */
@@ -51,6 +53,7 @@ export function newRule(name: string, branches: string): RuleDraft {
     expiresUnit: "days",
     override: null,
     autoMerge: null,
+    cosignatures: "0",
   };
 }
 
@@ -69,6 +72,7 @@ export interface SavedRule {
   authorMayApprove: boolean;
   expiresAfterSeconds: number;
   autoMerge: { strategy: string; closeSourceBranch: boolean; messageTemplate: string } | null;
+  cosignatures: number;
 }
 
 /** Opens a saved rule for editing. */
@@ -93,6 +97,7 @@ export function draftOf(rule: SavedRule): RuleDraft {
       closeSourceBranch: rule.autoMerge.closeSourceBranch,
       messageTemplate: rule.autoMerge.messageTemplate,
     },
+    cosignatures: String(rule.cosignatures),
   };
 }
 
@@ -108,7 +113,7 @@ export function patternsOf(branches: string): string[] {
     .filter(Boolean);
 }
 
-/** The rules as they are sent. What is no whole number becomes 0, which the server refuses beside its field. */
+/** The rules as they are sent. What is no whole number becomes one that the server refuses beside its field. */
 export function inputOf(rules: readonly RuleDraft[]): RuleInput[] {
   return rules.map((rule) => ({
     name: rule.name.trim(),
@@ -121,6 +126,8 @@ export function inputOf(rules: readonly RuleDraft[]): RuleInput[] {
     expiresAfterSeconds: wholeNumber(rule.expiresAfter) * unitSeconds[rule.expiresUnit],
     ...(rule.override && { override: quorumOf(rule.override) }),
     ...(rule.autoMerge && { autoMerge: rule.autoMerge }),
+    // Nothing typed is none; what is no number must not be taken for none.
+    cosignatures: rule.cosignatures.trim() === "" ? 0 : wholeNumber(rule.cosignatures, -1),
   }));
 }
 
@@ -135,8 +142,8 @@ function quorumOf({ quorum, everyone, approvers }: QuorumDraft) {
 // Above every limit, and small enough that no unit takes it out of what an Int can hold.
 const most = 20_000;
 
-function wholeNumber(text: string): number {
-  return /^\d{1,9}$/u.test(text.trim()) ? Math.min(Number(text), most) : 0;
+function wholeNumber(text: string, refused = 0): number {
+  return /^\d{1,9}$/u.test(text.trim()) ? Math.min(Number(text), most) : refused;
 }
 
 /** The problems of a form by the field that each is about. */
