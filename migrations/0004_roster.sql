@@ -15,10 +15,12 @@ create table signedapproval_roster_versions (
   event         text not null check (event in ('enrolled', 'countersigned', 'revoked')),
   person_id     uuid not null,                 -- whose key it is about
   key_digest    text not null,                 -- lower-case hex, of that key
+  compromised   boolean not null default false, -- document says since when the key was in other hands
   leaf_hash     bytea not null check (octet_length(leaf_hash) = 32),
   created_at    timestamptz not null default now(),
   primary key (workspace_id, version)
 );
+create index on signedapproval_roster_versions (workspace_id) where compromised;
 create index on signedapproval_roster_versions (workspace_id, person_id);
 -- A key comes into a roster once, and leaves it once.
 create unique index on signedapproval_roster_versions (workspace_id, key_digest, event) where event <> 'countersigned';

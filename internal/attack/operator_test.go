@@ -448,7 +448,19 @@ func (o *operator) enrolBy(name string, key evidence.Key, sign func(testing.TB, 
 	must(o.t, err)
 	o.enrolled[string(key.CredentialID)] = e
 	o.say(evidence.KeyEnrolled{Person: key.Person, Key: digest, AttestationObject: document.AttestationObject, ClientData: document.ClientData, IdentifiedBy: string(by), Enrolment: proof}, false)
-	o.add(event{change: &evidence.RosterChange{Format: evidence.RosterFormat, Event: evidence.KeyAdded, Key: key, By: by, Proof: proof, Signer: signer}})
+	change := evidence.RosterChange{Format: evidence.RosterFormat, Event: evidence.KeyAdded, Key: key, By: by, Proof: proof, Signer: signer}
+	if signer != "" {
+		change.IssuedAt = issued(o.t, act)
+	}
+	o.add(event{change: &change})
+}
+
+// issued is when an act was issued.
+func issued(t testing.TB, act []byte) *time.Time {
+	t.Helper()
+	a, err := evidence.ParseAct(act)
+	must(t, err)
+	return &a.IssuedAt
 }
 
 // revoke has a person say, with the key itself, since when it is in other hands.
@@ -462,7 +474,7 @@ func (o *operator) revoke(p *person, since time.Time) {
 	must(o.t, err)
 	o.signed = append(slices.Clone(o.signed), signed)
 	o.add(event{change: &evidence.RosterChange{
-		Format: evidence.RosterFormat, Event: evidence.KeyRemoved, Key: p.key, By: evidence.ByOwnKey, Proof: proof, Signer: digest, CompromisedSince: &since,
+		Format: evidence.RosterFormat, Event: evidence.KeyRemoved, Key: p.key, By: evidence.ByOwnKey, Proof: proof, Signer: digest, IssuedAt: issued(o.t, act), CompromisedSince: &since,
 	}})
 }
 

@@ -239,16 +239,22 @@ func changeEdits() map[string]func(c *evidence.RosterChange) {
 		"an identity without a proof":      func(c *evidence.RosterChange) { c.Proof = "" },
 		"a proof that is none":             func(c *evidence.RosterChange) { c.Proof = "abc" },
 		"a proof of the operator's word":   func(c *evidence.RosterChange) { c.Event, c.By = evidence.KeyRemoved, evidence.ByOperator },
-		"a log-in with a signer":           func(c *evidence.RosterChange) { c.Signer = digestOf("k") },
-		"an own key without a signer":      func(c *evidence.RosterChange) { c.By = evidence.ByOwnKey },
-		"a signer that is none":            func(c *evidence.RosterChange) { c.By, c.Signer = evidence.ByOwnKey, "abc" },
-		"a new key that is compromised":    func(c *evidence.RosterChange) { c.CompromisedSince = &since },
+		"a log-in with a signer":           func(c *evidence.RosterChange) { c.Signer, c.IssuedAt = digestOf("k"), &since },
+		"an own key without a signer":      func(c *evidence.RosterChange) { c.By, c.IssuedAt = evidence.ByOwnKey, &since },
+		"a signer that is none":            func(c *evidence.RosterChange) { c.By, c.Signer, c.IssuedAt = evidence.ByOwnKey, "abc", &since },
+		"a signer who was never asked":     func(c *evidence.RosterChange) { c.By, c.Signer = evidence.ByOwnKey, digestOf("k") },
+		"asked, and nobody signed":         func(c *evidence.RosterChange) { c.IssuedAt = &since },
+		"asked in a fraction of a second": func(c *evidence.RosterChange) {
+			later := since.Add(time.Millisecond)
+			c.By, c.Signer, c.IssuedAt = evidence.ByOwnKey, digestOf("k"), &later
+		},
+		"a new key that is compromised": func(c *evidence.RosterChange) { c.CompromisedSince = &since },
 		"compromised on the operator's word": func(c *evidence.RosterChange) {
 			c.Event, c.By, c.Proof, c.CompromisedSince = evidence.KeyRemoved, evidence.ByOperator, "", &since
 		},
 		"compromised in a fraction of a second": func(c *evidence.RosterChange) {
 			later := since.Add(time.Millisecond)
-			c.Event, c.By, c.Signer, c.CompromisedSince = evidence.KeyRemoved, evidence.ByOwnKey, digestOf("k"), &later
+			c.Event, c.By, c.Signer, c.IssuedAt, c.CompromisedSince = evidence.KeyRemoved, evidence.ByOwnKey, digestOf("k"), &since, &later
 		},
 		"a key of nobody":                 func(c *evidence.RosterChange) { c.Key.Person = "" },
 		"a key that is none":              func(c *evidence.RosterChange) { c.Key.PublicKey = []byte{0xa0} },

@@ -189,14 +189,14 @@ func proofForgeries() []forged {
 		{"a countersignature that is not told", since(func(w *world) {
 			w.tamperChange = func(c *evidence.RosterChange) {
 				if c.By == evidence.ByCountersigner {
-					c.By, c.Signer = evidence.ByLogIn, ""
+					c.By, c.Signer, c.IssuedAt = evidence.ByLogIn, "", nil
 				}
 			}
 		}), "roster", evidence.CodeRoster},
 		{"a log-in told as a countersignature", since(func(w *world) {
 			w.tamperChange = func(c *evidence.RosterChange) {
 				if c.Version == 2 {
-					c.By, c.Signer = evidence.ByCountersigner, digestOfKey(w.t, w.tokens["bob"].key)
+					c.By, c.Signer, c.IssuedAt = evidence.ByCountersigner, digestOfKey(w.t, w.tokens["bob"].key), &w.now
 				}
 			}
 		}), "roster", evidence.CodeRoster},
@@ -303,21 +303,30 @@ func proofForgeries() []forged {
 			w.tamperChange = func(c *evidence.RosterChange) { c.CompromisedSince = &later }
 			w.revoke("carol", w.token("bob"), &at)
 		}), "roster", evidence.CodeRoster},
-		{"a thief who enrols a key", told(func(w *world) {
+		{"a key that was signed for at another time than the roster says", told(func(w *world) {
 			at := w.tick()
+			w.tamperChange = func(c *evidence.RosterChange) {
+				if c.IssuedAt != nil {
+					c.IssuedAt = &at // before the theft that will be reported
+				}
+			}
 			w.second("bob")
 			w.signedBy = func(person string) token { return w.tokens[person+"2"] }
 			w.open("old")
 			w.decide("bob", evidence.Approve)
-			w.revoke("bob", w.token("bob2"), &at)
-		}), "roster", evidence.CodeRevoked},
-		{"a thief who countersigns", told(func(w *world) {
+		}), "roster", evidence.CodeRoster},
+		{"a countersignature at another time than the roster says", told(func(w *world) {
 			at := w.tick()
-			w.vouch("carol", w.tokens["bob"])
-			w.open("old")
-			w.decide("carol", evidence.Approve)
-			w.revoke("bob", w.token("bob"), &at)
-		}), "roster", evidence.CodeRevoked},
+			w.tamperChange = func(c *evidence.RosterChange) { c.IssuedAt = &at }
+			w.vouch("carol", w.tokens["dave"])
+			w.story()
+		}), "roster", evidence.CodeRoster},
+		{"a revocation at another time than the roster says", told(func(w *world) {
+			at := w.tick()
+			w.story()
+			w.tamperChange = func(c *evidence.RosterChange) { c.IssuedAt = &at }
+			w.revoke("carol", w.token("bob"), nil)
+		}), "roster", evidence.CodeRoster},
 	}
 	signers := []forged{
 		{"a signer who was shown another roster", told(func(w *world) {
@@ -370,6 +379,23 @@ func proofForgeries() []forged {
 			w.decide("carol", evidence.Approve)
 			w.revoke("carol", w.token("bob"), &at)
 		}), "facts", evidence.CodeRevoked},
+		{"a key that was enrolled by a key in other hands", told(func(w *world) {
+			steal(w)
+			w.decide("dave", evidence.Approve)
+		}), "facts", evidence.CodeRevoked},
+		{"a key that was enrolled by a key that was enrolled by a key in other hands", told(func(w *world) {
+			stealOn(w)
+			w.decide("dave", evidence.Approve)
+		}), "facts", evidence.CodeRevoked},
+		{"a countersigner's key in other hands", told(func(w *world) {
+			w.tamperFacts = func(f *approval.Facts) {
+				for i := range f.Decisions {
+					f.Decisions[i].Identity = approval.Countersigned
+				}
+			}
+			countersigningThief(w)
+
+		}), "facts", evidence.CodeInvalid},
 		{"a decision that does not count, though its key was never in other hands", told(func(w *world) {
 			w.open("old")
 			w.tamperFacts = func(f *approval.Facts) { f.Decisions[0].Compromised = true }

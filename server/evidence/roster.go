@@ -68,8 +68,12 @@ type RosterChange struct {
 	// on: the person's own with own-key, somebody else's with countersigner; absent
 	// otherwise.
 	Signer Digest `json:"signer,omitempty"`
-	// CompromisedSince, only in a signed revocation, is since when decisions by
-	// the key do not count. In UTC and whole seconds.
+	// IssuedAt, there exactly with Signer, is when the act was issued that Signer
+	// signed. In UTC and whole seconds.
+	IssuedAt *time.Time `json:"issuedAt,omitempty"`
+	// CompromisedSince, only in a signed revocation, is since when nothing that the
+	// key signed counts: neither its decisions nor, as [Roster.Stands] has it, the
+	// keys that it signed for. In UTC and whole seconds.
 	CompromisedSince *time.Time `json:"compromisedSince,omitempty"`
 }
 
@@ -172,6 +176,8 @@ func (c RosterChange) check() (publicKey, error) {
 		return publicKey{}, refuse(CodeInvalid, "a roster change needs an event, on what it rests, and the proof of that")
 	case (c.By == ByOwnKey || c.By == ByCountersigner) != (c.Signer != ""), c.Signer != "" && !c.Signer.Valid():
 		return publicKey{}, refuse(CodeInvalid, "a roster change names the key that signed for it exactly where one did")
+	case (c.Signer != "") != (c.IssuedAt != nil), c.IssuedAt != nil && !wholeSecond(*c.IssuedAt):
+		return publicKey{}, refuse(CodeInvalid, "a roster change says when its signer was asked exactly where one signed, in UTC and whole seconds")
 	case c.CompromisedSince != nil && (c.Event != KeyRemoved || c.By == ByOperator || !wholeSecond(*c.CompromisedSince)):
 		return publicKey{}, refuse(CodeInvalid, "only a signed revocation says since when a key was compromised, in UTC and whole seconds")
 	}
@@ -195,6 +201,8 @@ type RosterKey struct {
 	CompromisedSince *time.Time
 
 	public publicKey
+	word   *word  // of Signer
+	others []word // of those who countersigned it, in the order of the roster
 }
 
 // liveAt reports whether the key makes decisions at a version.
@@ -277,8 +285,11 @@ func (r *Roster) apply(c rosterVersion) error {
 		n := len(r.keys)
 		r.byDigest[id], r.byCredential[string(c.Key.CredentialID)], r.byPublic[c.public.id] = n, n, n
 		key := RosterKey{Key: c.Key, Digest: id, By: c.By, Added: c.Version, Proof: c.Proof, Signer: c.Signer, public: c.public}
+		if c.Signer != "" {
+			key.word = &word{c.Version, c.Signer, *c.IssuedAt}
+		}
 		if c.By == ByCountersigner {
-			key.Countersigned = c.Version
+			key.Countersigned, key.others = c.Version, []word{*key.word}
 		}
 		r.keys = append(r.keys, key)
 		return nil
@@ -293,8 +304,11 @@ func (r *Roster) apply(c rosterVersion) error {
 		return bad("is about a key that was revoked")
 	case c.Event == KeyRemoved:
 		key.Removed, key.CompromisedSince = c.Version, c.CompromisedSince
-	case key.Countersigned == 0:
-		key.By, key.Countersigned = ByCountersigner, c.Version
+	default:
+		if key.Countersigned == 0 {
+			key.By, key.Countersigned = ByCountersigner, c.Version
+		}
+		key.others = append(key.others, word{c.Version, c.Signer, *c.IssuedAt})
 	}
 	return nil
 }
@@ -338,23 +352,6 @@ func (r *Roster) Key(credential []byte) (RosterKey, bool) {
 		return RosterKey{}, false
 	}
 	return r.keys[i], true
-}
-
-// IdentityAt returns by what a key was known at a version: countersigner where
-// somebody else had vouched for it, or for the key of the same person that it
-// goes back to by own-key; else bitbucket-login. It is what a rule's demand is
-// compared with, so a person cannot lift a key by another one.
-func (r *Roster) IdentityAt(k RosterKey, version int64) Identity {
-	for {
-		if k.Countersigned != 0 && k.Countersigned <= version {
-			return ByCountersigner
-		}
-		before, ok := r.byDigest[k.Signer]
-		if !ok || k.Countersigned == k.Added {
-			return ByLogIn
-		}
-		k = r.keys[before] // which was added earlier, so this ends
-	}
 }
 
 // Behind returns what a bundle has to hold about the keys with these credential

@@ -67,9 +67,11 @@ func bundleVectors(t *testing.T) (list []bundleVector) {
 			w.story()
 			w.decisions[0].Approver, w.decisions[0].Author, w.outcome = nil, nil, nil
 		}, 2},
-		"good erased people": {erasedStory, 2},
-		"good roster":        {rosterStory, 0},
-		"good compromised":   {compromisedStory, 0},
+		"good erased people":                      {erasedStory, 2},
+		"good roster":                             {rosterStory, 0},
+		"good compromised":                        {compromisedStory, 0},
+		"good enrolled by a compromised key":      {found(steal), 0},
+		"good countersigned by a compromised key": {countersigningThief, 0},
 		"good countersigned": {func(w *world) {
 			w.vouch("bob", w.tokens["dave"])
 			w.policy.Rules[0].Keys = &approval.KeyDemand{Countersigned: true}

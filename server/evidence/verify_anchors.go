@@ -85,10 +85,14 @@ func (v *verification) anchoredKeys() error {
 	}
 	for grown := true; grown; {
 		grown = false
-		for _, c := range v.keys.changes {
-			id := v.keys.keys[v.keys.byCredential[string(c.Key.CredentialID)]].Digest
-			if already, shown := known[id]; shown && !already && c.Event != KeyRemoved && known[c.Signer] {
-				known[id], grown = true, true
+		for _, e := range v.enrolled {
+			if known[e.key] {
+				continue
+			}
+			for _, w := range v.keys.keys[v.keys.byDigest[e.key]].words() {
+				if known[w.signer] && v.keys.holds(w) {
+					known[e.key], grown = true, true
+				}
 			}
 		}
 	}

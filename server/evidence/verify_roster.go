@@ -98,10 +98,10 @@ func (v *verification) enrolment(k RosterKey, e EnrolledKey) error {
 		switch by {
 		case ByOwnKey:
 			if _, err = v.act(e.Enrolment.Act, *e.Enrolment.Authority, signer); err == nil {
-				err = own(signer, act)
+				err = issued(added.RosterChange, act)
 			}
 		default:
-			err = v.vouches(*e.Enrolment.Countersigned, act, signer)
+			err = v.vouches(added.RosterChange, *e.Enrolment.Countersigned, act, signer)
 		}
 		if err != nil {
 			return err
@@ -125,7 +125,7 @@ func (v *verification) signedAct(c RosterChange, signed SignedAct) error {
 	signer := v.keys.keys[v.keys.byDigest[c.Signer]]
 	key, _ := v.keys.Key(c.Key.CredentialID)
 	if c.Event == KeyCountersigned {
-		return v.vouches(signed, v.enrolledKey(key.Digest).act, signer)
+		return v.vouches(c, signed, v.enrolledKey(key.Digest).act, signer)
 	}
 	act, err := v.act(signed.Act, signed.Assertion, signer)
 	if err != nil {
@@ -138,11 +138,14 @@ func (v *verification) signedAct(c RosterChange, signed SignedAct) error {
 	if (r.CompromisedSince == nil) != (c.CompromisedSince == nil) || r.CompromisedSince != nil && !r.CompromisedSince.Equal(*c.CompromisedSince) {
 		return refuse(CodeRoster, "it says otherwise than the roster since when the key was in other hands")
 	}
+	if err := issued(c, act); err != nil {
+		return err
+	}
 	return v.inRoster(act)
 }
 
 // vouches checks that somebody else countersigns the key that an act enrols.
-func (v *verification) vouches(signed SignedAct, enrol Act, signer RosterKey) error {
+func (v *verification) vouches(c RosterChange, signed SignedAct, enrol Act, signer RosterKey) error {
 	act, err := v.act(signed.Act, signed.Assertion, signer)
 	if err != nil {
 		return err
@@ -154,16 +157,17 @@ func (v *verification) vouches(signed SignedAct, enrol Act, signer RosterKey) er
 	if document, _ := enrol.DocumentDigest(); vouched != document {
 		return refuse(CodeRoster, "it countersigns another key or another ceremony")
 	}
-	if err := own(signer, act); err != nil {
+	if err := issued(c, act); err != nil {
 		return err
 	}
 	return v.inRoster(act)
 }
 
-// own checks that a key which vouches for another was in its owner's hands.
-func own(signer RosterKey, act Act) error {
-	if since := signer.CompromisedSince; since != nil && !act.IssuedAt.Before(*since) {
-		return refuse(CodeRevoked, "the key that signed for it may have been in other hands")
+// issued checks that the roster says when the act of a change was issued: by that
+// it is judged whether its signer was in other hands.
+func issued(c RosterChange, act Act) error {
+	if !act.IssuedAt.Equal(*c.IssuedAt) {
+		return refuse(CodeRoster, "it was issued at another time than the roster says")
 	}
 	return nil
 }
@@ -236,8 +240,7 @@ func (v *verification) counts(i int, signer Key) error {
 	if !key.liveAt(d.version) {
 		return refuse(CodeRevoked, "the key did not count in the roster that the signer was shown")
 	}
-	since := key.CompromisedSince
-	d.key, d.compromised = key, since != nil && !v.leaves[d.sequence-1].Time.Before(*since)
+	d.key, d.compromised = key, v.keys.Compromised(key, v.leaves[d.sequence-1].Time)
 	return nil
 }
 

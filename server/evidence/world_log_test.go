@@ -129,11 +129,12 @@ func (w *world) enrol(name string, own, other *token) {
 	c := evidence.RosterChange{Event: evidence.KeyAdded, Key: k.key, By: evidence.ByLogIn}
 	if own != nil {
 		authority := own.assert(ordinary(possession.Act))
-		e.Enrolment.Authority, c.By, c.Signer = &authority, evidence.ByOwnKey, digestOfKey(w.t, own.key)
+		e.Enrolment.Authority, c.By, c.Signer, c.IssuedAt = &authority, evidence.ByOwnKey, digestOfKey(w.t, own.key), issuedAt(w.t, possession.Act)
 	}
 	if other != nil {
 		signed, opening := w.sign(evidence.Act{Purpose: evidence.Countersign, Workspace: workspaceUUID, Key: &document}, *other)
 		e.Enrolment.Countersigned, e.Countersigner, c.By, c.Signer = &signed, &opening, evidence.ByCountersigner, digestOfKey(w.t, other.key)
+		c.IssuedAt = issuedAt(w.t, signed.Act)
 	}
 	if w.tamperEnrolment != nil {
 		w.tamperEnrolment(&e.Enrolment)
@@ -143,6 +144,15 @@ func (w *world) enrol(name string, own, other *token) {
 	w.must(err)
 	w.enrolled[string(k.key.CredentialID)] = e
 	w.change(c)
+}
+
+// issuedAt is when an act was issued.
+func issuedAt(t interface{ Fatal(...any) }, act []byte) *time.Time {
+	a, err := evidence.ParseAct(act)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &a.IssuedAt
 }
 
 func digestOfKey(t interface{ Fatal(...any) }, k evidence.Key) evidence.Digest {
@@ -162,6 +172,7 @@ func (w *world) prove(c evidence.RosterChange, signed evidence.SignedAct) {
 	var err error
 	c.Proof, err = signed.Digest()
 	w.must(err)
+	c.IssuedAt = issuedAt(w.t, signed.Act)
 	w.acts[c.Proof] = signed
 	w.change(c)
 }

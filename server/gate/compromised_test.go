@@ -75,3 +75,60 @@ func TestEvidenceOfACompromisedKey(t *testing.T) {
 		t.Errorf("%s: %+v", report.Sentence(), report.Verdict)
 	}
 }
+
+// TestAKeyThatACompromisedKeyEnrolledDoesNotCount lets bob approve with a second key, and then revoke the first one, which
+// signed for it, as having been in other hands before that; he signs this with the second one. The approval counts no
+// more, the second key is out of the roster, and the evidence says so and verifies.
+func TestAKeyThatACompromisedKeyEnrolledDoesNotCount(t *testing.T) {
+	w := newWorld(t)
+	w.save(w.rule(1, "bob", "carol"))
+	number := w.open()
+	w.settle()
+	bob := w.people["bob"]
+	stolen, since := w.keyID(bob), time.Now().Truncate(time.Second).Add(-time.Second)
+	bob.key = passkeytest.New(origin)
+	w.enrol(bob)
+	second := w.keyID(bob)
+	w.decides(number, "bob", approval.Approve)
+	w.settle()
+	head := w.view(number).PullRequest.HeadCommit
+	w.expect(number, head, "SUCCESSFUL", "approved by Bob")
+	before, anchors := w.bundle(number), w.anchors()
+
+	act, err := w.keys.PrepareRevocation(t.Context(), bob.Person, bob.session, stolen, &since)
+	w.must(err)
+	answer, err := bob.key.Get(act.Options)
+	w.must(err)
+	_, _, err = w.keys.SignKeyAct(t.Context(), bob.Person, bob.session, string(answer))
+	w.must(err)
+	w.settle()
+	w.expect(number, head, "INPROGRESS", "0 of 1 approval; waiting for Bob or Carol")
+	w.decides(number, "carol", approval.Approve)
+	w.settle()
+	w.expect(number, head, "SUCCESSFUL", "approved by Carol")
+
+	if report := evidence.Verify(before, anchors); report.ExitCode() != 0 {
+		t.Errorf("the bundle of before, which does not know: %s", report.Sentence())
+	}
+	data := w.bundle(number)
+	report := evidence.Verify(data, w.anchors())
+	if report.ExitCode() != 0 {
+		t.Fatal(report.Sentence())
+	}
+	if ignored := report.Verdict.Requirements[0].Ignored; len(ignored) != 1 || ignored[0].Reason != approval.CompromisedKey {
+		t.Errorf("ignored %+v", ignored)
+	}
+	bundle, err := evidence.ParseBundle(data)
+	w.must(err)
+	var changes []evidence.RosterChange
+	for _, document := range bundle.Roster {
+		change, err := evidence.ParseRosterChange(document)
+		w.must(err)
+		changes = append(changes, change)
+	}
+	roster, err := evidence.ReplayRoster(evidence.LeafDigest(bundle.Genesis), changes)
+	w.must(err)
+	if key, found := roster.Key(second); !found || key.Removed == 0 || roster.Stands(key) {
+		t.Errorf("the key that the stolen one enrolled: %v %+v", found, key)
+	}
+}

@@ -471,7 +471,7 @@ func keyOf(c store.Credential) evidence.Key {
 
 // store writes the verified decision, its leaf, and asks for the evaluation.
 func (d *decider) store(ctx context.Context, pr store.PullRequest, live store.ApprovalRequest, s evidence.Statement, keep kept) (store.Decision, error) {
-	decisions, err := d.tx.DecisionsOn(ctx, pr.ID, live.HeadCommit)
+	decisions, err := decisionsOn(ctx, d.tx, pr.ID, live.HeadCommit)
 	if err != nil {
 		return store.Decision{}, err
 	}

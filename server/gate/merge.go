@@ -161,7 +161,7 @@ func verdictNow(ctx context.Context, tx *store.Tx, r store.ApprovalRequest, rule
 	if err != nil {
 		return approval.Verdict{}, err
 	}
-	decisions, err := tx.DecisionsOn(ctx, r.PullRequestID, r.HeadCommit)
+	decisions, err := decisionsOn(ctx, tx, r.PullRequestID, r.HeadCommit)
 	if err != nil {
 		return approval.Verdict{}, err
 	}

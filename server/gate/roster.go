@@ -51,12 +51,12 @@ func (g *Gate) FollowKeys(ctx context.Context, job store.Job) error {
 		if _, err := syncRoster(ctx, tx, at.Person); err != nil {
 			return err
 		}
-		// What a compromised key decided counts no more.
-		compromised, err := tx.CompromisedOf(ctx, at.Person)
+		// What a compromised key decided counts no more, and what it signed for neither.
+		decided, err := onCompromised(ctx, tx, at.Person)
 		if err != nil {
 			return err
 		}
-		for _, pr := range compromised {
+		for _, pr := range decided {
 			if err := tx.Enqueue(ctx, store.AskEvaluate(tx.Workspace, pr.RepositoryID, pr.Number)); err != nil {
 				return err
 			}
@@ -99,6 +99,9 @@ func syncRoster(ctx context.Context, tx *store.Tx, personID string) (store.Roste
 			return newest, err
 		}
 	}
+	if slices.ContainsFunc(changes, func(c rosterChange) bool { return c.CompromisedSince != nil }) {
+		return dropFallen(ctx, tx, workspace, now, newest)
+	}
 	return newest, nil
 }
 
@@ -127,7 +130,7 @@ func nextRoster(ctx context.Context, tx *store.Tx, w store.Workspace, now time.T
 	}
 	newest = store.RosterVersion{
 		Version: c.Version, Digest: string(digest), Document: document, Event: string(c.Event),
-		PersonID: c.Key.Person, KeyDigest: string(key), LeafHash: hash[:],
+		PersonID: c.Key.Person, KeyDigest: string(key), Compromised: c.CompromisedSince != nil, LeafHash: hash[:],
 	}
 	if err := tx.InsertRosterVersion(ctx, newest); err != nil {
 		return newest, err
@@ -218,25 +221,34 @@ func (r *rosterReader) read(ctx context.Context, c store.Credential) error {
 		return nil
 	}
 	if signed := r.keys.Countersignature(r.tx.Workspace, c.ID); signed != nil && !standing.countersigned {
-		signer, err := r.signer(ctx, signed.Act)
-		if err != nil {
+		change := evidence.RosterChange{Event: evidence.KeyCountersigned, Key: keyOf(c), By: evidence.ByCountersigner, Proof: approval.DigestOf(signed.Act)}
+		if err := r.signed(ctx, &change, signed.Act); err != nil {
 			return err
 		}
-		r.lacks(signed.CreatedAt, evidence.RosterChange{
-			Event: evidence.KeyCountersigned, Key: keyOf(c), By: evidence.ByCountersigner, Proof: approval.DigestOf(signed.Act), Signer: signer,
-		})
+		r.lacks(signed.CreatedAt, change)
 	}
 	return r.remove(ctx, c)
 }
 
-// add brings a key in, if the workspace knows by more than the word of another workspace whose it is.
+// add brings a key in, if the workspace knows by more than the word of another workspace whose it is. That somebody else
+// may have had the key that signed for it keeps it out only of what counts: it may have signed for others, and revoked.
 func (r *rosterReader) add(ctx context.Context, c store.Credential) (err error) {
 	change := evidence.RosterChange{Event: evidence.KeyAdded, Key: keyOf(c), By: evidence.Identity(*c.IdentifiedBy), Proof: approval.DigestOf(c.Enrolment)}
-	at := *c.EnrolledAt
-	switch authority := r.known[string(c.AuthorityID)]; {
+	at, signed := *c.EnrolledAt, r.keys.Countersignature(r.tx.Workspace, c.ID)
+	uncountersigned := r.keys
+	uncountersigned.Countersignatures = nil
+	switch {
 	case change.By == evidence.ByLogIn:
-	case change.By == evidence.ByOwnKey && authority.added && r.keys.Trusted(r.tx.Workspace, c.ID):
+	case change.By == evidence.ByOwnKey && r.known[string(c.AuthorityID)].added && r.keys.Known(r.tx.Workspace, c.ID) &&
+		(signed == nil || uncountersigned.Stands(r.tx.Workspace, c.ID)): // else only the countersigner's word is left
 		if change.Signer, err = r.keyDigest(ctx, c.AuthorityID); err != nil {
+			return err
+		}
+		var enrolment evidence.Enrolment
+		if err := json.Unmarshal(c.Enrolment, &enrolment); err != nil {
+			return fmt.Errorf("stored enrolment: %w", err)
+		}
+		if err := issued(&change, enrolment.Act); err != nil {
 			return err
 		}
 		// Where the other key came in late, by a countersigner, this one cannot come in before it.
@@ -246,7 +258,6 @@ func (r *rosterReader) add(ctx context.Context, c store.Credential) (err error) 
 			}
 		}
 	default:
-		signed := r.keys.Countersignature(r.tx.Workspace, c.ID)
 		if signed == nil {
 			return nil
 		}
@@ -254,10 +265,10 @@ func (r *rosterReader) add(ctx context.Context, c store.Credential) (err error) 
 		if err != nil {
 			return err
 		}
-		if change.Proof, err = enrolment.Digest(); err != nil {
+		if err := r.signed(ctx, &change, signed.Act); err != nil {
 			return err
 		}
-		if change.Signer, err = r.signer(ctx, signed.Act); err != nil {
+		if change.Proof, err = enrolment.Digest(); err != nil {
 			return err
 		}
 		change.By = evidence.ByCountersigner
@@ -287,13 +298,25 @@ func signedAct(data []byte) (s evidence.SignedAct, err error) {
 	return s, nil
 }
 
-// signer names the key that signed an act.
-func (r *rosterReader) signer(ctx context.Context, act []byte) (evidence.Digest, error) {
+// signed notes in a change who signed the act that it rests on, and when that was issued.
+func (r *rosterReader) signed(ctx context.Context, change *evidence.RosterChange, act []byte) error {
 	signed, err := signedAct(act)
 	if err != nil {
-		return "", err
+		return err
 	}
-	return r.keyDigest(ctx, signed.Assertion.CredentialID)
+	if change.Signer, err = r.keyDigest(ctx, signed.Assertion.CredentialID); err != nil {
+		return err
+	}
+	return issued(change, signed.Act)
+}
+
+func issued(change *evidence.RosterChange, act []byte) error {
+	parsed, err := evidence.ParseAct(act)
+	if err != nil {
+		return fmt.Errorf("stored act: %w", err)
+	}
+	change.IssuedAt = &parsed.IssuedAt
+	return nil
 }
 
 func (r *rosterReader) keyDigest(ctx context.Context, id []byte) (evidence.Digest, error) {
@@ -308,11 +331,11 @@ func (r *rosterReader) keyDigest(ctx context.Context, id []byte) (evidence.Diges
 // somebody signed, and one that says since when the key was in other hands before one that does not.
 func (r *rosterReader) remove(ctx context.Context, c store.Credential) error {
 	var reasons []rosterChange
-	reason := func(at time.Time, by evidence.Identity, act []byte, since *time.Time) (err error) {
+	reason := func(at time.Time, by evidence.Identity, act []byte, since *time.Time) error {
 		change := evidence.RosterChange{Event: evidence.KeyRemoved, Key: keyOf(c), By: by}
 		if act != nil {
 			change.Proof = approval.DigestOf(act)
-			if change.Signer, err = r.signer(ctx, act); err != nil {
+			if err := r.signed(ctx, &change, act); err != nil {
 				return err
 			}
 		}
@@ -334,16 +357,6 @@ func (r *rosterReader) remove(ctx context.Context, c store.Credential) error {
 	}
 	if revoked := r.keys.Revocation(r.tx.Workspace, c.ID); revoked != nil {
 		if err := reason(revoked.CreatedAt, evidence.ByCountersigner, revoked.Act, revoked.CompromisedSince); err != nil {
-			return err
-		}
-	}
-	if len(reasons) == 0 && !r.keys.Trusted(r.tx.Workspace, c.ID) {
-		// The key that vouched for it turned out to have been in other hands.
-		now, err := r.tx.Now(ctx)
-		if err != nil {
-			return err
-		}
-		if err := reason(now, evidence.ByOperator, nil, nil); err != nil {
 			return err
 		}
 	}
@@ -384,7 +397,7 @@ func (r *rosterReader) admit(ctx context.Context) (admitted []rosterChange, err 
 				continue
 			}
 			if !live {
-				c.By, c.Proof, c.Signer, c.CompromisedSince = evidence.ByOperator, "", "", nil
+				c.By, c.Proof, c.Signer, c.IssuedAt, c.CompromisedSince = evidence.ByOperator, "", "", nil, nil
 			}
 		}
 		r.note(c.RosterChange)

@@ -153,7 +153,7 @@ func readView(ctx context.Context, tx *store.Tx, requestID string, find func(*st
 		if err := v.setRequest(r); err != nil {
 			return v, err
 		}
-		if v.Decisions, err = tx.DecisionsOn(ctx, v.PullRequest.ID, r.HeadCommit); err != nil {
+		if v.Decisions, err = decisionsOn(ctx, tx, v.PullRequest.ID, r.HeadCommit); err != nil {
 			return v, err
 		}
 	}

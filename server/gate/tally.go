@@ -16,7 +16,7 @@ import (
 
 // tally computes the verdict of a live request and owes Bitbucket what follows from it.
 func (t *settlement) tally(ctx context.Context, r store.ApprovalRequest) (next time.Time, err error) {
-	decisions, err := t.tx.DecisionsOn(ctx, t.pr.ID, r.HeadCommit)
+	decisions, err := decisionsOn(ctx, t.tx, t.pr.ID, r.HeadCommit)
 	if err != nil {
 		return next, err
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/evidence"
@@ -66,7 +67,22 @@ func (g *governed) enrol(k token, e evidence.Enrolment, by evidence.Identity, si
 		Person: k.key.Person, Key: k.digest(g.t), AttestationObject: digest, ClientData: digest, IdentifiedBy: string(by), Enrolment: proof,
 	})
 	g.openings.Enrolments = append(g.openings.Enrolments, evidence.EnrolledKey{Enrolment: e})
-	g.roster(evidence.RosterChange{Event: evidence.KeyAdded, Key: k.key, By: by, Proof: proof, Signer: signer})
+	change := evidence.RosterChange{Event: evidence.KeyAdded, Key: k.key, By: by, Proof: proof, Signer: signer}
+	switch by {
+	case evidence.ByOwnKey:
+		change.IssuedAt = g.issued(e.Act)
+	case evidence.ByCountersigner:
+		change.IssuedAt = g.issued(e.Countersigned.Act)
+	}
+	g.roster(change)
+}
+
+// issued is when an act was issued.
+func (g *governed) issued(act []byte) *time.Time {
+	g.t.Helper()
+	a, err := evidence.ParseAct(act)
+	g.must(err)
+	return &a.IssuedAt
 }
 
 // roster writes a version of the roster.
@@ -182,7 +198,7 @@ func TestAWorkspaceThatIsInOrder(t *testing.T) {
 	proof, err := signed.Digest()
 	g.must(err)
 	g.openings.SignedActs = append(g.openings.SignedActs, signed)
-	g.roster(evidence.RosterChange{Event: evidence.KeyRemoved, Key: alice.key, By: evidence.ByOwnKey, Proof: proof, Signer: second.digest(t)})
+	g.roster(evidence.RosterChange{Event: evidence.KeyRemoved, Key: alice.key, By: evidence.ByOwnKey, Proof: proof, Signer: second.digest(t), IssuedAt: g.issued(act)})
 	g.setPolicy("third", second)
 	g.protect(2, []string{"per-alice", "per-bob"}, bob)
 	g.setPolicy("fourth", bob, second)
@@ -274,7 +290,7 @@ func TestAWorkspaceThatIsNot(t *testing.T) {
 			proof, err := signed.Digest()
 			g.must(err)
 			g.openings.SignedActs = append(g.openings.SignedActs, signed)
-			g.roster(evidence.RosterChange{Event: evidence.KeyRemoved, Key: bob.key, By: evidence.ByCountersigner, Proof: proof, Signer: alice.digest(g.t)})
+			g.roster(evidence.RosterChange{Event: evidence.KeyRemoved, Key: bob.key, By: evidence.ByCountersigner, Proof: proof, Signer: alice.digest(g.t), IssuedAt: g.issued(act)})
 		}, nil, []monitor.Code{monitor.RosterUnproved}},
 		"a roster that adds a key twice": {func(g *governed) {
 			e := g.enrolment(bob)

@@ -1,9 +1,14 @@
 package store
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
+
+	"github.com/signedapproval/bitbucket/server/evidence"
 )
 
 // Keys are all keys of one person with what others signed for them.
@@ -75,30 +80,64 @@ func (k Keys) CompromisedSince(workspace string, id []byte) *time.Time {
 	return since
 }
 
-// Trusted says whether a workspace knows, by more than the word of another workspace, whose an enrolled key is: by the
-// Bitbucket log-in, by a key of the same person that it trusted when that signed, or by an administrator of its own.
-// Without this whoever took over a Bitbucket account could make a workspace, have a new key countersigned there, and
-// use it in all the others. A key that was revoked stays trusted for what it did before.
-func (k Keys) Trusted(workspace string, id []byte) bool {
-	return k.trusted(workspace, id, len(k.Credentials))
+// Known says whether a workspace knows, by more than the word of another workspace, whose an enrolled key is: by the
+// Bitbucket log-in, by a key of the same person that it knew and had not revoked when that signed, or by an administrator
+// of its own. Without this whoever took over a Bitbucket account could make a workspace, have a new key countersigned
+// there, and use it in all the others. A key that was revoked stays known for what it did before.
+func (k Keys) Known(workspace string, id []byte) bool {
+	return k.through(workspace, id, func(authority []byte, enrolled Credential) bool {
+		revoked := k.Revocation(workspace, authority)
+		return revoked == nil || revoked.CreatedAt.After(*enrolled.EnrolledAt)
+	})
 }
 
-// trusted follows at most so many keys: each was enrolled by one before it, so that there is an end.
-func (k Keys) trusted(workspace string, id []byte, most int) bool {
-	for _, c := range k.Credentials {
-		if string(c.ID) != string(id) || c.EnrolledAt == nil || most == 0 {
-			continue
+// Stands says of an enrolled key what [evidence.Roster.Stands] says of one in a roster, as far as the keys of one person
+// tell: that no key in other hands signed for it.
+func (k Keys) Stands(workspace string, id []byte) bool {
+	return k.through(workspace, id, func(authority []byte, enrolled Credential) bool {
+		since := k.CompromisedSince(workspace, authority)
+		if since == nil {
+			return true
 		}
+		at, err := enrolled.asked()
+		return err == nil && !evidence.InOtherHands(since, at)
+	})
+}
+
+// through follows a key to those that signed for it, up to one that a log-in or a countersigner of the workspace vouches
+// for, while each of them could sign.
+func (k Keys) through(workspace string, id []byte, could func(authority []byte, enrolled Credential) bool) bool {
+	for range k.Credentials { // each was enrolled by one before it, so that there is an end
+		i := slices.IndexFunc(k.Credentials, func(c Credential) bool { return bytes.Equal(c.ID, id) && c.EnrolledAt != nil })
+		if i < 0 {
+			return false
+		}
+		c := k.Credentials[i]
 		if *c.IdentifiedBy == ByLogIn || k.Countersignature(workspace, id) != nil {
 			return true
 		}
-		if *c.IdentifiedBy != ByOwnKey || !k.trusted(workspace, c.AuthorityID, most-1) {
+		if *c.IdentifiedBy != ByOwnKey || !could(c.AuthorityID, c) {
 			return false
 		}
-		revoked, since := k.Revocation(workspace, c.AuthorityID), k.CompromisedSince(workspace, c.AuthorityID)
-		return (revoked == nil || revoked.CreatedAt.After(*c.EnrolledAt)) && (since == nil || since.After(*c.EnrolledAt))
+		id = c.AuthorityID
 	}
 	return false
+}
+
+// asked is when the act was issued that enrolled the key.
+func (c Credential) asked() (time.Time, error) {
+	var enrolment evidence.Enrolment
+	if err := json.Unmarshal(c.Enrolment, &enrolment); err != nil {
+		return time.Time{}, fmt.Errorf("stored enrolment: %w", err)
+	}
+	act, err := evidence.ParseAct(enrolment.Act)
+	return act.IssuedAt, err
+}
+
+// Trusted says whether an enrolled key is one to decide with in a workspace, but for its revocation: it is known, and
+// stands.
+func (k Keys) Trusted(workspace string, id []byte) bool {
+	return k.Known(workspace, id) && k.Stands(workspace, id)
 }
 
 // Counting are the keys that can decide in a workspace now, newest first.

@@ -30,7 +30,7 @@ type Decision struct {
 	DecidedAt         time.Time
 	Identity          string // by what the key was known, in the roster that the signer was shown
 	CredentialID      []byte // the key that signed
-	Compromised       bool   // the key may have been in other hands by then, as was signed for it since
+	Compromised       bool   // somebody has signed since that the key may have been in other hands by then; a roster may know more
 }
 
 const decisionColumns = `id, pull_request_id, request_id, person_id, account_id, name, action, head_commit,
@@ -92,21 +92,18 @@ func (tx *Tx) decisions(ctx context.Context, where string, args ...any) ([]Decis
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[Decision])
 }
 
-// Compromised is a pull request with an open request on which a key made a decision that does not count any more.
-type Compromised struct {
+// Decided is a pull request with an open request.
+type Decided struct {
 	RepositoryID string
 	Number       int64
 }
 
-// CompromisedOf lists the open pull requests with a request that is alive and decisions by compromised keys of a person.
-func (tx *Tx) CompromisedOf(ctx context.Context, personID string) ([]Compromised, error) {
-	return list[Compromised](ctx, tx.tx, `
+// DecidedWith lists the open pull requests with a request that is alive and decisions by any of the keys.
+func (tx *Tx) DecidedWith(ctx context.Context, credentialIDs [][]byte) ([]Decided, error) {
+	return list[Decided](ctx, tx.tx, `
 		select distinct p.repository_id, p.number from signedapproval_decisions d
 		join signedapproval_pull_requests p on p.workspace_id = d.workspace_id and p.id = d.pull_request_id
 		join signedapproval_approval_requests q on q.workspace_id = p.workspace_id and q.pull_request_id = p.id
-		where d.workspace_id = $1 and d.person_id = $2 and p.state = 'OPEN' and q.state not in ('SUPERSEDED', 'CANCELLED')
-			and (exists (select from signedapproval_credentials c where c.id = d.credential_id and c.compromised_since <= d.decided_at)
-				or exists (select from signedapproval_key_revocations r
-					where r.credential_id = d.credential_id and r.workspace_id = d.workspace_id and r.compromised_since <= d.decided_at))
-		order by p.repository_id, p.number`, tx.Workspace, personID)
+		where d.workspace_id = $1 and d.credential_id = any($2) and p.state = 'OPEN' and q.state not in ('SUPERSEDED', 'CANCELLED')
+		order by p.repository_id, p.number`, tx.Workspace, credentialIDs)
 }

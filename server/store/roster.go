@@ -17,11 +17,13 @@ type RosterVersion struct {
 	Event     string // enrolled, countersigned or revoked
 	PersonID  string // whose key it is about
 	KeyDigest string // lower-case hex, evidence.Key.Digest of that key
-	LeafHash  []byte // of its leaf in the log
-	CreatedAt time.Time
+	// Compromised: it says since when the key was in other hands.
+	Compromised bool
+	LeafHash    []byte // of its leaf in the log
+	CreatedAt   time.Time
 }
 
-const rosterColumns = `version, digest, document, event, person_id, key_digest, leaf_hash, created_at`
+const rosterColumns = `version, digest, document, event, person_id, key_digest, compromised, leaf_hash, created_at`
 
 // LockRoster keeps everybody else who changes the workspace's roster waiting until this transaction ends.
 func (tx *Tx) LockRoster(ctx context.Context) error {
@@ -65,6 +67,15 @@ func (tx *Tx) LiveRoster(ctx context.Context, version int64) ([]RosterVersion, e
 		order by version`, tx.Workspace, version)
 }
 
+// RosterCompromised tells whether the workspace's roster says of any key that it was in other hands.
+func (tx *Tx) RosterCompromised(ctx context.Context) (compromised bool, err error) {
+	err = tx.tx.QueryRow(ctx, `select exists (select from signedapproval_roster_versions where workspace_id = $1 and compromised)`, tx.Workspace).Scan(&compromised)
+	if err != nil {
+		return false, fmt.Errorf("store: look for compromised keys in the roster: %w", err)
+	}
+	return compromised, nil
+}
+
 // RosterHas tells whether a key, named by its digest, makes decisions at the newest version.
 func (tx *Tx) RosterHas(ctx context.Context, keyDigest string) (has bool, err error) {
 	err = tx.tx.QueryRow(ctx, `select count(*) filter (where event = 'enrolled') = 1 and count(*) filter (where event = 'revoked') = 0
@@ -94,8 +105,8 @@ func (tx *Tx) LiveKeys(ctx context.Context, keyDigests []string) (map[string]boo
 // somebody was faster.
 func (tx *Tx) InsertRosterVersion(ctx context.Context, v RosterVersion) error {
 	batch := &pgx.Batch{}
-	batch.Queue(`insert into signedapproval_roster_versions (workspace_id, version, digest, document, event, person_id, key_digest, leaf_hash)
-		values ($1, $2, $3, $4, $5, $6, $7, $8)`, tx.Workspace, v.Version, v.Digest, v.Document, v.Event, v.PersonID, v.KeyDigest, v.LeafHash)
+	batch.Queue(`insert into signedapproval_roster_versions (workspace_id, version, digest, document, event, person_id, key_digest, compromised, leaf_hash)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9)`, tx.Workspace, v.Version, v.Digest, v.Document, v.Event, v.PersonID, v.KeyDigest, v.Compromised, v.LeafHash)
 	batch.Queue(`insert into signedapproval_roster_people (person_id, workspace_id) values ($1, $2) on conflict do nothing`, v.PersonID, tx.Workspace)
 	err := tx.tx.SendBatch(ctx, batch).Close()
 	if violates(err) {

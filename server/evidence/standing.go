@@ -1,0 +1,93 @@
+package evidence
+
+import "time"
+
+// InOtherHands reports whether a key that is compromised since a time, nil where
+// nobody says so, may have been in other hands at another time.
+func InOtherHands(since *time.Time, at time.Time) bool { return since != nil && !at.Before(*since) }
+
+// word is somebody's signature for a key.
+type word struct {
+	version int64 // of the roster
+	signer  Digest
+	at      time.Time // when the act was issued
+}
+
+// holds reports whether a signature for a key counts: its signer stands, and was
+// in its owner's hands.
+func (r *Roster) holds(w word) bool {
+	signer := r.keys[r.byDigest[w.signer]]
+	return !InOtherHands(signer.CompromisedSince, w.at) && r.Stands(signer)
+}
+
+// Stands reports whether a key is to be believed to be its person's, by all that
+// the roster says: it came in by a log-in, or by the signature of a key that
+// stands and was not in other hands when it signed. What a key in other hands
+// authorised counts for nothing, and what that authorised neither, from the
+// beginning and for good; a countersignature that comes later does not mend it.
+//
+// Only trust is taken back in this way. A revocation holds whatever becomes of
+// the key that signed it: else two keys could each take back what the other one
+// said, and no order of judging them would be right.
+func (r *Roster) Stands(k RosterKey) bool {
+	return k.word == nil || r.holds(*k.word) // the signer was added earlier, so this ends
+}
+
+// Compromised reports whether what a key signed at a time counts for nothing: it
+// may have been in other hands by then, or does not stand.
+func (r *Roster) Compromised(k RosterKey, at time.Time) bool {
+	return InOtherHands(k.CompromisedSince, at) || !r.Stands(k)
+}
+
+// IdentityAt returns by what a key was known at a version: countersigner where
+// somebody else had vouched for it, or for the key of the same person that it
+// goes back to by own-key; else bitbucket-login. A signature by a key that was in
+// other hands, or does not stand, is none. It is what a rule's demand is compared
+// with, so a person cannot lift a key by another one.
+func (r *Roster) IdentityAt(k RosterKey, version int64) Identity {
+	for {
+		for _, other := range k.others {
+			if other.version <= version && r.holds(other) {
+				return ByCountersigner
+			}
+		}
+		if k.word == nil || k.Countersigned == k.Added || !r.holds(*k.word) {
+			return ByLogIn
+		}
+		k = r.keys[r.byDigest[k.Signer]] // which was added earlier, so this ends
+	}
+}
+
+// RestingOn returns the keys about which the roster says something else once a key
+// is compromised: that key, and those that it signed for, directly or through
+// others.
+func (r *Roster) RestingOn(key Digest) (keys []RosterKey) {
+	resting := map[Digest]bool{key: true}
+	for grown := true; grown; {
+		grown = false
+		for _, k := range r.keys {
+			if resting[k.Digest] {
+				continue
+			}
+			for _, w := range k.words() {
+				if resting[w.signer] {
+					resting[k.Digest], grown = true, true
+				}
+			}
+		}
+	}
+	for _, k := range r.keys {
+		if resting[k.Digest] {
+			keys = append(keys, k)
+		}
+	}
+	return keys
+}
+
+// words are all signatures for a key.
+func (k RosterKey) words() []word {
+	if k.word == nil {
+		return k.others
+	}
+	return append(k.others[:len(k.others):len(k.others)], *k.word)
+}
