@@ -26,7 +26,7 @@ FRONTEND_SOURCES := $(shell find frontend \( -name node_modules -o -path fronten
 VERIFIER_SOURCES := go.mod go.sum $(shell find frontend/apps/verify/wasm server/evidence server/approval -name '*.go' ! -name '*_test.go')
 PACKAGE_FILES := package.json package-lock.json .npmrc $(wildcard frontend/apps/*/package.json frontend/packages/*/package.json frontend/e2e/package.json descriptor/package.json)
 
-.PHONY: help demo test attack check generate format e2e bench screenshots frontend size descriptor clean
+.PHONY: help demo test attack check generate format e2e bench bench-go screenshots frontend size descriptor clean
 .PHONY: tools check-packages check-modules check-generated check-frontend check-go check-darwin
 
 help: ## Print this list
@@ -60,7 +60,13 @@ attack: ## Play the operator against the evidence and the server; prints who cat
 	@go test -count=1 ./internal/attack/
 	@go test -v -run '^TestTheTableIsWhatIsTested$$' ./internal/attack/
 
-bench: ## Run the Go benchmarks (GOPACKAGES=./server/gate: of one package)
+bench: ## Measure the server against bare counterparts: a table, .bench/results.json, and a comparison with internal/bench/baseline.json (BENCH=quick: within three minutes; BENCH=growth BENCH_SCALE=0.05: on a grown database; BENCH_ARGS=-help)
+	@scripts/system-deps.sh redis
+	@if [ "$(BENCH)" = growth ]; then scripts/system-deps.sh postgres; fi
+	@mkdir -p .bench && go build -o .bench/bench ./internal/bench
+	@BENCH=$(BENCH) .bench/bench $(BENCH_ARGS)
+
+bench-go: ## Run the Go benchmarks of the packages (GOPACKAGES=./server/gate: of one package)
 	@go test -run '^$$' -bench . -benchmem $(GOPACKAGES)
 
 screenshots: $(FRONTEND_BUILT) ## Take the pictures of the README again
@@ -77,7 +83,7 @@ descriptor: tools $(NPM_INSTALLED) ## Render the Forge app for each environment,
 	@go run ./tools/descriptor
 
 clean: ## Remove what was built or downloaded, and the data of the demo
-	@rm -rf .cache .demo node_modules frontend/*/*/node_modules test-results frontend/dist-forge descriptor/rendered
+	@rm -rf .cache .demo .bench node_modules frontend/*/*/node_modules test-results frontend/dist-forge descriptor/rendered
 	@find frontend/dist -mindepth 1 ! -name .keep -delete
 
 tools:

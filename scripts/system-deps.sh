@@ -2,7 +2,7 @@
 # Installs the programs that a make target needs and the system lacks: as root on Debian or Ubuntu, and only what is
 # missing. Elsewhere it names what is missing and how to get it, and fails.
 #
-#   scripts/system-deps.sh chromium fonts redis
+#   scripts/system-deps.sh chromium fonts redis postgres
 set -eu
 
 found() {
@@ -18,6 +18,8 @@ found() {
   # Only Linux needs them: a bare system has none, and Chromium then draws empty boxes.
   fonts) [ "$(uname)" != Linux ] || ls /usr/share/fonts/*/liberation* >/dev/null 2>&1 || ls /usr/share/fonts/liberation* >/dev/null 2>&1 ;;
   redis) [ -n "${REDIS_URL:-}" ] || command -v redis-server >/dev/null ;;
+  # With its programs: what is found in node_modules has no pg_dump.
+  postgres) command -v pg_dump >/dev/null && { ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v postgres >/dev/null; } ;;
   *)
     echo "system-deps: unknown program $1" >&2
     exit 2
@@ -34,6 +36,7 @@ for name in "$@"; do
   chromium) packages="$packages chromium" ;;
   fonts) packages="$packages fonts-liberation" ;;
   redis) packages="$packages redis-server" ;;
+  postgres) packages="$packages postgresql" ;;
   esac
 done
 [ -n "$missing" ] || exit 0
@@ -55,7 +58,7 @@ fi
 
 echo "Missing:$missing. Get it with one of" >&2
 echo "  Debian, Ubuntu:  sudo apt-get install$packages" >&2
-echo "  Fedora:          sudo dnf install$(echo "$packages" | sed 's/fonts-liberation/liberation-fonts/; s/redis-server/redis/')" >&2
+echo "  Fedora:          sudo dnf install$(echo "$packages" | sed 's/fonts-liberation/liberation-fonts/; s/redis-server/redis/; s/postgresql/postgresql-server/')" >&2
 echo "  macOS:           brew install$(echo "$packages" | sed 's/ chromium/ --cask chromium/; s/redis-server/redis/; s/ fonts-liberation//')" >&2
 case $missing in *chromium*) echo "or name another Chromium or Chrome in CHROMIUM" >&2 ;; esac
 case $missing in *redis*) echo "or name a running Redis in REDIS_URL" >&2 ;; esac

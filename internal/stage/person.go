@@ -110,7 +110,7 @@ func (r refusals) err() error {
 // Ask sends an operation of the pages, by its name, and reads the answer into out. The server takes
 // no other operations from a browser. An error that the server answers is a [Refusal].
 func (p *Person) Ask(ctx context.Context, operation string, variables, out any) error {
-	id, err := registered(operation)
+	id, err := Operation(operation)
 	if err != nil {
 		return err
 	}
@@ -138,8 +138,8 @@ func (p *Person) Ask(ctx context.Context, operation string, variables, out any) 
 	return json.Unmarshal(answer.Data, out)
 }
 
-// registered finds the digest under which the pages send an operation.
-func registered(operation string) (string, error) {
+// Operation finds the digest under which the pages send an operation, by its name.
+func Operation(operation string) (string, error) {
 	digests, err := operations()
 	if err != nil {
 		return "", err
@@ -151,7 +151,7 @@ func registered(operation string) (string, error) {
 	return digest, nil
 }
 
-var operationName = regexp.MustCompile(`\b(?:query|mutation) (\w+)`)
+var operationName = regexp.MustCompile(`\b(?:query|mutation|subscription) (\w+)`)
 
 // operations are the digests of the pages' operations, by name.
 var operations = sync.OnceValues(func() (map[string]string, error) {

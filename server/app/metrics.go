@@ -2,6 +2,7 @@ package app
 
 import (
 	"net/http"
+	"net/http/pprof"
 	"strconv"
 	"time"
 
@@ -76,7 +77,12 @@ func (m *meters) witness(name, outcome string, took time.Duration) {
 	m.witnesses.WithLabelValues(name, outcome).Observe(took.Seconds())
 }
 
-// Metrics serves /metrics. It is for the operator's network, not for the public.
+// Metrics serves /metrics, and profiles of the running process below /debug/pprof/. It is for the operator's
+// network, not for the public.
 func (s *Server) Metrics() http.Handler {
-	return promhttp.HandlerFor(s.meters.registry, promhttp.HandlerOpts{})
+	mux := http.NewServeMux()
+	mux.Handle("/", promhttp.HandlerFor(s.meters.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	return mux
 }
