@@ -27,18 +27,28 @@ func (d Digest) Valid() bool {
 	if len(d) != 2*sha256.Size {
 		return false
 	}
-	for _, c := range []byte(d) {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+	for i := range len(d) {
+		if !digit[d[i]] {
 			return false
 		}
 	}
 	return true
 }
 
+// digit are the characters of a digest.
+var digit = func() (table [256]bool) {
+	for _, c := range []byte("0123456789abcdef") {
+		table[c] = true
+	}
+	return table
+}()
+
 // DigestOf returns the SHA-256 hash of data.
 func DigestOf(data []byte) Digest {
 	sum := sha256.Sum256(data)
-	return Digest(hex.EncodeToString(sum[:]))
+	var text [2 * sha256.Size]byte
+	hex.Encode(text[:], sum[:])
+	return Digest(text[:])
 }
 
 // Policy is an ordered list of rules. The first rule that matches a pull
@@ -182,10 +192,19 @@ func ParsePolicy(data []byte) (Policy, error) {
 			p.Rules[i].ExpiresAfterSeconds = int64(DefaultExpiry / time.Second)
 		}
 	}
-	if problems := p.check(); len(problems) > 0 {
-		return Policy{}, &PolicyError{Problems: problems}
+	if err := p.Check(); err != nil {
+		return Policy{}, err
 	}
 	return p, nil
+}
+
+// Check refuses what [ParsePolicy] refuses of a policy that was read in its canonical
+// form. The error is a [*PolicyError].
+func (p Policy) Check() error {
+	if problems := p.check(); len(problems) > 0 {
+		return &PolicyError{Problems: problems}
+	}
+	return nil
 }
 
 // understood reports whether every field of the document given is also in the

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math/big"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -116,6 +117,7 @@ func refusals(t testing.TB) (list []refusal) {
 		{"client data without end", clientData(func(s string) string { return s + strings.Repeat(" ", evidence.MaxClientData) }), nil, evidence.CodeClientData},
 		{"a key twice", with(`"type":`, `"type":"webauthn.create","type":`), nil, evidence.CodeClientData},
 		{"a key twice in disguise", with(`"type":`, `"typ\u0065":"webauthn.create","type":`), nil, evidence.CodeClientData},
+		{"client data too deep", with(`false}`, `false,"x":`+strings.Repeat("[", evidence.MaxDepth)+strings.Repeat("]", evidence.MaxDepth)+`}`), nil, evidence.CodeClientData},
 		{"a key twice below", with(`false}`, `false,"x":{"y":1,"y":2}}`), nil, evidence.CodeClientData},
 		{"a type in another case", with(`"type"`, `"Type"`), nil, evidence.CodeClientData},
 		{"a type that is null", with(`"webauthn.get"`, `null`), nil, evidence.CodeClientData},
@@ -551,5 +553,35 @@ func TestAssertionJSON(t *testing.T) {
 	want := `{"credentialId":"` + base64.RawURLEncoding.EncodeToString(a.CredentialID) + `","authenticatorData":"","clientDataJSON":"","signature":""}`
 	if string(data) != want {
 		t.Errorf("got %s", data)
+	}
+}
+
+// The key that nearly every authenticator gives is read without the decoder, and is the
+// same key as in any other encoding; whatever is not quite it goes through the decoder.
+func TestPlainKeysAreReadAlike(t *testing.T) {
+	t.Parallel()
+	plain := []byte(es256(t, "bob").key.PublicKey)
+	x, y := plain[10:42], plain[45:]
+	other := slices.Concat([]byte{0xa5, 0x03, 0x26, 0x01, 0x02, 0x20, 0x01, 0x21, 0x58, 0x20}, x, []byte{0x22, 0x58, 0x20}, y) // 3 before 1
+	a, err := evidence.PublicKeyID(plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := evidence.PublicKeyID(other)
+	if err != nil || a != b {
+		t.Errorf("%v, %x, want %x", err, b, a)
+	}
+	for i := range plain {
+		changed := bytes.Clone(plain)
+		changed[i] ^= 1
+		if id, err := evidence.PublicKeyID(changed); evidence.CodeOf(err) != evidence.CodeKey {
+			t.Errorf("byte %d: %v, %x", i, err, id)
+		}
+	}
+	if _, err := evidence.PublicKeyID(plain[:len(plain)-1]); evidence.CodeOf(err) != evidence.CodeKey {
+		t.Error(err)
+	}
+	if _, err := evidence.PublicKeyID(append(bytes.Clone(plain), 0)); evidence.CodeOf(err) != evidence.CodeKey {
+		t.Error(err)
 	}
 }

@@ -53,3 +53,9 @@ var (
 	Read        = read
 	Write       = write
 )
+
+// PublicKeyID is what is the same for every encoding of a key.
+func PublicKeyID(cose []byte) (string, error) {
+	key, err := parsePublicKey(cose)
+	return key.id, err
+}

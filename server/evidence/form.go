@@ -141,7 +141,7 @@ func membersOf(t reflect.Type, at []int) (list []member) {
 }
 
 // field returns the field of a member.
-func (m member) field(v reflect.Value) reflect.Value {
+func (m *member) field(v reflect.Value) reflect.Value {
 	for _, i := range m.at {
 		v = v.Field(i)
 	}

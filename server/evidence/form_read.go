@@ -162,6 +162,27 @@ func (r *reader) anyObject() bool {
 	return r.out('}')
 }
 
+// members takes an object whose members may be in any order, each once, with nothing
+// escaped in their names and canonical values.
+func (r *reader) members() (map[string]json.RawMessage, bool) {
+	if !r.into('{') {
+		return nil, false
+	}
+	members := map[string]json.RawMessage{}
+	for first := true; first && !strings.HasPrefix(r.in[r.at:], "}") || r.next(','); first = false {
+		name, escaped, ok := r.quoted()
+		if _, twice := members[name]; !ok || escaped || twice || !r.next(':') {
+			return nil, false
+		}
+		from := r.at
+		if !r.value() {
+			return nil, false
+		}
+		members[name] = r.data[from:r.at:r.at]
+	}
+	return members, r.out('}')
+}
+
 // compareNames orders names, as they stand between their quotes, by their UTF-16
 // code units.
 func compareNames(a, b string) int {

@@ -432,4 +432,3 @@ func FuzzOneForm(f *testing.F) {
 		}
 	})
 }
-

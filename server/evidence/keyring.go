@@ -14,9 +14,11 @@ import (
 type keyring struct {
 	keys         []Key
 	public       []publicKey
-	byCredential map[string]int   // index in keys; one of them where several share it
-	byPoint      map[string][]int // the ES256 keys, by [publicKey].id
-	others       []int            // those that are not ES256
+	byCredential map[string]int // index in keys; one of them where several share it
+	byPublic     map[string]int // likewise by [publicKey].id
+	same         map[int]int    // from a key to another one with its public key
+	points       []int          // the ES256 keys, one of those that are the same
+	others       []int          // those that are not ES256
 }
 
 func newKeyring(keys []Key) (*keyring, error) {
@@ -31,25 +33,38 @@ func newKeyring(keys []Key) (*keyring, error) {
 }
 
 func keyringOf(keys []Key, public []publicKey) *keyring {
-	ring := &keyring{keys: keys, public: public, byCredential: map[string]int{}, byPoint: map[string][]int{}}
+	byCredential, byPublic, same := make(map[string]int, len(keys)), make(map[string]int, len(keys)), map[int]int{}
 	for i, key := range keys {
-		ring.byCredential[string(key.CredentialID)] = i
-		if public[i].algorithm == ES256 {
-			ring.byPoint[public[i].id] = append(ring.byPoint[public[i].id], i)
-		} else {
+		byCredential[string(key.CredentialID)] = i
+		if before, ok := byPublic[public[i].id]; ok {
+			same[i] = before
+		}
+		byPublic[public[i].id] = i
+	}
+	return sorted(&keyring{keys: keys, public: public, byCredential: byCredential, byPublic: byPublic, same: same})
+}
+
+// sorted tells the keys of a ring apart by their algorithm.
+func sorted(ring *keyring) *keyring {
+	for i, key := range ring.public {
+		switch {
+		case key.algorithm != ES256:
 			ring.others = append(ring.others, i)
+		case ring.byPublic[key.id] == i:
+			ring.points = append(ring.points, i)
 		}
 	}
 	return ring
 }
 
-// ring returns a keyring of all keys that ever were in the roster.
+// ring returns a keyring of all keys that ever were in the roster, in which no two
+// have one public key or credential id.
 func (r *Roster) ring() *keyring {
 	keys, public := make([]Key, len(r.keys)), make([]publicKey, len(r.keys))
 	for i, k := range r.keys {
 		keys[i], public[i] = k.Key, k.public
 	}
-	return keyringOf(keys, public)
+	return sorted(&keyring{keys: keys, public: public, byCredential: r.byCredential, byPublic: r.byPublic})
 }
 
 // signer returns the one key of the ring that made the signature.
@@ -90,16 +105,28 @@ func (ring *keyring) accepting(credential, message, signature []byte) (found []i
 		}
 	}
 	if i, ok := ring.byCredential[string(credential)]; ok && ring.public[i].algorithm == ES256 && ring.public[i].verify(message, signature) {
+		made := append(found, ring.alike(ring.public[i].id)...)
+		if len(ring.points) == 1 {
+			return made
+		}
 		if twin, ok := otherPoint(ring.public[i].id, sha256.Sum256(message), signature); ok {
-			return append(append(found, ring.byPoint[ring.public[i].id]...), ring.byPoint[twin]...)
+			return append(made, ring.alike(twin)...)
 		}
 	}
-	for _, same := range ring.byPoint {
-		if ring.public[same[0]].verify(message, signature) {
-			found = append(found, same...)
+	for _, i := range ring.points {
+		if ring.public[i].verify(message, signature) {
+			found = append(found, ring.alike(ring.public[i].id)...)
 		}
 	}
 	return found
+}
+
+// alike returns the keys of the ring that are this one.
+func (ring *keyring) alike(id string) (list []int) {
+	for i, ok := ring.byPublic[id]; ok; i, ok = ring.same[i] {
+		list = append(list, i)
+	}
+	return list
 }
 
 // otherPoint returns the other P-256 key, as the coordinates of its point, under

@@ -216,6 +216,7 @@ type Roster struct {
 	Workspace string
 
 	changes []rosterVersion
+	about   []int // the key of each change, as an index in keys
 	keys    []RosterKey
 
 	byVersion map[Digest]int64
@@ -245,7 +246,11 @@ func ReplayRoster(genesis Digest, changes []RosterChange) (*Roster, error) {
 }
 
 func replayRoster(genesis Digest, changes []rosterVersion) (*Roster, error) {
-	r := &Roster{byVersion: map[Digest]int64{}, byDigest: map[Digest]int{}, byCredential: map[string]int{}, byPublic: map[string]int{}}
+	n := len(changes)
+	r := &Roster{
+		changes: changes, about: make([]int, 0, n), keys: make([]RosterKey, 0, n),
+		byVersion: make(map[Digest]int64, n), byDigest: make(map[Digest]int, n), byCredential: make(map[string]int, n), byPublic: make(map[string]int, n),
+	}
 	previous := genesis
 	for i, c := range changes {
 		if c.Version != int64(i+1) || c.Previous != previous || i > 0 && c.Workspace != r.Workspace {
@@ -256,7 +261,6 @@ func replayRoster(genesis Digest, changes []rosterVersion) (*Roster, error) {
 			return nil, err
 		}
 		previous = c.digest
-		r.changes = append(r.changes, c)
 		r.byVersion[c.digest] = c.Version
 	}
 	return r, nil
@@ -291,13 +295,14 @@ func (r *Roster) apply(c rosterVersion) error {
 		if c.By == ByCountersigner {
 			key.Countersigned, key.others = c.Version, []word{*key.word}
 		}
-		r.keys = append(r.keys, key)
+		r.keys, r.about = append(r.keys, key), append(r.about, n)
 		return nil
 	}
 	at, ok := r.byDigest[id]
 	if !ok {
 		return bad("is about a key that is not in it")
 	}
+	r.about = append(r.about, at)
 	key := &r.keys[at]
 	switch {
 	case key.Removed != 0:
@@ -359,31 +364,30 @@ func (r *Roster) Key(credential []byte) (RosterKey, bool) {
 // in the order of the roster, and the changes about them that rest on a
 // [SignedAct]. Credentials that are not in the roster are left out.
 func (r *Roster) Behind(credentials [][]byte) (keys []RosterKey, acts []RosterChange) {
-	wanted := map[Digest]bool{}
+	wanted := make([]bool, len(r.keys))
 	for _, credential := range credentials {
 		if i, ok := r.byCredential[string(credential)]; ok {
-			wanted[r.keys[i].Digest] = true
+			wanted[i] = true
 		}
 	}
-	about := make([]Digest, len(r.changes))
-	for i, c := range r.changes {
-		about[i] = r.keys[r.byCredential[string(c.Key.CredentialID)]].Digest
-	}
-	for grown := -1; grown < len(wanted); {
-		grown = len(wanted)
+	for grown := true; grown; {
+		grown = false
 		for i, c := range slices.Backward(r.changes) {
-			if c.Signer != "" && wanted[about[i]] {
-				wanted[c.Signer] = true
+			if c.Signer == "" || !wanted[r.about[i]] {
+				continue
+			}
+			if signer := r.byDigest[c.Signer]; !wanted[signer] {
+				wanted[signer], grown = true, true
 			}
 		}
 	}
 	for i, c := range r.changes {
-		if wanted[about[i]] && c.Event != KeyAdded && c.Proof != "" {
+		if wanted[r.about[i]] && c.Event != KeyAdded && c.Proof != "" {
 			acts = append(acts, c.RosterChange)
 		}
 	}
-	for _, k := range r.keys {
-		if wanted[k.Digest] {
+	for i, k := range r.keys {
+		if wanted[i] {
 			keys = append(keys, k)
 		}
 	}

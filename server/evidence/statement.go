@@ -240,10 +240,46 @@ func Challenge(statement []byte) []byte {
 	return sum[:]
 }
 
+// shape is a form that a text can have, where it is looked at too often for a regular
+// expression.
+type shape func(s string) bool
+
+// MatchString reports whether s has the form.
+func (f shape) MatchString(s string) bool { return f(s) }
+
+func hexDigit(c byte) bool { return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' }
+
 var (
-	uuidForm   = regexp.MustCompile(`^\{[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\}$`)
-	commitForm = regexp.MustCompile(`^[0-9a-f]{40}$`)
-	idForm     = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+	// {8-4-4-4-12} lower-case hexadecimal digits
+	uuidForm = shape(func(s string) bool {
+		if len(s) != 38 || s[0] != '{' || s[37] != '}' {
+			return false
+		}
+		for i := 1; i < 37; i++ {
+			if dash := i == 9 || i == 14 || i == 19 || i == 24; dash != (s[i] == '-') || !dash && !hexDigit(s[i]) {
+				return false
+			}
+		}
+		return true
+	})
+	// 40 lower-case hexadecimal digits
+	commitForm = shape(func(s string) bool {
+		for i := range len(s) {
+			if !hexDigit(s[i]) {
+				return false
+			}
+		}
+		return len(s) == 40
+	})
+	// 1 to 64 of A-Z a-z 0-9 _ -
+	idForm = shape(func(s string) bool {
+		for i := range len(s) {
+			if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && c != '_' && c != '-' {
+				return false
+			}
+		}
+		return len(s) >= 1 && len(s) <= 64
+	})
 	domainForm = regexp.MustCompile(`^[a-z0-9-]+(\.[a-z0-9-]+)*$`)
 	logForm    = regexp.MustCompile(`^[a-z0-9.:-]+(/[A-Za-z0-9._-]+)*$`)
 )

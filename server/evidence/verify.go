@@ -216,24 +216,32 @@ func (v *verification) bundle(data []byte) (string, error) {
 }
 
 func (v *verification) policy() (string, error) {
-	policy, err := approval.ParsePolicy(v.b.Policy)
+	policy, err := readPolicy(v.b.Policy)
 	if err != nil {
-		return "", refuse(CodeInvalid, "the policy is refused: %v", err)
+		return "", err
 	}
-	if !bytes.Equal(policy.Canonical(), v.b.Policy) {
-		return "", refuse(CodeNotCanonical, "the policy is not in its one form")
-	}
-	v.digest = policy.Digest()
+	v.digest = approval.DigestOf(v.b.Policy)
 	branch := v.b.Facts.Request.DestinationBranch
 	rule, _, ok := policy.Match(branch)
 	if !ok {
 		return "", refuse(CodeInvalid, "no rule of the policy matches the destination branch %q", branch)
 	}
-	if rule.Digest() != v.b.Facts.Request.RuleDigest {
+	if of, _ := digest(rule); of != v.b.Facts.Request.RuleDigest {
 		return "", refuse(CodeInvalid, "the rule that matches the destination branch is not the request's")
 	}
 	v.rule = rule
 	return fmt.Sprintf("rule %q applies to %s", rule.Name, branch), nil
+}
+
+// readPolicy reads a policy's canonical form.
+func readPolicy(data []byte) (policy approval.Policy, err error) {
+	if len(data) <= approval.MaxPolicyBytes && read(data, &policy) && policy.Check() == nil {
+		return policy, nil
+	}
+	if _, err = approval.ParsePolicy(data); err != nil {
+		return policy, refuse(CodeInvalid, "the policy is refused: %v", err)
+	}
+	return policy, refuse(CodeNotCanonical, "the policy is not in its one form")
 }
 
 func (v *verification) chain() (string, error) {
