@@ -81,8 +81,8 @@ func (b *memberKeyBatch) key(workspace string, h store.KeyHolder, c store.Creden
 		ID: nodeID(kindMemberKey, workspace, base64.RawURLEncoding.EncodeToString(c.ID)), Name: c.Name, State: stateOf(c), Model: c.AAGUID,
 		Synced: c.BackupEligible, CreatedAt: timeOf(c.CreatedAt), EnrolledAt: timeOrNil(c.EnrolledAt), RevokedAt: timeOrNil(c.RevokedAt),
 		CompromisedSince: timeOrNil(h.Keys.CompromisedSince(workspace, c.ID)),
-		CanCountersign:   h.Person.ID != viewer.ID && people.CanCountersign(h.Keys, c, workspace),
-		CanRevoke:        h.Person.ID != viewer.ID && c.Enrolled() && revoked == nil,
+		CanCountersign:   h.Person.ID != viewer.ID && h.Keys.Countersignable(workspace, c),
+		CanRevoke:        h.Person.ID != viewer.ID && h.Keys.Revocable(workspace, c),
 	}
 	switch {
 	case k.State == keyRevoked:
@@ -114,7 +114,8 @@ type prepareKeyActInput struct {
 
 type prepareKeyActPayload struct {
 	problems
-	Act *keyAct
+	Act      *keyAct
+	Proposal *proposal
 }
 
 // PrepareKeyAct makes what is signed to revoke or to countersign a key.
@@ -134,7 +135,11 @@ func (r *resolver) PrepareKeyAct(ctx context.Context, args struct{ Input prepare
 			since = &at
 		}
 		act, err := r.prepareKeyAct(ctx, a, in.Action == "REVOKE", since)
-		p.Act = keyActOf(act)
+		if err == nil {
+			p.Act = keyActOf(act)
+			return nil
+		}
+		p.Proposal, p.UserErrors, err = r.instead(ctx, a.workspace, err)
 		return err
 	})
 }

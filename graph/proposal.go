@@ -71,9 +71,13 @@ type proposal struct {
 	Policy        *string
 	Quorum        int32
 	ViewerCanSign bool
-	CreatedAt     Time
-	ExpiresAt     Time
-	ClosedAt      *Time
+	// ViewerCanWithdraw is for who made it, and for administrators.
+	ViewerCanWithdraw bool
+	Passkey           *string
+	CompromisedSince  *Time
+	CreatedAt         Time
+	ExpiresAt         Time
+	ClosedAt          *Time
 }
 
 // proposalBatch holds proposals of one workspace that one list shows, so that people and the names of approvers are read
@@ -94,10 +98,16 @@ func (r *resolver) proposals(rows []workspace.Proposal, viewer store.Person) []*
 			Document: string(p.Document), Digest: p.Digest, Quorum: clamp(p.Quorum),
 			ViewerCanSign: slices.Contains(p.Asked, viewer.ID) &&
 				!slices.ContainsFunc(p.Acts, func(a workspace.ProposalAct) bool { return a.PersonID == viewer.ID && a.Counts }),
-			CreatedAt: timeOf(p.CreatedAt), ExpiresAt: timeOf(p.ExpiresAt), ClosedAt: timeOrNil(p.ClosedAt),
+			ViewerCanWithdraw: p.CanWithdraw, CreatedAt: timeOf(p.CreatedAt), ExpiresAt: timeOf(p.ExpiresAt), ClosedAt: timeOrNil(p.ClosedAt),
 		}
-		if p.Kind == store.ProposalPolicy {
+		switch {
+		case p.Kind == store.ProposalPolicy:
 			shown.Repository = &p.FullName
+		case p.AboutKey():
+			shown.Passkey = &p.Name
+		}
+		if p.Revocation != nil {
+			shown.CompromisedSince = timeOrNil(p.Revocation.CompromisedSince)
 		}
 		if p.Proposal.Policy != nil {
 			shown.Policy = new(string(p.Proposal.Policy))
@@ -133,6 +143,9 @@ func (w *workspaceNode) Proposal(ctx context.Context, args struct{ Key string })
 func (b *proposalBatch) readPeople(ctx context.Context) (map[string]store.Person, error) {
 	var ids []string
 	for _, p := range b.rows {
+		if p.Holder != "" {
+			ids = append(ids, p.Holder)
+		}
 		ids = slices.Concat(ids, []string{p.ProposedBy}, p.Asked, p.Next.People, p.Protection.People)
 		for _, a := range p.Acts {
 			ids = append(ids, a.PersonID)
@@ -149,6 +162,14 @@ func (p *proposal) ProposedBy(ctx context.Context) (*person, error) {
 	people, err := p.people(ctx)
 	if by, ok := people[p.row.ProposedBy]; ok {
 		return personOf(by), nil
+	}
+	return nil, err
+}
+
+func (p *proposal) PasskeyOwner(ctx context.Context) (*person, error) {
+	people, err := p.people(ctx)
+	if holder, ok := people[p.row.Holder]; ok {
+		return personOf(holder), nil
 	}
 	return nil, err
 }
@@ -185,7 +206,26 @@ func (p *proposal) After(ctx context.Context) ([]string, error) {
 	if p.row.Kind == store.ProposalProtection {
 		return p.protects(ctx, p.row.Next.Quorum, p.row.Next.People)
 	}
+	if p.row.AboutKey() {
+		return p.keyChange(ctx)
+	}
 	return p.rules(ctx, p.row.Proposal.Policy)
+}
+
+// keyChange is the sentence of what is to become of a member's key.
+func (p *proposal) keyChange(ctx context.Context) ([]string, error) {
+	holder, err := p.PasskeyOwner(ctx)
+	if err != nil {
+		return nil, err
+	}
+	name := "somebody who left"
+	if holder != nil {
+		name = holder.Name
+	}
+	if p.row.Key != nil {
+		return []string{fmt.Sprintf("Somebody else vouches for it that “%s” is a passkey of %s: it decides in this workspace.", p.row.Name, name)}, nil
+	}
+	return []string{fmt.Sprintf("“%s”, a passkey of %s, makes no further decision in this workspace.", p.row.Name, name)}, nil
 }
 
 // protects is the sentence of a protection; none where there is none.

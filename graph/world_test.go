@@ -115,6 +115,7 @@ func (w *world) wire() {
 	}
 	w.people.Role = w.spaces.Role
 	w.spaces.Cancel, w.spaces.Roster = w.gate.Cancel, w.gate.Roster
+	w.people.Roster, w.people.Follow, w.people.Propose, w.spaces.ChangeKey = w.gate.Roster, w.gate.Follow, w.spaces.ProposeKeyChange, w.people.ApplyProposal
 	w.handler, err = New(Options{
 		Gate: w.gate, Workspaces: w.spaces, People: w.people, Identify: w.identify, Subscribe: w.bell.subscribe, Log: log,
 		BitbucketWeb: w.sim.URL(),

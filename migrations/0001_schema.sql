@@ -343,6 +343,7 @@ create table signedapproval_key_countersignatures (
   credential_id bytea not null references signedapproval_credentials,
   workspace_id  uuid not null,
   act           bytea not null,
+  agreed        bytea[] not null default '{}', -- what the further people signed where the workspace is protected
   opening       bytea,                         -- opens the act's commitment to its signer; null once erased
   person_id     uuid not null references signedapproval_people, -- who signed
   created_at    timestamptz not null default now(),
@@ -352,6 +353,7 @@ create table signedapproval_key_revocations (
   credential_id     bytea not null references signedapproval_credentials,
   workspace_id      uuid not null,
   act               bytea not null,
+  agreed            bytea[] not null default '{}',
   opening           bytea,
   person_id         uuid not null references signedapproval_people,
   compromised_since timestamptz,

@@ -18,13 +18,14 @@ create table signedapproval_protections (
 create table signedapproval_proposals (
   workspace_id  uuid not null references signedapproval_workspaces,
   id            uuid not null default gen_random_uuid(),
-  kind          text not null check (kind in ('POLICY', 'PROTECTION')),
+  kind          text not null check (kind in ('POLICY', 'PROTECTION', 'COUNTERSIGN', 'REVOKE')),
   state         text not null default 'OPEN' check (state in ('OPEN', 'APPLIED', 'WITHDRAWN', 'OUTDATED')), -- expires_at tells of EXPIRED
-  repository_id uuid,                          -- POLICY only, as the next three
+  repository_id uuid,                          -- POLICY only, as the next two
   slug          text not null default '',
   full_name     text not null default '',
-  name          text not null default '',
-  document      bytea not null,                -- evidence.PolicyDocument or evidence.ProtectionDocument, RFC 8785
+  name          text not null default '',      -- of the repository, or of the key
+  credential_id bytea,                         -- COUNTERSIGN and REVOKE only: whose document tells whose it is
+  document      bytea not null,                -- PolicyDocument, ProtectionDocument, KeyDocument or RevocationDocument of evidence, RFC 8785
   digest        text not null,                 -- lower-case hex SHA-256 of document
   policy        bytea,                         -- the new policy, RFC 8785; null where the repository is to be gated no longer
   proposed_by   uuid not null,                 -- person
@@ -34,6 +35,7 @@ create table signedapproval_proposals (
   closed_at     timestamptz,
   primary key (workspace_id, id),
   check ((repository_id is not null) = (kind = 'POLICY')),
+  check ((credential_id is not null) = (kind in ('COUNTERSIGN', 'REVOKE'))),
   check (policy is null or kind = 'POLICY'),
   check ((closed_at is null) = (state = 'OPEN'))
 );

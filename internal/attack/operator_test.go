@@ -555,9 +555,9 @@ func (o *operator) document() evidence.Bundle {
 	}
 	if roster, err := evidence.ReplayRoster(evidence.LeafDigest(b.Genesis), changes); err == nil {
 		behind, acts := roster.Behind(credentials)
-		for _, change := range acts {
+		for _, wanted := range acts {
 			for _, act := range o.signed {
-				if proof, err := act.Digest(); err == nil && proof == change.Proof {
+				if proof, err := act.Digest(); err == nil && proof == wanted.Proof {
 					b.SignedActs = append(b.SignedActs, act)
 				}
 			}

@@ -152,6 +152,7 @@ func (s *Server) wire(logKeys *witness.Keys) error {
 	}
 	s.workspaces.Cancel, s.workspaces.Roster = s.gate.Cancel, s.gate.Roster
 	s.people.Role, s.people.Account, s.people.Roster = s.workspaces.Role, s.workspaces.Account, s.gate.Roster
+	s.people.Follow, s.people.Propose, s.workspaces.ChangeKey = s.gate.Follow, s.workspaces.ProposeKeyChange, s.people.ApplyProposal
 	s.handleJobs()
 	s.hooks = webhook.New(webhook.Options{Store: s.store, Intake: s.intake, Log: s.log, Observe: s.meters.hook})
 	if s.verifier != nil {

@@ -256,11 +256,38 @@ func changeEdits() map[string]func(c *evidence.RosterChange) {
 			later := since.Add(time.Millisecond)
 			c.Event, c.By, c.Signer, c.IssuedAt, c.CompromisedSince = evidence.KeyRemoved, evidence.ByOwnKey, digestOf("k"), &since, &later
 		},
+		"agreement to a log-in": func(c *evidence.RosterChange) { c.Agreed = agreements(1) },
+		"an agreement of no key": func(c *evidence.RosterChange) {
+			c.By, c.Signer, c.IssuedAt, c.Agreed = evidence.ByCountersigner, digestOf("k"), &since, []evidence.Agreement{{Signer: "abc", Proof: digestOf("p")}}
+		},
+		"an agreement without an act": func(c *evidence.RosterChange) {
+			c.By, c.Signer, c.IssuedAt, c.Agreed = evidence.ByCountersigner, digestOf("k"), &since, []evidence.Agreement{{Signer: digestOf("l")}}
+		},
+		"agreements in another order": func(c *evidence.RosterChange) {
+			c.By, c.Signer, c.IssuedAt, c.Agreed = evidence.ByCountersigner, digestOf("k"), &since, agreements(2)
+			slices.Reverse(c.Agreed)
+		},
+		"an agreement twice": func(c *evidence.RosterChange) {
+			c.By, c.Signer, c.IssuedAt, c.Agreed = evidence.ByCountersigner, digestOf("k"), &since, agreements(1)
+			c.Agreed = append(c.Agreed, c.Agreed...)
+		},
+		"more agreements than people can protect": func(c *evidence.RosterChange) {
+			c.By, c.Signer, c.IssuedAt, c.Agreed = evidence.ByCountersigner, digestOf("k"), &since, agreements(evidence.MaxProtectors)
+		},
 		"a key of nobody":                 func(c *evidence.RosterChange) { c.Key.Person = "" },
 		"a key that is none":              func(c *evidence.RosterChange) { c.Key.PublicKey = []byte{0xa0} },
 		"a key without a credential id":   func(c *evidence.RosterChange) { c.Key.CredentialID = evidence.Bytes{} },
 		"a key with a long credential id": func(c *evidence.RosterChange) { c.Key.CredentialID = make([]byte, 1024) },
 	}
+}
+
+// agreements are those of n keys.
+func agreements(n int) (list []evidence.Agreement) {
+	for i := range n {
+		list = append(list, evidence.Agreement{Signer: digestOf(fmt.Sprint("key ", i)), Proof: digestOf(fmt.Sprint("act ", i))})
+	}
+	slices.SortFunc(list, func(a, b evidence.Agreement) int { return strings.Compare(string(a.Signer), string(b.Signer)) })
+	return list
 }
 
 func requestEdits() map[string]func(r *evidence.Request) {

@@ -270,6 +270,37 @@ func proofForgeries() []forged {
 			w.story()
 			w.revoke("carol", w.token("bob"), nil)
 		}), "roster", evidence.CodeRoster},
+		{"an agreement of a stranger", told(func(w *world) {
+			w.story()
+			w.revoke("carol", w.token("bob"), nil, es256(w.t, "stranger"))
+		}), "roster", evidence.CodeRoster},
+		{"an agreement that is not the one", told(func(w *world) {
+			w.story()
+			w.revoke("carol", w.token("bob"), nil, w.tokens["dave"])
+			agreed := w.acts[w.versions()[len(w.roster)-1].Agreed[0].Proof]
+			agreed.Assertion.UserHandle = []byte("x")
+			w.acts[w.versions()[len(w.roster)-1].Agreed[0].Proof] = agreed
+		}), "roster", evidence.CodeRoster},
+		{"an agreement that nobody signed", told(func(w *world) {
+			w.tamperAgreed = func(s *evidence.SignedAct) {
+				id := s.Assertion.CredentialID
+				s.Assertion = es256(w.t, "stranger").assert(ordinary(s.Act))
+				s.Assertion.CredentialID = id
+			}
+			w.story()
+			w.revoke("carol", w.token("bob"), nil, w.tokens["dave"])
+		}), "roster", evidence.CodeSignature},
+		{"an agreement to vouch for another ceremony", told(func(w *world) {
+			w.tamperAct = func(a *evidence.Act) {
+				if a.Purpose == evidence.Countersign && a.Signer.Person == "per-dave" {
+					document := *a.Key
+					document.ClientData = digestOf("another")
+					a.Key = &document
+				}
+			}
+			w.vouch("carol", w.tokens["bob"], w.tokens["dave"])
+			w.story()
+		}), "roster", evidence.CodeRoster},
 		{"a revocation of another person's key", told(func(w *world) {
 			w.tamperAct = only(evidence.Revoke, func(a *evidence.Act) { a.Revocation.Person = "per-dave" })
 			w.story()

@@ -71,10 +71,23 @@ type RosterChange struct {
 	// IssuedAt, there exactly with Signer, is when the act was issued that Signer
 	// signed. In UTC and whole seconds.
 	IssuedAt *time.Time `json:"issuedAt,omitempty"`
+	// Agreed, only with countersigner, are the further people who signed the same,
+	// one act of each: where the workspace is protected, a quorum of those who
+	// protect it stands behind a change that is not the person's own. Ascending by
+	// Signer.
+	Agreed []Agreement `json:"agreed,omitempty"`
 	// CompromisedSince, only in a signed revocation, is since when nothing that the
 	// key signed counts: neither its decisions nor, as [Roster.Stands] has it, the
 	// keys that it signed for. In UTC and whole seconds.
 	CompromisedSince *time.Time `json:"compromisedSince,omitempty"`
+}
+
+// Agreement is what one more person signed for a [RosterChange].
+type Agreement struct {
+	// Signer is [Key.Digest] of the rostered key that signed.
+	Signer Digest `json:"signer"`
+	// Proof is the digest of the [SignedAct].
+	Proof Digest `json:"proof"`
 }
 
 // SignedAct is an act with the assertion over it.
@@ -178,10 +191,22 @@ func (c RosterChange) check() (publicKey, error) {
 		return publicKey{}, refuse(CodeInvalid, "a roster change names the key that signed for it exactly where one did")
 	case (c.Signer != "") != (c.IssuedAt != nil), c.IssuedAt != nil && !wholeSecond(*c.IssuedAt):
 		return publicKey{}, refuse(CodeInvalid, "a roster change says when its signer was asked exactly where one signed, in UTC and whole seconds")
+	case !agreements(c.Agreed) || len(c.Agreed) > 0 && c.By != ByCountersigner:
+		return publicKey{}, refuse(CodeInvalid, "only a change that somebody else signed for names others who agreed, each key once, ascending")
 	case c.CompromisedSince != nil && (c.Event != KeyRemoved || c.By == ByOperator || !wholeSecond(*c.CompromisedSince)):
 		return publicKey{}, refuse(CodeInvalid, "only a signed revocation says since when a key was compromised, in UTC and whole seconds")
 	}
 	return c.Key.check()
+}
+
+// agreements reports whether each of a list names a key and an act, in the order of the keys and no key twice.
+func agreements(list []Agreement) bool {
+	for i, a := range list {
+		if !a.Signer.Valid() || !a.Proof.Valid() || i > 0 && a.Signer <= list[i-1].Signer {
+			return false
+		}
+	}
+	return len(list) < MaxProtectors
 }
 
 // RosterKey is a key with what the roster knows of it.
@@ -280,6 +305,9 @@ func (r *Roster) apply(c rosterVersion) error {
 		if own := r.keys[signer].Key.Person == c.Key.Person; own != (c.By == ByOwnKey) {
 			return bad("is signed for by somebody else than it says")
 		}
+		if !r.agree(c.RosterChange, r.keys[signer].Key.Person) {
+			return bad("names somebody who agreed and could not, or did so twice")
+		}
 	}
 	if c.Event == KeyAdded {
 		_, credential := r.byCredential[string(c.Key.CredentialID)]
@@ -316,6 +344,20 @@ func (r *Roster) apply(c rosterVersion) error {
 		key.others = append(key.others, word{c.Version, c.Signer, *c.IssuedAt})
 	}
 	return nil
+}
+
+// agree reports whether those who agreed to a change besides its first signer
+// could: each is another person, none the key's own, with a key that counts.
+func (r *Roster) agree(c RosterChange, first string) bool {
+	people := map[string]bool{c.Key.Person: true, first: true}
+	for _, a := range c.Agreed {
+		at, ok := r.byDigest[a.Signer]
+		if !ok || !r.keys[at].liveAt(c.Version-1) || people[r.keys[at].Key.Person] {
+			return false
+		}
+		people[r.keys[at].Key.Person] = true
+	}
+	return true
 }
 
 // Equal reports whether two keys are the same in every part.
@@ -359,11 +401,23 @@ func (r *Roster) Key(credential []byte) (RosterKey, bool) {
 	return r.keys[i], true
 }
 
+// RosterAct is a [SignedAct] that a change of the roster rests on.
+type RosterAct struct {
+	Change RosterChange
+	// Agreement names the act and the key that signed it: the change's own proof
+	// and signer, or those of one who agreed.
+	Agreement
+}
+
+// first is the act of who signed first.
+func (c RosterChange) first() RosterAct { return RosterAct{c, Agreement{c.Signer, c.Proof}} }
+
 // Behind returns what a bundle has to hold about the keys with these credential
 // ids: those keys and all keys that signed for them, directly or through others,
-// in the order of the roster, and the changes about them that rest on a
-// [SignedAct]. Credentials that are not in the roster are left out.
-func (r *Roster) Behind(credentials [][]byte) (keys []RosterKey, acts []RosterChange) {
+// in the order of the roster, and the acts that the changes about them rest on:
+// of each change, but one that adds a key, its proof, and then those who agreed.
+// Credentials that are not in the roster are left out.
+func (r *Roster) Behind(credentials [][]byte) (keys []RosterKey, acts []RosterAct) {
 	wanted := make([]bool, len(r.keys))
 	for _, credential := range credentials {
 		if i, ok := r.byCredential[string(credential)]; ok {
@@ -376,14 +430,26 @@ func (r *Roster) Behind(credentials [][]byte) (keys []RosterKey, acts []RosterCh
 			if c.Signer == "" || !wanted[r.about[i]] {
 				continue
 			}
-			if signer := r.byDigest[c.Signer]; !wanted[signer] {
-				wanted[signer], grown = true, true
+			want := func(key Digest) {
+				if at := r.byDigest[key]; !wanted[at] {
+					wanted[at], grown = true, true
+				}
+			}
+			want(c.Signer)
+			for _, a := range c.Agreed {
+				want(a.Signer)
 			}
 		}
 	}
 	for i, c := range r.changes {
-		if wanted[r.about[i]] && c.Event != KeyAdded && c.Proof != "" {
-			acts = append(acts, c.RosterChange)
+		if !wanted[r.about[i]] {
+			continue
+		}
+		if c.Event != KeyAdded && c.Proof != "" {
+			acts = append(acts, c.first())
+		}
+		for _, a := range c.Agreed {
+			acts = append(acts, RosterAct{c.RosterChange, a})
 		}
 	}
 	for i, k := range r.keys {

@@ -224,6 +224,25 @@ func TestReplayRosterRefuses(t *testing.T) {
 			w.tamperChange = func(c *evidence.RosterChange) { c.Signer = digestOfKey(w.t, w.tokens["carol"].key) }
 			w.vouch("carol", w.tokens["bob"])
 		},
+		"one's own agreement": func(w *world) {
+			w.tamperChange = func(c *evidence.RosterChange) {
+				c.Agreed = []evidence.Agreement{{Signer: digestOfKey(w.t, w.tokens["carol"].key), Proof: digestOf("act")}}
+			}
+			w.vouch("carol", w.tokens["bob"])
+		},
+		"one person's agreement twice": func(w *world) {
+			w.second("bob")
+			w.vouch("carol", w.tokens["bob"], w.tokens["bob2"])
+		},
+		"another person's agreement twice": func(w *world) {
+			w.second("bob")
+			w.vouch("carol", w.tokens["dave"], w.tokens["bob"], w.tokens["bob2"])
+		},
+		"the agreement of a stranger": func(w *world) { w.vouch("carol", w.tokens["bob"], es256(w.t, "stranger")) },
+		"an agreement by a key that was revoked": func(w *world) {
+			w.revoke("dave", nil, nil)
+			w.vouch("carol", w.tokens["bob"], w.tokens["dave"])
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -79,6 +79,11 @@ func bundleVectors(t *testing.T) (list []bundleVector) {
 		}, 0},
 		"good cosigned":                   {cosignedStory(2), 0},
 		"good cosigned by who is unknown": {cosignedStory(4), 2},
+		"good agreed": {func(w *world) {
+			w.vouch("carol", w.tokens["bob"], w.tokens["dave"])
+			w.story()
+			w.revoke("carol", w.token("bob"), nil, w.tokens["dave"])
+		}, 0},
 		"good without roster": {func(w *world) {
 			w.roster = nil
 			w.open("old")

@@ -98,10 +98,10 @@ func (v *verification) enrolment(k RosterKey, e EnrolledKey) error {
 		switch by {
 		case ByOwnKey:
 			if _, err = v.act(e.Enrolment.Act, *e.Enrolment.Authority, signer); err == nil {
-				err = issued(added.RosterChange, act)
+				err = issued(added.first(), act)
 			}
 		default:
-			err = v.vouches(added.RosterChange, *e.Enrolment.Countersigned, act, signer)
+			err = v.vouches(added.first(), *e.Enrolment.Countersigned, act, signer)
 		}
 		if err != nil {
 			return err
@@ -118,14 +118,14 @@ func (v *verification) enrolledKey(key Digest) enrolled {
 }
 
 // signedAct checks the act that a change of the roster rests on.
-func (v *verification) signedAct(c RosterChange, signed SignedAct) error {
-	if proof, _ := signed.Digest(); proof != c.Proof {
+func (v *verification) signedAct(of RosterAct, signed SignedAct) error {
+	if proof, _ := signed.Digest(); proof != of.Proof {
 		return refuse(CodeRoster, "it is not the one that the roster commits to")
 	}
-	signer := v.keys.keys[v.keys.byDigest[c.Signer]]
+	c, signer := of.Change, v.keys.keys[v.keys.byDigest[of.Signer]]
 	key, _ := v.keys.Key(c.Key.CredentialID)
-	if c.Event == KeyCountersigned {
-		return v.vouches(c, signed, v.enrolledKey(key.Digest).act, signer)
+	if c.Event != KeyRemoved {
+		return v.vouches(of, signed, v.enrolledKey(key.Digest).act, signer)
 	}
 	act, err := v.act(signed.Act, signed.Assertion, signer)
 	if err != nil {
@@ -138,14 +138,14 @@ func (v *verification) signedAct(c RosterChange, signed SignedAct) error {
 	if (r.CompromisedSince == nil) != (c.CompromisedSince == nil) || r.CompromisedSince != nil && !r.CompromisedSince.Equal(*c.CompromisedSince) {
 		return refuse(CodeRoster, "it says otherwise than the roster since when the key was in other hands")
 	}
-	if err := issued(c, act); err != nil {
+	if err := issued(of, act); err != nil {
 		return err
 	}
 	return v.inRoster(act)
 }
 
 // vouches checks that somebody else countersigns the key that an act enrols.
-func (v *verification) vouches(c RosterChange, signed SignedAct, enrol Act, signer RosterKey) error {
+func (v *verification) vouches(of RosterAct, signed SignedAct, enrol Act, signer RosterKey) error {
 	act, err := v.act(signed.Act, signed.Assertion, signer)
 	if err != nil {
 		return err
@@ -157,16 +157,17 @@ func (v *verification) vouches(c RosterChange, signed SignedAct, enrol Act, sign
 	if document, _ := enrol.DocumentDigest(); vouched != document {
 		return refuse(CodeRoster, "it countersigns another key or another ceremony")
 	}
-	if err := issued(c, act); err != nil {
+	if err := issued(of, act); err != nil {
 		return err
 	}
 	return v.inRoster(act)
 }
 
 // issued checks that the roster says when the act of a change was issued: by that
-// it is judged whether its signer was in other hands.
-func issued(c RosterChange, act Act) error {
-	if !act.IssuedAt.Equal(*c.IssuedAt) {
+// it is judged whether its signer was in other hands. Of those who agreed it is not
+// said.
+func issued(of RosterAct, act Act) error {
+	if of.Signer == of.Change.Signer && !act.IssuedAt.Equal(*of.Change.IssuedAt) {
 		return refuse(CodeRoster, "it was issued at another time than the roster says")
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	formats "github.com/transparency-dev/formats/note"
@@ -177,18 +178,37 @@ func (w *world) prove(c evidence.RosterChange, signed evidence.SignedAct) {
 	w.change(c)
 }
 
-// vouch has a person countersign the key of another.
-func (w *world) vouch(name string, by token) {
+// agree has others sign an act too, and says so in the change.
+func (w *world) agree(c *evidence.RosterChange, a evidence.Act, others []token) {
+	w.t.Helper()
+	for _, other := range others {
+		signed, _ := w.sign(a, other)
+		if w.tamperAgreed != nil {
+			w.tamperAgreed(&signed)
+		}
+		proof, err := signed.Digest()
+		w.must(err)
+		w.acts[proof] = signed
+		c.Agreed = append(c.Agreed, evidence.Agreement{Signer: digestOfKey(w.t, other.key), Proof: proof})
+	}
+	slices.SortFunc(c.Agreed, func(a, b evidence.Agreement) int { return cmp.Compare(a.Signer, b.Signer) })
+}
+
+// vouch has a person, and others with them, countersign the key of another.
+func (w *world) vouch(name string, by token, others ...token) {
 	w.t.Helper()
 	var act evidence.Act
 	act, err := evidence.ParseAct(w.enrolled[string(w.tokens[name].key.CredentialID)].Enrolment.Act)
 	w.must(err)
-	signed, _ := w.sign(evidence.Act{Purpose: evidence.Countersign, Workspace: workspaceUUID, Key: act.Key}, by)
-	w.prove(evidence.RosterChange{Event: evidence.KeyCountersigned, Key: w.tokens[name].key, By: evidence.ByCountersigner, Signer: digestOfKey(w.t, by.key)}, signed)
+	a := evidence.Act{Purpose: evidence.Countersign, Workspace: workspaceUUID, Key: act.Key}
+	c := evidence.RosterChange{Event: evidence.KeyCountersigned, Key: w.tokens[name].key, By: evidence.ByCountersigner, Signer: digestOfKey(w.t, by.key)}
+	signed, _ := w.sign(a, by)
+	w.agree(&c, a, others)
+	w.prove(c, signed)
 }
 
 // revoke takes a key out of the roster, by nobody's signature if by is nil.
-func (w *world) revoke(name string, by *token, since *time.Time) {
+func (w *world) revoke(name string, by *token, since *time.Time, others ...token) {
 	w.t.Helper()
 	k := w.tokens[name].key
 	c := evidence.RosterChange{Event: evidence.KeyRemoved, Key: k, By: evidence.ByOperator, CompromisedSince: since}
@@ -202,6 +222,7 @@ func (w *world) revoke(name string, by *token, since *time.Time) {
 		c.By, a.Workspace = evidence.ByCountersigner, workspaceUUID
 	}
 	signed, _ := w.sign(a, *by)
+	w.agree(&c, a, others)
 	w.prove(c, signed)
 }
 

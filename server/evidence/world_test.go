@@ -181,6 +181,7 @@ type world struct {
 	tamperAct        func(a *evidence.Act)
 	tamperEnrolment  func(e *evidence.Enrolment)
 	tamperSigned     func(s *evidence.SignedAct)
+	tamperAgreed     func(s *evidence.SignedAct)
 	tamperChange     func(c *evidence.RosterChange)
 	tamperCheckpoint func(text string) string
 

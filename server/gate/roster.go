@@ -41,6 +41,13 @@ func (g *Gate) Roster(ctx context.Context, person store.Person, workspace string
 	return evidence.Digest(newest.Digest), err
 }
 
+// Follow lets the workspace's roster follow the keys of a person in the transaction of whoever changes them: what it says
+// of them then lies in the log before the next change of rules.
+func (g *Gate) Follow(ctx context.Context, tx *store.Tx, personID string) error {
+	_, err := syncRoster(ctx, tx, personID)
+	return err
+}
+
 // FollowKeys is the job that lets a workspace's roster follow the keys of a person.
 func (g *Gate) FollowKeys(ctx context.Context, job store.Job) error {
 	var at store.Place
@@ -222,7 +229,7 @@ func (r *rosterReader) read(ctx context.Context, c store.Credential) error {
 	}
 	if signed := r.keys.Countersignature(r.tx.Workspace, c.ID); signed != nil && !standing.countersigned {
 		change := evidence.RosterChange{Event: evidence.KeyCountersigned, Key: keyOf(c), By: evidence.ByCountersigner, Proof: approval.DigestOf(signed.Act)}
-		if err := r.signed(ctx, &change, signed.Act); err != nil {
+		if err := r.signed(ctx, &change, signed.Act, signed.Agreed...); err != nil {
 			return err
 		}
 		r.lacks(signed.CreatedAt, change)
@@ -265,7 +272,7 @@ func (r *rosterReader) add(ctx context.Context, c store.Credential) (err error) 
 		if err != nil {
 			return err
 		}
-		if err := r.signed(ctx, &change, signed.Act); err != nil {
+		if err := r.signed(ctx, &change, signed.Act, signed.Agreed...); err != nil {
 			return err
 		}
 		if change.Proof, err = enrolment.Digest(); err != nil {
@@ -298,8 +305,20 @@ func signedAct(data []byte) (s evidence.SignedAct, err error) {
 	return s, nil
 }
 
-// signed notes in a change who signed the act that it rests on, and when that was issued.
-func (r *rosterReader) signed(ctx context.Context, change *evidence.RosterChange, act []byte) error {
+// signed notes in a change who signed the act that it rests on, when that was issued, and who agreed.
+func (r *rosterReader) signed(ctx context.Context, change *evidence.RosterChange, act []byte, agreed ...[]byte) error {
+	for _, more := range agreed {
+		signed, err := signedAct(more)
+		if err != nil {
+			return err
+		}
+		signer, err := r.keyDigest(ctx, signed.Assertion.CredentialID)
+		if err != nil {
+			return err
+		}
+		change.Agreed = append(change.Agreed, evidence.Agreement{Signer: signer, Proof: approval.DigestOf(more)})
+	}
+	slices.SortFunc(change.Agreed, func(a, b evidence.Agreement) int { return cmp.Compare(a.Signer, b.Signer) })
 	signed, err := signedAct(act)
 	if err != nil {
 		return err
@@ -331,11 +350,11 @@ func (r *rosterReader) keyDigest(ctx context.Context, id []byte) (evidence.Diges
 // somebody signed, and one that says since when the key was in other hands before one that does not.
 func (r *rosterReader) remove(ctx context.Context, c store.Credential) error {
 	var reasons []rosterChange
-	reason := func(at time.Time, by evidence.Identity, act []byte, since *time.Time) error {
+	reason := func(at time.Time, by evidence.Identity, act []byte, since *time.Time, agreed ...[]byte) error {
 		change := evidence.RosterChange{Event: evidence.KeyRemoved, Key: keyOf(c), By: by}
 		if act != nil {
 			change.Proof = approval.DigestOf(act)
-			if err := r.signed(ctx, &change, act); err != nil {
+			if err := r.signed(ctx, &change, act, agreed...); err != nil {
 				return err
 			}
 		}
@@ -356,7 +375,7 @@ func (r *rosterReader) remove(ctx context.Context, c store.Credential) error {
 		}
 	}
 	if revoked := r.keys.Revocation(r.tx.Workspace, c.ID); revoked != nil {
-		if err := reason(revoked.CreatedAt, evidence.ByCountersigner, revoked.Act, revoked.CompromisedSince); err != nil {
+		if err := reason(revoked.CreatedAt, evidence.ByCountersigner, revoked.Act, revoked.CompromisedSince, revoked.Agreed...); err != nil {
 			return err
 		}
 	}
@@ -389,7 +408,7 @@ func (r *rosterReader) admit(ctx context.Context) (admitted []rosterChange, err 
 			continue
 		}
 		if c.Signer != "" {
-			live, err := r.signerCounts(ctx, c.Signer)
+			live, err := r.signersCount(ctx, c.RosterChange)
 			if err != nil {
 				return nil, err
 			}
@@ -397,13 +416,22 @@ func (r *rosterReader) admit(ctx context.Context) (admitted []rosterChange, err 
 				continue
 			}
 			if !live {
-				c.By, c.Proof, c.Signer, c.IssuedAt, c.CompromisedSince = evidence.ByOperator, "", "", nil, nil
+				c.By, c.Proof, c.Signer, c.IssuedAt, c.Agreed, c.CompromisedSince = evidence.ByOperator, "", "", nil, nil, nil
 			}
 		}
 		r.note(c.RosterChange)
 		admitted = append(admitted, c)
 	}
 	return admitted, nil
+}
+
+// signersCount tells whether all keys that signed for a change count in the roster as it would be now.
+func (r *rosterReader) signersCount(ctx context.Context, c evidence.RosterChange) (bool, error) {
+	live, err := r.signerCounts(ctx, c.Signer)
+	for i := 0; i < len(c.Agreed) && live && err == nil; i++ {
+		live, err = r.signerCounts(ctx, c.Agreed[i].Signer)
+	}
+	return live, err
 }
 
 // signerCounts tells whether a key counts in the roster as it would be now.
@@ -524,7 +552,7 @@ func (p rosterProofs) of(ctx context.Context, roster *evidence.Roster, credentia
 	for _, c := range changes {
 		act, err := p.act(ctx, c)
 		if err != nil {
-			return nil, nil, fmt.Errorf("act of roster version %d: %w", c.Version, err)
+			return nil, nil, fmt.Errorf("act of roster version %d: %w", c.Change.Version, err)
 		}
 		acts = append(acts, act)
 	}
@@ -573,20 +601,21 @@ func (p rosterProofs) enrolment(ctx context.Context, k evidence.RosterKey) (e ev
 }
 
 // act finds the act that a change rests on.
-func (p rosterProofs) act(ctx context.Context, c evidence.RosterChange) (evidence.SignedAct, error) {
-	keys, err := p.keysOf(ctx, c.Key.Person)
+func (p rosterProofs) act(ctx context.Context, c evidence.RosterAct) (evidence.SignedAct, error) {
+	keys, err := p.keysOf(ctx, c.Change.Key.Person)
 	if err != nil {
 		return evidence.SignedAct{}, err
 	}
 	var candidates [][]byte
-	if signed := keys.Countersignature(p.tx.Workspace, c.Key.CredentialID); signed != nil {
-		candidates = append(candidates, signed.Act)
+	about := c.Change.Key.CredentialID
+	if signed := keys.Countersignature(p.tx.Workspace, about); signed != nil {
+		candidates = append(append(candidates, signed.Act), signed.Agreed...)
 	}
-	if revoked := keys.Revocation(p.tx.Workspace, c.Key.CredentialID); revoked != nil {
-		candidates = append(candidates, revoked.Act)
+	if revoked := keys.Revocation(p.tx.Workspace, about); revoked != nil {
+		candidates = append(append(candidates, revoked.Act), revoked.Agreed...)
 	}
 	for _, k := range keys.Credentials {
-		if bytes.Equal(k.ID, c.Key.CredentialID) && k.Revocation != nil {
+		if bytes.Equal(k.ID, about) && k.Revocation != nil {
 			candidates = append(candidates, k.Revocation)
 		}
 	}

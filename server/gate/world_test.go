@@ -97,6 +97,7 @@ func newWorld(t *testing.T) *world {
 	w.keys.Roster = func(ctx context.Context, p store.Person, workspace string) (evidence.Digest, error) {
 		return w.gate.Roster(ctx, p, workspace)
 	}
+	w.keys.Follow = func(ctx context.Context, tx *store.Tx, person string) error { return w.gate.Follow(ctx, tx, person) }
 	w.gate = &gate.Gate{
 		Store: w.store, Passkeys: w.ceremonies, Log: slog.New(slog.DiscardHandler), Origin: origin, RPID: rpID, LogOrigin: rpID + "/log", CallsPerHour: 1000,
 		Client: func(context.Context, string, bitbucket.Class) (*bitbucket.Client, error) { return w.client, nil },

@@ -55,6 +55,8 @@ type replay struct {
 	id      evidence.Digest // of the workspace in leaves
 	genesis evidence.Digest
 	acts    map[evidence.Digest]evidence.SignedAct
+	// vouchers are, of the enrolments that somebody countersigned, the digests of what that one signed.
+	vouchers map[evidence.Digest]evidence.Digest
 	// changes are those of the roster that are in the log, roster what they come to.
 	changes []evidence.RosterChange
 	roster  *evidence.Roster
@@ -153,12 +155,19 @@ func (r *replay) replayRoster() error {
 // proofs looks at what the versions of the roster rest on.
 func (r *replay) proofs() error {
 	enrolments := map[evidence.Digest]evidence.Enrolment{}
+	r.vouchers = map[evidence.Digest]evidence.Digest{}
 	for _, e := range r.o.Enrolments {
 		digest, err := e.Enrolment.Digest()
 		if err != nil {
 			return err
 		}
 		enrolments[digest] = e.Enrolment
+		if voucher := e.Enrolment.Countersigned; voucher != nil {
+			if r.vouchers[digest], err = voucher.Digest(); err != nil {
+				return err
+			}
+			r.acts[r.vouchers[digest]] = *voucher
+		}
 	}
 	for i, change := range r.changes {
 		key, err := change.Key.Digest()
@@ -210,6 +219,15 @@ func (r *replay) added(subject string, change evidence.RosterChange, key evidenc
 
 // unproved says why the proof of a change does not prove it; "" where it does.
 func (r *replay) unproved(change evidence.RosterChange, enrolments map[evidence.Digest]evidence.Enrolment) string {
+	for _, a := range change.Agreed {
+		act, found := r.acts[a.Proof]
+		if !found {
+			return "an act of those who agreed is not in the openings"
+		}
+		if why := r.vouched(act, change, a.Signer); why != "" {
+			return "of those who agreed, " + why
+		}
+	}
 	switch {
 	case change.By == evidence.ByOperator:
 		return "" // a revocation on the operator's word says so itself
@@ -218,7 +236,7 @@ func (r *replay) unproved(change evidence.RosterChange, enrolments map[evidence.
 		if !found {
 			return "its act is not in the openings"
 		}
-		return r.vouched(act, change)
+		return r.vouched(act, change, change.Signer)
 	}
 	enrolment, found := enrolments[change.Proof]
 	if !found {
@@ -242,30 +260,30 @@ func (r *replay) enrolled(e evidence.Enrolment, change evidence.RosterChange) st
 	case change.By == evidence.ByOwnKey && e.Authority == nil:
 		return "no other key of the person signed it"
 	case change.By == evidence.ByOwnKey:
-		if _, err := r.signed(e.Act, *e.Authority, r.signer(change)); err != nil {
+		if _, err := r.signed(e.Act, *e.Authority, r.rostered(change.Signer)); err != nil {
 			return fmt.Sprintf("no other key of the person signed it (%v)", err)
 		}
 	case change.By == evidence.ByCountersigner && e.Countersigned == nil:
 		return "nobody countersigned it"
 	case change.By == evidence.ByCountersigner:
-		return r.vouched(*e.Countersigned, change)
+		return r.vouched(*e.Countersigned, change, change.Signer)
 	}
 	return ""
 }
 
-// signer gives the rostered key that a change names: [evidence.ReplayRoster] has made sure that it counted.
-func (r *replay) signer(change evidence.RosterChange) evidence.Key {
+// rostered gives the key that a change names as its signer's: [evidence.ReplayRoster] has made sure that it counted.
+func (r *replay) rostered(digest evidence.Digest) evidence.Key {
 	for _, key := range r.roster.Keys() {
-		if key.Digest == change.Signer {
+		if key.Digest == digest {
 			return key.Key
 		}
 	}
 	return evidence.Key{}
 }
 
-// vouched checks an act that countersigns or revokes a key.
-func (r *replay) vouched(signed evidence.SignedAct, change evidence.RosterChange) string {
-	act, err := r.signed(signed.Act, signed.Assertion, r.signer(change))
+// vouched checks an act by which the key of a signer countersigns or revokes a key.
+func (r *replay) vouched(signed evidence.SignedAct, change evidence.RosterChange, signer evidence.Digest) string {
+	act, err := r.signed(signed.Act, signed.Assertion, r.rostered(signer))
 	if err != nil {
 		return fmt.Sprintf("the key of the roster did not sign it (%v)", err)
 	}

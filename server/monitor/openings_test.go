@@ -112,6 +112,25 @@ func (g *governed) agree(a evidence.Act, people []token) []evidence.Digest {
 	return list
 }
 
+// revocation is the digest of what a person signs to revoke the key of another.
+func (g *governed) revocation(k token, since *time.Time, by token) evidence.Digest {
+	g.t.Helper()
+	return g.agree(evidence.Act{Purpose: evidence.Revoke, Revocation: &evidence.RevocationDocument{
+		Person: k.key.Person, Key: k.digest(g.t), CompromisedSince: since,
+	}}, []token{by})[0]
+}
+
+// revoke takes a key out of the roster, by the word of others.
+func (g *governed) revoke(k, by token, others ...token) {
+	g.t.Helper()
+	c := evidence.RosterChange{Event: evidence.KeyRemoved, Key: k.key, By: evidence.ByCountersigner, Proof: g.revocation(k, nil, by), Signer: by.digest(g.t)}
+	c.IssuedAt = g.issued(g.openings.SignedActs[len(g.openings.SignedActs)-1].Act)
+	for _, other := range others {
+		c.Agreed = append(c.Agreed, evidence.Agreement{Signer: other.digest(g.t), Proof: g.revocation(k, nil, other)})
+	}
+	g.roster(c)
+}
+
 // protect sets the protection.
 func (g *governed) protect(quorum int, people []string, by ...token) {
 	g.t.Helper()
@@ -202,6 +221,8 @@ func TestAWorkspaceThatIsInOrder(t *testing.T) {
 	g.setPolicy("third", second)
 	g.protect(2, []string{"per-alice", "per-bob"}, bob)
 	g.setPolicy("fourth", bob, second)
+	g.enrol(carol, g.enrolment(carol), evidence.ByLogIn, "")
+	g.revoke(carol, bob, second)
 	g.ungate(second, bob)
 	g.setPolicy("gated again", bob, second)
 	g.protect(0, nil, bob, second)
@@ -283,7 +304,44 @@ func TestAWorkspaceThatIsNot(t *testing.T) {
 			vouched := g.countersigned(g.enrolment(newToken("per-carol", "other")), alice)
 			e.Countersigned = &vouched
 			g.enrol(carol, e, evidence.ByCountersigner, alice.digest(g.t))
-		}, nil, []monitor.Code{monitor.RosterUnproved}},
+		}, nil, []monitor.Code{monitor.RosterUnproved, monitor.RuleUnsigned}},
+		"a key revoked by one where two have to": {func(g *governed) {
+			g.protect(2, []string{"per-alice", "per-bob"}, alice)
+			g.enrol(carol, g.enrolment(carol), evidence.ByLogIn, "")
+			g.revoke(carol, bob)
+		}, nil, []monitor.Code{monitor.RuleUnsigned}},
+		"a key vouched for by one where two have to": {func(g *governed) {
+			g.protect(2, []string{"per-alice", "per-bob"}, alice)
+			e := g.enrolment(carol)
+			vouched := g.countersigned(e, alice)
+			e.Countersigned = &vouched
+			g.enrol(carol, e, evidence.ByCountersigner, alice.digest(g.t))
+		}, nil, []monitor.Code{monitor.RuleUnsigned}},
+		"a key revoked by two of whom one cannot agree": {func(g *governed) {
+			g.protect(2, []string{"per-alice", "per-bob"}, alice)
+			g.enrol(carol, g.enrolment(carol), evidence.ByLogIn, "")
+			dave := newToken("per-dave", "dave")
+			g.enrol(dave, g.enrolment(dave), evidence.ByLogIn, "")
+			g.revoke(dave, bob, carol)
+		}, nil, []monitor.Code{monitor.RuleUnsigned}},
+		"an agreement over something else": {func(g *governed) {
+			g.protect(2, []string{"per-alice", "per-bob"}, alice)
+			g.enrol(carol, g.enrolment(carol), evidence.ByLogIn, "")
+			since := time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
+			other := g.revocation(carol, &since, alice)
+			mine := g.revocation(carol, nil, bob)
+			g.roster(evidence.RosterChange{
+				Event: evidence.KeyRemoved, Key: carol.key, By: evidence.ByCountersigner, Proof: mine, Signer: bob.digest(g.t),
+				IssuedAt: g.issued(g.openings.SignedActs[len(g.openings.SignedActs)-1].Act),
+				Agreed:   []evidence.Agreement{{Signer: alice.digest(g.t), Proof: other}},
+			})
+		}, nil, []monitor.Code{monitor.RosterUnproved, monitor.RuleUnsigned}},
+		"an agreement that is not opened": {func(g *governed) {
+			g.protect(2, []string{"per-alice", "per-bob"}, alice)
+			g.enrol(carol, g.enrolment(carol), evidence.ByLogIn, "")
+			g.revoke(carol, bob, alice)
+			g.openings.SignedActs = g.openings.SignedActs[:len(g.openings.SignedActs)-1]
+		}, nil, []monitor.Code{monitor.RosterUnproved, monitor.RuleUnsigned}},
 		"a revocation that is another's": {func(g *governed) {
 			act := g.act(evidence.Act{Purpose: evidence.Revoke, Signer: evidence.Party{Person: "per-alice"}, Revocation: &evidence.RevocationDocument{Person: "per-alice", Key: alice.digest(g.t)}})
 			signed := evidence.SignedAct{Act: act, Assertion: alice.assert(act)}
@@ -291,7 +349,7 @@ func TestAWorkspaceThatIsNot(t *testing.T) {
 			g.must(err)
 			g.openings.SignedActs = append(g.openings.SignedActs, signed)
 			g.roster(evidence.RosterChange{Event: evidence.KeyRemoved, Key: bob.key, By: evidence.ByCountersigner, Proof: proof, Signer: alice.digest(g.t), IssuedAt: g.issued(act)})
-		}, nil, []monitor.Code{monitor.RosterUnproved}},
+		}, nil, []monitor.Code{monitor.RosterUnproved, monitor.RuleUnsigned}},
 		"a roster that adds a key twice": {func(g *governed) {
 			e := g.enrolment(bob)
 			g.enrol(bob, e, evidence.ByLogIn, "")

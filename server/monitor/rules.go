@@ -9,8 +9,8 @@ import (
 	"github.com/signedapproval/bitbucket/server/evidence"
 )
 
-// rules replays the policies and protections of the workspace in the order of the log: who could change
-// them at that place did.
+// rules replays the policies, protections and the changes of members' keys in the order of the log: who could
+// make them at that place did.
 func (r *replay) rules() error {
 	type turn struct {
 		index int64
@@ -37,6 +37,9 @@ func (r *replay) rules() error {
 	for _, t := range turns {
 		switch body := t.leaf.Body.(type) {
 		case evidence.RosterVersion:
+			if err := r.keyChange(t.index, body.Version, force); err != nil {
+				return err
+			}
 			roster = body.Version
 		case evidence.ProtectionSet:
 			next, err := r.protection(t.index, body, force, roster)
@@ -51,6 +54,41 @@ func (r *replay) rules() error {
 			}
 			last[body.Repository] = body.Policy
 		}
+	}
+	return nil
+}
+
+// keyChange looks at a version of the roster that rests on the word of others than whose key it is about: where
+// the workspace is protected it takes a quorum of those who protect it.
+func (r *replay) keyChange(index, version int64, force evidence.ProtectionDocument) error {
+	if version > int64(len(r.changes)) {
+		return nil // was told before
+	}
+	change := r.changes[version-1]
+	if force.Quorum == 0 || change.By != evidence.ByCountersigner {
+		return nil
+	}
+	first := change.Proof
+	if change.Event == evidence.KeyAdded {
+		first = r.vouchers[change.Proof]
+	}
+	acts := []evidence.Digest{first}
+	for _, a := range change.Agreed {
+		acts = append(acts, a.Proof)
+	}
+	key, err := change.Key.Digest()
+	if err != nil {
+		return err
+	}
+	enough := r.agreed(acts, force, version-1, func(a evidence.Act) bool {
+		if change.Event == evidence.KeyRemoved {
+			return a.Purpose == evidence.Revoke && a.Revocation.Key == key && sameTime(a.Revocation.CompromisedSince, change.CompromisedSince)
+		}
+		return a.Purpose == evidence.Countersign && a.Key.Key.Equal(change.Key)
+	})
+	if enough != "" {
+		subject := fmt.Sprintf("roster of workspace %s version %d", r.o.Workspace, version)
+		return r.found(RuleUnsigned, false, index, subject, "Key %s of person %s was %s, and %s.", key, change.Key.Person, change.Event, enough)
 	}
 	return nil
 }

@@ -3,9 +3,11 @@ package people
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"slices"
 	"time"
 
+	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
@@ -13,12 +15,13 @@ import (
 type KeyActRecord struct {
 	Revokes          bool   // else it countersigns
 	Workspace        string // its name
-	By               string // the name of who signed
+	By               string // the names of who signed
 	At               time.Time
 	CompromisedSince *time.Time
 
 	credential  []byte
 	workspaceID string
+	signers     []string // our ids
 }
 
 // KeyActs are what administrators signed about some keys.
@@ -52,28 +55,30 @@ func (p *People) NameKeyActs(ctx context.Context, keys ...store.Keys) (KeyActs, 
 		for _, c := range k.Countersignatures {
 			if id := "c" + c.WorkspaceID + string(c.CredentialID); !seen[id] {
 				seen[id] = true
-				acts = append(acts, KeyActRecord{By: c.PersonID, At: c.CreatedAt, credential: c.CredentialID, workspaceID: c.WorkspaceID})
-				ids = append(ids, c.PersonID)
+				acts = append(acts, KeyActRecord{At: c.CreatedAt, credential: c.CredentialID, workspaceID: c.WorkspaceID, signers: signersOf(c.PersonID, c.Agreed)})
 			}
 		}
 		for _, r := range k.Revocations {
 			if id := "r" + r.WorkspaceID + string(r.CredentialID); !seen[id] {
 				seen[id] = true
 				acts = append(acts, KeyActRecord{
-					Revokes: true, By: r.PersonID, At: r.CreatedAt, CompromisedSince: r.CompromisedSince, credential: r.CredentialID, workspaceID: r.WorkspaceID,
+					Revokes: true, At: r.CreatedAt, CompromisedSince: r.CompromisedSince, credential: r.CredentialID, workspaceID: r.WorkspaceID,
+					signers: signersOf(r.PersonID, r.Agreed),
 				})
-				ids = append(ids, r.PersonID)
 			}
 		}
 	}
 	if len(acts) == 0 {
 		return nil, nil
 	}
-	names := map[string]string{}
+	for _, a := range acts {
+		ids = append(ids, a.signers...)
+	}
+	people, workspaces := map[string]store.Person{}, map[string]string{}
 	err := p.store.Outside(ctx, func(sh *store.Shared) error {
 		signers, err := sh.People(ctx, ids)
 		for _, s := range signers {
-			names[s.ID] = s.Name
+			people[s.ID] = s
 		}
 		return err
 	})
@@ -81,18 +86,37 @@ func (p *People) NameKeyActs(ctx context.Context, keys ...store.Keys) (KeyActs, 
 		return nil, err
 	}
 	for i, a := range acts {
-		if names[a.workspaceID] == "" {
+		if workspaces[a.workspaceID] == "" {
 			err := p.store.InWorkspace(ctx, a.workspaceID, func(tx *store.Tx) error {
 				workspace, err := tx.ReadWorkspace(ctx)
-				names[a.workspaceID] = workspace.Name
+				workspaces[a.workspaceID] = workspace.Name
 				return err
 			})
 			if err != nil {
 				return nil, err
 			}
 		}
-		acts[i].By, acts[i].Workspace = names[a.By], names[a.workspaceID]
+		by := make([]store.Person, len(a.signers))
+		for n, id := range a.signers {
+			by[n] = people[id]
+		}
+		acts[i].By, acts[i].Workspace = names(by), workspaces[a.workspaceID]
 	}
 	slices.SortStableFunc(acts, func(a, b KeyActRecord) int { return a.At.Compare(b.At) })
 	return acts, nil
+}
+
+// signersOf are our ids of who signed first and of those who agreed.
+func signersOf(first string, agreed [][]byte) []string {
+	ids := []string{first}
+	for _, data := range agreed {
+		var signed evidence.SignedAct
+		if err := json.Unmarshal(data, &signed); err != nil {
+			continue // it was verified when it was stored
+		}
+		if act, err := evidence.ParseAct(signed.Act); err == nil {
+			ids = append(ids, act.Signer.Person)
+		}
+	}
+	return ids
 }

@@ -42,22 +42,35 @@ func tellRevoked(ctx context.Context, sh *store.Shared, key store.Credential) er
 	return tell(ctx, sh, key, NoWorkspace, "KEY_REVOKED", "A passkey of yours was revoked", sentence)
 }
 
-func tellCountersigned(ctx context.Context, tx *store.Tx, key store.Credential, by store.Person) error {
+func tellCountersigned(ctx context.Context, tx *store.Tx, key store.Credential, by []store.Person) error {
 	workspace, err := tx.ReadWorkspace(ctx)
 	if err != nil {
 		return err
 	}
 	return tell(ctx, tx.Shared, key, workspace.ID, "KEY_COUNTERSIGNED", "A passkey of yours was countersigned",
-		fmt.Sprintf("%s, an administrator of %s, has countersigned that “%s” is yours. If it is not, revoke it.", by.Name, workspace.Name, key.Name))
+		fmt.Sprintf("%s countersigned for %s that “%s” is yours. If it is not, revoke it.", names(by), workspace.Name, key.Name))
 }
 
-func tellRevokedIn(ctx context.Context, tx *store.Tx, key store.Credential, by store.Person) error {
+func tellRevokedIn(ctx context.Context, tx *store.Tx, key store.Credential, by []store.Person) error {
 	workspace, err := tx.ReadWorkspace(ctx)
 	if err != nil {
 		return err
 	}
 	return tell(ctx, tx.Shared, key, workspace.ID, "KEY_REVOKED", "A passkey of yours was revoked for a workspace",
-		fmt.Sprintf("%s, an administrator of %s, has revoked “%s” for that workspace: it makes no further decision there.", by.Name, workspace.Name, key.Name))
+		fmt.Sprintf("%s revoked “%s” for %s: it makes no further decision there.", names(by), key.Name, workspace.Name))
+}
+
+// names lists people by name: “Alice”, “Alice and Bob”, “Alice, Bob and Carol”.
+func names(people []store.Person) string {
+	list := people[0].Name
+	for i, p := range people[1:] {
+		if i == len(people)-2 {
+			list += " and " + p.Name
+		} else {
+			list += ", " + p.Name
+		}
+	}
+	return list
 }
 
 // tellAdministrators asks the administrators of the person's workspaces to countersign a key. It is done after the key

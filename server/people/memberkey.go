@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/signedapproval/bitbucket/server/bitbucket"
@@ -79,24 +78,13 @@ func (p *People) administers(ctx context.Context, person store.Person, workspace
 	return notFound("workspace")
 }
 
-// CanCountersign tells whether a key of a member is one that an administrator of the workspace can vouch for: it waits
-// for that, rests on the log-in alone, or is not trusted here.
-func CanCountersign(keys store.Keys, key store.Credential, workspace string) bool {
-	if key.RevokedAt != nil || keys.Countersignature(workspace, key.ID) != nil || keys.Revocation(workspace, key.ID) != nil {
-		return false
-	}
-	if key.EnrolledAt == nil {
-		return key.Unfinished != nil
-	}
-	return *key.IdentifiedBy == store.ByLogIn || !keys.Trusted(workspace, key.ID)
-}
-
 func nothingToCountersign() *refusal.Error {
 	return refusal.New(CodeCountersigned, "There is nothing to countersign: the passkey was countersigned here before, is known otherwise, was revoked, or its owner has not confirmed it yet.")
 }
 
 // PrepareCountersignature makes the act by which an administrator of the workspace vouches for the key of another
-// member; see SignKeyAct.
+// member; see SignKeyAct. Where the workspace is protected a proposal is made instead, and the error says so; see
+// People.Propose.
 func (p *People) PrepareCountersignature(ctx context.Context, person store.Person, sessionHash []byte, workspace string, id []byte) (KeyAct, error) {
 	return p.prepareMemberAct(ctx, person, sessionHash, ceremony{Step: StepCountersign, Credential: id, workspace: workspace}, nil)
 }
@@ -116,11 +104,11 @@ func (p *People) prepareMemberAct(ctx context.Context, person store.Person, sess
 	if err != nil {
 		return KeyAct{}, err
 	}
-	var act KeyAct
+	var (
+		act     KeyAct
+		propose func() error // where one person's word is not enough
+	)
 	err = p.store.InWorkspace(ctx, c.workspace, func(tx *store.Tx) error {
-		if err := mayChangeRoster(ctx, tx, person); err != nil {
-			return err
-		}
 		sh := tx.Shared
 		mine, err := sh.Keys(ctx, person.ID)
 		if err != nil {
@@ -137,28 +125,44 @@ func (p *People) prepareMemberAct(ctx context.Context, person store.Person, sess
 		if err != nil {
 			return err
 		}
+		if guarded, err := protected(ctx, tx); err != nil || guarded {
+			propose = func() error { return p.propose(ctx, person, c, holder, key) }
+			return err
+		}
 		act, err = p.ask(ctx, sh, person, sessionHash, c, mine.Counting(c.workspace))
 		return err
 	})
+	if err == nil && propose != nil {
+		err = propose()
+	}
 	return act, err
 }
 
-// mayChangeRoster refuses an administrator's act about the key of somebody else where the workspace's protection asks for
-// more than their one signature. Everybody's own keys are theirs, protected or not.
-func mayChangeRoster(ctx context.Context, tx *store.Tx, person store.Person) error {
-	force, err := tx.Protection(ctx)
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		return nil
-	case err != nil:
+// propose makes a proposal of what was to be signed.
+func (p *People) propose(ctx context.Context, person store.Person, c ceremony, holder store.KeyHolder, key store.Credential) error {
+	act, err := evidence.ParseAct(c.Act)
+	if err != nil {
 		return err
-	case force.Quorum == 0, force.Quorum == 1 && slices.Contains(force.People, person.ID):
-		return nil
-	case force.Quorum == 1:
-		return refusal.New(CodeProtected, "The rules of this workspace are protected, and its members' passkeys with them: only those who protect it can do that.")
 	}
-	return refusal.New(CodeProtected, "The rules of this workspace are protected, and its members' passkeys with them: the signature of one person is not enough. "+
-		"It can be done while one signature of those who protect it is.")
+	proposal := store.Proposal{Kind: store.ProposalCountersign, Name: key.Name, CredentialID: key.ID, ProposedBy: person.ID, ProposedVia: "session"}
+	var document any = act.Key
+	if c.Step == StepRevoke {
+		proposal.Kind, document = store.ProposalRevoke, act.Revocation
+	}
+	if proposal.Document, err = canonical(document); err != nil {
+		return err
+	}
+	return p.Propose(ctx, c.workspace, proposal, holder.Person)
+}
+
+// protected tells whether the keys of a workspace's members change by the signatures of those who protect it alone.
+// Everybody's own keys are theirs, protected or not.
+func protected(ctx context.Context, tx *store.Tx) (bool, error) {
+	force, err := tx.Protection(ctx)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return force.Quorum > 0, err
 }
 
 // mayAct reads anew that the person administers the workspace and that the key is another member's.
@@ -175,7 +179,7 @@ func (p *People) mayAct(ctx context.Context, person store.Person, c ceremony) (s
 
 // countersignature puts the act that vouches for a key into the ceremony.
 func (p *People) countersignature(ctx context.Context, sh *store.Shared, person store.Person, c *ceremony, holder store.KeyHolder, key store.Credential, roster evidence.Digest) error {
-	if !CanCountersign(holder.Keys, key, c.workspace) {
+	if !holder.Keys.Countersignable(c.workspace, key) {
 		return nothingToCountersign()
 	}
 	now, err := sh.Now(ctx)
@@ -204,12 +208,20 @@ func (p *People) SignKeyAct(ctx context.Context, person store.Person, sessionHas
 	if _, key, err = p.mayAct(ctx, person, c); err != nil {
 		return key, "", err
 	}
+	// Who enrolled another key since then may sign with it.
+	if _, err := p.Roster(ctx, person, c.workspace); err != nil {
+		return key, "", err
+	}
 	err = p.store.InWorkspace(ctx, c.workspace, func(tx *store.Tx) error {
 		if err := tx.LockRules(ctx); err != nil {
 			return err
 		}
-		if err := mayChangeRoster(ctx, tx, person); err != nil {
+		guarded, err := protected(ctx, tx)
+		if err != nil {
 			return err
+		}
+		if guarded {
+			return refusal.New(CodeProtected, "The rules of this workspace are protected meanwhile, and its members' passkeys with them. Please start again: that makes a proposal.")
 		}
 		if _, err := tx.LockCredentials(ctx, key.PersonID); err != nil {
 			return err
@@ -229,17 +241,14 @@ func (p *People) SignKeyAct(ctx context.Context, person store.Person, sessionHas
 		if err := used(ctx, tx.Shared, result); err != nil {
 			return err
 		}
-		m := memberAct{tx: tx, person: person, ceremony: c, signed: evidence.SignedAct{Act: c.Act, Assertion: assertion}}
-		if m.keys, err = tx.Keys(ctx, key.PersonID); err != nil {
+		m := memberAct{tx: tx, by: []store.Person{person}, signed: evidence.SignedAct{Act: c.Act, Assertion: assertion}}
+		if m.act, err = canonical(m.signed); err != nil {
 			return err
 		}
-		if key, err = tx.Credential(ctx, c.Credential); err != nil {
-			return found(err, "passkey")
+		if m.opening, err = json.Marshal(c.Opening); err != nil {
+			return err
 		}
-		if c.Step == StepRevoke {
-			return m.revoke(ctx, key)
-		}
-		key, err = m.countersign(ctx, key)
+		key, err = p.actOn(ctx, m, c.Credential, c.Step == StepRevoke)
 		return err
 	})
 	if err != nil {
@@ -249,20 +258,56 @@ func (p *People) SignKeyAct(ctx context.Context, person store.Person, sessionHas
 	return key, c.workspace, nil
 }
 
-// memberAct is the transaction of what an administrator signed. It holds the lock on the member's keys.
-type memberAct struct {
-	tx       *store.Tx
-	person   store.Person
-	ceremony ceremony
-	signed   evidence.SignedAct
-	keys     store.Keys
+// ApplyProposal does to the key of a member what enough of those who protect the workspace have signed. The caller has
+// verified acts, oldest first, and holds the lock of the rules and those on the keys of everybody concerned.
+func (p *People) ApplyProposal(ctx context.Context, tx *store.Tx, proposal store.Proposal, acts []store.ProposalAct) error {
+	m := memberAct{tx: tx, act: acts[0].Act, opening: acts[0].Opening}
+	if err := json.Unmarshal(m.act, &m.signed); err != nil {
+		return err
+	}
+	for i, a := range acts {
+		signer, err := tx.Person(ctx, a.PersonID)
+		if err != nil {
+			return err
+		}
+		m.by = append(m.by, signer)
+		if i > 0 {
+			m.agreed = append(m.agreed, a.Act)
+		}
+	}
+	_, err := p.actOn(ctx, m, proposal.CredentialID, proposal.Kind == store.ProposalRevoke)
+	return err
 }
 
-func (m *memberAct) stored() (act, opening []byte, err error) {
-	if act, err = canonical(m.signed); err == nil {
-		opening, err = json.Marshal(m.ceremony.Opening)
+// memberAct is the transaction of what was signed about the key of a member. It holds the lock on their keys.
+type memberAct struct {
+	tx      *store.Tx
+	by      []store.Person // who signed
+	signed  evidence.SignedAct
+	act     []byte // signed, canonical
+	agreed  [][]byte
+	opening []byte // of signed
+	keys    store.Keys
+}
+
+// actOn revokes or countersigns a key, and lets the roster follow at once: its versions then stand in the log where the
+// rules were in force under which this was done.
+func (p *People) actOn(ctx context.Context, m memberAct, id []byte, revokes bool) (key store.Credential, err error) {
+	if key, err = m.tx.Credential(ctx, id); err != nil {
+		return key, found(err, "passkey")
 	}
-	return act, opening, err
+	if m.keys, err = m.tx.Keys(ctx, key.PersonID); err != nil {
+		return key, err
+	}
+	if revokes {
+		err = m.revoke(ctx, key)
+	} else {
+		key, err = m.countersign(ctx, key)
+	}
+	if err != nil {
+		return key, err
+	}
+	return key, p.Follow(ctx, m.tx, key.PersonID)
 }
 
 func (m *memberAct) countersign(ctx context.Context, key store.Credential) (store.Credential, error) {
@@ -270,7 +315,7 @@ func (m *memberAct) countersign(ctx context.Context, key store.Credential) (stor
 	if err != nil {
 		return key, err
 	}
-	if !CanCountersign(m.keys, key, m.ceremony.workspace) || act.Key == nil || !act.Key.Key.Equal(keyOf(key)) {
+	if !m.keys.Countersignable(m.tx.Workspace, key) || act.Key == nil || !act.Key.Key.Equal(keyOf(key)) {
 		return key, nothingToCountersign()
 	}
 	if key.Waiting() {
@@ -286,33 +331,25 @@ func (m *memberAct) countersign(ctx context.Context, key store.Credential) (stor
 		}
 		key = enrolled
 	}
-	signed, opening, err := m.stored()
-	if err != nil {
-		return key, err
-	}
 	_, err = m.tx.InsertCountersignature(ctx, store.Countersignature{
-		CredentialID: key.ID, WorkspaceID: m.ceremony.workspace, Act: signed, Opening: opening, PersonID: m.person.ID,
+		CredentialID: key.ID, WorkspaceID: m.tx.Workspace, Act: m.act, Agreed: m.agreed, Opening: m.opening, PersonID: m.by[0].ID,
 	})
 	if err != nil {
 		return key, err
 	}
-	return key, tellCountersigned(ctx, m.tx, key, m.person)
+	return key, tellCountersigned(ctx, m.tx, key, m.by)
 }
 
 func (m *memberAct) revoke(ctx context.Context, key store.Credential) error {
-	if !key.Enrolled() || m.keys.Revocation(m.ceremony.workspace, key.ID) != nil {
+	if !m.keys.Revocable(m.tx.Workspace, key) {
 		return refusal.New(CodeRevoked, "This passkey was revoked before.")
-	}
-	act, opening, err := m.stored()
-	if err != nil {
-		return err
 	}
 	parsed, err := evidence.ParseAct(m.signed.Act)
 	if err != nil {
 		return err
 	}
 	_, err = m.tx.InsertKeyRevocation(ctx, store.KeyRevocation{
-		CredentialID: key.ID, WorkspaceID: m.ceremony.workspace, Act: act, Opening: opening, PersonID: m.person.ID,
+		CredentialID: key.ID, WorkspaceID: m.tx.Workspace, Act: m.act, Agreed: m.agreed, Opening: m.opening, PersonID: m.by[0].ID,
 		CompromisedSince: parsed.Revocation.CompromisedSince,
 	})
 	if err != nil {
@@ -328,12 +365,12 @@ func (m *memberAct) revoke(ctx context.Context, key store.Credential) error {
 	}
 	named := evidence.WorkspaceID(workspace.GenesisSalt, braced(workspace.ID))
 	err = appendLeafOf(ctx, m.tx.Shared, workspace.ID, named, evidence.KeyRevoked{
-		Person: key.PersonID, Key: about, By: evidence.ByCountersigner, Revocation: digest(act),
+		Person: key.PersonID, Key: about, By: evidence.ByCountersigner, Revocation: digest(m.act),
 	})
 	if err != nil {
 		return err
 	}
-	return tellRevokedIn(ctx, m.tx, key, m.person)
+	return tellRevokedIn(ctx, m.tx, key, m.by)
 }
 
 // braced is a workspace's UUID as Bitbucket and the evidence write it.

@@ -32,6 +32,7 @@ func (w *world) withWorkspaces() {
 	w.Roster = func(context.Context, store.Person, string) (evidence.Digest, error) {
 		return evidence.Digest(strings.Repeat("ab", 32)), nil
 	}
+	w.Follow = func(context.Context, *store.Tx, string) error { return nil }
 }
 
 func (w *world) signAct(session people.Session, key *passkeytest.Authenticator, act people.KeyAct) (store.Credential, error) {
@@ -76,7 +77,7 @@ func TestRecovery(t *testing.T) {
 
 	holders, _, err := w.KeyHolders(t.Context(), *alice.Person, acme, true, store.Page{})
 	must(t, err)
-	if len(holders) != 2 || holders[1].Person.ID != bob.Person.ID || len(holders[1].Keys.Credentials) != 2 || !people.CanCountersign(holders[1].Keys, waiting, acme) {
+	if len(holders) != 2 || holders[1].Person.ID != bob.Person.ID || len(holders[1].Keys.Credentials) != 2 || !holders[1].Keys.Countersignable(acme, waiting) {
 		t.Errorf("holders %+v", holders)
 	}
 
@@ -235,22 +236,31 @@ func TestProtectionReachesTheKeysOfMembers(t *testing.T) {
 			return err
 		}))
 	}
+	var proposed []store.Proposal
+	w.Propose = func(_ context.Context, workspace string, p store.Proposal, holder store.Person) error {
+		equal(t, "workspace and holder", []string{workspace, holder.ID}, []string{acme, bob.Person.ID})
+		proposed = append(proposed, p)
+		return refusal.New("PROPOSED", "It was proposed.")
+	}
 	act := get(w.PrepareCountersignature(t.Context(), *alice.Person, alice.Hash, acme, first.ID))(t)
-	for i, by := range [][]string{{alice.Person.ID, bob.Person.ID}, {bob.Person.ID}} {
+	for i, by := range [][]string{{alice.Person.ID, bob.Person.ID}, {alice.Person.ID}} {
 		protect(int64(i+1), 2-i, by...)
 		_, err := w.PrepareCountersignature(t.Context(), *alice.Person, alice.Hash, acme, first.ID)
-		refused(t, err, people.CodeProtected)
+		refused(t, err, "PROPOSED")
 		_, err = w.PrepareMemberRevocation(t.Context(), *alice.Person, alice.Hash, acme, first.ID, nil)
-		refused(t, err, people.CodeProtected)
+		refused(t, err, "PROPOSED")
+	}
+	var vouched evidence.KeyDocument
+	var revoked evidence.RevocationDocument
+	must(t, errors.Join(json.Unmarshal(proposed[0].Document, &vouched), json.Unmarshal(proposed[1].Document, &revoked)))
+	if len(proposed) != 4 || proposed[0].Kind != store.ProposalCountersign || proposed[1].Kind != store.ProposalRevoke || proposed[1].Name != first.Name ||
+		vouched.Key.Person != bob.Person.ID || revoked.Key != get(vouched.Key.Digest())(t) || proposed[0].ProposedBy != alice.Person.ID {
+		t.Errorf("proposed %+v", proposed)
 	}
 	_, err := w.signAct(alice, alices, act) // prepared before it was protected
 	refused(t, err, people.CodeProtected)
 	second, _ := w.enrolled(bob, "second", bobs) // one's own keys are one's own
 	if revoked := get(w.RevokePasskey(t.Context(), *bob.Person, second.ID))(t); revoked.RevokedAt == nil {
 		t.Error("an own key was not revoked")
-	}
-	protect(3, 1, alice.Person.ID)
-	if _, err := w.signAct(alice, alices, get(w.PrepareCountersignature(t.Context(), *alice.Person, alice.Hash, acme, first.ID))(t)); err != nil {
-		t.Errorf("one of those who protect it alone: %v", err)
 	}
 }

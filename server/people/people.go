@@ -50,7 +50,7 @@ const (
 	CodeCountersigned = "NOTHING_TO_COUNTERSIGN"
 	// CodeRevoked: the key was revoked before.
 	CodeRevoked = "REVOKED_ALREADY"
-	// CodeProtected: the workspace's protection asks for more than this person's signature.
+	// CodeProtected: the workspace was protected while somebody signed.
 	CodeProtected = "PROTECTED"
 	// CodeChallenge: the enrolment was not begun by this session, was finished before, or took longer
 	// than five minutes.
@@ -70,7 +70,7 @@ type Options struct {
 	Log *slog.Logger
 }
 
-// People holds the use cases. It is safe for concurrent use once Account, Role and Roster are set, which app does before
+// People holds the use cases. It is safe for concurrent use once Account, Role, Roster, Follow and Propose are set, which app does before
 // the first call.
 type People struct {
 	store     *store.Store
@@ -86,6 +86,12 @@ type People struct {
 	Role func(ctx context.Context, person store.Person, workspace string, fresh bool) (store.Role, error)
 	// Roster brings the workspace's roster up to date with the person's keys and answers the digest of its newest version.
 	Roster func(ctx context.Context, person store.Person, workspace string) (evidence.Digest, error)
+	// Follow is Roster without an answer, in the transaction of whoever changes the keys of the person; it takes the lock of
+	// the roster after theirs.
+	Follow func(ctx context.Context, tx *store.Tx, personID string) error
+	// Propose makes a proposal about the key of a member of a protected workspace, which is applied by ApplyProposal. The
+	// error says that it was made: nothing is done before others have signed.
+	Propose func(ctx context.Context, workspace string, proposal store.Proposal, holder store.Person) error
 	// Redact erases an account from everything that is about pull requests. Only Erase needs it.
 	Redact func(ctx context.Context, accountID string) (pullRequests int, err error)
 }

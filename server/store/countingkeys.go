@@ -140,6 +140,23 @@ func (k Keys) Trusted(workspace string, id []byte) bool {
 	return k.Known(workspace, id) && k.Stands(workspace, id)
 }
 
+// Countersignable tells whether a key is one that somebody else can vouch for in a workspace: it waits for that, rests on
+// the log-in alone, or is not trusted here.
+func (k Keys) Countersignable(workspace string, key Credential) bool {
+	if key.RevokedAt != nil || k.Countersignature(workspace, key.ID) != nil || k.Revocation(workspace, key.ID) != nil {
+		return false
+	}
+	if key.EnrolledAt == nil {
+		return key.Unfinished != nil
+	}
+	return *key.IdentifiedBy == ByLogIn || !k.Trusted(workspace, key.ID)
+}
+
+// Revocable tells whether a key is one that can be revoked for a workspace.
+func (k Keys) Revocable(workspace string, key Credential) bool {
+	return key.Enrolled() && k.Revocation(workspace, key.ID) == nil
+}
+
 // Counting are the keys that can decide in a workspace now, newest first.
 func (k Keys) Counting(workspace string) (counting []Credential) {
 	for _, c := range k.Credentials {

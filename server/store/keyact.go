@@ -12,9 +12,10 @@ import (
 type Countersignature struct {
 	CredentialID []byte
 	WorkspaceID  string
-	Act          []byte // the evidence.SignedAct, canonical JSON
-	Opening      []byte // opens the act's commitment to its signer, an evidence.PersonOpening, JSON; nil once erased
-	PersonID     string // who signed
+	Act          []byte   // the evidence.SignedAct, canonical JSON
+	Agreed       [][]byte // likewise, of the further people who had to sign it
+	Opening      []byte   // opens the act's commitment to its signer, an evidence.PersonOpening, JSON; nil once erased
+	PersonID     string   // who signed
 	CreatedAt    time.Time
 }
 
@@ -23,20 +24,21 @@ type KeyRevocation struct {
 	CredentialID     []byte
 	WorkspaceID      string
 	Act              []byte
+	Agreed           [][]byte
 	Opening          []byte
 	PersonID         string
 	CompromisedSince *time.Time // decisions since then do not count in the workspace
 	CreatedAt        time.Time
 }
 
-const countersignatureColumns = `credential_id, workspace_id, act, opening, person_id, created_at`
+const countersignatureColumns = `credential_id, workspace_id, act, agreed, opening, person_id, created_at`
 
 // InsertCountersignature stores a countersignature; ErrConflict where the workspace has one for this key.
 func (sh *Shared) InsertCountersignature(ctx context.Context, c Countersignature) (Countersignature, error) {
 	stored, err := single[Countersignature](ctx, sh.tx, `
-		insert into signedapproval_key_countersignatures (credential_id, workspace_id, act, opening, person_id)
-		values ($1, $2, $3, $4, $5) on conflict do nothing
-		returning `+countersignatureColumns, c.CredentialID, c.WorkspaceID, c.Act, c.Opening, c.PersonID)
+		insert into signedapproval_key_countersignatures (credential_id, workspace_id, act, agreed, opening, person_id)
+		values ($1, $2, $3, coalesce($4::bytea[], '{}'), $5, $6) on conflict do nothing
+		returning `+countersignatureColumns, c.CredentialID, c.WorkspaceID, c.Act, c.Agreed, c.Opening, c.PersonID)
 	if errors.Is(err, ErrNotFound) {
 		return Countersignature{}, ErrConflict
 	}
@@ -52,14 +54,14 @@ func (sh *Shared) Countersignatures(ctx context.Context, credentialIDs [][]byte)
 		where credential_id = any($1) order by created_at, workspace_id, credential_id`, credentialIDs)
 }
 
-const keyRevocationColumns = `credential_id, workspace_id, act, opening, person_id, compromised_since, created_at`
+const keyRevocationColumns = `credential_id, workspace_id, act, agreed, opening, person_id, compromised_since, created_at`
 
 // InsertKeyRevocation stores a revocation for a workspace; ErrConflict where the workspace has one for this key.
 func (sh *Shared) InsertKeyRevocation(ctx context.Context, r KeyRevocation) (KeyRevocation, error) {
 	stored, err := single[KeyRevocation](ctx, sh.tx, `
-		insert into signedapproval_key_revocations (credential_id, workspace_id, act, opening, person_id, compromised_since)
-		values ($1, $2, $3, $4, $5, $6) on conflict do nothing
-		returning `+keyRevocationColumns, r.CredentialID, r.WorkspaceID, r.Act, r.Opening, r.PersonID, r.CompromisedSince)
+		insert into signedapproval_key_revocations (credential_id, workspace_id, act, agreed, opening, person_id, compromised_since)
+		values ($1, $2, $3, coalesce($4::bytea[], '{}'), $5, $6, $7) on conflict do nothing
+		returning `+keyRevocationColumns, r.CredentialID, r.WorkspaceID, r.Act, r.Agreed, r.Opening, r.PersonID, r.CompromisedSince)
 	if errors.Is(err, ErrNotFound) {
 		return KeyRevocation{}, ErrConflict
 	}

@@ -10,6 +10,9 @@ import (
 const (
 	ProposalPolicy     = "POLICY"
 	ProposalProtection = "PROTECTION"
+	// ProposalCountersign and ProposalRevoke are about the key of a member.
+	ProposalCountersign = "COUNTERSIGN"
+	ProposalRevoke      = "REVOKE"
 )
 
 // States of a proposal.
@@ -27,13 +30,14 @@ const ProposalLife = 7 * 24 * time.Hour
 // Proposal is a change of rules that waits, or waited, for signatures.
 type Proposal struct {
 	ID           string
-	Kind         string // ProposalPolicy or ProposalProtection
+	Kind         string
 	State        string
 	RepositoryID *string // ProposalPolicy only
 	Slug         string  // of the repository, as it was when proposed; so are the next two
 	FullName     string
-	Name         string
-	Document     []byte // evidence.PolicyDocument or evidence.ProtectionDocument, RFC 8785
+	Name         string // of the repository or of the key
+	CredentialID []byte // of the key; ProposalCountersign and ProposalRevoke only
+	Document     []byte // evidence.PolicyDocument, ProtectionDocument, KeyDocument or RevocationDocument, RFC 8785
 	Digest       string // lower-case hex SHA-256 of Document
 	Policy       []byte // the new policy, RFC 8785; nil where the repository is to be gated no longer
 	ProposedBy   string // person
@@ -46,16 +50,24 @@ type Proposal struct {
 // Cursor is the place of p in a list ordered by newest first.
 func (p Proposal) Cursor() string { return cursor(p.CreatedAt, p.ID) }
 
-const proposalColumns = `id, kind, case when state = 'OPEN' and expires_at <= now() then 'EXPIRED' else state end as state, repository_id, slug, full_name, name,
+// AboutKey tells whether p is about the key of a member.
+func (p Proposal) AboutKey() bool { return p.Kind == ProposalCountersign || p.Kind == ProposalRevoke }
+
+// proposalKeyThere is where a proposal is about no key, or about one that its owner neither revoked nor let lapse.
+const proposalKeyThere = `(credential_id is null or exists (select from signedapproval_credentials c
+	where c.id = signedapproval_proposals.credential_id and c.revoked_at is null))`
+
+const proposalColumns = `id, kind, case when state = 'OPEN' and expires_at <= now() then 'EXPIRED'
+	when state = 'OPEN' and not ` + proposalKeyThere + ` then 'OUTDATED' else state end as state, repository_id, slug, full_name, name, credential_id,
 	document, digest, policy, proposed_by, proposed_via, created_at, expires_at, closed_at`
 
 // InsertProposal stores a proposal, which is open for [ProposalLife].
 func (tx *Tx) InsertProposal(ctx context.Context, p Proposal) (Proposal, error) {
 	stored, err := single[Proposal](ctx, tx.tx, `insert into signedapproval_proposals
-		(workspace_id, kind, repository_id, slug, full_name, name, document, digest, policy, proposed_by, proposed_via, expires_at)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, now() + make_interval(secs => $12))
+		(workspace_id, kind, repository_id, slug, full_name, name, credential_id, document, digest, policy, proposed_by, proposed_via, expires_at)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, now() + make_interval(secs => $13))
 		returning `+proposalColumns,
-		tx.Workspace, p.Kind, p.RepositoryID, p.Slug, p.FullName, p.Name, p.Document, p.Digest, p.Policy, p.ProposedBy, p.ProposedVia, ProposalLife.Seconds())
+		tx.Workspace, p.Kind, p.RepositoryID, p.Slug, p.FullName, p.Name, p.CredentialID, p.Document, p.Digest, p.Policy, p.ProposedBy, p.ProposedVia, ProposalLife.Seconds())
 	if err != nil {
 		return Proposal{}, fmt.Errorf("store: insert proposal: %w", err)
 	}
@@ -70,7 +82,7 @@ func (tx *Tx) Proposal(ctx context.Context, id string) (Proposal, error) {
 // OpenProposals lists the proposals that can still be signed, newest first.
 func (tx *Tx) OpenProposals(ctx context.Context) ([]Proposal, error) {
 	return list[Proposal](ctx, tx.tx, `select `+proposalColumns+` from signedapproval_proposals
-		where workspace_id = $1 and state = 'OPEN' and expires_at > now() order by created_at desc, id desc`, tx.Workspace)
+		where workspace_id = $1 and state = 'OPEN' and expires_at > now() and `+proposalKeyThere+` order by created_at desc, id desc`, tx.Workspace)
 }
 
 // Proposals lists the workspace's proposals, newest first: all of them, or, where personID is not "", those that this
@@ -81,8 +93,12 @@ func (tx *Tx) Proposals(ctx context.Context, personID string, open bool, page Pa
 		return nil, false, err
 	}
 	proposals, err := list[Proposal](ctx, tx.tx, `select `+proposalColumns+` from signedapproval_proposals
-		where workspace_id = $1 and (not $6 or state = 'OPEN' and expires_at > now())
-			and ($5 = '' or proposed_by::text = $5 or kind = 'PROTECTION' and convert_from(document, 'UTF8')::jsonb -> 'people' ? $5)
+		where workspace_id = $1 and (not $6 or state = 'OPEN' and expires_at > now() and `+proposalKeyThere+`)
+			and ($5 = '' or proposed_by::text = $5 or case kind
+				when 'PROTECTION' then convert_from(document, 'UTF8')::jsonb -> 'people' ? $5
+				when 'COUNTERSIGN' then convert_from(document, 'UTF8')::jsonb #>> '{key,person}' = $5
+				when 'REVOKE' then convert_from(document, 'UTF8')::jsonb ->> 'person' = $5
+				else false end)
 			and ($2::timestamptz is null or (created_at, id) < ($2, $3::uuid))
 		order by created_at desc, id desc limit $4`, tx.Workspace, at, id, page.limit()+1, personID, open)
 	if err != nil {
@@ -107,6 +123,11 @@ func (tx *Tx) OutdatePolicyProposals(ctx context.Context, repositoryID string) e
 // was switched off, since nobody is asked any more.
 func (tx *Tx) OutdateProtectionProposals(ctx context.Context, off bool) error {
 	return tx.outdate(ctx, `($2 or kind = 'PROTECTION')`, off)
+}
+
+// OutdateKeyProposals ends the open proposals about a key: it was just revoked.
+func (tx *Tx) OutdateKeyProposals(ctx context.Context, credentialID []byte) error {
+	return tx.outdate(ctx, `credential_id = $2`, credentialID)
 }
 
 func (tx *Tx) outdate(ctx context.Context, which string, argument any) error {
@@ -162,8 +183,10 @@ func (tx *Tx) CountProposalActs(ctx context.Context, proposalID string, people [
 	return nil
 }
 
-// CountedActs lists the acts that leaves of policies and protections name, oldest first.
+// CountedActs lists the acts that leaves of policies and protections name, oldest first; those that a roster names are
+// kept with the key.
 func (tx *Tx) CountedActs(ctx context.Context) ([]ProposalAct, error) {
 	return list[ProposalAct](ctx, tx.tx, `select `+proposalActColumns+` from signedapproval_proposal_acts
-		where workspace_id = $1 and counted order by signed_at, proposal_id, person_id`, tx.Workspace)
+		where workspace_id = $1 and counted and proposal_id in (select id from signedapproval_proposals
+			where workspace_id = $1 and credential_id is null) order by signed_at, proposal_id, person_id`, tx.Workspace)
 }

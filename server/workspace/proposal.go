@@ -28,6 +28,13 @@ type Proposal struct {
 	// only where it is about the protection.
 	Protection store.Protection
 	Next       evidence.ProtectionDocument
+	// Key is what is countersigned, and Revocation what is revoked, each nil unless it is about that; Holder is our id of
+	// whose key it is, "" unless it is about one.
+	Key        *evidence.KeyDocument
+	Revocation *evidence.RevocationDocument
+	Holder     string
+	// CanWithdraw tells whether it is open and the viewer may take it back.
+	CanWithdraw bool
 	// Asked are our ids of those who can sign it, and Quorum how many of them have to; only while it is open.
 	Asked  []string
 	Quorum int
@@ -57,8 +64,12 @@ func canonical(v any) ([]byte, error) {
 }
 
 // askedFor tells whose signatures a proposal needs: those of the protection in force or, where there is none, of the one
-// that is to be.
+// that is to be. Nobody signs for a key of their own.
 func askedFor(force store.Protection, p store.Proposal) (people []string, quorum int, err error) {
+	if force.Quorum > 0 && p.AboutKey() {
+		holder, err := holderOf(p)
+		return slices.DeleteFunc(slices.Clone(force.People), func(id string) bool { return id == holder }), force.Quorum, err
+	}
 	if force.Quorum > 0 {
 		return force.People, force.Quorum, nil
 	}
@@ -68,6 +79,34 @@ func askedFor(force store.Protection, p store.Proposal) (people []string, quorum
 	var next evidence.ProtectionDocument
 	err = json.Unmarshal(p.Document, &next)
 	return next.People, next.Quorum, err
+}
+
+// holderOf is our id of whose key a proposal is about.
+func holderOf(p store.Proposal) (string, error) {
+	var v Proposal
+	v.Proposal = p
+	err := v.read()
+	return v.Holder, err
+}
+
+// read fills in what the document says.
+func (v *Proposal) read() (err error) {
+	switch v.Kind {
+	case store.ProposalProtection:
+		err = json.Unmarshal(v.Document, &v.Next)
+	case store.ProposalCountersign:
+		if err = json.Unmarshal(v.Document, &v.Key); err == nil {
+			v.Holder = v.Key.Key.Person
+		}
+	case store.ProposalRevoke:
+		if err = json.Unmarshal(v.Document, &v.Revocation); err == nil {
+			v.Holder = v.Revocation.Person
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("document of proposal %s: %w", v.ID, err)
+	}
+	return nil
 }
 
 // propose stores a proposal and tells those who are asked to sign it. One that is open already is answered instead. The
@@ -117,6 +156,19 @@ func tellAsked(ctx context.Context, tx *store.Tx, force store.Protection, p stor
 	if p.Kind == store.ProposalPolicy {
 		what = "other rules for " + p.FullName
 	}
+	if p.AboutKey() {
+		id, err := holderOf(p)
+		if err != nil {
+			return err
+		}
+		holder, err := tx.Person(ctx, id)
+		if err != nil {
+			return err
+		}
+		if what = fmt.Sprintf("to countersign that “%s” is a passkey of %s", p.Name, holder.Name); p.Kind == store.ProposalRevoke {
+			what = fmt.Sprintf("to revoke “%s”, a passkey of %s, for %s", p.Name, holder.Name, workspace.Name)
+		}
+	}
 	for _, id := range people {
 		err := tx.AddNotice(ctx, store.Notice{
 			PersonID: id, WorkspaceID: workspace.ID, Kind: "PROPOSAL", DedupeKey: noticeKey(p.ID, id),
@@ -132,7 +184,8 @@ func tellAsked(ctx context.Context, tx *store.Tx, force store.Protection, p stor
 }
 
 // Proposals lists the proposals of a workspace, newest first, with open only those that can still be signed. Its
-// administrators and those who protect it see all of them, other members those that they made or are asked to sign.
+// administrators and those who protect it see all of them, other members those that they made or are asked to sign, or that
+// are about a passkey of theirs.
 func (w *Workspaces) Proposals(ctx context.Context, person store.Person, workspace string, open bool, page store.Page) ([]Proposal, bool, error) {
 	role, err := w.Role(ctx, person, workspace, false)
 	switch {
@@ -161,7 +214,15 @@ func (w *Workspaces) Proposals(ctx context.Context, person store.Person, workspa
 		views, err = viewProposals(ctx, tx, force, rows)
 		return err
 	})
+	for i := range views {
+		views[i].withdrawable(person, role)
+	}
 	return views, more, err
+}
+
+// withdrawable notes whether a person can take the proposal back.
+func (v *Proposal) withdrawable(person store.Person, role store.Role) {
+	v.CanWithdraw = v.State == store.ProposalOpen && (role == store.RoleAdmin || v.ProposedBy == person.ID)
 }
 
 // Proposal reads one proposal for those who see it in the list.
@@ -184,7 +245,8 @@ func (w *Workspaces) Proposal(ctx context.Context, person store.Person, workspac
 	if err != nil {
 		return Proposal{}, found(err, "proposal")
 	}
-	if role != store.RoleAdmin && view.ProposedBy != person.ID && !slices.Contains(view.Asked, person.ID) && !slices.Contains(view.Next.People, person.ID) {
+	view.withdrawable(person, role)
+	if role != store.RoleAdmin && view.ProposedBy != person.ID && view.Holder != person.ID && !slices.Contains(view.Asked, person.ID) && !slices.Contains(view.Next.People, person.ID) {
 		force, err := w.Protection(ctx, person, workspace)
 		if err != nil {
 			return Proposal{}, err
@@ -220,16 +282,18 @@ func viewProposals(ctx context.Context, tx *store.Tx, force store.Protection, ro
 	for i, row := range rows {
 		views[i] = Proposal{Proposal: row, WorkspaceID: tx.Workspace}
 		ids[i] = row.ID
-		var policy evidence.PolicyDocument
-		about := any(&policy)
-		if row.Kind == store.ProposalProtection {
-			protects, about = true, &views[i].Next
+		if err := views[i].read(); err != nil {
+			return nil, err
 		}
-		if err := json.Unmarshal(row.Document, about); err != nil {
-			return nil, fmt.Errorf("document of proposal %s: %w", row.ID, err)
-		}
-		if replaced[i] = string(policy.Previous); row.Kind == store.ProposalProtection {
-			replaced[i] = string(views[i].Next.Previous)
+		switch row.Kind {
+		case store.ProposalProtection:
+			protects, replaced[i] = true, string(views[i].Next.Previous)
+		case store.ProposalPolicy:
+			var policy evidence.PolicyDocument
+			if err := json.Unmarshal(row.Document, &policy); err != nil {
+				return nil, fmt.Errorf("document of proposal %s: %w", row.ID, err)
+			}
+			replaced[i] = string(policy.Previous)
 		}
 	}
 	policies, err := tx.PoliciesByDigest(ctx, replaced)
@@ -363,6 +427,19 @@ func overtaken(ctx context.Context, tx *store.Tx, force store.Protection, p stor
 			return false, err
 		}
 		now = nextProtection(force, next.Quorum, next.People)
+	case store.ProposalCountersign, store.ProposalRevoke:
+		key, err := tx.Credential(ctx, p.CredentialID)
+		if errors.Is(err, store.ErrNotFound) {
+			return true, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		keys, err := tx.Keys(ctx, key.PersonID)
+		if p.Kind == store.ProposalRevoke {
+			return !keys.Revocable(tx.Workspace, key), err
+		}
+		return !keys.Countersignable(tx.Workspace, key), err
 	default:
 		return false, errors.New("proposal of kind " + p.Kind)
 	}

@@ -34,7 +34,9 @@ type signer struct {
 
 // passkeys are the use cases of people about their keys.
 func (w *world) passkeys() *people.People {
-	return people.New(people.Options{Store: w.store, Passkeys: ceremonies, LogOrigin: logOrigin, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	p := people.New(people.Options{Store: w.store, Passkeys: ceremonies, LogOrigin: logOrigin, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	p.Role, p.Roster, p.Follow, p.Propose = w.Role, w.Roster, (&gate.Gate{Store: w.store}).Follow, w.ProposeKeyChange
+	return p
 }
 
 // signer makes somebody with one passkey.

@@ -121,9 +121,14 @@ func (w *Workspaces) act(person store.Person, view Proposal, roster evidence.Dig
 		Signer: evidence.Party{Person: person.ID, Commitment: commitment}, Roster: roster, Nonce: random(16),
 		IssuedAt: now.UTC().Truncate(time.Second), ExpiresAt: view.ExpiresAt.UTC().Truncate(time.Second).Add(time.Second),
 	}
-	if view.Kind == store.ProposalProtection {
+	switch view.Kind {
+	case store.ProposalProtection:
 		a.Protection = &view.Next
-	} else {
+	case store.ProposalCountersign:
+		a.Purpose, a.Key = evidence.Countersign, view.Key
+	case store.ProposalRevoke:
+		a.Purpose, a.Revocation = evidence.Revoke, view.Revocation
+	default:
 		a.Purpose, a.Policy = evidence.SetPolicy, new(evidence.PolicyDocument)
 		if err := json.Unmarshal(view.Document, a.Policy); err != nil {
 			return nil, opening, err
@@ -174,6 +179,9 @@ func (w *Workspaces) SignProposal(ctx context.Context, person store.Person, sess
 	case role == store.RoleNone:
 		return Proposal{}, nil, notFound("proposal")
 	}
+	if err := w.mustBeThere(ctx, workspace, s.Proposal); err != nil {
+		return Proposal{}, nil, err
+	}
 	// A key that is not in the roster does not count: who revoked one, or enrolled one, is looked at again.
 	if _, err := w.Roster(ctx, person, workspace); err != nil {
 		return Proposal{}, nil, err
@@ -193,12 +201,38 @@ func (w *Workspaces) SignProposal(ctx context.Context, person store.Person, sess
 	if err != nil {
 		return Proposal{}, nil, found(err, "proposal")
 	}
+	view.withdrawable(person, role)
 	w.log.InfoContext(ctx, "proposal signed", "workspace", workspace, "person", person.ID, "proposal", view.ID, "state", view.State)
 	if view.State != store.ProposalApplied || view.Kind != store.ProposalPolicy {
 		return view, nil, nil
 	}
 	left, err := w.afterwards(ctx, view)
 	return view, left, err
+}
+
+// mustBeThere makes sure that whose key an open proposal is about is still a member of the workspace.
+func (w *Workspaces) mustBeThere(ctx context.Context, workspace, id string) error {
+	var (
+		view   Proposal
+		holder store.Person
+	)
+	err := w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) (err error) {
+		if view, err = viewProposal(ctx, tx, id); err == nil && view.Holder != "" {
+			holder, err = tx.Person(ctx, view.Holder)
+		}
+		return err
+	})
+	if err != nil {
+		return found(err, "proposal")
+	}
+	if view.Holder == "" || view.State != store.ProposalOpen {
+		return nil
+	}
+	role, err := w.Role(ctx, holder, workspace, true)
+	if err == nil && role == store.RoleNone {
+		err = refusal.New(refusal.NotFound, "%s is no member of this workspace any more.", holder.Name)
+	}
+	return err
 }
 
 // afterwards does at Bitbucket what follows from a policy that is in force already. The reconciler would do it too.
@@ -290,11 +324,14 @@ func (s *signing) sign(ctx context.Context, assertion evidence.Assertion) error 
 	if _, err := lockStanding(ctx, s.tx); err != nil {
 		return err
 	}
-	signers := []string{s.person.ID}
+	concerned := []string{s.person.ID}
 	for _, a := range view.Acts {
-		signers = append(signers, a.PersonID)
+		concerned = append(concerned, a.PersonID)
 	}
-	keys, err := s.lockKeys(ctx, signers)
+	if view.Holder != "" {
+		concerned = append(concerned, view.Holder)
+	}
+	keys, err := s.lockKeys(ctx, concerned)
 	if err != nil {
 		return err
 	}
@@ -406,6 +443,10 @@ func (s *signing) apply(ctx context.Context, view Proposal, acts []store.Proposa
 		return err
 	}
 	switch {
+	case view.Kind == store.ProposalCountersign:
+		return s.w.ChangeKey(ctx, s.tx, view.Proposal, acts)
+	case view.Kind == store.ProposalRevoke:
+		return errors.Join(s.w.ChangeKey(ctx, s.tx, view.Proposal, acts), s.tx.OutdateKeyProposals(ctx, view.CredentialID))
 	case view.Kind == store.ProposalProtection:
 		return s.protect(ctx, view, digests)
 	case view.Policy == nil:

@@ -2,6 +2,7 @@ package workspace
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,8 +13,8 @@ import (
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
-// While a workspace is protected, its rules change by signatures alone: what an administrator asks for becomes a
-// proposal, and is applied in the transaction that takes the last signature which it needs. Sessions and API tokens
+// While a workspace is protected, its rules and the keys of its members change by signatures alone, but for everybody's
+// own keys: what an administrator asks for becomes a proposal, and is applied in the transaction that takes the last signature which it needs. Sessions and API tokens
 // propose; they never change anything.
 
 // ProtectedError says that nothing was changed, and which proposal was made instead.
@@ -94,6 +95,44 @@ func (w *Workspaces) ProposeProtection(ctx context.Context, person store.Person,
 		w.log.InfoContext(ctx, "protection proposed", "workspace", workspace, "person", person.ID, "via", via, "proposal", proposal.ID)
 	}
 	return proposal, err
+}
+
+// ProposeKeyChange proposes what an administrator asked for about the key of a member, holder: to countersign it or to
+// revoke it for the workspace. The caller has seen that it can be done. The error is a [ProtectedError] once the proposal
+// is there, and an open one of the same is answered again.
+func (w *Workspaces) ProposeKeyChange(ctx context.Context, workspace string, p store.Proposal, holder store.Person) error {
+	var about document = &evidence.KeyDocument{}
+	if p.Kind == store.ProposalRevoke {
+		about = &evidence.RevocationDocument{}
+	}
+	if err := json.Unmarshal(p.Document, about); err != nil {
+		return fmt.Errorf("document of a proposal: %w", err)
+	}
+	err := w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
+		if err := tx.LockRules(ctx); err != nil {
+			return err
+		}
+		force, err := protection(ctx, tx)
+		if err != nil {
+			return err
+		}
+		asked, quorum, err := askedFor(force, p)
+		switch {
+		case err != nil:
+			return err
+		case quorum == 0:
+			return refusal.New(CodeProposal, "The rules of this workspace are not protected any more. Please start again.")
+		case len(asked) < quorum:
+			return refusal.New(CodeTooFew, "%d people have to sign for that, and nobody can for a passkey of their own: besides %s, too few protect the rules of this workspace.", quorum, holder.Name)
+		}
+		p, err = propose(ctx, tx, force, p, about)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	w.log.InfoContext(ctx, "change of a member's passkey proposed", "workspace", workspace, "person", p.ProposedBy, "member", holder.ID, "proposal", p.ID)
+	return protected(p)
 }
 
 // canProtect makes sure that each person is a member of the workspace and has a key that decides there.

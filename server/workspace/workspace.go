@@ -42,6 +42,8 @@ const (
 	CodeSigned = "SIGNED_ALREADY"
 	// CodeNotAsked: the signature of this person is not asked for.
 	CodeNotAsked = "NOT_ASKED"
+	// CodeTooFew: too few people could sign for a change to come about.
+	CodeTooFew = "TOO_FEW_TO_SIGN"
 	// CodeNoKey: there is no passkey of the person that could sign.
 	CodeNoKey = "NO_KEY"
 	// CodePasskeyRefused: the authenticator's answer cannot be accepted; the message says why.
@@ -75,7 +77,7 @@ type Options struct {
 	Log *slog.Logger
 }
 
-// Workspaces holds the use cases. It is safe for concurrent use once Cancel and Roster are set, which app does
+// Workspaces holds the use cases. It is safe for concurrent use once Cancel, Roster and ChangeKey are set, which app does
 // before the first call.
 type Workspaces struct {
 	store   *store.Store
@@ -97,6 +99,9 @@ type Workspaces struct {
 	Cancel func(ctx context.Context, workspace, repositoryID, why string) (leftToDo []string, err error)
 	// Roster brings the workspace's roster up to date with the person's keys and answers the digest of its newest version.
 	Roster func(ctx context.Context, person store.Person, workspace string) (evidence.Digest, error)
+	// ChangeKey does to the key of a member what a proposal says. acts are those that counted, oldest first; the locks of
+	// the rules, of the keys of everybody concerned and of the roster are held.
+	ChangeKey func(ctx context.Context, tx *store.Tx, proposal store.Proposal, acts []store.ProposalAct) error
 }
 
 // New makes Workspaces.

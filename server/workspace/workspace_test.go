@@ -116,6 +116,9 @@ func (w *world) server(s *store.Store, origin string) *workspace.Workspaces {
 		Origin: origin, Passkeys: ceremonies, LogOrigin: logOrigin, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 	ws.Cancel, ws.Roster = w.cancel, (&gate.Gate{Store: s}).Roster
+	ws.ChangeKey = func(ctx context.Context, tx *store.Tx, p store.Proposal, acts []store.ProposalAct) error {
+		return w.passkeys().ApplyProposal(ctx, tx, p, acts)
+	}
 	return ws
 }
 

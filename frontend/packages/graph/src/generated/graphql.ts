@@ -229,7 +229,7 @@ export type OverrideInput = {
 export type PasskeyIdentity =
   /** The person was signed in with Bitbucket: a first key. */
   | 'BITBUCKET_LOG_IN'
-  /** An administrator signed for it. */
+  /** An administrator signed for it or, where the workspace is protected, enough of those who protect it. */
   | 'COUNTERSIGNER'
   /** Another key of the same person signed for it. */
   | 'OWN_KEY';
@@ -277,10 +277,14 @@ export type PrepareProposalSignatureInput = {
 
 /** What a proposal changes. */
 export type ProposalKind =
+  /** A passkey of a member: that it is theirs. */
+  | 'COUNTERSIGN'
   /** The rules of a repository: it is gated, gated otherwise, or gated no longer. */
   | 'POLICY'
   /** Who protects the workspace. */
-  | 'PROTECTION';
+  | 'PROTECTION'
+  /** A passkey of a member: that it decides no more in this workspace. */
+  | 'REVOKE';
 
 /** Where a proposal stands. */
 export type ProposalState =

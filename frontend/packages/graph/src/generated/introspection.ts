@@ -4122,6 +4122,15 @@ export default {
             "args": []
           },
           {
+            "name": "proposal",
+            "type": {
+              "kind": "OBJECT",
+              "name": "Proposal",
+              "ofType": null
+            },
+            "args": []
+          },
+          {
             "name": "userErrors",
             "type": {
               "kind": "NON_NULL",
@@ -4241,6 +4250,14 @@ export default {
             "args": []
           },
           {
+            "name": "compromisedSince",
+            "type": {
+              "kind": "SCALAR",
+              "name": "Any"
+            },
+            "args": []
+          },
+          {
             "name": "createdAt",
             "type": {
               "kind": "NON_NULL",
@@ -4318,6 +4335,23 @@ export default {
             "args": []
           },
           {
+            "name": "passkey",
+            "type": {
+              "kind": "SCALAR",
+              "name": "Any"
+            },
+            "args": []
+          },
+          {
+            "name": "passkeyOwner",
+            "type": {
+              "kind": "OBJECT",
+              "name": "Person",
+              "ofType": null
+            },
+            "args": []
+          },
+          {
             "name": "policy",
             "type": {
               "kind": "SCALAR",
@@ -4384,6 +4418,17 @@ export default {
           },
           {
             "name": "viewerCanSign",
+            "type": {
+              "kind": "NON_NULL",
+              "ofType": {
+                "kind": "SCALAR",
+                "name": "Any"
+              }
+            },
+            "args": []
+          },
+          {
+            "name": "viewerCanWithdraw",
             "type": {
               "kind": "NON_NULL",
               "ofType": {
