@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/signedapproval/bitbucket/server/refusal"
 	"github.com/signedapproval/bitbucket/server/store"
 	"github.com/signedapproval/bitbucket/server/witness"
 )
@@ -28,6 +30,63 @@ func (s *Server) publish(keys *witness.Keys) (*witness.Publisher, error) {
 		return nil, err
 	}
 	return witness.New(options), nil
+}
+
+// Codes with which a server does not start.
+const (
+	codeLogBehind  = "LOG_BEHIND_SINK"       // the database lost leaves that were published
+	codeLogFork    = "LOG_NOT_AS_PUBLISHED"  // the database has other leaves than were published
+	codeSinkLacks  = "SINK_LACKS_CHECKPOINT" // the sink has not what was published last
+	codeSinkUnread = "SINK_CANNOT_BE_READ"   // the sink is out of reach, or what is in it cannot be read
+)
+
+const (
+	// compareTime is how long the log and its sink have to answer when a server starts.
+	compareTime = 10 * time.Second
+	// comparePause is about when it is tried once more.
+	comparePause = time.Second
+)
+
+// compareLog makes sure, before anything is served, that the log is what its sink has. A server that would publish
+// nothing does not start; once it serves, it is not ready for as long as that is so.
+func (s *Server) compareLog(ctx context.Context) error {
+	if s.publisher.Sink == nil {
+		return nil
+	}
+	compare := func() error {
+		ctx, cancel := context.WithTimeout(ctx, compareTime)
+		defer cancel()
+		return s.publisher.Check(ctx)
+	}
+	err := compare()
+	if err == nil {
+		return nil
+	}
+	s.log.WarnContext(ctx, "the log could not be compared with its sink, or is not what was published; once more", "error", err)
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(comparePause/2 + rand.N(comparePause)):
+	}
+	return notStarted(compare())
+}
+
+// notStarted gives what is wrong with the log or its sink a code, and says how to go on.
+func notStarted(err error) error {
+	const adopt = "`signedapproval log adopt-sink`"
+	switch {
+	case errors.Is(err, witness.ErrBehind):
+		return refusal.New(codeLogBehind, "the server does not start: look for the leaves that the database lost; %s goes on with no sink that is ahead of the log", adopt).Because(err)
+	case errors.Is(err, witness.ErrFork):
+		return refusal.New(codeLogFork, "the server does not start: a person has to find out who changed the log; %s goes on with no sink that has another one", adopt).Because(err)
+	case errors.Is(err, witness.ErrSinkLacks):
+		return refusal.New(codeSinkLacks, "the server does not start: once a person has looked why, %s goes on with this sink", adopt).Because(err)
+	case errors.Is(err, witness.ErrSinkUnread):
+		return refusal.New(codeSinkUnread, "the server does not start: the sink has to be there; to go on with another one, set it and run %s", adopt).Because(err)
+	case err != nil:
+		return fmt.Errorf("compare the log with its sink: %w", err)
+	}
+	return nil
 }
 
 // logOf hands the log of a store to the publisher: the two packages stand on one floor.

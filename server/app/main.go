@@ -86,6 +86,12 @@ func (c *serveCommand) Run(ctx context.Context, s streams) error {
 		return err
 	}
 	defer server.Close()
+	if err := server.compareLog(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // told to stop
+		}
+		return err
+	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Listen)
 	if err != nil {
 		return err

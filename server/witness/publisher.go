@@ -247,7 +247,8 @@ func (p *Publisher) ours(recorded *Checkpoint) bool {
 type past struct {
 	recorded *Head // nil for none
 	ours     bool
-	kept     *Head // in the sink; nil for none
+	kept     *Head   // in the sink; nil for none
+	history  []int64 // see [Publisher.history]
 }
 
 func (p *Publisher) past(ctx context.Context) (was past, err error) {
@@ -259,7 +260,9 @@ func (p *Publisher) past(ctx context.Context) (was past, err error) {
 		was.recorded, was.ours = &newest.Head, p.ours(newest)
 	}
 	if p.Sink != nil {
-		was.kept, err = p.newestKept(ctx)
+		if was.kept, err = p.newestKept(ctx); err == nil {
+			was.history, err = p.history(ctx)
+		}
 	}
 	return was, err
 }
@@ -281,7 +284,7 @@ func (p *Publisher) check(ctx context.Context, size int64, was past) error {
 			return err
 		}
 	}
-	return p.audit(ctx, size)
+	return p.audit(ctx, size, was.history)
 }
 
 // holds makes sure that the log contains the tree of an earlier head.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -303,4 +304,38 @@ func TestANewNameForALogThatLostItsEnd(t *testing.T) {
 		t.Errorf("checkpoint %d", size)
 	}
 	must(t, p.Check(t.Context()))
+}
+
+// TestAServerStartsWhileOthersPublish: what another server publishes between any two looks of one that starts is not taken
+// for a log that lost leaves.
+func TestAServerStartsWhileOthersPublish(t *testing.T) {
+	for kind, newPlace := range places(t) {
+		t.Run(kind, func(t *testing.T) {
+			l := newLedger(t)
+			at := newPlace(t)
+			keys := newKeys(t, 1)
+			running := l.publisher(keys, openSink(t, at.address))
+			must(t, running.Publish(t.Context(), l.grow(3)))
+			publishes := func() { must(t, running.Publish(t.Context(), l.grow(2))) }
+			log := l.log()
+			newest, size, root := log.Newest, log.Size, log.Root
+			log.Newest = func(ctx context.Context) (*witness.Checkpoint, error) {
+				defer publishes()
+				return newest(ctx)
+			}
+			log.Size = func(ctx context.Context) (int64, error) {
+				defer publishes()
+				return size(ctx)
+			}
+			var once sync.Once
+			log.Root = func(ctx context.Context, size int64) (tlog.Hash, error) {
+				once.Do(publishes)
+				return root(ctx, size)
+			}
+			for range 3 {
+				starting := witness.New(witness.Options{Log: log, Keys: keys, Sink: openSink(t, at.address), Logger: slog.New(slog.DiscardHandler)})
+				must(t, starting.Check(t.Context()))
+			}
+		})
+	}
 }

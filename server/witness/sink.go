@@ -34,6 +34,9 @@ func OpenSink(address string) (Sink, error) {
 	return NewDirectory(address), nil
 }
 
+// ErrSinkUnread says that the sink is out of reach, or that what is in it cannot be read.
+var ErrSinkUnread = errors.New("the sink cannot be read")
+
 // ErrSinkLacks says that the sink has not what was published last: it was emptied or put back, or it is a new one.
 var ErrSinkLacks = errors.New("the sink lacks what was published")
 
@@ -49,21 +52,30 @@ const (
 func (p *Publisher) kept(ctx context.Context, size int64) (Head, error) {
 	signed, err := p.Sink.at(ctx, size)
 	if err != nil {
-		return Head{}, err
+		return Head{}, fmt.Errorf("%w: %w", ErrSinkUnread, err)
 	}
 	head, err := readHead(p.Keys.origin, signed)
 	if err == nil && head.Size != size {
 		err = fmt.Errorf("it is one of %d leaves", head.Size)
 	}
 	if err != nil {
-		return Head{}, fmt.Errorf("the checkpoint %d in the sink %s: %w", size, p.Sink, err)
+		return Head{}, fmt.Errorf("%w: the checkpoint %d in %s: %w", ErrSinkUnread, size, p.Sink, err)
 	}
 	return head, nil
 }
 
+// keptUpTo lists the sizes of checkpoints in the sink, as [Sink] does.
+func (p *Publisher) keptUpTo(ctx context.Context, size int64, most int) ([]int64, error) {
+	sizes, err := p.Sink.upTo(ctx, size, most)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrSinkUnread, err)
+	}
+	return sizes, err
+}
+
 // newestKept reads the newest checkpoint in the sink; nil if there is none.
 func (p *Publisher) newestKept(ctx context.Context) (*Head, error) {
-	sizes, err := p.Sink.upTo(ctx, maxSize, 1)
+	sizes, err := p.keptUpTo(ctx, maxSize, 1)
 	if err != nil || len(sizes) == 0 {
 		return nil, err
 	}
@@ -78,7 +90,7 @@ func (p *Publisher) lacks(ctx context.Context, recorded Head) error {
 	kept, err := p.kept(ctx, recorded.Size)
 	if errors.Is(err, fs.ErrNotExist) {
 		// A folder that is away lacks everything: that is another trouble, and ends by itself.
-		if _, err := p.Sink.upTo(ctx, maxSize, 1); err != nil {
+		if _, err := p.keptUpTo(ctx, maxSize, 1); err != nil {
 			return err
 		}
 		return fmt.Errorf("%w: the checkpoint %d is on record and not in %s: it was emptied, put back, or not used for a while; once a person has looked, `signedapproval log adopt-sink` goes on with it", ErrSinkLacks, recorded.Size, p.Sink)
@@ -89,27 +101,34 @@ func (p *Publisher) lacks(ctx context.Context, recorded Head) error {
 	return err
 }
 
+// history lists the checkpoints in the sink that a server compares before it publishes for the first time; none where it
+// did. It is read before the log's size is: other servers publish meanwhile.
+func (p *Publisher) history(ctx context.Context) ([]int64, error) {
+	if p.Sink == nil || p.audited.Load() {
+		return nil, nil
+	}
+	sizes, err := p.keptUpTo(ctx, maxSize, auditNewest)
+	if err != nil || len(sizes) < auditNewest {
+		return sizes, err
+	}
+	for bound := sizes[auditNewest-1] / 2; bound > 0; bound /= 2 {
+		older, err := p.keptUpTo(ctx, bound, 1)
+		if err != nil {
+			return nil, err
+		}
+		if len(older) == 0 {
+			break
+		}
+		sizes, bound = append(sizes, older[0]), older[0]
+	}
+	return sizes, nil
+}
+
 // audit compares the log, of so many leaves, with what the sink has, further back than to its newest checkpoint: once,
 // before anything is published by this server.
-func (p *Publisher) audit(ctx context.Context, size int64) error {
+func (p *Publisher) audit(ctx context.Context, size int64, sizes []int64) error {
 	if p.Sink == nil || p.audited.Load() {
 		return nil
-	}
-	sizes, err := p.Sink.upTo(ctx, maxSize, auditNewest)
-	if err != nil {
-		return err
-	}
-	if len(sizes) == auditNewest {
-		for bound := sizes[auditNewest-1] / 2; bound > 0; bound /= 2 {
-			older, err := p.Sink.upTo(ctx, bound, 1)
-			if err != nil {
-				return err
-			}
-			if len(older) == 0 {
-				break
-			}
-			sizes, bound = append(sizes, older[0]), older[0]
-		}
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(auditAtOnce)
@@ -161,8 +180,12 @@ func AdoptSink(ctx context.Context, log Log, origin string, sink Sink) (size int
 	if err != nil {
 		return 0, fmt.Errorf("adopt the sink: %w", err)
 	}
-	if size, err = log.Size(ctx); err == nil {
-		err = p.audit(ctx, size)
+	sizes, err := p.history(ctx)
+	if err == nil {
+		size, err = log.Size(ctx)
+	}
+	if err == nil {
+		err = p.audit(ctx, size, sizes)
 	}
 	if err == nil && newest != nil {
 		err = p.holds(ctx, size, newest.Head)
