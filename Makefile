@@ -15,6 +15,11 @@ GENERATED := frontend/packages/graph/src/generated frontend/packages/ui/src/toke
 # "make check", once for all.
 GOTESTFLAGS ?= -race -vet=off -timeout 15m
 GOPACKAGES ?= ./...
+
+# How long "make chaos" breaks things, which run it repeats (0: a new one), and further flags of internal/chaos.
+CHAOS ?= 10m
+SEED ?= 0
+CHAOSFLAGS ?=
 VITEST := --config frontend/vitest.config.ts
 PLAYWRIGHT := --config frontend/e2e/playwright.config.ts
 
@@ -26,7 +31,7 @@ FRONTEND_SOURCES := $(shell find frontend \( -name node_modules -o -path fronten
 VERIFIER_SOURCES := go.mod go.sum $(shell find frontend/apps/verify/wasm server/evidence server/approval -name '*.go' ! -name '*_test.go')
 PACKAGE_FILES := package.json package-lock.json .npmrc $(wildcard frontend/apps/*/package.json frontend/packages/*/package.json frontend/e2e/package.json descriptor/package.json)
 
-.PHONY: help demo test attack check generate format e2e bench bench-go screenshots frontend size descriptor clean
+.PHONY: help demo test attack chaos chaos-selftest check generate format e2e bench bench-go screenshots frontend size descriptor clean
 .PHONY: tools check-packages check-modules check-generated check-frontend check-go check-darwin
 
 help: ## Print this list
@@ -60,6 +65,14 @@ attack: ## Play the operator against the evidence and the server; prints who cat
 	@go test -count=1 ./internal/attack/
 	@go test -v -run '^TestTheTableIsWhatIsTested$$' ./internal/attack/
 
+chaos: ## Break everything around three servers, and check what must hold (CHAOS=10m for how long, SEED=n repeats a run; CHAOS=1h at night)
+	@scripts/system-deps.sh redis
+	@go run ./internal/chaos -duration "$(CHAOS)" -seed "$(SEED)" $(CHAOSFLAGS)
+
+chaos-selftest: ## Build five bugs into the server, one after the other, and see chaos catch each of them (SEED=n)
+	@scripts/system-deps.sh redis
+	@go run ./internal/chaos -selftest -duration 6m -seed "$(SEED)" $(CHAOSFLAGS)
+
 bench: ## Measure the server against bare counterparts: a table, .bench/results.json, and a comparison with internal/bench/baseline.json (BENCH=quick: within three minutes; BENCH=growth BENCH_SCALE=0.05: on a grown database; BENCH_ARGS=-help)
 	@scripts/system-deps.sh redis
 	@if [ "$(BENCH)" = growth ]; then scripts/system-deps.sh postgres; fi
@@ -83,7 +96,7 @@ descriptor: tools $(NPM_INSTALLED) ## Render the Forge app for each environment,
 	@go run ./tools/descriptor
 
 clean: ## Remove what was built or downloaded, and the data of the demo
-	@rm -rf .cache .demo .bench node_modules frontend/*/*/node_modules test-results frontend/dist-forge descriptor/rendered
+	@rm -rf .cache .demo .chaos .bench node_modules frontend/*/*/node_modules test-results frontend/dist-forge descriptor/rendered
 	@find frontend/dist -mindepth 1 ! -name .keep -delete
 
 tools:

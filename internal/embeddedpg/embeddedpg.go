@@ -43,6 +43,7 @@ type Server struct {
 	DSN string
 
 	process *tether.Process
+	run     string // the folder of the socket
 	stop    func() error
 }
 
@@ -167,7 +168,7 @@ func (c cluster) serve(ctx context.Context) (*Server, error) {
 		return nil, err
 	}
 	dsn := url.URL{Scheme: "postgres", User: url.User("postgres"), Path: "/postgres", RawQuery: url.Values{"host": {c.run}}.Encode()}
-	s := &Server{DSN: dsn.String(), process: process}
+	s := &Server{DSN: dsn.String(), process: process, run: c.run}
 	s.stop = sync.OnceValue(func() error {
 		// Never SIGKILL: it would leave the server's children and shared memory behind. SIGQUIT ends it at once.
 		return errors.Join(process.Stop(10*time.Second, syscall.SIGINT, syscall.SIGQUIT), os.RemoveAll(c.run))
@@ -211,6 +212,16 @@ func (c cluster) ownedBy(pid int) bool {
 // Stop ends open sessions, stops the server and removes what is not kept. Calling it again does nothing. An error means
 // that the server did not end well or that something could not be removed.
 func (s *Server) Stop() error { return s.stop() }
+
+// Crash ends the server at once, as a power failure would: sessions break and nothing is written any more. What is kept
+// (Config.Dir) is recovered by the next start. Stop must not be called any more.
+func (s *Server) Crash() error {
+	if err := s.process.Signal(syscall.SIGQUIT); err != nil {
+		return err
+	}
+	<-s.process.Done()
+	return os.RemoveAll(s.run)
+}
 
 // tail is the end of a program's output, as much as belongs in an error.
 func tail(out []byte) []byte {

@@ -58,32 +58,6 @@ var shared = sync.OnceValues(func() (string, error) {
 	return s.URL(), s.start(context.Background())
 })
 
-// Server is a Redis of one test's own, which that test may kill, restart and flush.
-type Server struct {
-	dir     string
-	process *tether.Process
-}
-
-// Start starts an empty server that stops when the test ends.
-func Start(t testing.TB) *Server {
-	t.Helper()
-	dir, err := tether.Dir("sared", len("/redis.sock"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &Server{dir: dir}
-	if err := s.start(t.Context()); err != nil {
-		t.Fatal(errors.Join(err, os.RemoveAll(dir)))
-	}
-	t.Cleanup(func() {
-		s.Kill(t)
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
-}
-
 // Addr is the server's address for [redis.Options], the same after a restart.
 func (s *Server) Addr() string { return filepath.Join(s.dir, "redis.sock") }
 
@@ -94,23 +68,6 @@ func (s *Server) URL() string { return "unix://" + s.Addr() }
 func (s *Server) Client(t testing.TB) *redis.Client {
 	t.Helper()
 	return dial(t, s.URL())
-}
-
-// Kill ends the server as a crash does: connections break and everything in it is lost.
-func (s *Server) Kill(t testing.TB) {
-	t.Helper()
-	if err := s.process.Signal(syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	<-s.process.Done()
-}
-
-// Restart starts a killed server again, empty, at the same address.
-func (s *Server) Restart(t testing.TB) {
-	t.Helper()
-	if err := s.start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // Pause freezes the server: connections stay open and nothing is answered, until Resume.

@@ -393,16 +393,16 @@ func (c *cluster) check(atRest bool) {
 	defer func() { _ = conn.Close(context.WithoutCancel(c.ctx)) }()
 	c.must(invariant.Gate{
 		DB: conn, RelyingParty: evidence.RelyingParty{ID: "localhost", Origin: c.proxy.origin},
-		Successful: func(ctx context.Context, repositoryID, commit, key string) (bool, error) {
+		Shown: func(ctx context.Context, _, repositoryID, commit, key string) (invariant.Status, error) {
 			for s, err := range c.watcher.Statuses(ctx, "acme", repositoryID, commit) {
 				if err != nil {
-					return false, err
+					return invariant.Status{}, err
 				}
 				if s.Key == key {
-					return s.State == bitbucket.StatusSuccessful, nil
+					return invariant.Status{State: string(s.State), Description: s.Description}, nil
 				}
 			}
-			return false, nil
+			return invariant.Status{}, nil
 		},
 	}.Check(c.ctx, atRest))
 }

@@ -19,8 +19,8 @@ type Options struct {
 	Logger *slog.Logger
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
-	// BaseURL is the origin under which the Sim is reached, without a trailing slash. It is needed only where
-	// the Sim is mounted as a handler; Start sets it from the address that it listens on.
+	// BaseURL is the origin under which the Sim is reached, without a trailing slash. It is needed where the Sim
+	// is mounted as a handler, or stands behind a proxy; else Start sets it from the address that it listens on.
 	BaseURL string
 	// AccessTokenLifetime is how long an access token is good for; 0 means one hour.
 	AccessTokenLifetime time.Duration
@@ -151,7 +151,10 @@ func (s *Sim) Start(addr string) error {
 		return fmt.Errorf("bitbucketsim: %w", err)
 	}
 	s.mu.Lock()
-	s.baseURL, s.framePort = "http://"+listener.Addr().String(), port
+	s.framePort = port
+	if s.baseURL == "" {
+		s.baseURL = "http://" + listener.Addr().String()
+	}
 	s.server, s.frameServer = s.newServer(s), s.newServer(http.HandlerFunc(s.serveFrames))
 	server, frameServer := s.server, s.frameServer
 	s.mu.Unlock()

@@ -22,7 +22,7 @@ func TestTheInvariantsAreChecked(t *testing.T) {
 		{"a merge happened twice", `insert into signedapproval_merge_intents (workspace_id, pull_request_id, head_commit, request_id, strategy, state)
 			select workspace_id, pull_request_id, unnest(array[head_commit, repeat('0', 40)]), id, 'merge_commit', 'MERGED' from signedapproval_approval_requests`, "merged 2 times"},
 		{"what was merged was not approved", `insert into signedapproval_merge_intents (workspace_id, pull_request_id, head_commit, request_id, strategy, state)
-			select workspace_id, pull_request_id, repeat('0', 40), id, 'merge_commit', 'MERGED' from signedapproval_approval_requests`, "was merged: without"},
+			select workspace_id, pull_request_id, repeat('0', 40), id, 'merge_commit', 'MERGED' from signedapproval_approval_requests`, "was merged without"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := newWorld(t)

@@ -474,16 +474,16 @@ func (w *world) broken(atRest bool) error {
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 	return invariant.Gate{
 		DB: conn, RelyingParty: evidence.RelyingParty{ID: rpID, Origin: origin},
-		Successful: func(ctx context.Context, repositoryID, commit, key string) (bool, error) {
-			for s, err := range w.client.Statuses(ctx, "acme", repositoryID, commit) {
+		Shown: func(ctx context.Context, _, _, commit, key string) (invariant.Status, error) {
+			for s, err := range w.client.Statuses(ctx, "acme", "rocket", commit) {
 				if err != nil {
-					return false, err
+					return invariant.Status{}, err
 				}
-				if s.Key == key && s.State == bitbucket.StatusSuccessful {
-					return true, nil
+				if s.Key == key {
+					return invariant.Status{State: string(s.State), Description: s.Description}, nil
 				}
 			}
-			return false, nil
+			return invariant.Status{}, nil
 		},
 	}.Check(ctx, atRest)
 }

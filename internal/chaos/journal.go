@@ -1,0 +1,101 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// summary is what a run came to.
+type summary struct {
+	seed                                                 uint64
+	kills, faults, events, decisions, merges, violations int64
+}
+
+// String is the last line of a run.
+func (s summary) String() string {
+	return fmt.Sprintf("chaos: seed=%d kills=%d faults=%d events=%d decisions=%d merges=%d violations=%d",
+		s.seed, s.kills, s.faults, s.events, s.decisions, s.merges, s.violations)
+}
+
+// journal is the timeline of a run: everything that was done to the system, and what came of it.
+type journal struct {
+	began time.Time
+	path  string
+
+	kills, faults, events, decisions, merges atomic.Int64
+
+	mu         sync.Mutex
+	file       *os.File
+	out        *bufio.Writer
+	violations []string
+	seen       map[string]bool
+	broken     chan struct{} // closed by the first violation
+}
+
+func newJournal(dir string) (*journal, error) {
+	j := &journal{began: time.Now(), path: filepath.Join(dir, "timeline"), seen: map[string]bool{}, broken: make(chan struct{})}
+	var err error
+	if j.file, err = os.Create(j.path); err != nil {
+		return nil, err
+	}
+	j.out = bufio.NewWriter(j.file)
+	return j, nil
+}
+
+// note writes one line.
+func (j *journal) note(format string, args ...any) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	fmt.Fprintf(j.out, "%s %8.3f  %s\n", time.Now().UTC().Format("15:04:05.000"), time.Since(j.began).Seconds(), fmt.Sprintf(format, args...))
+	_ = j.out.Flush()
+}
+
+func (j *journal) fault(format string, args ...any) {
+	j.faults.Add(1)
+	j.note("FAULT  "+format, args...)
+}
+
+func (j *journal) kill(format string, args ...any) {
+	j.kills.Add(1)
+	j.fault(format, args...)
+}
+
+// violate records sentences, each once.
+func (j *journal) violate(when string, sentences []string) {
+	for _, s := range sentences {
+		j.mu.Lock()
+		known := j.seen[s]
+		if !known {
+			j.seen[s] = true
+			j.violations = append(j.violations, s)
+			if len(j.violations) == 1 {
+				close(j.broken)
+			}
+		}
+		j.mu.Unlock()
+		if !known {
+			j.note("BROKEN %s: %s", when, s)
+		}
+	}
+}
+
+func (j *journal) summary(seed uint64) summary {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return summary{
+		seed: seed, kills: j.kills.Load(), faults: j.faults.Load(), events: j.events.Load(), decisions: j.decisions.Load(),
+		merges: j.merges.Load(), violations: int64(len(j.violations)),
+	}
+}
+
+func (j *journal) close() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	_ = j.out.Flush()
+	return j.file.Close()
+}

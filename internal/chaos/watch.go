@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/signedapproval/bitbucket/internal/invariant"
+	"github.com/signedapproval/bitbucket/server/bitbucketsim"
+	"github.com/signedapproval/bitbucket/server/evidence"
+)
+
+// calls are those that the gate made to Bitbucket, as far as they tell whether a merge was looked at.
+type calls struct {
+	mu   sync.Mutex
+	last int
+	kept []bitbucketsim.Call
+}
+
+var interesting = regexp.MustCompile(`/pullrequests/\d+/(commits|merge)$|/branch-restrictions$`)
+
+// withoutBraces is how paths are compared: UUIDs have braces, escaped or not, or none.
+var withoutBraces = strings.NewReplacer("%7B", "", "%7D", "", "{", "", "}", "")
+
+// follow keeps reading the log of the calls.
+func (w *world) follow(ctx context.Context, c *calls) {
+	for ctx.Err() == nil {
+		w.readCalls(ctx, c)
+		pause(ctx, time.Second)
+	}
+}
+
+func (w *world) readCalls(ctx context.Context, c *calls) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var log struct{ Calls []bitbucketsim.Call }
+	if err := w.sim.call(ctx, http.MethodGet, fmt.Sprintf("/sim/calls?after=%d", c.last), "", nil, &log); err != nil {
+		return
+	}
+	for _, call := range log.Calls {
+		c.last = call.Number
+		if strings.HasPrefix(call.Person, "owner") && interesting.MatchString(call.Path) {
+			call.Path = withoutBraces.Replace(call.Path)
+			c.kept = append(c.kept, call)
+		}
+	}
+}
+
+// raced tells whether one of these moves of a pull request can have come between the gate's last look and
+// its call to merge. A merge reads the head, then the restrictions of the branch, then calls.
+func (c *calls) raced(pullRequest string, moved []time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	slices.SortStableFunc(c.kept, func(a, b bitbucketsim.Call) int { return a.At.Compare(b.At) })
+	pullRequest = withoutBraces.Replace(pullRequest)
+	repository, _, _ := strings.Cut(pullRequest, "/pullrequests/")
+	var looked, checked, merged time.Time // of the look that came before each
+	var pairs []time.Time                 // when the head was read that a merge rested on
+	for _, call := range c.kept {
+		switch {
+		case call.Path == pullRequest+"/commits":
+			looked = call.At
+		case call.Path == repository+"/branch-restrictions" && !looked.IsZero():
+			checked = call.At
+			pairs = append(pairs, looked)
+		case call.Path == pullRequest+"/merge" && checked.After(merged):
+			merged = call.At
+		}
+	}
+	for _, look := range pairs {
+		for _, move := range moved {
+			if move.After(look) && look.Before(merged) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// gate is what the invariants are checked of.
+func (w *world) gateNow(c *calls, overdue time.Duration) invariant.Gate {
+	return invariant.Gate{
+		RelyingParty: evidence.RelyingParty{ID: "localhost", Origin: w.front.origin},
+		Shown: func(ctx context.Context, _, repositoryID, commit, key string) (invariant.Status, error) {
+			r := w.repositoryOf(repositoryID)
+			if r == nil {
+				return invariant.Status{}, fmt.Errorf("no repository %s", repositoryID)
+			}
+			var page struct {
+				Values []struct{ Key, State, Description string }
+			}
+			err := w.sim.call(ctx, http.MethodGet, fmt.Sprintf("/2.0/repositories/%s/commit/%s/statuses?pagelen=100", r.fullName, commit), w.watcher, nil, &page)
+			for _, s := range page.Values {
+				if s.Key == key {
+					return invariant.Status{State: s.State, Description: s.Description}, err
+				}
+			}
+			return invariant.Status{}, err
+		},
+		PullRequests: func(ctx context.Context, _, repositoryID string) ([]invariant.PullRequest, error) {
+			return w.remotes(ctx, c, repositoryID)
+		},
+		Accepted: w.front.taken(), Checkpoints: w.log, Overdue: overdue,
+	}
+}
+
+func (w *world) remotes(ctx context.Context, c *calls, repositoryID string) (all []invariant.PullRequest, err error) {
+	r := w.repositoryOf(repositoryID)
+	if r == nil {
+		return nil, fmt.Errorf("no repository %s", repositoryID)
+	}
+	list, err := w.pullRequests(ctx, r.fullName, "OPEN", "MERGED", "DECLINED")
+	if err != nil {
+		return nil, err
+	}
+	w.readCalls(ctx, c)
+	for _, p := range list {
+		head := p.Source.Commit.Hash
+		if p.State != "DECLINED" {
+			if head, err = w.head(ctx, r, p); err != nil {
+				return nil, err
+			}
+		}
+		one := invariant.PullRequest{Number: p.ID, State: p.State, Draft: p.Draft, Head: head, Destination: p.Destination.Branch.Name}
+		r.mu.Lock()
+		known := r.all[p.ID]
+		r.mu.Unlock()
+		if known != nil {
+			known.mu.Lock()
+			moved := append([]time.Time(nil), known.moved...)
+			known.mu.Unlock()
+			one.Raced = c.raced(fmt.Sprintf("/2.0/repositories/%s/%s/pullrequests/%d", r.workspace.UUID, r.uuid, p.ID), moved)
+		}
+		all = append(all, one)
+	}
+	return all, nil
+}
+
+// head resolves the twelve digits that a pull request shows.
+func (w *world) head(ctx context.Context, r *repository, p remotePullRequest) (string, error) {
+	if len(p.Source.Commit.Hash) == 40 {
+		return p.Source.Commit.Hash, nil
+	}
+	var commit struct{ Hash string }
+	err := w.sim.call(ctx, http.MethodGet, "/2.0/repositories/"+r.fullName+"/commit/"+p.Source.Commit.Hash, w.watcher, nil, &commit)
+	return commit.Hash, err
+}
+
+// check checks the invariants once, and answers what does not hold; an error is why nothing can be said.
+func (w *world) check(ctx context.Context, c *calls, overdue time.Duration, atRest bool) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	conn, err := w.super(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	g := w.gateNow(c, overdue)
+	g.DB = conn
+	err = g.Check(ctx, atRest)
+	if broken := invariant.Violations(err); len(broken) > 0 {
+		return broken, nil
+	}
+	return nil, err
+}
+
+// watch checks the invariants while everything goes on, and that something does.
+func (w *world) watch(ctx context.Context, o settings, c *calls) {
+	merges, kills := w.merges.Load(), w.journal.kills.Load()
+	mergedAt, killedAt := time.Now(), time.Now()
+	for {
+		pause(ctx, o.scenario.checkEvery)
+		if ctx.Err() != nil {
+			return
+		}
+		broken, err := w.check(ctx, c, o.scenario.overdue, false)
+		switch {
+		case len(broken) > 0:
+			w.violate("while it runs", broken)
+		case err != nil && ctx.Err() == nil:
+			w.note("the invariants cannot be checked now: %v", err)
+		case err == nil:
+			w.note("the invariants hold")
+		}
+		if n := w.merges.Load(); n > merges {
+			merges, mergedAt = n, time.Now()
+		}
+		if n := w.journal.kills.Load(); n > kills {
+			kills, killedAt = n, time.Now()
+		}
+		if o.bug == nil && (time.Since(mergedAt) > o.stall || time.Since(killedAt) > o.stall) {
+			w.violate("progress", []string{fmt.Sprintf("more than %s went by without a merge, or without a kill", o.stall)})
+		}
+	}
+}

@@ -1,0 +1,204 @@
+package invariant
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/signedapproval/bitbucket/server/approval"
+)
+
+func (g Gate) readStatuses(ctx context.Context) (map[statusKey]status, error) {
+	return readStatuses(ctx, g.DB)
+}
+
+// look reads what Bitbucket shows. While servers work only what may still change is read.
+func (g Gate) look(ctx context.Context, rows map[statusKey]status, atRest bool) map[statusKey]Status {
+	shown := map[statusKey]Status{}
+	for key, row := range rows {
+		if !atRest && !row.Recent {
+			continue
+		}
+		if s, err := g.Shown(ctx, row.Workspace, row.Repository, row.Commit, row.Key); err == nil {
+			shown[key] = s // an error is a fault that somebody put in place
+		}
+	}
+	return shown
+}
+
+// remote reads the pull requests that Bitbucket has in the gated repositories. At rest nothing may be
+// left out.
+func (g Gate) remote(ctx context.Context, atRest bool) (map[repositoryKey][]PullRequest, error) {
+	all := map[repositoryKey][]PullRequest{}
+	if g.PullRequests == nil {
+		return all, nil
+	}
+	repositories, err := collect[repositoryKey](ctx, g.DB, `select workspace_id::text, repository_id::text from signedapproval_bitbucket_repo_configs`)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range repositories {
+		list, err := g.PullRequests(ctx, r.Workspace, r.Repository)
+		if err != nil && atRest {
+			return nil, fmt.Errorf("read Bitbucket's pull requests: %w", err)
+		}
+		if err == nil {
+			all[r] = list
+		}
+	}
+	return all, nil
+}
+
+// stateOf is what Bitbucket must show for a live request in a state.
+var stateOf = map[string]string{
+	"PENDING": "INPROGRESS", "APPROVED": "SUCCESSFUL", "OVERRIDDEN": "SUCCESSFUL", "REJECTED": "FAILED", "EXPIRED": "FAILED",
+}
+
+// statuses: nothing is green without its verdict under a published checkpoint; what the gate believes
+// to be shown is shown; and at rest that is the last verdict.
+func (c *check) statuses() {
+	newest := int64(0)
+	for _, p := range c.checkpoints {
+		newest = max(newest, p.Size)
+	}
+	for key, shown := range c.shown {
+		name := c.nameOf(key.PullRequest)
+		if shown.State == "SUCCESSFUL" {
+			index, found := c.goodOn(key)
+			switch {
+			case !found:
+				c.breaks("%s: %s is SUCCESSFUL without its approvals, and without an override", name, key.Commit[:12])
+			case index >= newest:
+				c.breaks("%s: %s is SUCCESSFUL although no published checkpoint covers its verdict", name, key.Commit[:12])
+			}
+		}
+		before, row := c.before[key], c.statusRows[key]
+		same := before.Owed == row.Owed && before.Paid == row.Paid && before.State == row.State
+		if same && row.Paid >= row.Owed && !before.Doubtful && !row.Doubtful && row.Problem == "" && !c.attended(key) &&
+			(shown.State != row.State || shown.Description != row.Description) {
+			c.breaks("%s: the gate takes %s %q on %s for paid, and Bitbucket shows %s %q", name, row.State, row.Description, key.Commit[:12], shown.State, shown.Description)
+		}
+	}
+	if c.atRest {
+		c.lastVerdicts()
+	}
+}
+
+// attended tells whether a job is about to look at a status.
+func (c *check) attended(key statusKey) bool {
+	pr := c.snapshot.pullRequests[key.PullRequest]
+	for _, k := range []jobKey{
+		{"status", key.PullRequest + ":" + key.Commit}, {"status-seen", pr.Workspace + "/" + pr.Repository + ":" + pr.StatusKey},
+	} {
+		if j, found := c.jobRows[k]; found && j.State == "READY" && (j.Held || !j.DueAt.After(c.now)) {
+			return true
+		}
+	}
+	return false
+}
+
+// goodOn finds the first verdict that lets a commit be merged.
+func (c *check) goodOn(key statusKey) (index int64, found bool) {
+	for id, at := range c.good {
+		r := c.snapshot.requests[id]
+		if r.PullRequest == key.PullRequest && r.Head == key.Commit && (!found || at < index) {
+			index, found = at, true
+		}
+	}
+	return index, found
+}
+
+func (c *check) lastVerdicts() {
+	last := map[statusKey]*request{}
+	for _, r := range c.snapshot.requests {
+		key := statusKey{r.PullRequest, r.Head}
+		if last[key] == nil || last[key].Round < r.Round {
+			last[key] = r
+		}
+	}
+	for key, r := range last {
+		row, found := c.statusRows[key]
+		if !found || row.Problem != "" || row.Paid < row.Owed {
+			continue // what is owed is the jobs' to tell
+		}
+		// A request that ended has its say on the next commit; it must not leave anything green behind.
+		if wanted := stateOf[r.State]; wanted != "" && row.State != wanted || wanted == "" && row.State == "SUCCESSFUL" {
+			c.breaks("%s: the last verdict on %s is %s, and its status is %s", c.nameOf(key.PullRequest), key.Commit[:12], r.State, row.State)
+		}
+	}
+}
+
+// merges: the gate merged a pull request once at most, and only a head that was approved.
+func (c *check) merges() {
+	merged := map[string][]intent{}
+	for _, i := range c.intents {
+		if i.State == "MERGED" {
+			merged[i.PullRequest] = append(merged[i.PullRequest], i)
+		}
+	}
+	for id, list := range merged {
+		name := c.nameOf(id)
+		if len(list) > 1 {
+			c.breaks("%s: it was merged %d times", name, len(list))
+		}
+		for _, i := range list {
+			r := c.snapshot.requests[i.Request]
+			if _, approved := c.good[i.Request]; !approved || r.Head != i.Head {
+				c.breaks("%s: %s was merged without its approvals", name, i.Head[:12])
+			}
+		}
+	}
+	for at, list := range c.remote {
+		for _, remote := range list {
+			pr := c.pullRequestAt(numberKey{at.Workspace, at.Repository, remote.Number})
+			if remote.State != "MERGED" || pr == nil || len(merged[pr.ID]) != 1 || merged[pr.ID][0].Head == remote.Head {
+				continue
+			}
+			seen := c.mergesSeen[numberKey{at.Workspace, at.Repository, remote.Number}]
+			switch {
+			case !remote.Raced:
+				c.breaks("%s: the gate merged %s, and %s was approved", pr, remote.Head[:12], merged[pr.ID][0].Head[:12])
+			case c.atRest && seen != "VIOLATION":
+				c.breaks("%s: %s was merged while %s was approved, and nobody says so", pr, remote.Head[:12], merged[pr.ID][0].Head[:12])
+			}
+		}
+	}
+}
+
+// pullRequests: at rest the gate knows each as Bitbucket has it, and has asked for what must be asked.
+func (c *check) pullRequests() {
+	if !c.atRest {
+		return
+	}
+	live := map[string]*request{}
+	for _, r := range c.snapshot.requests {
+		if r.alive() {
+			live[r.PullRequest] = r
+		}
+	}
+	for at, list := range c.remote {
+		document, err := approval.ParsePolicy(c.policies[c.inForce[at]].Document)
+		if err != nil {
+			c.breaks("the policy in force of a repository cannot be read: %v", err)
+			continue
+		}
+		for _, remote := range list {
+			rule, _, gated := document.Match(remote.Destination)
+			pr := c.pullRequestAt(numberKey{at.Workspace, at.Repository, remote.Number})
+			switch {
+			case pr == nil && gated && remote.State == "OPEN":
+				c.breaks("pull request %d is open on Bitbucket, and the gate does not know it", remote.Number)
+			case pr == nil:
+			case pr.State != remote.State:
+				c.breaks("%s: it is %s on Bitbucket, and %s here", pr, remote.State, pr.State)
+			case remote.State == "OPEN" && (pr.Head != remote.Head || pr.Destination != remote.Destination):
+				c.breaks("%s: it is %s into %s on Bitbucket, and %s into %s here", pr, remote.Head[:12], remote.Destination, pr.Head[:12], pr.Destination)
+			case remote.State == "OPEN":
+				r := live[pr.ID]
+				wanted := gated && !remote.Draft
+				if wanted != (r != nil) || wanted && (r.Head != remote.Head || r.Destination != remote.Destination || r.RuleDigest != string(rule.Digest())) {
+					c.breaks("%s: what is asked for is not what must be asked", pr)
+				}
+			}
+		}
+	}
+}

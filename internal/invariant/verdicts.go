@@ -1,0 +1,167 @@
+package invariant
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/evidence"
+)
+
+func parseStatement(statement []byte) (evidence.Statement, error) {
+	return evidence.ParseStatement(statement)
+}
+
+// signatures: each stored decision is an assertion that the verifier accepts, over a statement that
+// says what the row says.
+func (c *check) signatures() {
+	for _, d := range c.decisions {
+		name := c.nameOf(d.PullRequest)
+		var assertion evidence.Assertion
+		if err := json.Unmarshal(d.Assertion, &assertion); err != nil {
+			c.breaks("%s: a stored assertion cannot be read: %v", name, err)
+			continue
+		}
+		if _, err := evidence.VerifyAssertion(d.Statement, assertion, c.keys, c.RelyingParty); err != nil {
+			c.breaks("%s: a stored decision does not verify: %v", name, err)
+			continue
+		}
+		s, err := parseStatement(d.Statement)
+		if err != nil {
+			c.breaks("%s: a stored statement cannot be read: %v", name, err)
+			continue
+		}
+		if s.Source.Commit != d.Head || s.Destination.Branch != d.Destination || string(s.Policy.RuleDigest) != d.RuleDigest || s.Request != d.Request || s.Approver.Person != d.Person {
+			c.breaks("%s: a decision is stored as another one than was signed", name)
+			continue
+		}
+		d.purpose = s.Purpose
+	}
+}
+
+// requests: at most one of a pull request is alive, its rule is one of the policy that it names, and
+// its verdict counts nobody twice.
+func (c *check) requests() {
+	alive := map[string]int{}
+	for _, r := range c.snapshot.requests {
+		name := c.nameOf(r.PullRequest)
+		if r.alive() {
+			if alive[r.PullRequest]++; alive[r.PullRequest] == 2 {
+				c.breaks("%s: several of its requests are alive", name)
+			}
+		}
+		document, err := approval.ParsePolicy(c.policies[r.Policy].Document)
+		rule, _, found := document.Match(r.Destination)
+		if err != nil || !found || string(rule.Digest()) != r.RuleDigest || string(r.rule().Digest()) != r.RuleDigest {
+			c.breaks("%s: a request asks by a rule that its policy does not have for %s", name, r.Destination)
+		}
+		var verdict approval.Verdict
+		if err := json.Unmarshal(r.Verdict, &verdict); err != nil {
+			c.breaks("%s: a verdict cannot be read: %v", name, err)
+		}
+		counted := verdict.Requirements
+		if verdict.Override != nil {
+			counted = append(counted, *verdict.Override)
+		}
+		for _, requirement := range counted {
+			ids := map[string]bool{}
+			for _, p := range requirement.Counted {
+				if p.ID != "" && ids[p.ID] || ids[p.AccountID] {
+					c.breaks("%s: %s is counted twice", name, p.Name)
+				}
+				ids[p.ID], ids[p.AccountID] = true, true
+			}
+		}
+	}
+}
+
+// verdicts: each that lets merge rests on its quorum at that time; at rest, the last ones do now.
+func (c *check) verdicts() {
+	c.good = map[string]int64{}
+	for _, l := range c.parse() {
+		body, ok := l.Body.(evidence.VerdictReached)
+		if !ok || body.State != "APPROVED" && body.State != "OVERRIDDEN" {
+			continue
+		}
+		r := c.snapshot.requests[body.Request]
+		if r == nil {
+			c.breaks("leaf %d is a verdict about a request that is not there", l.Index)
+			continue
+		}
+		if why := c.lacks(r, body.State, l.leaf.Sequence); why != "" {
+			c.breaks("%s: %s was %s %s", c.nameOf(r.PullRequest), r.Head[:12], body.State, why)
+			continue
+		}
+		if _, known := c.good[r.ID]; !known {
+			c.good[r.ID] = l.Index
+		}
+	}
+	if !c.atRest {
+		return
+	}
+	for _, r := range c.snapshot.requests {
+		if r.State != "APPROVED" && r.State != "OVERRIDDEN" {
+			continue
+		}
+		if why := c.lacks(r, r.State, 1<<62); why != "" {
+			c.breaks("%s: %s is %s %s", c.nameOf(r.PullRequest), r.Head[:12], r.State, why)
+		}
+	}
+}
+
+// lacks says why the decisions before a place in the chain do not make a request approved, or
+// overridden; "" where they do.
+func (c *check) lacks(r *request, state string, before int64) string {
+	pr := c.snapshot.pullRequests[r.PullRequest]
+	if pr == nil {
+		return "without a pull request"
+	}
+	last := map[string]*decision{} // of each person, on this commit
+	for _, d := range c.decisions {
+		if d.PullRequest == r.PullRequest && d.Head == r.Head && d.Sequence < before && d.purpose != "" {
+			last[d.Person] = d
+		}
+	}
+	rule := r.rule()
+	asked, purpose := rule.Requirements, evidence.Approve
+	if state == "OVERRIDDEN" {
+		asked, purpose = nil, evidence.Override
+		if rule.Override != nil {
+			asked = []approval.Requirement{{Quorum: rule.Override.Quorum, Approvers: rule.Override.Approvers}}
+		}
+	}
+	if !c.reached(rule, asked, pr.Author, func(person string) bool {
+		d := last[person]
+		return d != nil && d.purpose == purpose && d.Request == r.ID && d.Destination == r.Destination && d.RuleDigest == r.RuleDigest
+	}) {
+		if state == "OVERRIDDEN" {
+			return "without the overrides"
+		}
+		return "without its approvals"
+	}
+	for _, d := range last {
+		if state == "APPROVED" && d.purpose == evidence.Reject {
+			return "although a rejection stands"
+		}
+	}
+	return ""
+}
+
+// reached counts the people who gave what requirements of a rule ask for, each once.
+func (c *check) reached(rule approval.Rule, requirements []approval.Requirement, author string, gave func(person string) bool) bool {
+	for _, requirement := range requirements {
+		n := 0
+		for person, account := range c.people {
+			// Of somebody who was erased nobody can tell any more whether a rule named them.
+			named := requirement.Approvers.Everyone || slices.Contains(requirement.Approvers.Accounts, account) || strings.HasPrefix(account, evidence.ErasedPrefix)
+			if named && gave(person) && (account != author || rule.AuthorMayApprove) {
+				n++
+			}
+		}
+		if n < requirement.Quorum {
+			return false
+		}
+	}
+	return len(requirements) > 0
+}
