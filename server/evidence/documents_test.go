@@ -34,6 +34,59 @@ type documentVector struct {
 	Anchors  *evidence.Anchors `json:"anchors,omitempty"`
 }
 
+// nested is one level too deep.
+var nested = strings.Repeat("[", evidence.MaxDepth+1) + strings.Repeat("]", evidence.MaxDepth+1)
+
+// run is what the file leaves out of a document that is about a limit: so many times
+// one character, from a byte of the document on.
+type run struct {
+	At        int    `json:"at"`
+	Character string `json:"character"`
+	Times     int    `json:"times"`
+}
+
+// fileVector is a documentVector in the file.
+type fileVector struct {
+	plainVector
+	Run *run `json:"run,omitempty"`
+}
+
+type plainVector documentVector
+
+// MarshalJSON leaves a long run out of the document.
+func (v documentVector) MarshalJSON() ([]byte, error) {
+	in := fileVector{plainVector: plainVector(v)}
+	longest := run{}
+	for from, to := 0, 0; from < len(v.Document); from = to {
+		for to = from; to < len(v.Document) && v.Document[to] == v.Document[from]; to++ {
+		}
+		if to-from > longest.Times {
+			longest = run{from, v.Document[from : from+1], to - from}
+		}
+	}
+	if longest.Times >= 1000 && longest.Character < "\x80" {
+		in.Document, in.Run = v.Document[:longest.At]+v.Document[longest.At+longest.Times:], &longest
+	}
+	var data bytes.Buffer
+	encoder := json.NewEncoder(&data)
+	encoder.SetEscapeHTML(false)
+	err := encoder.Encode(in)
+	return data.Bytes(), err
+}
+
+// UnmarshalJSON puts the run back.
+func (v *documentVector) UnmarshalJSON(data []byte) error {
+	var in fileVector
+	if err := json.Unmarshal(data, &in); err != nil {
+		return err
+	}
+	*v = documentVector(in.plainVector)
+	if r := in.Run; r != nil {
+		v.Document = v.Document[:r.At] + strings.Repeat(r.Character, r.Times) + v.Document[r.At:]
+	}
+	return nil
+}
+
 // readDocument reads a document as its kind asks for.
 func readDocument(v documentVector) error {
 	var err error
@@ -459,6 +512,8 @@ func documentVectors(t *testing.T) (list []documentVector) {
 		edit(&c)
 		add("roster-change", "bad "+name, raw(t, c), nil)
 	}
+	add("roster-change", "bad depth", nested, nil)
+	add("act", "bad depth", nested, nil)
 	add("roster-change", "bad white space", string(w.roster[0])+" ", nil)
 	for i, l := range leaves() {
 		add("leaf", fmt.Sprintf("good %s %d", l.Body.Type(), i), rawLeaf(t, l), nil)
@@ -560,6 +615,7 @@ func anchorsVectors(t *testing.T, w *world) (list []documentVector) {
 		"bad nothing": ``, "bad format": `{"format":"signedapproval.anchors/v2"}`, "bad unknown field": `{"format":"signedapproval.anchors/v1","witness":[]}`,
 		"bad duplicate key": `{"format":"signedapproval.anchors/v1","format":"signedapproval.anchors/v1"}`,
 		"bad length":        `{"format":"signedapproval.anchors/v1"}` + strings.Repeat(" ", evidence.MaxAnchors),
+		"bad depth":         `{"format":"signedapproval.anchors/v1","log":` + nested + `}`,
 	} {
 		list = append(list, documentVector{Kind: "anchors", Name: name, Document: text})
 	}

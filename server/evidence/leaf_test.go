@@ -236,6 +236,7 @@ func leafTexts(t testing.TB) map[string]string {
 		"a sequence of zero":         strings.Replace(string(entry), `"sequence":2`, `"sequence":0`, 1),
 		"a first leaf after another": strings.Replace(string(entry), `"sequence":2`, `"sequence":1`, 1),
 		"too large":                  string(entry) + strings.Repeat(" ", evidence.MaxLeaf),
+		"too deep":                   strings.Replace(string(entry), `"body":{`, `"body":{"a":`+nested+`,`, 1),
 	}
 }
 

@@ -333,6 +333,11 @@ func forgeries() []forged {
 			w.story()
 			return append(w.encoded(), '\n'), w.anchors()
 		}, "bundle", evidence.CodeNotCanonical},
+		{"nesting that would use up the stack", func(t *testing.T) ([]byte, evidence.Anchors) {
+			w := newWorld(t)
+			w.story()
+			return bytes.Replace(w.encoded(), []byte(`"policy":{`), []byte(`"policy":{"a":`+nested+`,`), 1), w.anchors()
+		}, "bundle", evidence.CodeTooLarge},
 		{"another format", func(t *testing.T) ([]byte, evidence.Anchors) {
 			w := newWorld(t)
 			w.story()
