@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/evidence"
@@ -393,6 +394,17 @@ func proofForgeries() []forged {
 			w.decide("dave", evidence.Approve)
 		}), "statements", evidence.CodeLog},
 
+		{"an approval that was held back until its signature had expired", told(func(w *world) {
+			w.open("old")
+			w.tamperStatement = func(s *evidence.Statement) { s.IssuedAt, s.ExpiresAt = s.IssuedAt.Add(-5*time.Minute), s.IssuedAt }
+			w.decide("bob", evidence.Approve)
+		}), "statements", evidence.CodeChain},
+		{"an approval of a request that had expired", told(func(w *world) {
+			w.open("old")
+			w.now = w.now.Add(24 * time.Hour)
+			w.decide("bob", evidence.Approve)
+			w.decide("dave", evidence.Approve)
+		}), "statements", evidence.CodeChain},
 		{"a key that was revoked before", told(func(w *world) {
 			w.revoke("bob", nil, nil)
 		}), "assertions", evidence.CodeRevoked},

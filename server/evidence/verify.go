@@ -445,8 +445,8 @@ func (v *verification) statement(s Statement, i int) error {
 	if head.Chain != leaf.Chain.ID || head.Sequence >= leaf.Chain.Sequence || head.Leaf != LeafDigest(v.b.Chain[head.Sequence-1]) {
 		return refuse(CodeChain, "the signer was shown a chain that is not this one")
 	}
-	if s.Purpose == Override && !leaf.Time.Before(r.ExpiresAt) {
-		return refuse(CodeChain, "it overrides a request that had expired")
+	if !leaf.Time.Before(r.ExpiresAt) && (s.Purpose == Override || s.Purpose == Approve && !v.approvedBefore(leaf.Chain.Sequence, r.ID)) {
+		return refuse(CodeChain, "it approves or overrides a request that had expired")
 	}
 	if s.Purpose == Withdraw && !slices.ContainsFunc(v.made[:i], func(d decision) bool {
 		return approval.DigestOf(d.Statement) == s.Withdraws && d.statement.Purpose != Withdraw &&
@@ -457,7 +457,21 @@ func (v *verification) statement(s Statement, i int) error {
 	if slices.ContainsFunc(v.made[:i], func(d decision) bool { return bytes.Equal(d.statement.Nonce, s.Nonce) }) {
 		return refuse(CodeInvalid, "its nonce was used before")
 	}
+	if !leaf.Time.Before(s.ExpiresAt) {
+		return refuse(CodeChain, "it was filed when its signature had expired")
+	}
 	return v.shown(s, i)
+}
+
+// approvedBefore reports whether the last verdict on a request before a place in
+// the chain is APPROVED: such a request does not expire.
+func (v *verification) approvedBefore(sequence int64, request string) bool {
+	for _, leaf := range slices.Backward(v.leaves[:sequence-1]) {
+		if body, ok := leaf.Body.(VerdictReached); ok && body.Request == request {
+			return body.State == string(approval.Approved)
+		}
+	}
+	return false
 }
 
 func (v *verification) assertions() (string, error) {

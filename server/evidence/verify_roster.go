@@ -61,53 +61,15 @@ type enrolled struct {
 
 // enrolment checks the way of a key into the roster.
 func (v *verification) enrolment(k RosterKey, e EnrolledKey) error {
-	if proof, _ := e.Enrolment.Digest(); proof != k.Proof {
-		return refuse(CodeRoster, "it is not the one that the roster commits to")
-	}
-	act, err := v.act(e.Enrolment.Act, e.Enrolment.Possession, k)
+	act, countersigned, err := v.keys.CheckEnrolment(k, e.Enrolment)
 	if err != nil {
 		return err
 	}
-	if act.Purpose != Enrol || !act.Key.Key.Equal(k.Key) {
-		return refuse(CodeRoster, "its act does not enrol the key")
+	v.signedAt(act)
+	if countersigned != nil {
+		v.signedAt(*countersigned)
 	}
-	if act.Key.AttestationObject != approval.DigestOf(e.Enrolment.AttestationObject) || act.Key.ClientData != approval.DigestOf(e.Enrolment.ClientDataJSON) {
-		return refuse(CodeRoster, "the key was made by another ceremony than its act says")
-	}
-	proved := enrolled{EnrolledKey: e, key: k.Digest, act: act}
-	by := ByLogIn
-	if e.Enrolment.Authority != nil {
-		by = ByOwnKey
-	}
-	if c := e.Enrolment.Countersigned; c != nil {
-		vouched, err := ParseAct(c.Act)
-		if err != nil {
-			return err
-		}
-		// Somebody of another workspace vouches for nothing here.
-		if vouched.Workspace == v.keys.Workspace {
-			by, proved.countersigned = ByCountersigner, &vouched
-		}
-	}
-	added := v.keys.changes[k.Added-1]
-	if added.By != by {
-		return refuse(CodeRoster, "the roster says that the key is known by %s, and what is signed shows %s", added.By, by)
-	}
-	if by != ByLogIn {
-		signer := v.keys.keys[v.keys.byDigest[added.Signer]]
-		switch by {
-		case ByOwnKey:
-			if _, err = v.act(e.Enrolment.Act, *e.Enrolment.Authority, signer); err == nil {
-				err = issued(added.first(), act)
-			}
-		default:
-			err = v.vouches(added.first(), *e.Enrolment.Countersigned, act, signer)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	v.enrolled = append(v.enrolled, proved)
+	v.enrolled = append(v.enrolled, enrolled{EnrolledKey: e, key: k.Digest, act: act, countersigned: countersigned})
 	return nil
 }
 
@@ -119,91 +81,18 @@ func (v *verification) enrolledKey(key Digest) enrolled {
 
 // signedAct checks the act that a change of the roster rests on.
 func (v *verification) signedAct(of RosterAct, signed SignedAct) error {
-	if proof, _ := signed.Digest(); proof != of.Proof {
-		return refuse(CodeRoster, "it is not the one that the roster commits to")
+	key, _ := v.keys.Key(of.Change.Key.CredentialID)
+	act, err := v.keys.CheckAct(of, signed, v.enrolledKey(key.Digest).act)
+	if err == nil {
+		v.signedAt(act)
 	}
-	c, signer := of.Change, v.keys.keys[v.keys.byDigest[of.Signer]]
-	key, _ := v.keys.Key(c.Key.CredentialID)
-	if c.Event != KeyRemoved {
-		return v.vouches(of, signed, v.enrolledKey(key.Digest).act, signer)
-	}
-	act, err := v.act(signed.Act, signed.Assertion, signer)
-	if err != nil {
-		return err
-	}
-	r := act.Revocation
-	if act.Purpose != Revoke || r.Person != c.Key.Person || r.Key != key.Digest {
-		return refuse(CodeRoster, "it does not revoke the key")
-	}
-	if (r.CompromisedSince == nil) != (c.CompromisedSince == nil) || r.CompromisedSince != nil && !r.CompromisedSince.Equal(*c.CompromisedSince) {
-		return refuse(CodeRoster, "it says otherwise than the roster since when the key was in other hands")
-	}
-	if err := issued(of, act); err != nil {
-		return err
-	}
-	return v.inRoster(act)
+	return err
 }
 
-// vouches checks that somebody else countersigns the key that an act enrols.
-func (v *verification) vouches(of RosterAct, signed SignedAct, enrol Act, signer RosterKey) error {
-	act, err := v.act(signed.Act, signed.Assertion, signer)
-	if err != nil {
-		return err
-	}
-	if act.Purpose != Countersign {
-		return refuse(CodeRoster, "its act does not countersign a key")
-	}
-	vouched, _ := act.DocumentDigest()
-	if document, _ := enrol.DocumentDigest(); vouched != document {
-		return refuse(CodeRoster, "it countersigns another key or another ceremony")
-	}
-	if err := issued(of, act); err != nil {
-		return err
-	}
-	return v.inRoster(act)
-}
-
-// issued checks that the roster says when the act of a change was issued: by that
-// it is judged whether its signer was in other hands. Of those who agreed it is not
-// said.
-func issued(of RosterAct, act Act) error {
-	if of.Signer == of.Change.Signer && !act.IssuedAt.Equal(*of.Change.IssuedAt) {
-		return refuse(CodeRoster, "it was issued at another time than the roster says")
-	}
-	return nil
-}
-
-// inRoster checks that an act of a workspace belongs to this one and its roster.
-// That the version it names is before the one that rests on it follows: the later
-// digest covers the act.
-func (v *verification) inRoster(act Act) error {
-	if act.Workspace == "" {
-		return nil
-	}
-	if act.Workspace != v.keys.Workspace {
-		return refuse(CodeRoster, "it was signed for another workspace")
-	}
-	if _, ok := v.keys.VersionOf(act.Roster); !ok {
-		return refuse(CodeRoster, "its signer was shown a roster that is not this one")
-	}
-	return nil
-}
-
-// act checks that a key signed an act, on the page that the act names; whether
-// that page is to be believed, and whether the log is the one of the bundle, is
-// seen later.
-func (v *verification) act(signed Bytes, a Assertion, key RosterKey) (Act, error) {
-	act, err := ParseAct(signed)
-	if err != nil {
-		return Act{}, err
-	}
-	rp := RelyingParty{ID: act.RPID, Origin: act.Origin}
-	ring := keyringOf([]Key{key.Key}, []publicKey{key.public})
-	if _, err := verifySigned(signed, rp, act.Signer.Person, a, ring, rp); err != nil {
-		return Act{}, err
-	}
-	v.places = append(v.places, place{rp, act.LogOrigin})
-	return act, nil
+// signedAt notes where an act was signed, and for which log: whether that page is
+// to be believed, and whether the log is the one of the bundle, is seen later.
+func (v *verification) signedAt(act Act) {
+	v.places = append(v.places, place{RelyingParty{ID: act.RPID, Origin: act.Origin}, act.LogOrigin})
 }
 
 // place is where something was signed and for which log.

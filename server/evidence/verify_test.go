@@ -221,6 +221,19 @@ func TestVerifyMergeChecks(t *testing.T) {
 	}
 }
 
+func TestAnApprovedRequestDoesNotExpire(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.open("old")
+	w.decide("bob", evidence.Approve)
+	w.decide("dave", evidence.Approve)
+	w.now = w.now.Add(24 * time.Hour)
+	w.decide("carol", evidence.Approve)
+	if report := evidence.Verify(w.encoded(), w.anchors()); report.ExitCode() != 0 || report.Verdict.State != approval.Approved {
+		t.Error(report.Sentence())
+	}
+}
+
 func TestVerifyAfterErasure(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -682,6 +695,7 @@ func forgeries() []forged {
 			w.facts, w.verdict = facts, verdict
 		}), "verdict", evidence.CodeChain},
 		{"a verdict that knew the future", told(func(w *world) {
+			w.tamperStatement = func(s *evidence.Statement) { s.ExpiresAt = s.ExpiresAt.Add(time.Hour) }
 			w.open("old")
 			w.decide("bob", evidence.Approve)
 			made := w.entries[len(w.entries)-2]

@@ -408,6 +408,13 @@ func (d *decider) decide(ctx context.Context, pr store.PullRequest, challenge, s
 	if err != nil {
 		return made, fmt.Errorf("kept statement: %w", err)
 	}
+	now, err := d.tx.Now(ctx)
+	if err != nil {
+		return made, err
+	}
+	if !now.Before(statement.ExpiresAt) { // which has whole seconds, and so may come before the challenge's
+		return made, spent
+	}
 	if err := d.verify(ctx, keep.Statement, statement.Roster); err != nil {
 		return made, err
 	}

@@ -6,12 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
 
+	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/refusal"
 	"github.com/signedapproval/bitbucket/server/store"
@@ -57,7 +59,41 @@ func (g *Gate) Redact(ctx context.Context, accountID string) (pullRequests int, 
 			return pullRequests, err
 		}
 	}
-	return pullRequests, nil
+	return pullRequests, g.Store.EraseDeliveries(ctx, accountID)
+}
+
+// RulesNaming lists the repositories, as workspace/name, whose rules in force name an account. A policy is signed for by
+// its digest and never changes: only another version, which an administrator sets, names somebody no more. The versions
+// before it keep the account.
+func (g *Gate) RulesNaming(ctx context.Context, accountID string) (repositories []string, err error) {
+	workspaces, err := g.Store.AllWorkspaces(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, workspace := range workspaces {
+		err := g.Store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
+			configs, err := tx.AllRepositoryConfigs(ctx)
+			if err != nil {
+				return err
+			}
+			for _, config := range configs {
+				policy, err := policyOf(ctx, tx, config)
+				if err != nil {
+					return err
+				}
+				if slices.ContainsFunc(policy.Rules, func(r approval.Rule) bool {
+					return slices.ContainsFunc(approversOf(r), func(a approval.Approvers) bool { return slices.Contains(a.Accounts, accountID) })
+				}) {
+					repositories = append(repositories, config.FullName)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return repositories, nil
 }
 
 func (g *Gate) redactIn(ctx context.Context, workspace, accountID string) (pullRequests int, err error) {

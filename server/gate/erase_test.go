@@ -183,3 +183,61 @@ func TestTheAccountOfAConnectionIsNotErased(t *testing.T) {
 		t.Errorf("something was erased all the same: %+v", v.Decisions)
 	}
 }
+
+// TestErasureReachesWhatOthersKeep looks at what names a person outside of pull requests: what others were told, the
+// bodies of webhooks, and rules in force, which cannot be changed and are listed.
+func TestErasureReachesWhatOthersKeep(t *testing.T) {
+	w := newWorld(t)
+	w.keys.Redact = w.gate.Redact
+	w.save(w.rule(1, "bob", "carol"))
+	bob, carol := w.people["bob"], w.people["carol"]
+	_, err := w.gate.SyncRoster(t.Context(), w.workspace, bob.ID) // bob is known in the workspace
+	w.must(err)
+	w.must(w.store.InWorkspace(t.Context(), w.workspace, func(tx *store.Tx) error {
+		return tx.AddNotice(t.Context(), store.Notice{
+			PersonID: carol.ID, WorkspaceID: w.workspace, Kind: "KEY_COUNTERSIGNED", DedupeKey: "told",
+			Title: bob.Name + " countersigned", Sentence: bob.Name + ", an administrator, has countersigned; not so " + bob.Name + "by.", Path: "/",
+		})
+	}))
+	repository := "00000000-0000-0000-0000-0000000000aa"
+	bodies := map[string]string{
+		"00000000-0000-0000-0000-000000000001": `{"actor":{"account_id":"` + bob.AccountID + `"}}`,
+		"00000000-0000-0000-0000-000000000002": `{"actor":{"account_id":"` + carol.AccountID + `"}}`,
+	}
+	var deliveries []store.Delivery
+	for id, body := range bodies {
+		deliveries = append(deliveries, store.Delivery{
+			RequestUUID: id, Workspace: w.workspace, Repository: repository, EventKey: "repo:push", Attempt: 1, Outcome: store.DeliveryUnknownEvent, Body: []byte(body),
+		})
+	}
+	w.must(w.store.AcceptDeliveries(t.Context(), deliveries))
+	naming, err := w.gate.RulesNaming(t.Context(), bob.AccountID)
+	w.must(err)
+	if len(naming) != 1 || !strings.Contains(naming[0], "/") {
+		t.Errorf("rules that name bob: %q", naming)
+	}
+	if naming, err := w.gate.RulesNaming(t.Context(), w.people["alice"].AccountID); err != nil || len(naming) > 0 {
+		t.Errorf("rules that name alice: %q, %v", naming, err)
+	}
+	_, err = w.keys.Erase(t.Context(), bob.AccountID)
+	w.must(err)
+	for id, want := range map[string]string{
+		"00000000-0000-0000-0000-000000000001": "", "00000000-0000-0000-0000-000000000002": bodies["00000000-0000-0000-0000-000000000002"],
+	} {
+		if body, err := w.store.DeliveryBody(t.Context(), id); err != nil || string(body) != want {
+			t.Errorf("delivery %s: %q, %v", id, body, err)
+		}
+	}
+	w.must(w.store.Outside(t.Context(), func(sh *store.Shared) error {
+		notices, _, err := sh.Notices(t.Context(), carol.ID, "", store.Page{First: 50})
+		for _, n := range notices {
+			if n.DedupeKey == "told" && (n.Title != "Erased person countersigned" || n.Sentence != "Erased person, an administrator, has countersigned; not so "+bob.Name+"by.") {
+				t.Errorf("carol is told %q: %q", n.Title, n.Sentence)
+			}
+		}
+		if len(notices) == 0 {
+			t.Error("carol was told nothing")
+		}
+		return err
+	}))
+}

@@ -180,8 +180,8 @@ func (r *replay) proofs() error {
 				return err
 			}
 		}
-		if why := r.unproved(change, enrolments); why != "" {
-			if err := r.wrong(RosterUnproved, subject, "Key %s of person %s %s: %s.", key, change.Key.Person, change.Event, why); err != nil {
+		if err := r.unproved(change, enrolments); err != nil {
+			if err := r.wrong(RosterUnproved, subject, "Key %s of person %s %s: %s.", key, change.Key.Person, change.Event, err); err != nil {
 				return err
 			}
 		}
@@ -217,95 +217,64 @@ func (r *replay) added(subject string, change evidence.RosterChange, key evidenc
 	return nil
 }
 
-// unproved says why the proof of a change does not prove it; "" where it does.
-func (r *replay) unproved(change evidence.RosterChange, enrolments map[evidence.Digest]evidence.Enrolment) string {
-	for _, a := range change.Agreed {
-		act, found := r.acts[a.Proof]
-		if !found {
-			return "an act of those who agreed is not in the openings"
-		}
-		if why := r.vouched(act, change, a.Signer); why != "" {
-			return "of those who agreed, " + why
-		}
+// unproved says why the proofs of a change do not prove it; nil where they do.
+func (r *replay) unproved(change evidence.RosterChange, enrolments map[evidence.Digest]evidence.Enrolment) error {
+	if change.By == evidence.ByOperator {
+		return nil // a revocation on the operator's word says so itself
 	}
-	switch {
-	case change.By == evidence.ByOperator:
-		return "" // a revocation on the operator's word says so itself
-	case change.Event != evidence.KeyAdded:
-		act, found := r.acts[change.Proof]
-		if !found {
-			return "its act is not in the openings"
-		}
-		return r.vouched(act, change, change.Signer)
-	}
-	enrolment, found := enrolments[change.Proof]
+	key, _ := r.roster.Key(change.Key.CredentialID) // a roster that replays has the key of each change
+	enrolment, found := enrolments[key.Proof]
 	if !found {
-		return "its enrolment is not in the openings"
+		return errors.New("its enrolment is not in the openings")
 	}
-	return r.enrolled(enrolment, change)
-}
-
-// enrolled checks the enrolment of a key.
-func (r *replay) enrolled(e evidence.Enrolment, change evidence.RosterChange) string {
-	act, err := r.signed(e.Act, e.Possession, change.Key)
-	switch {
-	case err != nil:
-		return fmt.Sprintf("the key did not sign its enrolment (%v)", err)
-	case act.Purpose != evidence.Enrol || !act.Key.Key.Equal(change.Key):
-		return "the key signed something else"
-	case act.Key.AttestationObject != approval.DigestOf(e.AttestationObject) || act.Key.ClientData != approval.DigestOf(e.ClientDataJSON):
-		return "it was made by another ceremony than was signed"
-	}
-	switch {
-	case change.By == evidence.ByOwnKey && e.Authority == nil:
-		return "no other key of the person signed it"
-	case change.By == evidence.ByOwnKey:
-		if _, err := r.signed(e.Act, *e.Authority, r.rostered(change.Signer)); err != nil {
-			return fmt.Sprintf("no other key of the person signed it (%v)", err)
+	enrol, countersigned, err := r.roster.CheckEnrolment(key, enrolment)
+	var acts []evidence.RosterAct
+	if change.Event == evidence.KeyAdded {
+		if err == nil {
+			err = r.pinned(enrol)
 		}
-	case change.By == evidence.ByCountersigner && e.Countersigned == nil:
-		return "nobody countersigned it"
-	case change.By == evidence.ByCountersigner:
-		return r.vouched(*e.Countersigned, change, change.Signer)
+		if err == nil && countersigned != nil {
+			err = r.pinned(*countersigned)
+		}
+		if err != nil {
+			return err
+		}
+	} else {
+		acts = append(acts, evidence.RosterAct{Change: change, Agreement: evidence.Agreement{Signer: change.Signer, Proof: change.Proof}})
 	}
-	return ""
-}
-
-// rostered gives the key that a change names as its signer's: [evidence.ReplayRoster] has made sure that it counted.
-func (r *replay) rostered(digest evidence.Digest) evidence.Key {
-	for _, key := range r.roster.Keys() {
-		if key.Digest == digest {
-			return key.Key
+	for _, a := range change.Agreed {
+		acts = append(acts, evidence.RosterAct{Change: change, Agreement: a})
+	}
+	for _, of := range acts {
+		signed, found := r.acts[of.Proof]
+		if !found {
+			return errors.New("an act is not in the openings")
+		}
+		act, err := r.roster.CheckAct(of, signed, enrol)
+		if err == nil {
+			err = r.pinned(act)
+		}
+		if err != nil {
+			return err
 		}
 	}
-	return evidence.Key{}
-}
-
-// vouched checks an act by which the key of a signer countersigns or revokes a key.
-func (r *replay) vouched(signed evidence.SignedAct, change evidence.RosterChange, signer evidence.Digest) string {
-	act, err := r.signed(signed.Act, signed.Assertion, r.rostered(signer))
-	if err != nil {
-		return fmt.Sprintf("the key of the roster did not sign it (%v)", err)
-	}
-	if act.Workspace != "" && act.Workspace != r.o.Workspace {
-		return "it was signed for another workspace"
-	}
-	if change.Event != evidence.KeyRemoved {
-		if act.Purpose != evidence.Countersign || !act.Key.Key.Equal(change.Key) {
-			return "something else was signed"
-		}
-		return ""
-	}
-	key, err := change.Key.Digest()
-	if err != nil || act.Purpose != evidence.Revoke || act.Revocation.Key != key || act.Revocation.Person != change.Key.Person ||
-		!sameTime(act.Revocation.CompromisedSince, change.CompromisedSince) {
-		return "something else was signed"
-	}
-	return ""
+	return nil
 }
 
 func sameTime(a, b *time.Time) bool {
 	return (a == nil) == (b == nil) && (a == nil || a.Equal(*b))
+}
+
+// pinned checks that an act is for the log that is followed, and was signed on a page that is pinned.
+func (r *replay) pinned(act evidence.Act) error {
+	a, rp := r.options.Anchors, evidence.RelyingParty{ID: act.RPID, Origin: act.Origin}
+	if len(a.RelyingParties) > 0 && !slices.Contains(a.RelyingParties, rp) {
+		return errors.New("it was signed on another origin than the pinned ones")
+	}
+	if act.LogOrigin != a.Log.Origin {
+		return errors.New("it is for another log")
+	}
+	return nil
 }
 
 // signed checks an assertion over an act, with the anchors' relying parties and log.
@@ -314,14 +283,10 @@ func (r *replay) signed(data []byte, assertion evidence.Assertion, keys ...evide
 	if err != nil {
 		return act, err
 	}
-	a, rp := r.options.Anchors, evidence.RelyingParty{ID: act.RPID, Origin: act.Origin}
-	if len(a.RelyingParties) > 0 && !slices.Contains(a.RelyingParties, rp) {
-		return act, errors.New("it was signed on another origin than the pinned ones")
+	if err := r.pinned(act); err != nil {
+		return act, err
 	}
-	if act.LogOrigin != a.Log.Origin {
-		return act, errors.New("it is for another log")
-	}
-	_, err = evidence.VerifyAct(data, assertion, keys, rp)
+	_, err = evidence.VerifyAct(data, assertion, keys, evidence.RelyingParty{ID: act.RPID, Origin: act.Origin})
 	return act, err
 }
 

@@ -40,6 +40,9 @@ func (p *People) Erase(ctx context.Context, accountID string) (pullRequests int,
 	}
 	for _, person := range known {
 		err := p.store.Outside(ctx, func(sh *store.Shared) error {
+			if err := sh.EraseNotices(ctx, person, erasedName); err != nil {
+				return err
+			}
 			return sh.ForgetPerson(ctx, person.ID, erasedPrefix+person.ID, erasedName)
 		})
 		if err != nil {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -80,20 +81,83 @@ func (tx *Tx) EraseAccount(ctx context.Context, accountID string) error {
 // EraseName puts other words in the place of a name in the sentences about a pull request. The name must stand by
 // itself: "Bob" is not part of "Bobby".
 func (tx *Tx) EraseName(ctx context.Context, pullRequestID, name, instead string) error {
-	alone := `(?<![[:alnum:]])` + regexp.QuoteMeta(name) + `(?![[:alnum:]])`
+	alone := alone(name)
 	for _, statement := range []string{
 		`update signedapproval_merge_checks set sentence = regexp_replace(sentence, $3, $4, 'g') where workspace_id = $1 and pull_request_id = $2 and sentence ~ $3`,
 		`update signedapproval_merges_seen set sentence = regexp_replace(sentence, $3, $4, 'g') where workspace_id = $1 and pull_request_id = $2 and sentence ~ $3`,
 		`update signedapproval_bitbucket_commit_statuses set description = regexp_replace(description, $3, $4, 'g') where workspace_id = $1 and pull_request_id = $2 and description ~ $3`,
 		`update signedapproval_merge_intents set sentence = regexp_replace(sentence, $3, $4, 'g') where workspace_id = $1 and pull_request_id = $2 and sentence ~ $3`,
 		`update signedapproval_alarms set sentence = regexp_replace(sentence, $3, $4, 'g') where workspace_id = $1 and pull_request_id = $2 and sentence ~ $3`,
-		`update signedapproval_notices set sentence = regexp_replace(sentence, $3, $4, 'g') where workspace_id = $1 and pull_request_id = $2 and sentence ~ $3`,
+		`update signedapproval_notices set sentence = regexp_replace(sentence, $3, $4, 'g'), title = regexp_replace(title, $3, $4, 'g')
+			where workspace_id = $1 and pull_request_id = $2 and (sentence ~ $3 or title ~ $3)`,
 	} {
 		if err := tx.erase(ctx, statement, pullRequestID, alone, instead); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// alone is the pattern of a name that stands by itself.
+func alone(name string) string {
+	return `(?<![[:alnum:]])` + regexp.QuoteMeta(name) + `(?![[:alnum:]])`
+}
+
+// EraseNotices puts other words in the place of a person's name in what other people of their workspaces were told:
+// somebody of the same name is then named no more either. It belongs before ForgetPerson, which forgets the workspaces.
+func (sh *Shared) EraseNotices(ctx context.Context, p Person, instead string) error {
+	if p.Name == "" {
+		return nil
+	}
+	_, err := sh.tx.Exec(ctx, `update signedapproval_notices set sentence = regexp_replace(sentence, $2, $3, 'g'), title = regexp_replace(title, $2, $3, 'g')
+		where (sentence ~ $2 or title ~ $2) and workspace_id in (
+			select workspace_id from signedapproval_memberships where person_id = $1
+			union select workspace_id from signedapproval_roster_people where person_id = $1)`, p.ID, alone(p.Name), instead)
+	if err != nil {
+		return fmt.Errorf("store: erase a name from notices: %w", err)
+	}
+	return nil
+}
+
+// EraseDeliveries drops the bodies of stored deliveries that name an account. Who sends such a delivery again changes
+// nothing all the same: that it was here stays known.
+func (s *Store) EraseDeliveries(ctx context.Context, accountID string) error {
+	quoted, err := json.Marshal(accountID) // as it stands in a body
+	if err != nil {
+		return err
+	}
+	type delivery struct {
+		ID   string
+		Body []byte
+	}
+	for after := "00000000-0000-0000-0000-000000000000"; ; {
+		// A body is compressed, so that the database cannot look into it.
+		rows, err := s.pool.Query(ctx, `select request_uuid::text, body from signedapproval_deliveries
+			where request_uuid > $1::uuid order by request_uuid limit $2`, after, ErasePage)
+		if err != nil {
+			return fmt.Errorf("store: read deliveries: %w", err)
+		}
+		page, err := pgx.CollectRows(rows, pgx.RowToStructByPos[delivery])
+		if err != nil {
+			return fmt.Errorf("store: read deliveries: %w", err)
+		}
+		var naming []string
+		for _, d := range page {
+			raw, err := decoder().DecodeAll(d.Body, nil)
+			if err != nil || bytes.Contains(raw, quoted) { // what cannot be read may name anybody
+				naming = append(naming, d.ID)
+			}
+			after = d.ID
+		}
+		if len(naming) > 0 {
+			if _, err := s.pool.Exec(ctx, `update signedapproval_deliveries set body = $2 where request_uuid = any($1::uuid[])`, naming, encoder().EncodeAll(nil, nil)); err != nil {
+				return fmt.Errorf("store: erase deliveries: %w", err)
+			}
+		}
+		if len(page) < ErasePage {
+			return nil
+		}
+	}
 }
 
 func (tx *Tx) erase(ctx context.Context, statement string, args ...any) error {
