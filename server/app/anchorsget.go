@@ -14,7 +14,8 @@ import (
 )
 
 type anchorsCommand struct {
-	Get anchorsGetCommand `cmd:"" help:"Make an anchors file from what a server publishes now: trust on first use."`
+	Get    anchorsGetCommand    `cmd:"" help:"Make an anchors file from what a server publishes now: trust on first use."`
+	Models anchorsModelsCommand `cmd:"" help:"Pin models of authenticators, from the metadata of the FIDO Alliance."`
 }
 
 type anchorsGetCommand struct {

@@ -62,6 +62,7 @@ type Config struct {
 	LogWitnessQuorum   int      `help:"How many of them must have cosigned before anything turns green; 0 waits for none." env:"SIGNEDAPPROVAL_LOG_WITNESS_QUORUM" default:"0"`
 	AttestationKey     string   `help:"The private keys that sign attestations and audits, in PEM; without one there are none. Never a key of the log. Better: a file." env:"SIGNEDAPPROVAL_ATTESTATION_KEY"`
 	AttestationKeyFile string   `help:"A file that holds them." env:"SIGNEDAPPROVAL_ATTESTATION_KEY_FILE" type:"path"`
+	Models             string   `help:"An anchors file that pins models of authenticators (signedapproval anchors models): rules can ask for these, and new passkeys are asked for their attestation." env:"SIGNEDAPPROVAL_MODELS" type:"path"`
 
 	LogLevel string `help:"debug, info, warn or error." env:"SIGNEDAPPROVAL_LOG_LEVEL" default:"info" enum:"debug,info,warn,error"`
 }
@@ -110,6 +111,9 @@ func (c *Config) Validate() error {
 		bad("SIGNEDAPPROVAL_LOG_WITNESSES: %w", err)
 	} else if c.LogWitnessQuorum < 0 || c.LogWitnessQuorum > len(witnesses) {
 		bad("SIGNEDAPPROVAL_LOG_WITNESS_QUORUM must be from 0 to the number of witnesses, which is %d", len(witnesses))
+	}
+	if _, err := readModels(c.Models); err != nil {
+		bad("SIGNEDAPPROVAL_MODELS: %w", err)
 	}
 	if c.AttestationKey != "" && c.AttestationKeyFile != "" {
 		bad("at most one of SIGNEDAPPROVAL_ATTESTATION_KEY and SIGNEDAPPROVAL_ATTESTATION_KEY_FILE may be set; `signedapproval attestation new-key` makes a key")

@@ -108,6 +108,11 @@ func (s *Server) wire(logKeys *witness.Keys) error {
 	if err != nil {
 		return err
 	}
+	models, err := readModels(s.config.Models)
+	if err != nil {
+		return err
+	}
+	ceremonies.Attest = models != nil
 	s.queue = jobs.New(jobs.Options{Redis: s.redis, Ledger: s.ledger(), Log: s.log, Observe: s.meters.job})
 	s.bell = jobs.NewBell(s.redis, "signedapproval", s.log)
 	s.budget = jobs.NewBudget(jobs.BudgetOptions{
@@ -129,7 +134,7 @@ func (s *Server) wire(logKeys *witness.Keys) error {
 	})
 	s.workspaces = workspace.New(workspace.Options{
 		Store: s.store, API: api, Connect: s.consumer(s.config.ConnectKey, s.config.ConnectSecret, "/connect/callback"),
-		Origin: s.config.Origin, Passkeys: ceremonies, LogOrigin: s.config.LogOrigin, Witnesses: len(s.publisher.Witnesses), Log: s.log,
+		Origin: s.config.Origin, Passkeys: ceremonies, LogOrigin: s.config.LogOrigin, Models: models, Witnesses: len(s.publisher.Witnesses), Log: s.log,
 	})
 	s.people = people.New(people.Options{
 		Store: s.store, API: api, SignIn: s.consumer(s.config.SignInKey, s.config.SignInSecret, "/auth/callback"),
@@ -146,6 +151,7 @@ func (s *Server) wire(logKeys *witness.Keys) error {
 	}
 	s.gate = &gate.Gate{
 		Store: s.store, Passkeys: ceremonies, Mail: mail, Log: s.log, Origin: s.config.Origin, RPID: s.config.RPID(), LogOrigin: s.config.LogOrigin,
+		Models:       models,
 		CallsPerHour: s.config.CallsPerHour,
 		Client:       s.workspaces.Client, Permission: s.workspaces.Permission, Readable: s.workspaces.Readable, People: s.workspaces.People, EnsureHook: s.workspaces.EnsureHook,
 		Publish: s.publisher.PublishCosigned, Cosigned: s.publisher.Cosigned, Role: s.workspaces.Role,

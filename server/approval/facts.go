@@ -77,6 +77,9 @@ type Decision struct {
 	// signer was shown has it: [Countersigned] or anything else. It is empty unless
 	// the rule's [Needs] ask for it.
 	Identity string `json:"identity,omitempty"`
+	// Model is the AAGUID of the key's authenticator where an attestation proves it and
+	// the rule names it. It is empty unless the rule's [Needs] ask for it.
+	Model string `json:"model,omitempty"`
 	// Compromised says that the key may have been in other hands when it signed, as
 	// its revocation says.
 	Compromised bool `json:"compromised,omitempty"`

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"slices"
 	"strings"
 	"time"
 
@@ -106,10 +107,13 @@ type Requirement struct {
 // KeyDemand is what a rule asks of the keys that approve and override. A key that
 // falls short can still reject.
 type KeyDemand struct {
-	// Countersigned, which must be true, counts only keys for which somebody else
-	// vouched, or for the key of the same person that they go back to: a key that
-	// is known by a log-in alone does not count.
+	// Countersigned counts only keys for which somebody else vouched, or for the key
+	// of the same person that they go back to: a key that is known by a log-in alone
+	// does not count. One of the two demands at least is made.
 	Countersigned bool `json:"countersigned"`
+	// Models, when there are any, counts only keys that are proved to be of one of
+	// these authenticator models: AAGUIDs in lower case, ascending, at most [MaxModels].
+	Models []string `json:"models,omitempty"`
 }
 
 // OverrideBy asks for a number of overrides out of a set of people.
@@ -144,6 +148,9 @@ type Needs struct {
 	// Identities is true when each [Decision].Identity must be filled; otherwise it
 	// must be empty.
 	Identities bool
+	// Models is true when each [Decision].Model must be filled; otherwise it must be
+	// empty.
+	Models bool
 }
 
 // Default is the policy of a repository for which nobody has chosen another:
@@ -309,7 +316,7 @@ func (r Rule) Expiry() time.Duration {
 
 // Needs returns the facts that the rule reads.
 func (r Rule) Needs() Needs {
-	n := Needs{Identities: r.Keys != nil}
+	n := Needs{Identities: r.Keys != nil && r.Keys.Countersigned, Models: r.Keys != nil && len(r.Keys.Models) > 0}
 	for _, q := range r.Requirements {
 		n.Writers = n.Writers || q.Approvers.Everyone
 	}
@@ -329,6 +336,7 @@ func (r Rule) whole() Rule {
 	}
 	if r.Keys != nil {
 		k := *r.Keys
+		k.Models = slices.Clone(k.Models)
 		r.Keys = &k
 	}
 	if r.Override != nil {

@@ -202,6 +202,7 @@ func TestValidate(t *testing.T) {
 	t.Parallel()
 	population := approval.Population{
 		Writers: []string{"ann", "ben"}, Accounts: []string{"ann", "ben", "cat", "dan"}, Strategies: []string{"squash", "merge_commit"}, Witnesses: 2,
+		Models: []string{alpha, beta},
 	}
 	names := func(n int) (list []string) {
 		for i := range n {
@@ -308,6 +309,27 @@ func TestValidate(t *testing.T) {
 		},
 		{"59 seconds", func(_ *approval.Policy, r *approval.Rule) { r.ExpiresAfterSeconds = 59 }, []found{{approval.CodeExpiry, "rules[0].expiresAfterSeconds"}}},
 		{"countersigned keys", func(_ *approval.Policy, r *approval.Rule) { r.Keys = &approval.KeyDemand{Countersigned: true} }, nil},
+		{"models", func(_ *approval.Policy, r *approval.Rule) {
+			r.Keys = &approval.KeyDemand{Models: []string{alpha, beta}}
+		}, nil},
+		{"a model that the server does not know", func(_ *approval.Policy, r *approval.Rule) {
+			r.Keys = &approval.KeyDemand{Models: []string{"00000000-0000-0000-0000-000000000004", beta}}
+		}, []found{{approval.CodeUnknownModel, "rules[0].keys.models[0]"}}},
+		{"a model that is none", func(_ *approval.Policy, r *approval.Rule) {
+			r.Keys = &approval.KeyDemand{Models: []string{strings.ToUpper(alpha), "00000000-0000-0000-0000-000000000000"}}
+		}, []found{{approval.CodeModel, "rules[0].keys.models[0]"}, {approval.CodeModel, "rules[0].keys.models[1]"}}},
+		{"a model twice", func(_ *approval.Policy, r *approval.Rule) {
+			r.Keys = &approval.KeyDemand{Models: []string{alpha, alpha}}
+		}, []found{{approval.CodeDuplicate, "rules[0].keys.models[1]"}}},
+		{"models out of order", func(_ *approval.Policy, r *approval.Rule) {
+			r.Keys = &approval.KeyDemand{Models: []string{beta, alpha}}
+		}, []found{{approval.CodeModel, "rules[0].keys.models[1]"}}},
+		{"65 models", func(_ *approval.Policy, r *approval.Rule) {
+			r.Keys = &approval.KeyDemand{}
+			for i := range approval.MaxModels + 1 {
+				r.Keys.Models = append(r.Keys.Models, fmt.Sprintf("876ca4f5-2071-c3e9-b255-%012x", i))
+			}
+		}, []found{{approval.CodeCount, "rules[0].keys.models"}}},
 		{"a demand for nothing", func(_ *approval.Policy, r *approval.Rule) { r.Keys = &approval.KeyDemand{} }, []found{{approval.CodeKeys, "rules[0].keys"}}},
 		{"1 minute", func(_ *approval.Policy, r *approval.Rule) { r.ExpiresAfterSeconds = 60 }, nil},
 		{"90 days", func(_ *approval.Policy, r *approval.Rule) { r.ExpiresAfterSeconds = 90 * 86400 }, nil},

@@ -138,6 +138,8 @@ func (g Ignored) sentence(action Action) string {
 			return name + " is not among those who may override"
 		case LoginOnlyKey:
 			return name + " overrode with a key that nobody has countersigned"
+		case UnprovedModel:
+			return name + " overrode with a key that is not proved to be one of the models that the rule names"
 		case CompromisedKey:
 			return name + " overrode with a key that may have been in other hands"
 		default:
@@ -157,6 +159,8 @@ func (g Ignored) sentence(action Action) string {
 		return name + " is not among the approvers"
 	case LoginOnlyKey:
 		return name + " approved with a key that nobody has countersigned"
+	case UnprovedModel:
+		return name + " approved with a key that is not proved to be one of the models that the rule names"
 	case CompromisedKey:
 		return name + " approved with a key that may have been in other hands"
 	default:

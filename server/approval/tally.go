@@ -85,6 +85,7 @@ func (t *tally) readDecisions() {
 			cmp.Compare(a.Action, b.Action), cmp.Compare(a.ID, b.ID),
 			cmp.Compare(a.RequestID, b.RequestID), cmp.Compare(a.DestinationBranch, b.DestinationBranch),
 			cmp.Compare(a.RuleDigest, b.RuleDigest), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Identity, b.Identity),
+			cmp.Compare(a.Model, b.Model),
 			compareBool(a.Compromised, b.Compromised),
 		)
 	})
@@ -166,11 +167,15 @@ func (t *tally) void(given Decision) bool {
 // counts reports whether the key of a decision counts: it was its owner's alone,
 // and one that the rule takes.
 func (t *tally) counts(d Decision) bool {
-	return !d.Compromised && t.known(d)
+	return !d.Compromised && t.known(d) && t.proved(d)
 }
 
 func (t *tally) known(d Decision) bool {
 	return t.rule.Keys == nil || !t.rule.Keys.Countersigned || d.Identity == Countersigned
+}
+
+func (t *tally) proved(d Decision) bool {
+	return t.rule.Keys == nil || len(t.rule.Keys.Models) == 0 || slices.Contains(t.rule.Keys.Models, d.Model)
 }
 
 // unbound says why a decision is not about this request, or nothing.
@@ -215,6 +220,8 @@ func (t *tally) requirement(q Requirement, action Action) RequirementVerdict {
 			reason = CompromisedKey
 		case !t.known(d):
 			reason = LoginOnlyKey
+		case !t.proved(d):
+			reason = UnprovedModel
 		case among(v.Counted, d.PersonID, d.AccountID):
 			reason = SamePerson
 		default:

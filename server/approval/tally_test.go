@@ -75,6 +75,10 @@ func facts(r approval.Rule, script string) approval.Facts {
 				d.Identity = approval.Countersigned
 			case "stolen":
 				d.Compromised = true
+			case "alpha":
+				d.Model = alpha
+			case "beta":
+				d.Model = beta
 			case "login":
 				d.Identity = "bitbucket-login"
 			case "old-head":
@@ -252,6 +256,71 @@ func TestTallyOfCountersignedKeys(t *testing.T) {
 	}
 	if !demanding(1).Needs().Identities || rule(everyone(1)).Needs().Identities {
 		t.Error("the facts that are needed")
+	}
+}
+
+// Two authenticator models.
+const (
+	alpha = "876ca4f5-2071-c3e9-b255-09ef2cdf7ed6"
+	beta  = "afb3c2ef-c054-df42-5013-d5c88e79c3c1"
+)
+
+// A rule can count only keys that are proved to be of certain models.
+func TestTallyOfModels(t *testing.T) {
+	t.Parallel()
+	demanding := rule(everyone(1))
+	demanding.Keys = &approval.KeyDemand{Models: []string{alpha}}
+	either := rule(everyone(1))
+	either.Keys = &approval.KeyDemand{Models: []string{alpha, beta}}
+	both := rule(everyone(1))
+	both.Keys = &approval.KeyDemand{Models: []string{alpha}, Countersigned: true}
+	overridable := rule(everyone(2))
+	overridable.Keys, overridable.Override = demanding.Keys, &approval.OverrideBy{Quorum: 1, Approvers: approval.Approvers{Accounts: []string{"acc-bob"}}}
+	const waiting = "PENDING: 0 of 1 approval; waiting for Bob, Carol or Dave"
+	for _, test := range []struct {
+		rule   approval.Rule
+		script string
+		want   string
+	}{
+		{demanding, "bob approve", waiting},
+		{demanding, "bob approve beta", waiting},
+		{demanding, "bob approve alpha", "APPROVED: approved by Bob"},
+		{demanding, "bob approve alpha stolen", waiting},
+		{demanding, "bob approve, bob approve alpha", "APPROVED: approved by Bob"},
+		{demanding, "bob approve alpha, carol reject", "REJECTED: rejected by Carol"},
+		{demanding, "bob approve alpha, carol reject alpha, carol withdraw", "REJECTED: rejected by Carol"},
+		{demanding, "bob approve alpha, carol reject, carol withdraw", "APPROVED: approved by Bob"},
+		{either, "bob approve beta", "APPROVED: approved by Bob"},
+		{both, "bob approve alpha login", waiting},
+		{both, "bob approve vouched", waiting},
+		{both, "bob approve alpha vouched", "APPROVED: approved by Bob"},
+		{overridable, "bob override beta", "PENDING: 0 of 2 approvals; waiting for Bob, Carol or Dave"},
+		{overridable, "bob override alpha", "OVERRIDDEN: overridden by Bob; 0 of 2 approvals"},
+		{rule(everyone(1)), "bob approve", "APPROVED: approved by Bob"},
+	} {
+		v := approval.Tally(test.rule, facts(test.rule, test.script))
+		if got := string(v.State) + ": " + v.Sentence; got != test.want {
+			t.Errorf("%s: %s, want %s", test.script, got, test.want)
+		}
+	}
+	v := approval.Tally(demanding, facts(demanding, "bob approve beta"))
+	if diff := cmp.Diff([]approval.Ignored{{
+		Person: person("bob"), Reason: approval.UnprovedModel, Sentence: "Bob approved with a key that is not proved to be one of the models that the rule names",
+	}}, v.Requirements[0].Ignored); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	v = approval.Tally(overridable, facts(overridable, "bob override"))
+	if len(v.Override.Ignored) != 1 || v.Override.Ignored[0].Sentence != "Bob overrode with a key that is not proved to be one of the models that the rule names" {
+		t.Errorf("%+v", v.Override.Ignored)
+	}
+	if n := demanding.Needs(); !n.Models || n.Identities {
+		t.Errorf("%+v is needed", n)
+	}
+	if n := both.Needs(); !n.Models || !n.Identities {
+		t.Errorf("%+v is needed", n)
+	}
+	if demanding.Digest() == either.Digest() || demanding.Digest() == both.Digest() {
+		t.Error("two demands have one digest")
 	}
 }
 

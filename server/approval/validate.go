@@ -2,6 +2,7 @@ package approval
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,6 +27,7 @@ const (
 	MaxName         = 80       // characters of a name
 	MaxTemplate     = 1000     // characters of a commit message template
 	MaxCosignatures = 16       // witnesses
+	MaxModels       = 64       // authenticator models of a rule
 
 	MinExpiry = time.Minute
 	MaxExpiry = 90 * 24 * time.Hour
@@ -52,6 +54,8 @@ const (
 	CodeUnknownAccount Code = "unknown_account"      // an account that is not in the workspace
 	CodeExpiry         Code = "expiry"               // an expiry outside its limits
 	CodeKeys           Code = "keys"                 // a demand on keys that asks for nothing
+	CodeModel          Code = "model"                // not the AAGUID of a model, or out of order
+	CodeUnknownModel   Code = "unknown_model"        // a model that the server cannot prove
 	CodeStrategy       Code = "strategy"             // not a merge strategy of Bitbucket
 	CodeNotOffered     Code = "strategy_not_offered" // a merge strategy that the branch does not offer
 	CodeTemplate       Code = "template"             // a commit message template that cannot be filled in
@@ -96,6 +100,8 @@ type Population struct {
 	Strategies []string
 	// Witnesses is how many witnesses the server asks to cosign its log.
 	Witnesses int
+	// Models are the AAGUIDs of the authenticator models that can be proved.
+	Models []string
 }
 
 // Validate returns everything that is wrong with the policy, and nothing when
@@ -114,6 +120,16 @@ func (p Policy) Validate(pop Population) []Problem {
 		if o := rule.Override; o != nil {
 			if path := at + ".override"; len(o.requirement().check(path)) == 0 {
 				problems = append(problems, o.requirement().measure(pop, path)...)
+			}
+		}
+		if k := rule.Keys; k != nil && len(k.check(at+".keys")) == 0 {
+			for j, model := range k.Models {
+				if !slices.Contains(pop.Models, model) {
+					problems = append(problems, Problem{
+						CodeUnknownModel, at + ".keys.models[" + itoa(j) + "]",
+						"This server's snapshot of the FIDO metadata has no acceptable model " + model + ".",
+					})
+				}
 			}
 		}
 		if m := rule.AutoMerge; m != nil && m.Strategy != "" && !slices.Contains(pop.Strategies, m.Strategy) &&
@@ -223,8 +239,8 @@ func (r Rule) check(at string) (problems []Problem) {
 	if r.ExpiresAfterSeconds < int64(MinExpiry/time.Second) || r.ExpiresAfterSeconds > int64(MaxExpiry/time.Second) {
 		add(CodeExpiry, ".expiresAfterSeconds", "A request expires after 1 minute to 90 days.")
 	}
-	if r.Keys != nil && !r.Keys.Countersigned {
-		add(CodeKeys, ".keys", "A rule that asks something of keys asks for countersigned ones.")
+	if r.Keys != nil {
+		problems = append(problems, r.Keys.check(at+".keys")...)
 	}
 	if r.Override != nil {
 		problems = append(problems, r.Override.requirement().check(at+".override")...)
@@ -234,6 +250,37 @@ func (r Rule) check(at string) (problems []Problem) {
 	}
 	if r.Cosignatures < 0 || r.Cosignatures > MaxCosignatures {
 		add(CodeCosignatures, ".cosignatures", "A rule asks for the cosignatures of 0 to %d witnesses.", MaxCosignatures)
+	}
+	return problems
+}
+
+// modelForm is an AAGUID as a UUID in lower case.
+var modelForm = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+
+// IsModel reports whether s names an authenticator model: an AAGUID in lower case,
+// which is not the one of zeros alone that those have who do not tell.
+func IsModel(s string) bool { return modelForm.MatchString(s) && strings.Trim(s, "0-") != "" }
+
+func (k KeyDemand) check(at string) (problems []Problem) {
+	add := func(code Code, path, format string, args ...any) {
+		problems = append(problems, Problem{code, at + path, fmt.Sprintf(format, args...)})
+	}
+	if !k.Countersigned && len(k.Models) == 0 {
+		add(CodeKeys, "", "A rule that asks something of keys asks for countersigned ones, or for certain models.")
+	}
+	if len(k.Models) > MaxModels {
+		add(CodeCount, ".models", "A rule names at most %d models.", MaxModels)
+	}
+	for i, model := range k.Models {
+		path := ".models[" + itoa(i) + "]"
+		switch {
+		case !IsModel(model):
+			add(CodeModel, path, "%q is not the AAGUID of a model: a UUID in lower case.", clip(model, MaxName))
+		case slices.Index(k.Models, model) != i:
+			add(CodeDuplicate, path, "This model is named twice.")
+		case i > 0 && model < k.Models[i-1]:
+			add(CodeModel, path, "Models are named in ascending order.")
+		}
 	}
 	return problems
 }

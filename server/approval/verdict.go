@@ -63,6 +63,7 @@ const (
 	NotAnApprover    Reason = "not_an_approver"   // given by somebody outside the requirement's set
 	CompromisedKey   Reason = "compromised_key"   // given with a key that may have been in other hands
 	LoginOnlyKey     Reason = "login_only_key"    // given with a key that is known by a log-in alone
+	UnprovedModel    Reason = "unproved_model"    // given with a key that is not proved to be of a model that the rule names
 	SamePerson       Reason = "same_person"       // given by somebody who is already counted
 )
 

@@ -2,7 +2,6 @@ package evidence
 
 import (
 	"bytes"
-	"crypto/x509"
 	"encoding/json"
 	"slices"
 	"time"
@@ -212,9 +211,10 @@ type Anchors struct {
 	// known to be their people's. Keys that came later count if a key of it signed
 	// for them, directly or through others.
 	Roster Digest `json:"roster,omitempty"`
-	// Models are of a snapshot of the FIDO metadata: the report then says of each key
-	// that signed whether its authenticator is of one of them.
-	Models []Model `json:"models,omitempty"`
+	// Models is a snapshot of the FIDO metadata: the report then says of each key that
+	// signed whether its authenticator is of one of its models, and what a rule asks of
+	// models is recomputed.
+	Models *Models `json:"models,omitempty"`
 }
 
 // LogAnchor is a log with the keys that sign its checkpoints.
@@ -293,9 +293,9 @@ func (a Anchors) checkLog() error {
 			return err
 		}
 	}
-	for i, m := range a.Models {
-		if !uuidForm.MatchString("{"+m.AAGUID+"}") || slices.ContainsFunc(m.Roots, func(der Bytes) bool { _, err := x509.ParseCertificate(der); return err != nil }) {
-			return refuse(CodeInvalid, "models[%d] must be a UUID in lower case and certificates", i)
+	if a.Models != nil {
+		if err := a.Models.Check(); err != nil {
+			return err
 		}
 	}
 	if a.Genesis != "" && !a.Genesis.Valid() || a.Roster != "" && !a.Roster.Valid() {

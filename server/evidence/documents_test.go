@@ -605,10 +605,45 @@ func anchorsVectors(t *testing.T, w *world) (list []documentVector) {
 	add("bad genesis", func(a *evidence.Anchors) { a.Genesis = "abc" })
 	add("bad roster", func(a *evidence.Anchors) { a.Roster = "abc" })
 	add("bad policy", func(a *evidence.Anchors) { a.Policies = append(a.Policies, "abc") })
-	add("bad model", func(a *evidence.Anchors) { a.Models = []evidence.Model{{AAGUID: "fido", Roots: []evidence.Bytes{}}} })
-	add("bad root of a model", func(a *evidence.Anchors) {
-		a.Models = []evidence.Model{{AAGUID: "876ca4f5-2071-c3e9-b255-09ef2cdf7ed6", Roots: []evidence.Bytes{[]byte("x")}}}
+	models := func(name string, edit func(s *evidence.Models, m *evidence.Model)) {
+		add(name, func(a *evidence.Anchors) {
+			a.Models = snapshotOf(newMaker(t), newMakerOf(t, "other model"))
+			edit(a.Models, &a.Models.Entries[0])
+		})
+	}
+	models("good models", func(*evidence.Models, *evidence.Model) {})
+	models("good model with what was reported", func(_ *evidence.Models, m *evidence.Model) {
+		m.SharedRoots, m.Statuses = true, []string{"FIDO_CERTIFIED", "REVOKED"}
 	})
+	models("bad models without a number", func(s *evidence.Models, _ *evidence.Model) { s.Number = 0 })
+	models("bad models with a large number", func(s *evidence.Models, _ *evidence.Model) { s.Number = 1 << 53 })
+	models("bad models without a date", func(s *evidence.Models, _ *evidence.Model) { s.NextUpdate = "2026-6-1" })
+	models("bad models without an entry", func(s *evidence.Models, _ *evidence.Model) { s.Entries = []evidence.Model{} })
+	models("bad models twice", func(s *evidence.Models, m *evidence.Model) { s.Entries[1] = *m })
+	models("bad models out of order", func(s *evidence.Models, _ *evidence.Model) { slices.Reverse(s.Entries) })
+	models("bad models that are too many", func(s *evidence.Models, m *evidence.Model) {
+		one := *m
+		s.Entries = nil
+		for i := range evidence.MaxModels + 1 {
+			one.AAGUID = fmt.Sprintf("876ca4f5-2071-c3e9-b255-%012x", i)
+			s.Entries = append(s.Entries, one)
+		}
+	})
+	models("bad model", func(_ *evidence.Models, m *evidence.Model) { m.AAGUID = "0fido" })
+	models("bad model without a description", func(_ *evidence.Models, m *evidence.Model) { m.Description = "" })
+	models("bad model with a long description", func(_ *evidence.Models, m *evidence.Model) { m.Description = strings.Repeat("a", 201) })
+	models("bad model with a description that hides", func(_ *evidence.Models, m *evidence.Model) { m.Description = "Key\u202e" })
+	models("bad model without a root", func(_ *evidence.Models, m *evidence.Model) { m.Roots = []evidence.Bytes{} })
+	models("bad model with many roots", func(_ *evidence.Models, m *evidence.Model) { m.Roots = slices.Repeat(m.Roots, 33) })
+	models("bad root of a model", func(_ *evidence.Models, m *evidence.Model) { m.Roots = []evidence.Bytes{[]byte("x")} })
+	models("bad model with many statuses", func(_ *evidence.Models, m *evidence.Model) {
+		for i := range 65 {
+			m.Statuses = append(m.Statuses, fmt.Sprintf("S%02d", i))
+		}
+	})
+	models("bad status that is empty", func(_ *evidence.Models, m *evidence.Model) { m.Statuses = []string{""} })
+	models("bad status in lower case", func(_ *evidence.Models, m *evidence.Model) { m.Statuses = []string{"revoked"} })
+	models("bad statuses out of order", func(_ *evidence.Models, m *evidence.Model) { m.Statuses = []string{"REVOKED", "FIDO_CERTIFIED"} })
 	add("bad key", func(a *evidence.Anchors) { a.Keys[0].PublicKey = []byte{0xa0} })
 	add("bad person", func(a *evidence.Anchors) { a.Keys[0].Person = "" })
 	for name, text := range map[string]string{

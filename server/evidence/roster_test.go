@@ -1,6 +1,7 @@
 package evidence_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -261,5 +262,5 @@ func TestReplayRosterRefuses(t *testing.T) {
 
 // allForgeries are the lies about decisions, overrides, rosters and the log.
 func allForgeries() []forged {
-	return append(append(forgeries(), overrideForgeries()...), proofForgeries()...)
+	return slices.Concat(forgeries(), overrideForgeries(), proofForgeries(), modelForgeries())
 }

@@ -102,6 +102,14 @@ func bundleVectors(t *testing.T) (list []bundleVector) {
 	w.story()
 	exitCodes["good without anchors"] = 2
 	list = append(list, bundleVector{Name: "good without anchors", Bundle: string(w.encoded())})
+	w, _, _ = modelWorld(t)
+	modelStory(w)
+	exitCodes["good models"], exitCodes["good models without metadata"] = 0, 2
+	for name, models := range map[string]*evidence.Models{"good models": w.models, "good models without metadata": nil} {
+		anchors := w.anchors()
+		anchors.Models = models
+		list = append(list, bundleVector{Name: name, Anchors: anchors, Bundle: string(w.encoded())})
+	}
 	told := map[string]bool{}
 	for _, f := range allForgeries() {
 		// One is enough of those that are refused in the same words.
@@ -149,7 +157,7 @@ func TestVectors(t *testing.T) {
 	folder := filepath.Join("testdata", "vectors")
 	documents := documentVectors(t)
 	slices.SortStableFunc(documents, func(a, b documentVector) int { return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name)) })
-	files := map[string]any{filepath.Join(folder, "assertions.json"): assertionVectors(t), filepath.Join(folder, "documents.json"): documents}
+	files := map[string]any{filepath.Join(folder, "assertions.json"): assertionVectors(t), filepath.Join(folder, "documents.json"): documents, filepath.Join(folder, "attestations.json"): attestationVectors(t)}
 	for _, v := range bundleVectors(t) {
 		files[filepath.Join(folder, "bundles", strings.ReplaceAll(strings.ReplaceAll(v.Name, "'", ""), " ", "-")+".json")] = v
 	}
@@ -177,8 +185,8 @@ func TestVectors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(stored) != len(files)-2 {
-		t.Errorf("%d files, %d vectors", len(stored), len(files)-2)
+	if len(stored) != len(files)-3 {
+		t.Errorf("%d files, %d vectors", len(stored), len(files)-3)
 	}
 	// What is published is checked from the files, as a stranger would.
 	for _, path := range stored {
@@ -198,6 +206,15 @@ func TestVectors(t *testing.T) {
 	for _, v := range assertions {
 		if _, err := evidence.VerifyAssertion(v.Statement, v.Assertion, v.Keys, v.RelyingParty); evidence.CodeOf(err) != v.Code || (v.Code == "") != (err == nil) {
 			t.Errorf("%s: %v", v.Name, err)
+		}
+	}
+	var attestations []attestationVector
+	if err := json.Unmarshal(read(t, filepath.Join(folder, "attestations.json")), &attestations); err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range attestations {
+		if model, err := v.judge(); model != v.Model || evidence.CodeOf(err) != v.Code || (v.Code == "") != (err == nil) || err != nil && err.Error() != v.Sentence {
+			t.Errorf("%s: %q, %v", v.Name, model, err)
 		}
 	}
 	var single []documentVector

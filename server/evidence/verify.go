@@ -195,6 +195,7 @@ type verification struct {
 	enrolled []enrolled // in the order of the bundle's enrolments
 	places   []place    // of everything that was signed
 	pinned   bool       // whether an anchor says whose keys are whose
+	unproved bool       // whether the operator says of which model a key is
 }
 
 // decision is a decision of the bundle with what was read from it.
@@ -558,6 +559,12 @@ func (v *verification) facts() (string, error) {
 		if v.rule.Needs().Identities {
 			want.Identity = string(v.keys.IdentityAt(d.key, d.version))
 		}
+		if v.rule.Needs().Models {
+			want.Model = v.model(d.key, got.Model)
+		}
+		if got.Model != want.Model {
+			return "", refuse(CodeAttestation, "the tally was told of which model the key of decision %d is, and that is not what its attestation proves", i+1)
+		}
 		if got != want {
 			return "", refuse(CodeInvalid, "the tally was given decision %d otherwise than it was signed", i+1)
 		}
@@ -568,6 +575,10 @@ func (v *verification) facts() (string, error) {
 	}
 	if len(asserted) > 0 {
 		return "", refuse(CodeInvalid, "the tally was given a decision that nobody signed")
+	}
+	if v.unproved {
+		v.lacks("models")
+		return "", operatorAsserted("the decisions were given to the tally as signed; that a key's certificate rests on a root of its model is the operator's word")
 	}
 	return fmt.Sprintf("%d decisions on this commit, all given to the tally as signed", len(f.Decisions)), nil
 }

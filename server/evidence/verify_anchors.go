@@ -129,8 +129,8 @@ func (v *verification) labelKeys(add func(name, value string, label Label)) {
 			label = Asserted
 		}
 		once("key", fmt.Sprintf("%s of person %s, known by %s", d.key.Digest, d.key.Key.Person, d.key.By), label)
-		if len(v.anchors.Models) > 0 {
-			model, label := v.model(d.key)
+		if v.anchors.Models != nil {
+			model, label := v.authenticator(d.key)
 			once("authenticator", fmt.Sprintf("%s for key %s", model, d.key.Digest), label)
 		}
 		if d.account == "" {
@@ -144,13 +144,35 @@ func (v *verification) labelKeys(add func(name, value string, label Label)) {
 	}
 }
 
-// model says of which model the authenticator of a key is, by the attestation of
-// its enrolment and the models that are anchors.
-func (v *verification) model(k RosterKey) (string, Label) {
-	e := v.enrolledKey(k.Digest).Enrolment
-	made, err := CheckAttestation(e.AttestationObject, e.ClientDataJSON, v.anchors.Models)
-	if err != nil || !bytes.Equal(made.CredentialID, k.Key.CredentialID) || !bytes.Equal(made.PublicKey, k.Key.PublicKey) {
+// authenticator says of which model the authenticator of a key is, by the attestation
+// of its enrolment and the models that are anchors.
+func (v *verification) authenticator(k RosterKey) (string, Label) {
+	m, err := v.enrolledKey(k.Digest).Enrolment.Model(k.Key, v.anchors.Models)
+	if err != nil {
 		return "no known model", Asserted
 	}
-	return "model " + made.AAGUID, Recomputed
+	return fmt.Sprintf("model %s (%s)", m.AAGUID, m.Description), Recomputed
+}
+
+// model returns the model that the facts have to name for a key, where they say one or
+// none: of those that the rule names, the one that the attestation of its enrolment
+// proves. Without metadata about that model it is the operator's word that its
+// certificate rests on its root, and nothing else is.
+func (v *verification) model(k RosterKey, says string) string {
+	e := v.enrolledKey(k.Digest).Enrolment
+	a, at, err := e.attested(k.Key)
+	if err != nil || !slices.Contains(v.rule.Keys.Models, a.AAGUID) {
+		return ""
+	}
+	if _, known := v.anchors.Models.Model(a.AAGUID); !known {
+		v.unproved = true
+		if says == "" {
+			return ""
+		}
+		return a.AAGUID
+	}
+	if _, err := a.Of(v.anchors.Models, at); err != nil {
+		return ""
+	}
+	return a.AAGUID
 }

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -161,8 +162,9 @@ type world struct {
 	log        [][]byte // all entries
 	head       evidence.LogHead
 	genesis    []byte
-	roster     [][]byte // changes
-	rosterLeaf []byte   // of the newest version
+	roster     [][]byte         // changes
+	rosterLeaf []byte           // of the newest version
+	models     *evidence.Models // the metadata of operator and verifier
 	attest     func(name string) (object, clientData []byte)
 	orphan     bool              // the leaf is shown although there is no roster
 	accounts   map[string]string // that acts name, where they are not the person's
@@ -395,6 +397,15 @@ func (w *world) tally() {
 			w.facts.Decisions[i].Identity = string(roster.IdentityAt(key, roster.Versions()))
 		}
 	}
+	if keys := w.policy.Rules[0].Keys; w.policy.Rules[0].Needs().Models {
+		for i, d := range w.facts.Decisions {
+			credential := w.decisions[slices.IndexFunc(w.decisions, func(s evidence.SignedDecision) bool { return s.ID == d.ID })].Assertion.CredentialID
+			m, err := w.enrolled[string(credential)].Enrolment.Model(w.tokens[strings.TrimPrefix(d.PersonID, "per-")].key, w.models)
+			if err == nil && slices.Contains(keys.Models, m.AAGUID) {
+				w.facts.Decisions[i].Model = m.AAGUID
+			}
+		}
+	}
 	if w.tamperFacts != nil {
 		w.tamperFacts(&w.facts)
 	}
@@ -465,7 +476,7 @@ func (w *world) anchors() evidence.Anchors {
 			Quorum: 2, Keys: []string{w.witnessKey("witness.example/1"), w.witnessKey("witness.example/2"), w.witnessKey("witness.example/3")},
 		},
 		RelyingParties: []evidence.RelyingParty{rp}, Genesis: evidence.LeafDigest(w.genesis), Roster: w.newest(),
-		Policies: []evidence.Digest{w.policy.Digest()},
+		Policies: []evidence.Digest{w.policy.Digest()}, Models: w.models,
 	}
 }
 

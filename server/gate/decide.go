@@ -486,6 +486,9 @@ func (d *decider) store(ctx context.Context, pr store.PullRequest, live store.Ap
 	if err := view.setRequest(live); err != nil {
 		return store.Decision{}, err
 	}
+	if err := d.proveModels(ctx, d.tx, view.Rule, view.Decisions); err != nil {
+		return store.Decision{}, err
+	}
 	action := s.Purpose.Action()
 	if err := allowed(can(d.person, view), action); err != nil {
 		return store.Decision{}, err

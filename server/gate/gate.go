@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/signedapproval/bitbucket/server/bitbucket"
+	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/jobs"
 	"github.com/signedapproval/bitbucket/server/notify"
 	"github.com/signedapproval/bitbucket/server/passkey"
@@ -36,6 +37,9 @@ type Gate struct {
 	RPID string
 	// LogOrigin names the log in statements.
 	LogOrigin string
+
+	// Models is the snapshot of the FIDO metadata by which models of authenticators are proved; nil: none is.
+	Models *evidence.Models
 
 	// CallsPerHour is how many API calls a connection has; the reconciler keeps to a fifth of them.
 	CallsPerHour int

@@ -18,7 +18,7 @@ func (g *Gate) ViewRequests(ctx context.Context, person store.Person, v View, pa
 			return err
 		}
 		more = next
-		views, err = viewsOfRequests(ctx, tx, requests)
+		views, err = g.viewsOfRequests(ctx, tx, requests)
 		return err
 	})
 	return finish(person, views), more, err
@@ -32,7 +32,7 @@ func (g *Gate) ViewPullRequests(ctx context.Context, person store.Person, worksp
 		if err != nil {
 			return err
 		}
-		views, err = viewsOfPullRequests(ctx, tx, pullRequests)
+		views, err = g.viewsOfPullRequests(ctx, tx, pullRequests)
 		return err
 	})
 	if err != nil {

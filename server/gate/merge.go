@@ -102,7 +102,7 @@ func (g *Gate) readMerge(ctx context.Context, at store.Place) (a attempt, err er
 		if a.intent, err = tx.Merge(ctx, at.PullRequest, at.Commit); err != nil {
 			return err
 		}
-		if a.live, err = standingApproval(ctx, tx, a.intent, nil); err != nil {
+		if a.live, err = g.standingApproval(ctx, tx, a.intent, nil); err != nil {
 			return err
 		}
 		a.end, err = readChainEnd(ctx, tx, at.PullRequest)
@@ -113,7 +113,7 @@ func (g *Gate) readMerge(ctx context.Context, at store.Place) (a attempt, err er
 
 // standingApproval gives the live request of an intent if it is approved by the rules and the
 // decisions as they are now, else nil. Who may write is as of the last evaluation where writers is nil.
-func standingApproval(ctx context.Context, tx *store.Tx, intent store.MergeIntent, writers []approval.Person) (*store.ApprovalRequest, error) {
+func (g *Gate) standingApproval(ctx context.Context, tx *store.Tx, intent store.MergeIntent, writers []approval.Person) (*store.ApprovalRequest, error) {
 	live, err := tx.LiveRequest(ctx, intent.PullRequestID)
 	if err != nil || live.ID != intent.RequestID || live.State != store.RequestApproved {
 		return nil, optional(err)
@@ -134,7 +134,7 @@ func standingApproval(ctx context.Context, tx *store.Tx, intent store.MergeInten
 	if !ok || string(rule.Digest()) != live.RuleDigest {
 		return nil, nil
 	}
-	verdict, err := verdictNow(ctx, tx, live, rule, writers)
+	verdict, err := g.verdictNow(ctx, tx, live, rule, writers)
 	if err != nil || verdict.State != approval.Approved {
 		return nil, err
 	}
@@ -156,7 +156,7 @@ func policyOf(ctx context.Context, tx *store.Tx, config store.RepositoryConfig) 
 
 // verdictNow tallies a request again, over the decisions as they are now. Who may write is as of the
 // last evaluation where writers is nil.
-func verdictNow(ctx context.Context, tx *store.Tx, r store.ApprovalRequest, rule approval.Rule, writers []approval.Person) (approval.Verdict, error) {
+func (g *Gate) verdictNow(ctx context.Context, tx *store.Tx, r store.ApprovalRequest, rule approval.Rule, writers []approval.Person) (approval.Verdict, error) {
 	facts, err := factsOf(r)
 	if err != nil {
 		return approval.Verdict{}, err
@@ -166,6 +166,9 @@ func verdictNow(ctx context.Context, tx *store.Tx, r store.ApprovalRequest, rule
 		return approval.Verdict{}, err
 	}
 	if facts.Now, err = tx.Now(ctx); err != nil {
+		return approval.Verdict{}, err
+	}
+	if err := g.proveModels(ctx, tx, rule, decisions); err != nil {
 		return approval.Verdict{}, err
 	}
 	facts.Decisions = decisionsOf(rule, decisions)
@@ -355,7 +358,7 @@ func (g *Gate) callMerge(ctx context.Context, job store.Job, at store.Place, a a
 		if _, err := tx.LockPullRequestByID(ctx, at.PullRequest); err != nil {
 			return err
 		}
-		if a.live, err = standingApproval(ctx, tx, a.intent, a.writers); err != nil || a.live == nil {
+		if a.live, err = g.standingApproval(ctx, tx, a.intent, a.writers); err != nil || a.live == nil {
 			return err
 		}
 		calling := a.intent

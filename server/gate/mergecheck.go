@@ -389,7 +389,7 @@ func (c *mergeCheck) tally(ctx context.Context, tx *store.Tx, pr store.PullReque
 	case !gated, !asked, live.HeadCommit != pr.HeadCommit, live.DestinationBranch != pr.DestinationBranch, live.RuleDigest != string(rule.Digest()):
 		return c.notYet("the newest state of this pull request"), nil
 	}
-	verdict, err := verdictNow(ctx, tx, live, rule, a.writers)
+	verdict, err := c.verdictNow(ctx, tx, live, rule, a.writers)
 	if err != nil {
 		return v, err
 	}

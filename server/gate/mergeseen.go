@@ -85,7 +85,7 @@ func (t *settlement) decidedWhenGone(ctx context.Context) (requestID, kind strin
 	if !t.fits(last) || last.State != store.RequestCancelled {
 		return "", kind, nil
 	}
-	verdict, err := verdictNow(ctx, t.tx, last, *t.seen.rule, nil)
+	verdict, err := t.verdictNow(ctx, t.tx, last, *t.seen.rule, nil)
 	if err != nil {
 		return "", kind, err
 	}

@@ -117,7 +117,7 @@ func (g *Gate) view(ctx context.Context, person store.Person, workspace, request
 	}
 	var v View
 	err := g.Store.InWorkspace(ctx, workspace, func(tx *store.Tx) (err error) {
-		v, err = readView(ctx, tx, requestID, find)
+		v, err = g.readView(ctx, tx, requestID, find)
 		return err
 	})
 	if err != nil {
@@ -130,7 +130,7 @@ func (g *Gate) view(ctx context.Context, person store.Person, workspace, request
 	return v, nil
 }
 
-func readView(ctx context.Context, tx *store.Tx, requestID string, find func(*store.Tx) (store.PullRequest, error)) (v View, err error) {
+func (g *Gate) readView(ctx context.Context, tx *store.Tx, requestID string, find func(*store.Tx) (store.PullRequest, error)) (v View, err error) {
 	if v.PullRequest, err = find(tx); err != nil {
 		return v, err
 	}
@@ -154,6 +154,9 @@ func readView(ctx context.Context, tx *store.Tx, requestID string, find func(*st
 			return v, err
 		}
 		if v.Decisions, err = decisionsOn(ctx, tx, v.PullRequest.ID, r.HeadCommit); err != nil {
+			return v, err
+		}
+		if err := g.proveModels(ctx, tx, v.Rule, v.Decisions); err != nil {
 			return v, err
 		}
 	}
@@ -321,7 +324,7 @@ func (g *Gate) PullRequests(ctx context.Context, person store.Person, workspace,
 			return err
 		}
 		more = next
-		views, err = viewsOfPullRequests(ctx, tx, list)
+		views, err = g.viewsOfPullRequests(ctx, tx, list)
 		return err
 	})
 	return finish(person, views), more, err
@@ -340,7 +343,7 @@ func (g *Gate) views(ctx context.Context, person store.Person, workspace string,
 			return err
 		}
 		more = next
-		views, err = viewsOfRequests(ctx, tx, list)
+		views, err = g.viewsOfRequests(ctx, tx, list)
 		return err
 	})
 	return finish(person, views), more, err

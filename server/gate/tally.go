@@ -20,6 +20,9 @@ func (t *settlement) tally(ctx context.Context, r store.ApprovalRequest) (next t
 	if err != nil {
 		return next, err
 	}
+	if err := t.proveModels(ctx, t.tx, *t.seen.rule, decisions); err != nil {
+		return next, err
+	}
 	facts := t.facts(r, decisions)
 	verdict := approval.Tally(*t.seen.rule, facts)
 	before := r.State
@@ -175,13 +178,16 @@ func approversOf(rule approval.Rule) (sets []approval.Approvers) {
 
 // decisionsOf is what a rule's tally looks at of decisions.
 func decisionsOf(rule approval.Rule, rows []store.Decision) (decisions []approval.Decision) {
-	identities := rule.Needs().Identities
+	needs := rule.Needs()
 	for _, d := range rows {
-		if !identities {
+		if !needs.Identities {
 			d.Identity = ""
 		}
+		if !needs.Models || !slices.Contains(rule.Keys.Models, d.Model) {
+			d.Model = ""
+		}
 		decisions = append(decisions, approval.Decision{
-			ID: d.ID, RequestID: d.RequestID, PersonID: d.PersonID, AccountID: d.AccountID, Name: d.Name, Identity: d.Identity, Compromised: d.Compromised,
+			ID: d.ID, RequestID: d.RequestID, PersonID: d.PersonID, AccountID: d.AccountID, Name: d.Name, Identity: d.Identity, Model: d.Model, Compromised: d.Compromised,
 			Action: approval.Action(d.Action), HeadCommit: d.HeadCommit, DestinationBranch: d.DestinationBranch,
 			RuleDigest: approval.Digest(d.RuleDigest), Sequence: d.Sequence,
 		})

@@ -8,7 +8,7 @@ import (
 
 // viewsOfRequests reads the views of many requests with a handful of statements, however many
 // they are. The order stays.
-func viewsOfRequests(ctx context.Context, tx *store.Tx, requests []store.ApprovalRequest) ([]View, error) {
+func (g *Gate) viewsOfRequests(ctx context.Context, tx *store.Tx, requests []store.ApprovalRequest) ([]View, error) {
 	ids := make([]string, len(requests))
 	for i, r := range requests {
 		ids[i] = r.PullRequestID
@@ -28,11 +28,11 @@ func viewsOfRequests(ctx context.Context, tx *store.Tx, requests []store.Approva
 			return nil, err
 		}
 	}
-	return views, fill(ctx, tx, views)
+	return views, g.fill(ctx, tx, views)
 }
 
 // viewsOfPullRequests reads the views of many pull requests, each with its last request.
-func viewsOfPullRequests(ctx context.Context, tx *store.Tx, pullRequests []store.PullRequest) ([]View, error) {
+func (g *Gate) viewsOfPullRequests(ctx context.Context, tx *store.Tx, pullRequests []store.PullRequest) ([]View, error) {
 	ids := make([]string, len(pullRequests))
 	for i, pr := range pullRequests {
 		ids[i] = pr.ID
@@ -54,12 +54,12 @@ func viewsOfPullRequests(ctx context.Context, tx *store.Tx, pullRequests []store
 			}
 		}
 	}
-	return views, fill(ctx, tx, views)
+	return views, g.fill(ctx, tx, views)
 }
 
 // fill reads what all views need besides: their workspace, repositories, decisions, statuses and
 // merges.
-func fill(ctx context.Context, tx *store.Tx, views []View) error {
+func (g *Gate) fill(ctx context.Context, tx *store.Tx, views []View) error {
 	if len(views) == 0 {
 		return nil
 	}
@@ -98,6 +98,11 @@ func fill(ctx context.Context, tx *store.Tx, views []View) error {
 		for _, d := range decisions {
 			if v.Request != nil && d.PullRequestID == v.PullRequest.ID && d.HeadCommit == v.Request.HeadCommit {
 				v.Decisions = append(v.Decisions, d)
+			}
+		}
+		if v.Request != nil {
+			if err := g.proveModels(ctx, tx, v.Rule, v.Decisions); err != nil {
+				return err
 			}
 		}
 		for _, s := range statuses {

@@ -16,6 +16,10 @@ import (
 // Ceremonies runs the ceremonies of one relying party on one origin. It is safe
 // for concurrent use.
 type Ceremonies struct {
+	// Attest asks for the attestation of new keys, which tells the model of the
+	// authenticator; otherwise browsers are asked to leave it out. Set before use.
+	Attest bool
+
 	rp       evidence.RelyingParty
 	webauthn *webauthn.WebAuthn
 }

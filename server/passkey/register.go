@@ -73,8 +73,12 @@ func (c *Ceremonies) BeginRegistration(user User, existing []CredentialID) (opti
 			Type: protocol.PublicKeyCredentialType, CredentialID: protocol.URLEncodedBase64(id),
 		}
 	}
+	preference := protocol.PreferNoAttestation
+	if c.Attest {
+		preference = protocol.PreferDirectAttestation
+	}
 	creation, data, err := c.webauthn.BeginRegistration(account{user},
-		webauthn.WithCredentialParameters(algorithms), webauthn.WithExclusions(exclude))
+		webauthn.WithCredentialParameters(algorithms), webauthn.WithExclusions(exclude), webauthn.WithConveyancePreference(preference))
 	if err != nil {
 		return nil, nil, fmt.Errorf("passkey: begin registration: %w", err)
 	}

@@ -88,6 +88,11 @@ func (sh *Shared) Credentials(ctx context.Context, personID string) ([]Credentia
 		where person_id = $1 order by created_at desc, id`, personID)
 }
 
+// CredentialsByID lists the keys with these credential ids, in any order.
+func (sh *Shared) CredentialsByID(ctx context.Context, ids [][]byte) ([]Credential, error) {
+	return list[Credential](ctx, sh.tx, `select `+credentialColumns+` from signedapproval_credentials where id = any($1)`, ids)
+}
+
 // LockCredentials reads the keys of a person like Credentials and keeps every other change of them
 // waiting until this transaction ends.
 func (sh *Shared) LockCredentials(ctx context.Context, personID string) ([]Credential, error) {

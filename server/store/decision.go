@@ -31,6 +31,9 @@ type Decision struct {
 	Identity          string // by what the key was known, in the roster that the signer was shown
 	CredentialID      []byte // the key that signed
 	Compromised       bool   // somebody has signed since that the key may have been in other hands by then; a roster may know more
+
+	// Model is the AAGUID of the key's authenticator, where package gate proves it; it is never stored.
+	Model string `db:"-"`
 }
 
 const decisionColumns = `id, pull_request_id, request_id, person_id, account_id, name, action, head_commit,

@@ -73,6 +73,8 @@ type Options struct {
 	LogOrigin string
 	// Witnesses is how many witnesses the server asks to cosign the log; a rule cannot ask for more.
 	Witnesses int
+	// Models is the snapshot of the FIDO metadata by which models of authenticators are proved; nil: none is.
+	Models *evidence.Models
 	// Log is where changes are written down for the operator; nil is slog's default.
 	Log *slog.Logger
 }
@@ -89,6 +91,7 @@ type Workspaces struct {
 	passkeys  *passkey.Ceremonies
 	logOrigin string
 	witnesses int
+	models    *evidence.Models
 
 	// people lets callers who want the same list at the same time share one reading of it.
 	people singleflight.Group
@@ -112,7 +115,7 @@ func New(options Options) *Workspaces {
 	return &Workspaces{
 		store: options.Store, api: options.API, connect: options.Connect,
 		origin: strings.TrimRight(options.Origin, "/"), log: options.Log, passkeys: options.Passkeys, logOrigin: options.LogOrigin,
-		witnesses: options.Witnesses,
+		witnesses: options.Witnesses, models: options.Models,
 	}
 }
 
