@@ -16,8 +16,8 @@ import (
 
 // The protocol of an evaluation.
 //
-//  1. look: read configuration and rules, then the pull request from Bitbucket, its full head
-//     commit, and the people that the matching rule needs. No transaction is open meanwhile.
+//  1. look: read configuration and rules, then at the same time the pull request from Bitbucket and its
+//     full head commit, and the people that the matching rule needs. No transaction is open meanwhile.
 //  2. settle (settle.go), one transaction that holds the pull request's row: the rules must still be those of
 //     step 1, else go round again; close the request that no longer fits; open the one that is
 //     wanted; tally over the decisions as they are now; write verdict, leaves and the owed status;
@@ -88,7 +88,7 @@ func (g *Gate) look(ctx context.Context, at store.Place) (seen, error) {
 	if err != nil {
 		return s, err
 	}
-	remote, err := client.PullRequest(ctx, at.Workspace, at.Repository, at.Number)
+	remote, head, err := readBoth(ctx, client, at, known)
 	if notFound(err) {
 		return s, g.surelyGone(ctx, client, at)
 	}
@@ -101,17 +101,14 @@ func (g *Gate) look(ctx context.Context, at store.Place) (seen, error) {
 	}
 	switch remote.State {
 	case bitbucket.Open:
-		if s.head, err = client.PullRequestHead(ctx, at.Workspace, at.Repository, at.Number); err != nil {
+		if s.head, err = head(remote.Source.CommitPrefix); err != nil {
 			return s, err
-		}
-		if !strings.HasPrefix(s.head, remote.Source.CommitPrefix) {
-			return s, errors.New("the head moved while it was read")
 		}
 	case bitbucket.Merged:
 		if known.ID == "" || known.State != "OPEN" && known.State != "GONE" {
 			return s, nil // seen before, or never gated: nothing will be recorded
 		}
-		if s.head, err = client.PullRequestHead(ctx, at.Workspace, at.Repository, at.Number); err != nil {
+		if s.head, err = head(""); err != nil {
 			return s, err
 		}
 		if remote.MergeCommit != nil {
@@ -138,6 +135,40 @@ func (g *Gate) look(ctx context.Context, at store.Place) (seen, error) {
 		}
 	}
 	return s, nil
+}
+
+// readBoth reads a pull request and, at the same time, its head: the two are asked for in one wait, since a call to
+// Bitbucket takes longer than all that we do. head waits for the second; a head that does not begin with prefix, since
+// somebody pushed between the two readings, is thrown away and read once more, and is an error where it does not fit
+// then either. Of a pull request that was closed when it was last seen the head is read only if it is asked for.
+func readBoth(ctx context.Context, client *bitbucket.Client, at store.Place, known store.PullRequest) (
+	remote bitbucket.PullRequest, head func(prefix string) (string, error), err error,
+) {
+	read := func() (string, error) { return client.PullRequestHead(ctx, at.Workspace, at.Repository, at.Number) }
+	first := read
+	if known.ID == "" || known.State == "OPEN" || known.State == "GONE" {
+		var hash string
+		var failure error
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			hash, failure = read()
+		}()
+		// Nobody leaves a call behind: it would outlive the lease that it was made under.
+		defer func() { <-done }()
+		first = func() (string, error) { return hash, failure }
+	}
+	remote, err = client.PullRequest(ctx, at.Workspace, at.Repository, at.Number)
+	return remote, func(prefix string) (string, error) {
+		hash, err := first()
+		if err == nil && !strings.HasPrefix(hash, prefix) {
+			hash, err = read()
+		}
+		if err == nil && !strings.HasPrefix(hash, prefix) {
+			err = errors.New("the head moved while it was read")
+		}
+		return hash, err
+	}, err
 }
 
 // notOurs is how long an evaluation waits while the connected account cannot see the repository.

@@ -23,24 +23,19 @@ func (t *settlement) notify(ctx context.Context, r store.ApprovalRequest, rule a
 	if err != nil {
 		return err
 	}
-	for i, p := range people {
-		if i == maxNotified {
-			break
-		}
+	var notices []store.Notice
+	for _, p := range people[:min(len(people), maxNotified)] {
 		if p.AccountID == t.pr.AuthorAccountID && !rule.AuthorMayApprove {
 			continue
 		}
-		err := t.tx.AddNotice(ctx, store.Notice{
+		notices = append(notices, store.Notice{
 			PersonID: p.ID, WorkspaceID: t.tx.Workspace, PullRequestID: &t.pr.ID, RequestID: &r.ID, Kind: "APPROVAL_WANTED",
 			DedupeKey: "wanted:" + r.ID + ":" + p.ID, Title: "Your approval is wanted",
 			Sentence: fmt.Sprintf("Pull request #%d “%s” into %s waits for approval.", t.pr.Number, clip(t.pr.Title, 120), t.pr.DestinationBranch),
 			Path:     SignPath(t.tx.Workspace, t.pr.RepositoryID, t.pr.Number),
 		})
-		if err != nil {
-			return err
-		}
 	}
-	return nil
+	return t.tx.AddNotice(ctx, notices...)
 }
 
 // accountsOf lists the accounts that requirements ask.
@@ -81,14 +76,13 @@ func (t *settlement) tellOverride(ctx context.Context, r store.ApprovalRequest, 
 	if err != nil {
 		return err
 	}
+	var notices []store.Notice
 	key := notice.DedupeKey
 	for _, p := range people[:min(len(people), maxNotified)] {
 		notice.PersonID, notice.DedupeKey = p.ID, key+":"+p.ID
-		if err := t.tx.AddNotice(ctx, notice); err != nil {
-			return err
-		}
+		notices = append(notices, notice)
 	}
-	return nil
+	return t.tx.AddNotice(ctx, notices...)
 }
 
 // SendNotice is the job that mails a notice to the confirmed sign-in address of its person, where

@@ -53,6 +53,7 @@ const (
 	connectionTable   = "signedapproval_bitbucket_connections"
 	connectionColumns = `workspace_id, state, state_reason, connected_by, account_id, account_uuid, account_name, scopes,
 		access_token, refresh_token, previous_refresh_token, access_expires_at, generation, connected_at, refreshed_at`
+	selectConnection = `select ` + connectionColumns + ` from signedapproval_bitbucket_connections where workspace_id = $1`
 )
 
 func (v *Vault) openConnection(s sealedConnection) (Connection, error) {
@@ -102,8 +103,7 @@ func (tx *Tx) LockConnection(ctx context.Context) (Connection, error) {
 }
 
 func (tx *Tx) connection(ctx context.Context, lock string) (Connection, error) {
-	sealed, err := single[sealedConnection](ctx, tx.tx, `select `+connectionColumns+`
-		from signedapproval_bitbucket_connections where workspace_id = $1`+lock, tx.Workspace)
+	sealed, err := single[sealedConnection](ctx, tx.tx, selectConnection+lock, tx.Workspace)
 	if err != nil {
 		return Connection{}, err
 	}

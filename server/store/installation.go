@@ -63,6 +63,9 @@ const (
 	installationTable   = "signedapproval_installations"
 	installationColumns = `id, workspace_id, installation_id, environment_type as environment, state, app_version, api_base_url,
 		installed_by, system_token, system_token_expires_at as token_expires_at, installed_at, confirmed_by, confirmed_at, uninstalled_at, seen_at`
+	selectInstallation = `select ` + installationColumns + ` from signedapproval_installations where workspace_id = $1 `
+	// lastInstallation picks the one that is not over, else the one that was last heard.
+	lastInstallation = `order by state = 'UNINSTALLED', seen_at desc, id limit 1`
 )
 
 func (v *Vault) openInstallation(s sealedInstallation) (Installation, error) {
@@ -85,13 +88,13 @@ func (v *Vault) openInstallation(s sealedInstallation) (Installation, error) {
 // Installation reads the workspace's installation: the one that is not over, else the one that was last
 // heard. ErrNotFound where there never was one.
 func (tx *Tx) Installation(ctx context.Context) (Installation, error) {
-	return tx.installation(ctx, `order by state = 'UNINSTALLED', seen_at desc, id limit 1`)
+	return tx.installation(ctx, lastInstallation)
 }
 
 // LockInstallation is Installation, and keeps every other writer of it waiting until this transaction
 // ends.
 func (tx *Tx) LockInstallation(ctx context.Context) (Installation, error) {
-	return tx.installation(ctx, `order by state = 'UNINSTALLED', seen_at desc, id limit 1 for update`)
+	return tx.installation(ctx, lastInstallation+` for update`)
 }
 
 // InstallationOf reads an installation of the workspace by Forge's id.
@@ -100,8 +103,7 @@ func (tx *Tx) InstallationOf(ctx context.Context, installationID string) (Instal
 }
 
 func (tx *Tx) installation(ctx context.Context, which string, args ...any) (Installation, error) {
-	sealed, err := single[sealedInstallation](ctx, tx.tx, `select `+installationColumns+`
-		from signedapproval_installations where workspace_id = $1 `+which, append([]any{tx.Workspace}, args...)...)
+	sealed, err := single[sealedInstallation](ctx, tx.tx, selectInstallation+which, append([]any{tx.Workspace}, args...)...)
 	if err != nil {
 		return Installation{}, err
 	}

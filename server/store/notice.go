@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -32,26 +31,44 @@ func (n Notice) Cursor() string { return cursor(n.CreatedAt, n.ID) }
 const noticeColumns = `id, person_id, workspace_id, pull_request_id, request_id, kind, dedupe_key, title, sentence, path,
 	created_at, read_at, mailed_at`
 
-// AddNotice puts a notice into a person's inbox and, where notices are mailed, enqueues its mail; a
+// AddNotice puts notices into people's inboxes, in one statement, and where notices are mailed, enqueues their mail; a
 // notice with the same dedupe key is left as it is.
-func (sh *Shared) AddNotice(ctx context.Context, n Notice) error {
-	var id string
-	err := sh.tx.QueryRow(ctx, `
+func (sh *Shared) AddNotice(ctx context.Context, notices ...Notice) error {
+	if len(notices) == 0 {
+		return nil
+	}
+	var people, workspaces, kinds, keys, titles, sentences, paths []string
+	var pullRequests, requests []*string
+	for _, n := range notices {
+		people, workspaces = append(people, n.PersonID), append(workspaces, n.WorkspaceID)
+		pullRequests, requests = append(pullRequests, n.PullRequestID), append(requests, n.RequestID)
+		kinds, keys, titles = append(kinds, n.Kind), append(keys, n.DedupeKey), append(titles, n.Title)
+		sentences, paths = append(sentences, n.Sentence), append(paths, n.Path)
+	}
+	// In the order of the keys, like everybody, so that no two transactions wait for each other.
+	rows, err := sh.tx.Query(ctx, `
 		insert into signedapproval_notices (person_id, workspace_id, pull_request_id, request_id, kind, dedupe_key, title, sentence, path)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-		on conflict (dedupe_key) do nothing returning id`,
-		n.PersonID, n.WorkspaceID, n.PullRequestID, n.RequestID, n.Kind, n.DedupeKey, n.Title, n.Sentence, n.Path).Scan(&id)
-	if err = one(err); errors.Is(err, ErrNotFound) {
-		return nil
-	}
+		select person::uuid, workspace::uuid, pull_request::uuid, request::uuid, kind, key, title, sentence, path
+		from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
+			as n (person, workspace, pull_request, request, kind, key, title, sentence, path)
+		order by key
+		on conflict (dedupe_key) do nothing returning id, person_id, workspace_id`,
+		people, workspaces, pullRequests, requests, kinds, keys, titles, sentences, paths)
 	if err != nil {
-		return fmt.Errorf("store: add notice: %w", err)
+		return fmt.Errorf("store: add notices: %w", err)
 	}
-	sh.Touch("inbox:" + n.PersonID)
-	if sh.noMail {
-		return nil
+	var id, person, workspace string
+	_, err = pgx.ForEachRow(rows, []any{&id, &person, &workspace}, func() error {
+		sh.Touch("inbox:" + person)
+		if sh.noMail {
+			return nil
+		}
+		return sh.Enqueue(ctx, AskNotify(workspace, id))
+	})
+	if err != nil {
+		return fmt.Errorf("store: add notices: %w", err)
 	}
-	return sh.Enqueue(ctx, AskNotify(n.WorkspaceID, id))
+	return nil
 }
 
 // Notices lists a person's inbox, newest first: what is of one workspace, or of all where workspaceID is

@@ -42,7 +42,7 @@ func (w *Workspaces) Client(ctx context.Context, workspace string, class bitbuck
 		if !s.works() {
 			return nil, s.waits()
 		}
-		client, err := w.connectionClient(ctx, workspace, class)
+		client, err := w.connectionClientOf(ctx, workspace, class, s)
 		if err != nil {
 			return nil, s.waits().Because(err)
 		}
@@ -50,7 +50,7 @@ func (w *Workspaces) Client(ctx context.Context, workspace string, class bitbuck
 	case s.app != nil && s.connection == nil:
 		return nil, uninstalled()
 	}
-	return w.connectionClient(ctx, workspace, class)
+	return w.connectionClientOf(ctx, workspace, class, s)
 }
 
 // rightsClient is Client for finding out who somebody is: an app that waits to be confirmed may be asked

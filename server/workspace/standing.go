@@ -20,10 +20,11 @@ func (w *Workspaces) standing(ctx context.Context, workspace string) (s standing
 	if !store.ValidID(workspace) {
 		return s, nil
 	}
-	err = w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) (err error) {
-		s, err = readStanding(ctx, tx)
-		return err
-	})
+	read, err := w.store.Standing(ctx, workspace)
+	s = standing{app: read.Installation, connection: read.Connection, now: read.Now}
+	if s.connection != nil && s.connection.State == store.ConnectionDisconnected {
+		s.connection = nil
+	}
 	return s, err
 }
 

@@ -49,7 +49,22 @@ func refreshJob(workspace string, at time.Time) store.JobSpec {
 // grant is dead, NOT_FOUND that the workspace is not connected, TRY_AGAIN that another replica took too
 // long over a refresh.
 func (w *Workspaces) connectionClient(ctx context.Context, workspace string, class bitbucket.Class) (*bitbucket.Client, error) {
-	connection, err := w.fresh(ctx, workspace, endsSoon)
+	s, err := w.standing(ctx, workspace)
+	if err != nil {
+		return nil, err
+	}
+	return w.connectionClientOf(ctx, workspace, class, s)
+}
+
+// connectionClientOf is connectionClient for who has just read how the workspace stands.
+func (w *Workspaces) connectionClientOf(ctx context.Context, workspace string, class bitbucket.Class, s standing) (*bitbucket.Client, error) {
+	var connection store.Connection
+	var err error
+	if s.works() && !endsSoon(*s.connection, s.now) {
+		connection = *s.connection
+	} else {
+		connection, err = w.fresh(ctx, workspace, endsSoon)
+	}
 	if code := refusal.Code(err); code == refusal.BitbucketUnavailable || code == refusal.Busy {
 		// Until its time is really over, the access token is as good as it was.
 		present, now, failure := w.working(ctx, workspace)
@@ -115,22 +130,16 @@ func (w *Workspaces) fresh(ctx context.Context, workspace string, stale func(sto
 
 // working reads a connection that can be used, and the database's time.
 func (w *Workspaces) working(ctx context.Context, workspace string) (c store.Connection, now time.Time, err error) {
-	err = w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
-		if now, err = tx.Now(ctx); err != nil {
-			return err
-		}
-		c, err = tx.Connection(ctx)
-		return err
-	})
+	s, err := w.standing(ctx, workspace)
 	switch {
-	case errors.Is(err, store.ErrNotFound), err == nil && c.State == store.ConnectionDisconnected:
-		return store.Connection{}, now, refusal.New(refusal.NotFound, "This workspace is not connected.")
 	case err != nil:
 		return store.Connection{}, now, err
-	case c.State == store.ConnectionNeedsReconnecting:
-		return store.Connection{}, now, needsReconnecting()
+	case s.connection == nil:
+		return store.Connection{}, s.now, refusal.New(refusal.NotFound, "This workspace is not connected.")
+	case s.connection.State == store.ConnectionNeedsReconnecting:
+		return store.Connection{}, s.now, needsReconnecting()
 	}
-	return c, now, nil
+	return *s.connection, s.now, nil
 }
 
 func needsReconnecting() *refusal.Error {

@@ -1,0 +1,66 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Standing is who may call Bitbucket for a workspace, at one moment.
+type Standing struct {
+	Connection   *Connection   // nil where there never was one
+	Installation *Installation // as [Tx.Installation]; nil where there never was one
+	Now          time.Time     // the database's
+}
+
+// Standing reads how a workspace stands, in one round trip: everything that calls Bitbucket begins with it.
+func (s *Store) Standing(ctx context.Context, workspace string) (Standing, error) {
+	if !ValidID(workspace) {
+		return Standing{}, fmt.Errorf("store: %q is no workspace: %w", workspace, ErrNotFound)
+	}
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
+	var connection *sealedConnection
+	var installation *sealedInstallation
+	var standing Standing
+	// A batch outside of any transaction is one: what it sets holds until its end.
+	batch := &pgx.Batch{}
+	batch.Queue(`select set_config('app.workspace', $1, true)`, workspace)
+	batch.Queue(selectConnection, workspace).Query(maybe(&connection))
+	batch.Queue(selectInstallation+lastInstallation, workspace).Query(maybe(&installation))
+	batch.Queue(`select now()`).QueryRow(func(row pgx.Row) error { return row.Scan(&standing.Now) })
+	if err := s.pool.SendBatch(ctx, batch).Close(); err != nil {
+		return Standing{}, fmt.Errorf("store: standing of a workspace: %w", err)
+	}
+	standing.Now = standing.Now.UTC()
+	if connection != nil {
+		opened, err := s.Vault.openConnection(*connection)
+		if err != nil {
+			return Standing{}, err
+		}
+		standing.Connection = &opened
+	}
+	if installation != nil {
+		opened, err := s.Vault.openInstallation(*installation)
+		if err != nil {
+			return Standing{}, err
+		}
+		standing.Installation = &opened
+	}
+	return standing, nil
+}
+
+// maybe reads a row that need not be there.
+func maybe[T any](into **T) func(pgx.Rows) error {
+	return func(rows pgx.Rows) error {
+		row, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[T])
+		if err = one(err); errors.Is(err, ErrNotFound) {
+			return nil
+		}
+		*into = &row
+		return err
+	}
+}
