@@ -57,12 +57,15 @@ type plainVector documentVector
 func (v documentVector) MarshalJSON() ([]byte, error) {
 	in := fileVector{plainVector: plainVector(v)}
 	longest := run{}
-	for from, to := 0, 0; from < len(v.Document); from = to {
-		for to = from; to < len(v.Document) && v.Document[to] == v.Document[from]; to++ {
+	for from := 0; from < len(v.Document); {
+		to := from + 1
+		for to < len(v.Document) && v.Document[to] == v.Document[from] {
+			to++
 		}
 		if to-from > longest.Times {
 			longest = run{from, v.Document[from : from+1], to - from}
 		}
+		from = to
 	}
 	if longest.Times >= 1000 && longest.Character < "\x80" {
 		in.Document, in.Run = v.Document[:longest.At]+v.Document[longest.At+longest.Times:], &longest

@@ -437,7 +437,6 @@ func proofForgeries() []forged {
 				}
 			}
 			countersigningThief(w)
-
 		}), "facts", evidence.CodeInvalid},
 		{"a decision that does not count, though its key was never in other hands", told(func(w *world) {
 			w.open("old")
