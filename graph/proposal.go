@@ -279,6 +279,9 @@ func ruleSentence(r approval.Rule, names map[string]string) string {
 	if r.Keys != nil && r.Keys.Countersigned {
 		sentence += "; only passkeys count for which somebody else vouched"
 	}
+	if r.Keys != nil && len(r.Keys.Models) > 0 {
+		sentence += "; only passkeys count that are proved to be of the model " + strings.Join(r.Keys.Models, " or ")
+	}
 	if r.AuthorMayApprove {
 		sentence += "; the author may approve"
 	}
