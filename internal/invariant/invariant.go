@@ -57,7 +57,8 @@ type PullRequest struct {
 //   - each verdict that approves or overrides rests on a quorum of different people, none of them ruled
 //     out, who had by then signed exactly that commit, destination and rule, by assertions that the
 //     verifier accepts, with no rejection standing; and that rule is the one of the policy it names;
-//   - no commit shows SUCCESSFUL under our key without such a verdict under a published checkpoint;
+//   - no commit shows SUCCESSFUL under our key without such a verdict under a published checkpoint, with the
+//     cosignatures that its rule demands;
 //   - what the gate believes that Bitbucket shows is what Bitbucket shows;
 //   - each cause has one leaf, every chain is gap-free, the tree over all leaves is the one of every
 //     published checkpoint;

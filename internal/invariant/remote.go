@@ -3,6 +3,7 @@ package invariant
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/signedapproval/bitbucket/server/approval"
 )
@@ -56,19 +57,15 @@ var stateOf = map[string]string{
 // statuses: nothing is green without its verdict under a published checkpoint; what the gate believes
 // to be shown is shown; and at rest that is the last verdict.
 func (c *check) statuses() {
-	newest := int64(0)
-	for _, p := range c.checkpoints {
-		newest = max(newest, p.Size)
-	}
 	for key, shown := range c.shown {
 		name := c.nameOf(key.PullRequest)
 		if shown.State == "SUCCESSFUL" {
-			index, found := c.goodOn(key)
+			covered, found := c.goodOn(key)
 			switch {
 			case !found:
 				c.breaks("%s: %s is SUCCESSFUL without its approvals, and without an override", name, key.Commit[:12])
-			case index >= newest:
-				c.breaks("%s: %s is SUCCESSFUL although no published checkpoint covers its verdict", name, key.Commit[:12])
+			case !covered:
+				c.breaks("%s: %s is SUCCESSFUL although no published checkpoint covers its verdict with the cosignatures that its rule demands", name, key.Commit[:12])
 			}
 		}
 		before, row := c.before[key], c.statusRows[key]
@@ -96,15 +93,20 @@ func (c *check) attended(key statusKey) bool {
 	return false
 }
 
-// goodOn finds the first verdict that lets a commit be merged.
-func (c *check) goodOn(key statusKey) (index int64, found bool) {
+// goodOn tells whether a verdict lets a commit be merged, and whether a checkpoint covers one that as many witnesses
+// cosigned as its rule demands.
+func (c *check) goodOn(key statusKey) (covered, found bool) {
 	for id, at := range c.good {
 		r := c.snapshot.requests[id]
-		if r.PullRequest == key.PullRequest && r.Head == key.Commit && (!found || at < index) {
-			index, found = at, true
+		if r.PullRequest != key.PullRequest || r.Head != key.Commit {
+			continue
 		}
+		found = true
+		covered = covered || slices.ContainsFunc(c.checkpoints, func(p checkpoint) bool {
+			return at < p.Size && p.Cosignatures >= int64(r.rule().Cosignatures)
+		})
 	}
-	return index, found
+	return covered, found
 }
 
 func (c *check) lastVerdicts() {

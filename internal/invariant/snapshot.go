@@ -109,6 +109,8 @@ type checkpoint struct {
 	Size int64
 	Root []byte
 	Note []byte
+	// Cosignatures counts the witnesses that are on record.
+	Cosignatures int64
 }
 
 type policy struct {
@@ -207,7 +209,8 @@ func read(ctx context.Context, tx pgx.Tx) (*snapshot, error) {
 	noted(s.readMergesSeen(ctx, tx))
 	s.leaves, err = collect[leaf](ctx, tx, `select index, hash, entry, workspace_id::text, chain_id, sequence from signedapproval_leaves order by index`)
 	noted(err)
-	s.checkpoints, err = collect[checkpoint](ctx, tx, `select size, root, note from signedapproval_log_checkpoints order by size`)
+	s.checkpoints, err = collect[checkpoint](ctx, tx, `select c.size, root, note, count(w.size) as cosignatures
+		from signedapproval_log_checkpoints c left join signedapproval_log_cosignatures w on w.size = c.size group by c.size order by c.size`)
 	noted(err)
 	noted(s.readPeople(ctx, tx))
 	policies, err := collect[policy](ctx, tx, `select id::text, document from signedapproval_policy_versions`)

@@ -237,6 +237,10 @@ func TestNothingIsMergedBeforeItIsCosigned(t *testing.T) {
 	c.untilMerged(number)
 	c.expect(number, head, "SUCCESSFUL", "approved by Bob")
 	c.check(true)
+	c.sql(`delete from signedapproval_log_cosignatures`)
+	if err := c.broken(true); err == nil || !strings.Contains(err.Error(), "no published checkpoint covers its verdict with the cosignatures") {
+		t.Errorf("without its cosignatures the checker says %v", err)
+	}
 }
 
 // TestACheckpointThatOneCosignedIsNotThatOfTwo: that a checkpoint covers a verdict says nothing to a rule that demands more.
