@@ -384,9 +384,22 @@ func (g *Gate) callMerge(ctx context.Context, job store.Job, at store.Place, a a
 	case errors.As(err, &failure) && failure.Conflict():
 		return err // a branch moved: read everything again
 	case errors.As(err, &failure) && failure.Class() == bitbucket.Permanent && !failure.Unauthorized():
-		return g.endMerge(ctx, job, at, a, store.MergeRefused, "not merged: Bitbucket says: "+clip(failure.Message, 200), "")
+		return g.mergeRefused(ctx, job, at, a, failure)
 	}
 	return g.fate(err)
+}
+
+// mergeRefused ends a merge that Bitbucket refuses, unless it refuses because it has merged already: a call that was repeated
+// on its way, or that somebody made whose lease had run out.
+func (g *Gate) mergeRefused(ctx context.Context, job store.Job, at store.Place, a attempt, failure *bitbucket.Error) error {
+	remote, err := a.client.PullRequest(ctx, at.Workspace, a.pr.RepositoryID, a.pr.Number)
+	if err != nil {
+		return g.fate(err)
+	}
+	if remote.State == bitbucket.Merged {
+		return g.landed(ctx, job, at, a, remote)
+	}
+	return g.endMerge(ctx, job, at, a, store.MergeRefused, "not merged: Bitbucket says: "+clip(failure.Message, 200), "")
 }
 
 func mergeText(a attempt, remote bitbucket.PullRequest) (message string, closeBranch bool, err error) {
@@ -443,7 +456,7 @@ func (g *Gate) pollMerge(ctx context.Context, job store.Job, at store.Place, a a
 		a.intent.TaskID = "" // the task ended without a merge: start again from reading
 		return g.waitForMerge(ctx, job, at, a)
 	case errors.As(err, &failure) && failure.Class() == bitbucket.Permanent && !failure.Unauthorized():
-		return g.endMerge(ctx, job, at, a, store.MergeRefused, "not merged: Bitbucket says: "+clip(failure.Message, 200), "")
+		return g.mergeRefused(ctx, job, at, a, failure)
 	}
 	return g.fate(err)
 }
