@@ -22,6 +22,9 @@ type mailServer struct {
 	mails []string
 	// refuse answers this to every recipient instead of taking the mail.
 	refuse string
+	// end, where given, says of each mail whether it is taken, and what is answered, "" to hang up without a word. hungUp waits
+	// until the sender does.
+	end func(hungUp func()) (answer string, taken bool)
 }
 
 func newMailServer(t *testing.T) *mailServer {
@@ -60,10 +63,19 @@ func (s *mailServer) talk(conn net.Conn) {
 		switch command := strings.ToUpper(line); {
 		case inBody && line == ".":
 			inBody = false
-			s.lock.Lock()
-			s.mails = append(s.mails, body.String())
-			s.lock.Unlock()
-			say("250 taken")
+			answer, taken := "250 taken", true
+			if s.end != nil {
+				answer, taken = s.end(func() { lines.Scan() })
+			}
+			if taken {
+				s.lock.Lock()
+				s.mails = append(s.mails, body.String())
+				s.lock.Unlock()
+			}
+			if answer == "" {
+				return
+			}
+			say(answer)
 		case inBody:
 			body.WriteString(line + "\n")
 		case strings.HasPrefix(command, "RCPT") && s.refuse != "":

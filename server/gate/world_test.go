@@ -14,9 +14,11 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/signedapproval/bitbucket/internal/dbtest"
+	"github.com/signedapproval/bitbucket/internal/fault"
 	"github.com/signedapproval/bitbucket/internal/invariant"
 	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/bitbucket"
@@ -49,6 +51,8 @@ type world struct {
 	gate       *gate.Gate
 	store      *store.Store
 	db         dbtest.Database
+	super      *pgxpool.Pool // superuser
+	wire       *fault.Wire   // between the server that is played here, and Postgres and Bitbucket
 	sim        *bitbucketsim.Sim
 	client     *bitbucket.Client // as the connected account
 	workspace  string
@@ -60,6 +64,11 @@ type world struct {
 	logSigner  note.Signer
 	logKey     string                                // that verifies checkpoints
 	enrolled   map[string]*passkeytest.Authenticator // of each person, the one that was enrolled last
+	// again is what another server, or the same person, does while or after this one is at it.
+	again func() error
+	other chan struct{} // closed when that ends; nil where nobody does
+	// before is called before each job; may be nil.
+	before func()
 }
 
 type person struct {
@@ -72,19 +81,22 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	t.Parallel()
 	ctx := t.Context()
-	w := &world{t: t, db: dbtest.New(t), people: map[string]*person{}, rights: map[string]bitbucket.Permission{}, enrolled: map[string]*passkeytest.Authenticator{}}
+	w := &world{t: t, db: dbtest.New(t), wire: &fault.Wire{}, people: map[string]*person{}, rights: map[string]bitbucket.Permission{}, enrolled: map[string]*passkeytest.Authenticator{}}
 	vault, err := store.OpenVault(store.NewKeyset())
 	w.must(err)
-	w.store, err = store.Open(ctx, w.db.AppURL, vault)
+	w.store, err = store.Open(ctx, w.db.AppURL, vault, w.wire.Tune)
 	w.must(err)
 	t.Cleanup(w.store.Close)
+	w.super, err = pgxpool.New(ctx, w.db.SuperURL)
+	w.must(err)
+	t.Cleanup(w.super.Close)
 	w.sim = bitbucketsim.New(bitbucketsim.Options{RepositoryCallsPerHour: -1, AsyncMergeDelay: time.Millisecond})
 	w.must(w.sim.Start("127.0.0.1:0"))
 	t.Cleanup(func() { _ = w.sim.Close() })
 	w.must(w.sim.AddExample())
 	token, err := w.sim.IssueToken(bitbucketsim.TokenRequest{Person: "alice"})
 	w.must(err)
-	api := bitbucket.New(bitbucket.Config{BaseURL: w.sim.URL(), Timeout: callTimeout})
+	api := bitbucket.New(bitbucket.Config{BaseURL: w.sim.URL(), Timeout: callTimeout, Transport: w.wire})
 	w.client = api.As(token.AccessToken, "test", bitbucket.Foreground)
 	w.ceremonies, err = passkey.New(rpID, "SignedApproval", origin)
 	w.must(err)
@@ -299,7 +311,32 @@ func (w *world) do(ring store.Ring) error {
 	if !ok {
 		return nil
 	}
-	if err := w.run(job); err != nil {
+	w.again = func() error {
+		job, ok, err := w.store.ClaimJob(ctx, ring.ID, uuid.NewString(), time.Minute)
+		if err != nil || !ok {
+			return err
+		}
+		return w.run(job)
+	}
+	if w.wire.Awaits(fault.Slow) {
+		w.expireLeases()
+	}
+	if w.before != nil {
+		w.before()
+	}
+	err = w.run(job)
+	w.join()
+	switch {
+	case w.wire.Again():
+		if again := w.run(job); !errors.Is(again, store.ErrLeaseLost) {
+			w.t.Errorf("%s %s, done twice under one claim: %v", job.Kind, job.Key, again)
+		}
+	case w.wire.Dead(): // nobody gives the job back: it is found when the lease has run out
+		w.wire.Revive()
+		w.expireLeases()
+		return err
+	}
+	if err != nil {
 		attempts := 50
 		if jobs.IsPermanent(err) {
 			attempts = 1
@@ -335,10 +372,7 @@ func (w *world) unattended(ctx context.Context, job store.Job) error {
 // due lists the jobs that are due now and that nobody holds, the longest due first.
 func (w *world) due() []store.Ring {
 	w.t.Helper()
-	conn, err := pgx.Connect(w.t.Context(), w.db.SuperURL)
-	w.must(err)
-	defer func() { _ = conn.Close(context.WithoutCancel(w.t.Context())) }()
-	rows, err := conn.Query(w.t.Context(), `select id, kind, key from signedapproval_jobs
+	rows, err := w.super.Query(w.t.Context(), `select id, kind, key from signedapproval_jobs
 		where state = 'READY' and run_at <= now() and (leased_until is null or leased_until <= now()) order by run_at, id`)
 	w.must(err)
 	rings, err := pgx.CollectRows(rows, pgx.RowToStructByPos[store.Ring])
@@ -418,7 +452,21 @@ func (w *world) submit(who string, draft gate.Draft) (store.Decision, error) {
 	}
 	answer, err := p.key.Get(prepared.Options)
 	w.must(err)
-	return w.gate.Decide(w.t.Context(), p.Person, p.session, w.workspace, draft.RequestID, answer)
+	decide := func() (store.Decision, error) {
+		return w.gate.Decide(w.t.Context(), p.Person, p.session, w.workspace, draft.RequestID, answer)
+	}
+	w.again = func() error {
+		if _, err := decide(); err == nil {
+			return errors.New("one signature was taken twice")
+		}
+		return nil
+	}
+	made, err := decide()
+	w.join()
+	if w.wire.Again() {
+		w.must(w.again())
+	}
+	return made, err
 }
 
 func (w *world) decides(number int64, who string, action approval.Action) {
@@ -452,10 +500,7 @@ func (w *world) expect(number int64, commit, state, sentence string) {
 // sql runs a statement as the superuser: for tests that move time.
 func (w *world) sql(statement string, args ...any) {
 	w.t.Helper()
-	conn, err := pgx.Connect(w.t.Context(), w.db.SuperURL)
-	w.must(err)
-	defer func() { _ = conn.Close(context.WithoutCancel(w.t.Context())) }()
-	_, err = conn.Exec(w.t.Context(), statement, args...)
+	_, err := w.super.Exec(w.t.Context(), statement, args...)
 	w.must(err)
 }
 
@@ -469,11 +514,11 @@ func (w *world) check(atRest bool) {
 func (w *world) broken(atRest bool) error {
 	w.t.Helper()
 	ctx := w.t.Context()
-	conn, err := pgx.Connect(ctx, w.db.SuperURL)
+	conn, err := w.super.Acquire(ctx)
 	w.must(err)
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	defer conn.Release()
 	return invariant.Gate{
-		DB: conn, RelyingParty: evidence.RelyingParty{ID: rpID, Origin: origin},
+		DB: conn.Conn(), RelyingParty: evidence.RelyingParty{ID: rpID, Origin: origin},
 		Shown: func(ctx context.Context, _, _, commit, key string) (invariant.Status, error) {
 			for s, err := range w.client.Statuses(ctx, "acme", "rocket", commit) {
 				if err != nil {

@@ -100,7 +100,13 @@ func (w *world) client(t *testing.T) redis.UniversalClient {
 // queue makes a queue with short pauses. The caller adds handlers and runs it.
 func (w *world) queue(t *testing.T, options jobs.Options) *jobs.Queue {
 	t.Helper()
-	options.Redis, options.Ledger, options.Prefix = w.client(t), ledger(w.Store), w.prefix
+	return w.queueOf(t, w.Store, options)
+}
+
+// queueOf is queue on another server's store.
+func (w *world) queueOf(t *testing.T, s *store.Store, options jobs.Options) *jobs.Queue {
+	t.Helper()
+	options.Redis, options.Ledger, options.Prefix = w.client(t), ledger(s), w.prefix
 	options.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	options.Partitions = 4
 	short := func(d *time.Duration, to time.Duration) {

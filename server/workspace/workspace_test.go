@@ -111,8 +111,13 @@ func serve(t *testing.T, handler http.Handler) string {
 }
 
 func (w *world) server(s *store.Store, origin string) *workspace.Workspaces {
+	return w.serverBy(s, origin, w.consumer(w.connect), bitbucket.New(bitbucket.Config{BaseURL: w.sim.URL()}))
+}
+
+// serverBy is a server that talks to Bitbucket by a consumer and an API of its own.
+func (w *world) serverBy(s *store.Store, origin string, connect bitbucket.Consumer, api *bitbucket.API) *workspace.Workspaces {
 	ws := workspace.New(workspace.Options{
-		Store: s, API: bitbucket.New(bitbucket.Config{BaseURL: w.sim.URL()}), Connect: w.consumer(w.connect),
+		Store: s, API: api, Connect: connect,
 		Origin: origin, Passkeys: ceremonies, LogOrigin: logOrigin, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 	ws.Cancel, ws.Roster = w.cancel, (&gate.Gate{Store: s}).Roster
