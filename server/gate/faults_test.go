@@ -84,12 +84,12 @@ func TestFaultsOfTheLog(t *testing.T) {
 	faults(t, fault.Checkpoint, fault.Commits("insert into signedapproval_log_checkpoints"), 0, func(w *world) func() string {
 		publisher, other := w.publishers()
 		var busy atomic.Bool
-		w.gate.Publish = func(ctx context.Context, size int64) error {
+		w.gate.Publish = func(ctx context.Context, size int64, cosignatures int) error {
 			if !busy.CompareAndSwap(false, true) {
-				return other.Publish(ctx, size) // on another server
+				return other.PublishCosigned(ctx, size, cosignatures) // on another server
 			}
 			defer busy.Store(false)
-			return publisher.Publish(ctx, size)
+			return publisher.PublishCosigned(ctx, size, cosignatures)
 		}
 		return func() string {
 			if err := publisher.Check(w.t.Context()); err != nil {
