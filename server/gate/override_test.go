@@ -247,6 +247,11 @@ func TestOverridesThatAreRefused(t *testing.T) {
 	w.sql(`update signedapproval_approval_requests set expires_at = now() where id = $1`, request)
 	_, err = w.gate.Decide(t.Context(), carol.Person, carol.session, w.workspace, request, answer)
 	w.refused("signed after the expiry", err, gate.CodeExpired)
+	// What a page offers is what the server does: also where a rejection keeps the request from being called expired.
+	view, err := w.gate.ViewRequest(t.Context(), carol.Person, w.workspace, request)
+	if err != nil || view.Can.Override || view.Can.OverrideCode != gate.CodeExpired || view.Can.Approve {
+		t.Errorf("offered after the expiry: %+v", view.Can)
+	}
 	if n := w.decided(); n != 0 {
 		t.Errorf("%d decisions were taken", n)
 	}

@@ -219,6 +219,8 @@ func standing(personID string, decisions []store.Decision) *store.Decision {
 	return nil
 }
 
+const timeIsOver = "The time of this request is over. Once nobody rejects it any more, it can be asked for again."
+
 // can tells what a person can do, by what is stored: preparing a decision asks Bitbucket again.
 func can(person store.Person, v View) Can {
 	r := v.Request
@@ -235,6 +237,11 @@ func can(person store.Person, v View) Can {
 	}
 	verdict := v.tally()
 	c.OverrideCode, c.OverrideReason = whyNoOverride(person, v, verdict, mine)
+	// A rejection keeps the request from being called expired; that its time is over holds all the same.
+	over := r.Overdue && r.State != store.RequestApproved
+	if over && c.OverrideCode != CodeNoOverride {
+		c.OverrideCode, c.OverrideReason = CodeExpired, timeIsOver
+	}
 	c.Override = c.OverrideCode == ""
 	if mine != nil && (mine.Action == string(approval.Reject) || mine.RequestID == r.ID) {
 		return c.because(CodeAlreadyDecided, "You have decided already; withdraw it to decide anew.")
@@ -256,6 +263,9 @@ func can(person store.Person, v View) Can {
 	// Whoever can approve can reject; so can an author who is among those asked.
 	c.Reject = c.Approve || asked && author
 	switch {
+	case c.Approve && over:
+		c.Approve = false
+		return c.because(CodeExpired, timeIsOver)
 	case c.Approve:
 		return c
 	case author:

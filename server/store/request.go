@@ -38,6 +38,7 @@ type ApprovalRequest struct {
 	OutcomeSalt       []byte          // opens what the verdict's leaf commits to; nil before the first and once somebody was erased
 	RequestedAt       time.Time
 	ExpiresAt         time.Time
+	Overdue           bool // whether that is past, by the clock of the database
 	DecidedAt         *time.Time
 	ClosedAt          *time.Time
 }
@@ -51,7 +52,7 @@ func (r ApprovalRequest) Alive() bool {
 func (r ApprovalRequest) Cursor() string { return cursor(r.RequestedAt, r.ID) }
 
 const requestColumns = `id, pull_request_id, round, head_commit, destination_branch, policy_version_id, rule, rule_digest,
-	state, sentence, verdict, facts, outcome_salt, requested_at, expires_at, decided_at, closed_at`
+	state, sentence, verdict, facts, outcome_salt, requested_at, expires_at, expires_at <= now() as overdue, decided_at, closed_at`
 
 const requestAlive = `state in ('PENDING', 'APPROVED', 'REJECTED', 'EXPIRED', 'OVERRIDDEN')`
 

@@ -20,6 +20,7 @@ import { useHost } from "../surroundings.ts";
 import { useWorkspaces } from "../workspaces.ts";
 import { actOnKey } from "./actonkey.ts";
 import { KeyActs, KeyKind, KeyState } from "./KeyWords.tsx";
+import { ProposalMade } from "./ProposalMade.tsx";
 import { RevokeKey } from "./RevokeKey.tsx";
 
 const WantingKeysQuery = graphql(`
@@ -292,12 +293,14 @@ function Countersign({ id, name, member, onClose }: CountersignProps) {
   const client = useClient();
   const [busy, setBusy] = useState(false);
   const [refusal, setRefusal] = useState<Refusal | null>(null);
+  const [proposal, setProposal] = useState<string | null>(null);
   const confirm = async () => {
     setBusy(true);
     setRefusal(null);
     try {
-      await actOnKey(client, { key: id, action: "COUNTERSIGN" });
-      onClose();
+      const made = await actOnKey(client, { key: id, action: "COUNTERSIGN" });
+      if (made) setProposal(made);
+      else onClose();
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
       setRefusal(error);
@@ -306,6 +309,7 @@ function Countersign({ id, name, member, onClose }: CountersignProps) {
     }
   };
   const advice = refusal && adviceFor(refusal);
+  if (proposal) return <ProposalMade proposal={proposal} onClose={onClose} />;
   return (
     <Dialog
       title={`Countersign ${name}?`}

@@ -1,5 +1,5 @@
 import { type FragmentType, graphql, readFragment } from "@signedapproval/graph/generated";
-import type { ProposalState } from "@signedapproval/graph/generated/graphql.ts";
+import type { ProposalKind, ProposalState } from "@signedapproval/graph/generated/graphql.ts";
 import { signAct } from "@signedapproval/sign/keyact";
 import { mutate, Refusal, refuse } from "@signedapproval/sign/refusal";
 import { adviceFor } from "@signedapproval/sign/refusals";
@@ -25,6 +25,13 @@ const proposalFragment = graphql(`
     after
     quorum
     viewerCanSign
+    viewerCanWithdraw
+    passkey
+    passkeyOwner {
+      id
+      name
+    }
+    compromisedSince
     asked {
       id
       name
@@ -103,14 +110,28 @@ const states: Record<ProposalState, { word: string; tone: Tone }> = {
   OUTDATED: { word: "Overtaken", tone: "neutral" },
 };
 
+/** The purpose of the act that a proposal asks for. */
+const purposes: Record<ProposalKind, string> = {
+  POLICY: "policy",
+  PROTECTION: "protect",
+  COUNTERSIGN: "countersign",
+  REVOKE: "revoke",
+};
+
+/** What is said where a proposal's before or after is nothing. */
+const nothings: Record<ProposalKind, string> = {
+  POLICY: "No rules: nothing is asked for.",
+  PROTECTION: "Not protected: every administrator can change the rules alone.",
+  COUNTERSIGN: "",
+  REVOKE: "",
+};
+
 export interface ProposalCardProps {
   proposal: FragmentType<typeof proposalFragment>;
-  /** Whether the reader administers the workspace. */
-  administers: boolean;
 }
 
 /** A change of rules: what was, what is to be, who signed, and signing it. */
-export function ProposalCard({ proposal: masked, administers }: ProposalCardProps) {
+export function ProposalCard({ proposal: masked }: ProposalCardProps) {
   const proposal = readFragment(proposalFragment, masked);
   const client = useClient();
   const title = useId();
@@ -138,8 +159,7 @@ export function ProposalCard({ proposal: masked, administers }: ProposalCardProp
     });
   const sign = (prepared: { statement: string; options: string }) =>
     run(async () => {
-      const purpose = proposal.kind === "POLICY" ? "policy" : "protect";
-      const response = await signAct({ purpose, about: proposal.digest, ...prepared });
+      const response = await signAct({ purpose: purposes[proposal.kind], about: proposal.digest, ...prepared });
       const { signProposal } = await mutate(client, Sign, { input: { response } });
       refuse(signProposal.userErrors);
       setLeft(signProposal.leftToDo);
@@ -160,8 +180,7 @@ export function ProposalCard({ proposal: masked, administers }: ProposalCardProp
   return (
     <section className="sa-stack sa-stack--tight" aria-labelledby={title}>
       <h3 id={title}>
-        <Visible text={proposal.repository ? `Rules of ${proposal.repository}` : "Who protects the workspace"} />{" "}
-        <Lozenge tone={tone}>{word}</Lozenge>
+        <Visible text={titleOf(proposal)} /> <Lozenge tone={tone}>{word}</Lozenge>
       </h3>
       <p className="sa-small sa-subtle">
         Proposed by <Visible text={proposal.proposedBy?.name ?? "somebody"} />, <Time value={proposal.createdAt} />
@@ -171,8 +190,19 @@ export function ProposalCard({ proposal: masked, administers }: ProposalCardProp
           </>
         )}
       </p>
-      <Sentences title="Before" sentences={proposal.before} none="No rules: nothing is asked for." />
-      <Sentences title="After" sentences={proposal.after} none="No rules: nothing is asked for." />
+      {nothings[proposal.kind] && (
+        <Sentences title="Before" sentences={proposal.before} none={nothings[proposal.kind]} />
+      )}
+      <Sentences title="After" sentences={proposal.after} none={nothings[proposal.kind]} />
+      {proposal.compromisedSince && (
+        <p>
+          Somebody else may have had it: what it signed since <Time value={proposal.compromisedSince} exact /> does not
+          count any more.
+        </p>
+      )}
+      {proposal.state === "OUTDATED" && (
+        <p>What it was to change has changed meanwhile. If it is still wanted, it has to be proposed again.</p>
+      )}
       {proposal.state === "OPEN" && (
         <p>
           {proposal.signatures.filter((one) => one.counts).length} of {proposal.quorum} signatures, out of{" "}
@@ -191,14 +221,14 @@ export function ProposalCard({ proposal: masked, administers }: ProposalCardProp
       )}
       {!act && problem}
       {left.length > 0 && <LeftToDo title="The repository is gated no longer" sentences={left} />}
-      {proposal.state === "OPEN" && (
+      {proposal.state === "OPEN" && (proposal.viewerCanSign || proposal.viewerCanWithdraw) && (
         <p className="sa-row">
           {proposal.viewerCanSign && (
             <Button appearance="primary" busy={busy} onClick={() => void prepare()}>
               Sign…
             </Button>
           )}
-          {administers && (
+          {proposal.viewerCanWithdraw && (
             <Button appearance="subtle" busy={busy} onClick={() => void withdraw()}>
               Withdraw
             </Button>
@@ -225,6 +255,25 @@ export function ProposalCard({ proposal: masked, administers }: ProposalCardProp
       )}
     </section>
   );
+}
+
+/** What a proposal is about. */
+function titleOf(proposal: {
+  kind: ProposalKind;
+  repository?: string | null;
+  passkey?: string | null;
+  passkeyOwner?: { name: string } | null;
+}): string {
+  switch (proposal.kind) {
+    case "POLICY":
+      return `Rules of ${proposal.repository}`;
+    case "PROTECTION":
+      return "Who protects the workspace";
+    case "COUNTERSIGN":
+      return `Countersign “${proposal.passkey}” of ${proposal.passkeyOwner?.name ?? "somebody"}`;
+    case "REVOKE":
+      return `Revoke “${proposal.passkey}” of ${proposal.passkeyOwner?.name ?? "somebody"}`;
+  }
 }
 
 function Sentences({ title, sentences, none }: { title: string; sentences: readonly string[]; none: string }) {

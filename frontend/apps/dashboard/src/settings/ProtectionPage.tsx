@@ -76,8 +76,8 @@ export function ProtectionPage({ workspace, proposal }: { workspace?: string; pr
     <>
       <h1>Protection</h1>
       <p className="sa-subtle">
-        A protected workspace changes its rules, and who protects it, by signatures alone: no administrator, no API
-        token and no server can do it for those who sign.
+        A protected workspace changes its rules, its members' passkeys and who protects it by signatures alone: no
+        administrator, no API token and no server can do it for those who sign. Your own passkeys stay yours.
       </p>
       {!standsAlone ? (
         <EmptyState
@@ -125,7 +125,7 @@ function One({ workspace, proposal, onAll }: { workspace: MemberWorkspace; propo
       <Answer result={result} ask={ask} doing="read the proposal">
         {({ workspace: node }) =>
           node?.proposal ? (
-            <ProposalCard proposal={node.proposal} administers={workspace.viewerIsAdmin} />
+            <ProposalCard proposal={node.proposal} />
           ) : (
             <EmptyState title="No such proposal">It does not exist, or you may not see it.</EmptyState>
           )
@@ -190,7 +190,7 @@ function Page({ workspace, after, last, onMore }: PageProps) {
         node?.proposals.edges.length ? (
           <>
             {node.proposals.edges.map((edge) => (
-              <ProposalCard key={edge.node.id} proposal={edge.node} administers={workspace.viewerIsAdmin} />
+              <ProposalCard key={edge.node.id} proposal={edge.node} />
             ))}
             <More pageInfo={node.proposals.pageInfo} last={last} onMore={onMore} />
           </>

@@ -8,6 +8,7 @@ import { Note } from "@signedapproval/ui/Note";
 import { useState } from "react";
 import { useClient } from "urql";
 import { actOnKey } from "./actonkey.ts";
+import { ProposalMade } from "./ProposalMade.tsx";
 
 const RevokePasskey = graphql(`
   mutation RevokePasskey($input: RevokePasskeyInput!) {
@@ -42,13 +43,18 @@ export function RevokeKey({ id, name, waits = false, own = false, onClose }: Rev
   const [shared, setShared] = useState(false);
   const [since, setSince] = useState("");
   const [refusal, setRefusal] = useState<Refusal | null>(null);
+  const [proposal, setProposal] = useState<string | null>(null);
   const run = async (how: "signed" | "unsigned") => {
     setBusy(how);
     setRefusal(null);
     try {
       if (how === "signed") {
         const compromised = shared ? { compromisedSince: new Date(since).toISOString() } : {};
-        await actOnKey(client, { key: id, action: "REVOKE", ...compromised });
+        const made = await actOnKey(client, { key: id, action: "REVOKE", ...compromised });
+        if (made) {
+          setProposal(made);
+          return;
+        }
       } else {
         const { revokePasskey } = await mutate(client, RevokePasskey, { input: { id } });
         refuse(revokePasskey.userErrors);
@@ -62,6 +68,7 @@ export function RevokeKey({ id, name, waits = false, own = false, onClose }: Rev
     }
   };
   const advice = refusal && adviceFor(refusal);
+  if (proposal) return <ProposalMade proposal={proposal} onClose={onClose} />;
   return (
     <Dialog
       title={`${waits ? "Remove" : "Revoke"} ${name}?`}

@@ -9,6 +9,10 @@ const PrepareKeyAct = graphql(`
       act {
         ...KeyAct_act
       }
+      proposal {
+        id
+        key
+      }
       userErrors {
         code
         message
@@ -46,13 +50,18 @@ export interface ActOnKey {
   compromisedSince?: string;
 }
 
-/** Countersigns or revokes a key with a signature of the viewer's. Throws a {@link Refusal}; nothing was done then. */
-export async function actOnKey(client: Client, input: ActOnKey): Promise<void> {
+/**
+ * Countersigns or revokes a key with a signature of the viewer's. Where the workspace is protected nothing is done yet:
+ * it gives the key of the proposal that was made. Throws a {@link Refusal}; nothing was done then.
+ */
+export async function actOnKey(client: Client, input: ActOnKey): Promise<string | null> {
   const { prepareKeyAct } = await mutate(client, PrepareKeyAct, { input });
+  if (prepareKeyAct.proposal) return prepareKeyAct.proposal.key;
   refuse(prepareKeyAct.userErrors);
   const act = keyActOf(prepareKeyAct.act);
   if (!act) throw new Refusal("NO_STATEMENT", "The server prepared nothing to sign.");
   const response = await signKeyAct(act);
   const { signKeyAct: signed } = await mutate(client, SignKeyAct, { input: { response } });
   refuse(signed.userErrors);
+  return null;
 }
