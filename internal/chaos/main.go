@@ -82,9 +82,9 @@ var directed = map[string]scenario{
 		troubles: []weighted[trouble]{{2, slowStatuses}, {2, freezeServer}},
 	},
 	"merge-without-re-reading": {
-		pace: 250 * time.Millisecond, faultEvery: time.Second, checkEvery: 5 * time.Second,
-		acts: []weighted[act]{{3, (*world).openOne}, {5, (*world).push}}, decisions: []weighted[string]{{1, "APPROVE"}},
-		troubles: []weighted[trouble]{{1, slowMerges}},
+		pace: 300 * time.Millisecond, faultEvery: 2500 * time.Millisecond, checkEvery: 5 * time.Second,
+		acts: []weighted[act]{{3, (*world).openOne}, {1, (*world).push}}, decisions: []weighted[string]{{1, "APPROVE"}},
+		troubles: []weighted[trouble]{{1, retryMerges}},
 	},
 }
 

@@ -136,6 +136,9 @@ func (c *check) merges() {
 		if i.State == "MERGED" {
 			merged[i.PullRequest] = append(merged[i.PullRequest], i)
 		}
+		if i.State == "CALLING" && c.atRest && c.Overdue > 0 {
+			c.breaks("%s: nobody knows what became of its merge", c.nameOf(i.PullRequest))
+		}
 	}
 	for id, list := range merged {
 		name := c.nameOf(id)

@@ -1,0 +1,230 @@
+package main
+
+import (
+	"context"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/signedapproval/bitbucket/server/bitbucketsim"
+)
+
+func TestTheLastLine(t *testing.T) {
+	t.Parallel()
+	s := summary{seed: 7, kills: 201, faults: 650, events: 900, decisions: 1200, merges: 80, violations: 0}
+	if got, want := s.String(), "chaos: seed=7 kills=201 faults=650 events=900 decisions=1200 merges=80 violations=0"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	o := settings{kills: 26, duration: 10 * time.Minute}
+	if short := s.enough(o); len(short) > 0 {
+		t.Errorf("201 kills in ten minutes: %q", short)
+	}
+	s.kills = 199
+	if short := s.enough(o); len(short) != 1 {
+		t.Errorf("199 kills in ten minutes: %q", short)
+	}
+	s.kills, s.merges = 300, 0
+	if short := s.enough(o); len(short) != 1 {
+		t.Errorf("nothing was merged: %q", short)
+	}
+}
+
+// TestEachBugCanBeSeeded fails when the text that a bug replaces has moved.
+func TestEachBugCanBeSeeded(t *testing.T) {
+	t.Parallel()
+	where, err := top()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range bugs {
+		if err := newOverlay(t.TempDir()).seed(where, b); err != nil {
+			t.Error(err)
+		}
+		if _, known := directed[b.name]; !known {
+			t.Errorf("nobody looks for %s", b.name)
+		}
+	}
+	if len(bugs) != len(directed) {
+		t.Errorf("%d bugs and %d scenarios", len(bugs), len(directed))
+	}
+	if err := newOverlay(t.TempDir()).clock(where); err != nil {
+		t.Error(err)
+	}
+	moved := bug{"moved", []replacement{{"go.mod", "no such text", ""}}}
+	if err := newOverlay(t.TempDir()).seed(where, moved); err == nil {
+		t.Error("a bug whose text has moved is seeded")
+	}
+}
+
+// TestAnOverlayHoldsSeveralChanges changes one file twice.
+func TestAnOverlayHoldsSeveralChanges(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "file")
+	if err := os.WriteFile(path, []byte("one two three two"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := newOverlay(t.TempDir())
+	if err := o.change(path, "two", "2"); err == nil {
+		t.Error("a text that is there twice was replaced")
+	}
+	for _, c := range [][2]string{{"one", "1"}, {"three", "3"}} {
+		if err := o.change(path, c[0], c[1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := os.ReadFile(o.files[path]); err != nil || string(got) != "1 two 3 two" {
+		t.Errorf("the overlay has %q, %v", got, err)
+	}
+}
+
+func TestASeedRepeatsWhatIsDone(t *testing.T) {
+	t.Parallel()
+	draw := func(seed uint64) (drawn []string) {
+		random := rand.New(rand.NewPCG(seed, 1))
+		for range 50 {
+			drawn = append(drawn, pick(random, everything.decisions))
+		}
+		steps := clocks(settings{seed: seed, clock: true})(1)
+		for range 20 {
+			drawn = append(drawn, steps())
+		}
+		return drawn
+	}
+	if !slices.Equal(draw(1), draw(1)) {
+		t.Error("a seed draws differently the second time")
+	}
+	if slices.Equal(draw(1), draw(2)) {
+		t.Error("two seeds draw the same")
+	}
+}
+
+// echo is a server that answers with what it is sent.
+func echo(t *testing.T) net.Addr {
+	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				_, _ = io.Copy(conn, conn)
+				_ = conn.Close()
+			}()
+		}
+	}()
+	return listener.Addr()
+}
+
+func dialed(t *testing.T, l *link) net.Conn {
+	t.Helper()
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", l.addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// answers tells whether what is sent comes back.
+func answers(conn net.Conn, text string) bool {
+	if _, err := io.WriteString(conn, text); err != nil {
+		return false
+	}
+	back := make([]byte, len(text))
+	_, err := io.ReadFull(conn, back)
+	return err == nil && string(back) == text
+}
+
+func newTestLink(t *testing.T) *link {
+	t.Helper()
+	to := echo(t)
+	l, err := newLink(context.WithoutCancel(t.Context()), "test", func() net.Addr { return to })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.close() })
+	return l
+}
+
+func TestALinkIsCut(t *testing.T) {
+	t.Parallel()
+	l := newTestLink(t)
+	first := dialed(t, l)
+	if !answers(first, "one") {
+		t.Fatal("an open link does not carry")
+	}
+	l.set(refused)
+	if answers(first, "two") || answers(dialed(t, l), "three") {
+		t.Error("a link that is cut carries")
+	}
+	l.set(open)
+	second := dialed(t, l)
+	if !answers(second, "four") {
+		t.Error("a link that was cut does not carry again")
+	}
+	l.set(silent)
+	got := make(chan bool, 1)
+	go func() { got <- answers(second, "five") }()
+	l.set(open)
+	<-got // what was sent while it was silent may have passed before, or is lost: but somebody is told
+	if !answers(dialed(t, l), "six") {
+		t.Error("a link that was silent does not carry again")
+	}
+}
+
+func TestCommitsFail(t *testing.T) {
+	t.Parallel()
+	l := newTestLink(t)
+	l.failCommits(false, true)
+	for _, text := range []string{string(commit), "before" + string(commit)} {
+		conn := dialed(t, l)
+		if !answers(conn, "begin") || answers(conn, text) {
+			t.Error("a commit that is to fail is answered")
+		}
+	}
+	if conn := dialed(t, l); !answers(conn, string(commit)) {
+		t.Error("a commit fails that is not to")
+	}
+	if cut, send := l.commitFails(commit); cut || send {
+		t.Error("more commits fail than were to")
+	}
+	l.failCommits(true)
+	if cut, send := l.commitFails(commit); !cut || !send {
+		t.Error("a commit that is to happen is not sent")
+	}
+}
+
+func TestARaceIsToldFromNegligence(t *testing.T) {
+	t.Parallel()
+	at := func(second int) time.Time { return time.Unix(int64(second), 0) }
+	const pr = "/2.0/repositories/w/r/pullrequests/1"
+	c := &calls{}
+	for second, path := range []string{pr + "/commits", "/2.0/repositories/w/r/branch-restrictions", pr + "/merge"} {
+		c.kept = append(c.kept, bitbucketsim.Call{At: at(10 * (second + 1)), Path: path})
+	}
+	if !c.raced(pr, []time.Time{at(15)}) {
+		t.Error("a push after the last look is no race")
+	}
+	if c.raced(pr, []time.Time{at(5)}) || c.raced(pr, nil) {
+		t.Error("a push before the last look is a race")
+	}
+	if c.raced(strings.Replace(pr, "/1", "/2", 1), []time.Time{at(15)}) {
+		t.Error("another pull request raced")
+	}
+}
