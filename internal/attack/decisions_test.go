@@ -3,6 +3,7 @@ package attack_test
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/evidence"
@@ -115,6 +116,28 @@ func onDecisions() []attack {
 			o.workspace = other
 			o.requests(func(r *evidence.Request) { r.Workspace = other })
 		}, func(_ *operator, s *evidence.Statement) { s.Workspace = other }, about, unsigned),
+		{
+			wants: "hold an approval back that X signed, and file it when its signature has expired", caught: []string{"step 7 statements: chain"},
+			try: func(t *testing.T) []string {
+				c := halfApproved(t)
+				s, d := c.statement("dave", evidence.Approve)
+				honest := c.twin()
+				honest.file(s, d, c.dave.sign)
+				c.control(honest)
+				c.now = c.now.Add(time.Hour)
+				c.file(s, d, c.dave.sign)
+				return []string{verify(c.bundle(), unwitnessed(c.pinned))}
+			},
+		},
+		{
+			wants: "have people approve a request that has expired", caught: []string{"step 7 statements: chain"},
+			try: func(t *testing.T) []string {
+				c := halfApproved(t)
+				c.now = c.now.Add(25 * time.Hour)
+				c.decide(c.dave, evidence.Approve)
+				return []string{verify(c.bundle(), unwitnessed(c.pinned))}
+			},
+		},
 		{
 			wants: "replay an approval: file the signed decision twice", caught: []string{"step 7 statements: invalid"},
 			try: func(t *testing.T) []string {

@@ -115,6 +115,30 @@ func onKeys() []attack {
 			},
 		},
 		{
+			wants: "replay X's enrolment: for a key of the operator's own, and for X's key again", caught: []string{"step 5 roster: signature", "step 5 roster: roster"},
+			try: func(t *testing.T) (got []string) {
+				for _, again := range []bool{false, true} {
+					c := halfApproved(t)
+					g, enrolled := ghost(t, "dave"), c.enrolled[string(c.dave.key.CredentialID)]
+					if again {
+						g = c.dave
+					}
+					proof, err := enrolled.Enrolment.Digest()
+					must(t, err)
+					c.enrolled[string(g.key.CredentialID)] = enrolled
+					c.add(event{change: &evidence.RosterChange{Format: evidence.RosterFormat, Event: evidence.KeyAdded, Key: g.key, By: evidence.ByLogIn, Proof: proof}})
+					c.decisions(func(_ int, d *evidence.SignedDecision) {
+						if !again {
+							d.Assertion.CredentialID = g.key.CredentialID
+						}
+					})
+					c.seen = nil
+					got = append(got, verify(c.bundle(), unwitnessed(c.pinned)))
+				}
+				return got
+			},
+		},
+		{
 			wants: "use a key of X that X has reported as stolen: date the decision to before the theft", admits: "detectable in the log as a late leaf",
 			caught: []string{"step 10 facts: revoked_key", "exit 0", "monitor: late_leaf", "monitor: time_backwards"},
 			try: func(t *testing.T) (got []string) {
