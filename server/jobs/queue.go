@@ -40,7 +40,7 @@ type Options struct {
 	// Observe is told how each job ended and how long it ran, for metrics; nil tells nobody.
 	Observe func(kind, outcome string, took time.Duration)
 
-	// Slow is when a job moves to the reserve (250 ms), Sweep the pause between sweeps (1 s), Block
+	// Slow is when a job moves to the reserve (25 ms: one that takes longer waits for Bitbucket), Sweep the pause between sweeps (1 s), Block
 	// how long a reader waits for an entry (2 s). An entry that its reader left alone for MinIdle
 	// (4 s) goes to another; readers look for such each Reclaim (1 s).
 	Slow, Sweep, Block, MinIdle, Reclaim time.Duration
@@ -138,7 +138,7 @@ func New(options Options) *Queue {
 	o.Background = cmp.Or(o.Background, max(2, o.Concurrency/4))
 	o.Grace = cmp.Or(o.Grace, 10*time.Second)
 	o.Log = cmp.Or(o.Log, slog.Default())
-	o.Slow = cmp.Or(o.Slow, 250*time.Millisecond)
+	o.Slow = cmp.Or(o.Slow, 25*time.Millisecond)
 	o.Sweep = cmp.Or(o.Sweep, time.Second)
 	o.Block = cmp.Or(o.Block, 2*time.Second)
 	o.MinIdle = cmp.Or(o.MinIdle, 4*time.Second)
