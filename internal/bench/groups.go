@@ -27,6 +27,7 @@ var groups = []group{
 	{"burst", burst},
 	{"graphql", queries},
 	{"subscribers", subscribers},
+	{"sweeps", sweeps},
 	{"evidence", evidenceFigures},
 }
 

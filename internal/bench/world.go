@@ -99,7 +99,7 @@ func (w *world) start(ctx context.Context) error {
 
 // startPostgres starts a durable PostgreSQL, with two migrated databases.
 func (w *world) startPostgres(ctx context.Context) error {
-	pg, err := embeddedpg.Start(ctx, embeddedpg.Config{})
+	pg, err := embeddedpg.Start(ctx, embeddedpg.Config{Installed: w.mode.growth > 0})
 	if err != nil {
 		return err
 	}

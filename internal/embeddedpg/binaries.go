@@ -23,13 +23,17 @@ type installation struct {
 	packed bool
 }
 
-// locate finds PostgreSQL: the npm package, or else the newest that the system has.
-func locate() (installation, error) {
+// locate finds PostgreSQL: the npm package, unless only what is installed will do, or else the newest that the system has.
+func locate(onlyInstalled bool) (installation, error) {
 	wd, err := os.Getwd()
 	if err != nil {
 		return installation{}, err
 	}
-	for _, candidate := range slices.Concat(packed(wd), installed()) {
+	candidates := installed()
+	if !onlyInstalled {
+		candidates = slices.Concat(packed(wd), candidates)
+	}
+	for _, candidate := range candidates {
 		if candidate.complete() {
 			return candidate, nil
 		}

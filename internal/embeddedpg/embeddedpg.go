@@ -34,6 +34,8 @@ type Config struct {
 	Dir string
 	// Unsafe gives up durability (fsync, full page writes, synchronous commit) for speed: for tests only.
 	Unsafe bool
+	// Installed wants the PostgreSQL of the system, which comes with pg_dump and the like, and not the one from npm.
+	Installed bool
 }
 
 // Server is a running PostgreSQL with the superuser postgres and the database postgres.
@@ -51,7 +53,7 @@ type Server struct {
 // the start, not the life of the server. The error says how to get PostgreSQL if none is found, and holds the end of
 // the server's log if it does not start.
 func Start(ctx context.Context, config Config) (*Server, error) {
-	binaries, err := locate()
+	binaries, err := locate(config.Installed)
 	if err != nil {
 		return nil, err
 	}
