@@ -35,7 +35,7 @@ func pick[T any](random *rand.Rand, choices []weighted[T]) T {
 
 // jitter is a pause of around d.
 func jitter(random *rand.Rand, d time.Duration) time.Duration {
-	return d/2 + rand.N(d) + time.Duration(random.Int64N(1000))
+	return d/2 + time.Duration(random.Int64N(int64(d)))
 }
 
 // act is one thing that somebody does to Bitbucket.

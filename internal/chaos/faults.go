@@ -23,12 +23,19 @@ var kills = []weighted[trouble]{
 
 // troubles are all others.
 var troubles = []weighted[trouble]{
-	{4, freezeServer}, {3, stopServer},
-	{3, flushRedis}, {2, freezeRedis},
-	{1, restartPostgres}, {3, endSessions}, {6, failCommits},
+	{4, freezeServer},
+	{3, stopServer},
+	{3, flushRedis},
+	{2, freezeRedis},
+	{1, restartPostgres},
+	{3, endSessions},
+	{6, failCommits},
 	{10, cut},
-	{8, troubleWebhooks}, {8, troubleCalls}, {3, throttle},
-	{2, flood}, {2, expireTokens},
+	{8, troubleWebhooks},
+	{8, troubleCalls},
+	{3, throttle},
+	{2, flood},
+	{2, expireTokens},
 }
 
 // inject does something of a list again and again until ctx ends, each at its own time, and returns when all
@@ -253,12 +260,12 @@ func (w *world) troubled(ctx context.Context, fault bitbucketsim.Fault) {
 }
 
 // throttle refuses calls with 429. A gate that meets that leaves the connection alone for minutes, as it
-// should, and only a Redis that is lost makes it forget: so it happens in the first half of a run alone.
+// should, and only a Redis that is lost makes it forget: so it happens in the first third of a run alone.
 func throttle(w *world, ctx context.Context, random *rand.Rand) {
-	if end, _ := ctx.Deadline(); time.Until(end) < w.duration/2 {
+	if end, _ := ctx.Deadline(); time.Until(end) < w.duration*2/3 {
 		return
 	}
-	w.troubled(ctx, bitbucketsim.Fault{Person: w.owners[random.IntN(len(w.owners))], Times: 5 + random.IntN(20), Status: http.StatusTooManyRequests})
+	w.troubled(ctx, bitbucketsim.Fault{Person: w.owners[random.IntN(len(w.owners))], Times: 2 + random.IntN(3), Status: http.StatusTooManyRequests})
 }
 
 func flood(w *world, ctx context.Context, random *rand.Rand) {
@@ -280,11 +287,11 @@ func slowStatuses(w *world, ctx context.Context, random *rand.Rand) {
 	})
 }
 
-// retryMerges lets a merge fail at first, and its pull request move unheard until it is tried again.
-func retryMerges(w *world, ctx context.Context, random *rand.Rand) {
-	w.troubled(ctx, bitbucketsim.Fault{
-		Person: w.owners[random.IntN(len(w.owners))], Path: "/merge$", Method: http.MethodPost, Times: 1, Status: http.StatusBadGateway,
-	})
+// retryMerges lets every second merge fail at first, and pull requests move unheard until it is tried again.
+func retryMerges(w *world, ctx context.Context, _ *rand.Rand) {
+	for n := range 100 {
+		w.troubled(ctx, bitbucketsim.Fault{Person: w.owners[0], Path: "/merge$", Method: http.MethodPost, Skip: 2 * n, Times: 1, Status: http.StatusBadGateway})
+	}
 	if w.sim.control(ctx, "webhook-faults", bitbucketsim.WebhookFault{Event: "^(repo:push|pullrequest:(push|updated))$", Drop: true}, nil) == nil {
 		w.fault("pushes are not heard of")
 	}

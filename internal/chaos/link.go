@@ -113,7 +113,7 @@ func (l *link) carry(client net.Conn) {
 	if to == nil {
 		return
 	}
-	server, err := (&net.Dialer{Timeout: 5 * time.Second}).Dial(to.Network(), to.String()) //nolint:noctx // it ends with the link, by its deadline
+	server, err := (&net.Dialer{Timeout: 5 * time.Second}).Dial(to.Network(), to.String())
 	if err != nil || !l.keep(server) {
 		return
 	}

@@ -41,17 +41,19 @@ type scenario struct {
 	acts       []weighted[act]
 	decisions  []weighted[string]
 	troubles   []weighted[trouble]
+	first      trouble // before anything else; nil for nothing
 }
 
 // settings are what a run is told.
 type settings struct {
-	duration, rest, stall              time.Duration
-	seed                               uint64
-	kills                              int // a minute
-	replicas, workspaces, repositories int
-	clock                              bool
-	bug                                *bug
-	scenario                           scenario
+	duration, rest, stall    time.Duration
+	seed                     uint64
+	kills                    int // a minute
+	workspaces, repositories int
+	replicas                 uint64
+	clock                    bool
+	bug                      *bug
+	scenario                 scenario
 }
 
 var everything = scenario{
@@ -82,9 +84,9 @@ var directed = map[string]scenario{
 		troubles: []weighted[trouble]{{2, slowStatuses}, {2, freezeServer}},
 	},
 	"merge-without-re-reading": {
-		pace: 300 * time.Millisecond, faultEvery: 2500 * time.Millisecond, checkEvery: 5 * time.Second,
+		pace: 300 * time.Millisecond, checkEvery: 5 * time.Second,
 		acts: []weighted[act]{{3, (*world).openOne}, {1, (*world).push}}, decisions: []weighted[string]{{1, "APPROVE"}},
-		troubles: []weighted[trouble]{{1, retryMerges}},
+		first: retryMerges,
 	},
 }
 
@@ -201,9 +203,9 @@ func top() (string, error) {
 }
 
 // clocks gives the steps of the clocks of each replica's processes.
-func clocks(o settings) func(n int) func() string {
-	return func(n int) func() string {
-		random := rand.New(rand.NewPCG(o.seed, uint64(1000+n)))
+func clocks(o settings) func(n uint64) func() string {
+	return func(n uint64) func() string {
+		random := rand.New(rand.NewPCG(o.seed, 1000+n))
 		var mu sync.Mutex
 		return func() string {
 			mu.Lock()
@@ -267,6 +269,9 @@ func (w *world) breakEverything(ctx context.Context, o settings, c *calls) {
 			case <-ctx.Done():
 			}
 		}()
+	}
+	if o.scenario.first != nil {
+		o.scenario.first(w, ctx, nil)
 	}
 	var all sync.WaitGroup
 	n := uint64(0)

@@ -67,7 +67,7 @@ func (r *replica) run(ctx context.Context) {
 }
 
 func (r *replica) start() (*tether.Process, error) {
-	cmd := exec.Command(r.binary, "serve") //nolint:noctx // tethered: it ends with this process, or by its own signals
+	cmd := exec.Command(r.binary, "serve")
 	cmd.Stdout, cmd.Stderr = r.log, &announcer{replica: r}
 	cmd.Env = append(os.Environ(), r.env...)
 	if steps := r.clock(); steps != "" {

@@ -53,7 +53,7 @@ type stack struct {
 }
 
 // start brings everything up. Whatever was started is stopped by stop, also after an error.
-func (s *stack) start(ctx context.Context, o settings, clocks func(n int) func() string) (err error) {
+func (s *stack) start(ctx context.Context, o settings, clocks func(n uint64) func() string) (err error) {
 	dir := filepath.Join(s.top, folder)
 	binary, simulator, err := s.build(ctx, o)
 	if err != nil {
@@ -249,7 +249,7 @@ func (s *stack) configure(ctx context.Context, binary, dir, ownerURL string) ([]
 	return append(env, consumers...), err
 }
 
-func (s *stack) startReplicas(ctx context.Context, o settings, binary, dir, appURL string, env []string, clocks func(n int) func() string) error {
+func (s *stack) startReplicas(ctx context.Context, o settings, binary, dir, appURL string, env []string, clocks func(n uint64) func() string) error {
 	log, err := os.Create(filepath.Join(dir, "servers.log"))
 	if err != nil {
 		return err
@@ -264,8 +264,11 @@ func (s *stack) startReplicas(ctx context.Context, o settings, binary, dir, appU
 			name   string
 			target func() net.Addr
 		}{
-			{&r.postgres, "PostgreSQL", s.postgresAt}, {&r.redis, "Redis", at(&net.UnixAddr{Net: "unix", Name: s.redis.Addr()})},
-			{&r.bitbucket, "Bitbucket", at(s.sim.addr)}, {&r.hooks, "webhooks", r.serves}, {&r.people, "people", r.serves},
+			{&r.postgres, "PostgreSQL", s.postgresAt},
+			{&r.redis, "Redis", at(&net.UnixAddr{Net: "unix", Name: s.redis.Addr()})},
+			{&r.bitbucket, "Bitbucket", at(s.sim.addr)},
+			{&r.hooks, "webhooks", r.serves},
+			{&r.people, "people", r.serves},
 		} {
 			if *l.into, err = newLink(ctx, r.name+" - "+l.name, l.target); err != nil {
 				return err
@@ -340,7 +343,7 @@ func startSimulator(ctx context.Context, binary, logPath string) (*simulator, er
 	}
 	s := &simulator{addr: addr, url: fmt.Sprintf("http://%s:%d", bitbucketHost, addr.(*net.TCPAddr).Port)}
 	reached, writer := io.Pipe()
-	cmd := exec.Command(binary, "-addr", addr.String(), "-url", s.url, "-calls", "-1") //nolint:noctx // tethered
+	cmd := exec.Command(binary, "-addr", addr.String(), "-url", s.url, "-calls", "-1")
 	cmd.Stdout, cmd.Stderr = writer, log
 	process, err := tether.Start(cmd, syscall.SIGKILL)
 	if err != nil {

@@ -83,7 +83,7 @@ func (s *simulator) token(ctx context.Context, person string) (string, error) {
 
 // throughHere makes the browsers of this process reach the simulated Bitbucket by its name.
 func throughHere() {
-	transport := http.DefaultTransport.(*http.Transport) //nolint:errcheck // the standard library's own
+	transport := http.DefaultTransport.(*http.Transport)
 	dialer := &net.Dialer{Timeout: 10 * time.Second}
 	transport.Proxy = nil
 	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {

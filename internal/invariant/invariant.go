@@ -106,7 +106,7 @@ func (v violation) Error() string { return string(v) }
 // Violations are the sentences of an answer of [Gate.Check] about what does not hold; none where the
 // check itself failed.
 func Violations(err error) (sentences []string) {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // this very one, not what it wraps
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, e := range joined.Unwrap() {
 			sentences = append(sentences, Violations(e)...)
 		}
