@@ -132,6 +132,7 @@ create unique index on signedapproval_approval_requests (workspace_id, pull_requ
   where state in ('PENDING', 'APPROVED', 'REJECTED', 'EXPIRED', 'OVERRIDDEN');
 create index on signedapproval_approval_requests (workspace_id, state, requested_at desc, id);
 create index on signedapproval_approval_requests (workspace_id, head_commit);
+create index on signedapproval_approval_requests (expires_at) where state = 'PENDING';
 
 create table signedapproval_decisions (
   workspace_id       uuid not null,
@@ -177,6 +178,7 @@ create table signedapproval_bitbucket_commit_statuses (
   primary key (workspace_id, pull_request_id, commit),
   foreign key (workspace_id, pull_request_id) references signedapproval_pull_requests (workspace_id, id)
 );
+create index on signedapproval_bitbucket_commit_statuses (workspace_id, pull_request_id) where owed_version > paid_version;
 
 create table signedapproval_merge_intents (
   workspace_id    uuid not null,
@@ -522,17 +524,17 @@ create function signedapproval_unattended(most integer)
 returns table (workspace_id uuid, pull_request_id uuid)
 language sql stable security definer
 set search_path = pg_catalog, public, pg_temp as $$ -- pg_temp, unless named, comes first
+  -- It begins with what is open, by the indexes that hold nothing else, and not with the history.
   select p.workspace_id, p.id
-  from signedapproval_pull_requests p
-  where (exists (select from signedapproval_approval_requests r
-                 where r.workspace_id = p.workspace_id and r.pull_request_id = p.id
-                   and r.state = 'PENDING' and r.expires_at < now() - interval '5 seconds')
-      or exists (select from signedapproval_bitbucket_commit_statuses s
-                 where s.workspace_id = p.workspace_id and s.pull_request_id = p.id
-                   and s.owed_version > s.paid_version
-                   and not exists (select from signedapproval_jobs j
-                                   where j.kind = 'status' and j.key = p.id || ':' || s.commit and j.state in ('READY', 'DEAD'))))
-    and not exists (select from signedapproval_jobs j
+  from (select r.workspace_id, r.pull_request_id as id from signedapproval_approval_requests r
+        where r.state = 'PENDING' and r.expires_at < now() - interval '5 seconds'
+        union
+        select s.workspace_id, s.pull_request_id from signedapproval_bitbucket_commit_statuses s
+        where s.owed_version > s.paid_version
+          and not exists (select from signedapproval_jobs j
+                          where j.kind = 'status' and j.key = s.pull_request_id || ':' || s.commit and j.state in ('READY', 'DEAD'))) open
+  join signedapproval_pull_requests p on p.workspace_id = open.workspace_id and p.id = open.id
+  where not exists (select from signedapproval_jobs j
                     where j.kind = 'evaluate' and j.key = p.workspace_id || '/' || p.repository_id || ':' || p.number
                       and (j.state = 'DEAD' or j.state = 'READY' and j.run_at < now() + interval '5 seconds'))
   limit most
