@@ -224,6 +224,14 @@ func TestARaceIsToldFromNegligence(t *testing.T) {
 	if c.raced(pr, []time.Time{at(5)}) || c.raced(pr, nil) {
 		t.Error("a push before the last look is a race")
 	}
+	again := &calls{kept: slices.Clone(c.kept)}
+	for i, call := range c.kept { // the same once more: the first call to merge failed
+		call.At = at(40 + 10*i)
+		again.kept = append(again.kept, call)
+	}
+	if again.raced(pr, []time.Time{at(35)}) || !again.raced(pr, []time.Time{at(45)}) {
+		t.Error("the look before a call that failed counts for the next one")
+	}
 	if c.raced(strings.Replace(pr, "/1", "/2", 1), []time.Time{at(15)}) {
 		t.Error("another pull request raced")
 	}

@@ -59,27 +59,21 @@ func (c *calls) raced(pullRequest string, moved []time.Time) bool {
 	slices.SortStableFunc(c.kept, func(a, b bitbucketsim.Call) int { return a.At.Compare(b.At) })
 	pullRequest = withoutBraces.Replace(pullRequest)
 	repository, _, _ := strings.Cut(pullRequest, "/pullrequests/")
-	var looked, checked, merged time.Time // of the look that came before each
-	var pairs []time.Time                 // when the head was read that a merge rested on
+	var looked time.Time
+	var looks, last []time.Time // when heads were read that the next, or the last, call can have rested on
 	for _, call := range c.kept {
 		switch {
 		case call.Path == pullRequest+"/commits":
 			looked = call.At
 		case call.Path == repository+"/branch-restrictions" && !looked.IsZero():
-			checked = call.At
-			pairs = append(pairs, looked)
-		case call.Path == pullRequest+"/merge" && checked.After(merged):
-			merged = call.At
+			looks = append(looks, looked)
+		case call.Path == pullRequest+"/merge":
+			last, looks, looked = looks, nil, time.Time{} // the next call must look again
 		}
 	}
-	for _, look := range pairs {
-		for _, move := range moved {
-			if move.After(look) && look.Before(merged) {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(last, func(look time.Time) bool {
+		return slices.ContainsFunc(moved, func(move time.Time) bool { return move.After(look) })
+	})
 }
 
 // gate is what the invariants are checked of.
