@@ -120,7 +120,7 @@ func TestGuard(t *testing.T) {
 	if err := compare(&bytes.Buffer{}, path, m, before); err != nil {
 		t.Errorf("without a baseline: %v", err)
 	}
-	if err := writeBaseline(path, m, before); err != nil {
+	if err := writeBaseline(path, m, "0.10", before); err != nil {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct {

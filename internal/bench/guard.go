@@ -12,8 +12,11 @@ import (
 // baseline is the committed file: ratios by mode and name.
 type baseline struct {
 	// Tolerance is by which factor a ratio may be worse. Runs on shared machines differ by a third, ratios too.
-	Tolerance float64                       `json:"tolerance"`
-	Ratios    map[string]map[string]float64 `json:"ratios"`
+	Tolerance float64 `json:"tolerance"`
+	// Load is how busy the machine was with other work when it was recorded last. Of a busy one the ratios are worse, so
+	// that the guard lets more pass.
+	Load   string                        `json:"load"`
+	Ratios map[string]map[string]float64 `json:"ratios"`
 }
 
 // usualTolerance is that of a new baseline.
@@ -41,7 +44,7 @@ func readBaseline(path string) (baseline, error) {
 }
 
 // writeBaseline puts the ratios of this run in the place of those of the same name and mode.
-func writeBaseline(path string, m mode, figures []Figure) error {
+func writeBaseline(path string, m mode, load string, figures []Figure) error {
 	b, err := readBaseline(path)
 	if err != nil {
 		return err
@@ -54,6 +57,7 @@ func writeBaseline(path string, m mode, figures []Figure) error {
 			b.Ratios[m.String()][f.Name] = *f.Ratio
 		}
 	}
+	b.Load = load
 	data, err := json.MarshalIndent(b, "", "  ")
 	if err != nil {
 		return err

@@ -135,7 +135,7 @@ func run(ctx context.Context) (err error) {
 		return nil
 	}
 	if *record {
-		return writeBaseline(*against, m, figures)
+		return writeBaseline(*against, m, load, figures)
 	}
 	return compare(os.Stdout, *against, m, figures)
 }
