@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -218,13 +219,23 @@ func remote(ctx context.Context, w *world) (figures []Figure, err error) {
 	if err := w.slow(ctx, latency); err != nil {
 		return figures, err
 	}
-	// A refusal would end the measuring with an error: that none came is the figure.
-	if took, err = w.toInProgress(ctx, list, rate); err != nil {
+	var refused atomic.Int64
+	began, err := paced(ctx, len(list), rate, func(ctx context.Context, i int) error {
+		status, err := w.post(ctx, list[i].hook, list[i].hook.RequestUUID)
+		if status/100 != 2 {
+			refused.Add(1)
+		}
+		return err
+	})
+	if err != nil {
 		return figures, err
 	}
 	name := fmt.Sprintf("webhook to INPROGRESS, remote latency 50 ms, %d/s for %d s", rate, seconds)
+	figures = append(figures, shown(name+", refused", float64(refused.Load()), "webhooks", true).exactly(0).noting("policy-bot refuses %s of them", number(peerRefused)))
+	if took, err = w.since(ctx, began, "INPROGRESS", list); err != nil {
+		return figures, err // what was refused never shows a status
+	}
 	return append(figures,
-		shown(name+", refused", 0, "webhooks", true).exactly(0).noting("policy-bot refuses %s of them", number(peerRefused)),
 		shown(name+", p50", milliseconds(percentile(took, 0.5)), "ms", true).beside(limit),
 		shown(name+", p99", milliseconds(percentile(took, 0.99)), "ms", true).beside(limit).atMost(300)), nil
 }
