@@ -29,6 +29,7 @@ type Promise struct {
 const (
 	degradation = "While a part is away"
 	fairness    = "When there is too much"
+	model       = "Every order of events"
 )
 
 // Promises are listed beside the matrix.
@@ -54,4 +55,8 @@ var Promises = []Promise{
 	{fairness, "callers of GraphQL are counted apart, and only so many run at a time", []string{
 		"graph TestCallersAreCountedApart", "graph TestSharedLimitIsAsked", "graph TestOnlySoManyRunAtATime", "graph TestStreamsOfACallerAreCounted",
 	}},
+	{model, "in every order in which two workers, two approvers, a push, a withdrawal, a crash and a lease that runs out early can meet: never SUCCESSFUL without a quorum, never merged what was not approved, and at rest the status is the verdict", []string{
+		"server/gate TestEveryOrderOfEvents",
+	}},
+	{model, "the search finds a counterexample to each of seven mistakes put into the model", []string{"server/gate TestEveryFlawIsFound"}},
 }
