@@ -263,6 +263,23 @@ func (b *proposalBatch) readNames(ctx context.Context) (map[string]string, error
 	return versions.readNames(ctx)
 }
 
+// period is a time in the largest unit that it is a whole number of.
+func period(seconds int64) string {
+	for _, unit := range []struct {
+		name    string
+		seconds int64
+	}{{"day", 24 * 60 * 60}, {"hour", 60 * 60}, {"minute", 60}, {"second", 1}} {
+		switch n := seconds / unit.seconds; {
+		case n*unit.seconds != seconds || n == 0:
+		case n == 1:
+			return "1 " + unit.name
+		default:
+			return fmt.Sprintf("%d %ss", n, unit.name)
+		}
+	}
+	return fmt.Sprintf("%d seconds", seconds)
+}
+
 // ruleSentence says what a rule asks for, and leaves nothing of it out.
 func ruleSentence(r approval.Rule, names map[string]string) string {
 	by := func(quorum int, a approval.Approvers) string {
@@ -285,7 +302,7 @@ func ruleSentence(r approval.Rule, names map[string]string) string {
 	if r.AuthorMayApprove {
 		sentence += "; the author may approve"
 	}
-	sentence += fmt.Sprintf("; a request expires after %d seconds", r.ExpiresAfterSeconds)
+	sentence += "; a request expires after " + period(r.ExpiresAfterSeconds)
 	if r.Override != nil {
 		sentence += "; it can be overridden by " + by(r.Override.Quorum, r.Override.Approvers)
 	}

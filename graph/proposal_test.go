@@ -108,3 +108,14 @@ func TestProposals(t *testing.T) {
 		t.Errorf("%d statements for 1, %d for 3", few, many)
 	}
 }
+
+func TestPeriod(t *testing.T) {
+	t.Parallel()
+	for seconds, want := range map[int64]string{
+		604800: "7 days", 86400: "1 day", 7200: "2 hours", 5400: "90 minutes", 60: "1 minute", 61: "61 seconds", 1: "1 second", 0: "0 seconds",
+	} {
+		if got := period(seconds); got != want {
+			t.Errorf("%d seconds: %q, want %q", seconds, got, want)
+		}
+	}
+}

@@ -30,6 +30,11 @@ const pages: Record<string, PageUnderTest> = {
   },
   Bitbucket: { path: () => "/settings/bitbucket", ready: shows("Connected by") },
   passkeys: { path: () => "/settings/passkeys", ready: shows("No passkey yet") },
+  keys: { path: ({ world }) => `/settings/keys?workspace=${world.slug}`, ready: shows("No keys yet") },
+  protection: {
+    path: ({ world }) => `/settings/protection?workspace=${world.slug}`,
+    ready: shows("No proposals"),
+  },
   tokens: { path: () => "/settings/tokens", ready: shows("No tokens") },
   "not found": { path: () => "/nowhere", ready: shows("There is no such page") },
 };

@@ -186,7 +186,7 @@ export function ProposalCard({ proposal: masked }: ProposalCardProps) {
         Proposed by <Visible text={proposal.proposedBy?.name ?? "somebody"} />, <Time value={proposal.createdAt} />
         {proposal.state === "OPEN" && (
           <>
-            ; waits until <Time value={proposal.expiresAt} />
+            ; expires <Time value={proposal.expiresAt} />
           </>
         )}
       </p>

@@ -195,7 +195,11 @@ function Page({ workspace, after, last, onMore }: PageProps) {
             <More pageInfo={node.proposals.pageInfo} last={last} onMore={onMore} />
           </>
         ) : (
-          <EmptyState title="No proposals">Nothing waits for signatures, and nothing ever did.</EmptyState>
+          <EmptyState title="No proposals">
+            {workspace.viewerIsAdmin
+              ? "Nothing waits for signatures, and nothing ever did."
+              : "Nothing was proposed that you made or are asked to sign."}
+          </EmptyState>
         )
       }
     </Answer>
