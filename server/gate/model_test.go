@@ -140,10 +140,7 @@ func (p *picture) finish(w int, f flaw) bool {
 	t := p.workers[w]
 	p.workers[w] = turn{job: nobody}
 	if t.stale {
-		if f != dropFencing {
-			return false
-		}
-		return true
+		return f == dropFencing
 	}
 	row := &p.jobs[t.job]
 	row.ready, row.held, row.over = t.asked && f != finishDeafly, false, false // case when seq = $2 then 'DONE' else 'READY'
