@@ -52,7 +52,7 @@ func (r *resolver) approvalRequestOn(batch *repositoryBatch, v gate.View) *appro
 	return &approvalRequest{
 		r: r, view: v, batch: batch,
 		ID: nodeID(kindRequest, v.Workspace.ID, q.ID), Round: clamp(q.Round), State: q.State, Sentence: q.Sentence,
-		HeadCommit: q.HeadCommit, DestinationBranch: q.DestinationBranch, Rule: ruleOf(v.Rule, names),
+		HeadCommit: q.HeadCommit, DestinationBranch: q.DestinationBranch, Rule: r.ruleOf(v.Rule, names),
 		Requirements: each(v.Verdict.Requirements, progressOf), Override: overrideProgressOf(v.Verdict.Override), RejectedBy: each(v.Verdict.Rejections, accountOf),
 		Decisions:   each(v.Decisions, func(d store.Decision) *decision { return decisionOf(v.Workspace.ID, q.ID, d) }),
 		RequestedAt: timeOf(q.RequestedAt), ExpiresAt: timeOf(q.ExpiresAt), ViewerCan: canOf(v.Can),

@@ -106,6 +106,9 @@ func (k *memberKey) Acts(ctx context.Context) ([]workspaceKeyAct, error) {
 	return each(acts.Of(k.workspace, k.row.ID), keyActRecord), err
 }
 
+// ProvedModel is what the attestation of the enrolment proves.
+func (k *memberKey) ProvedModel() (*authenticatorModel, error) { return k.batch.r.provedModel(k.row) }
+
 type prepareKeyActInput struct {
 	Key              graphql.ID
 	Action           string

@@ -107,6 +107,9 @@ func keyActRecord(a people.KeyActRecord) workspaceKeyAct {
 	return workspaceKeyAct{Action: action, Workspace: a.Workspace, By: a.By, At: timeOf(a.At), CompromisedSince: timeOrNil(a.CompromisedSince)}
 }
 
+// ProvedModel is what the attestation of the enrolment proves.
+func (p *passkeyNode) ProvedModel() (*authenticatorModel, error) { return p.batch.r.provedModel(p.row) }
+
 // findPasskey reads the credential id out of a node id.
 func findPasskey(ctx context.Context, id graphql.ID) ([]byte, error) {
 	a, err := find(ctx, kindPasskey, id, "id")

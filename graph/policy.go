@@ -79,7 +79,7 @@ func (v *policyVersion) Rules(ctx context.Context) ([]*rule, error) {
 			return nil, err
 		}
 	}
-	return each(policy.Rules, func(r approval.Rule) *rule { return ruleOf(r, names) }), nil
+	return each(policy.Rules, func(r approval.Rule) *rule { return v.batch.r.ruleOf(r, names) }), nil
 }
 
 func (b *policyBatch) readNames(ctx context.Context) (names map[string]string, err error) {

@@ -26,6 +26,7 @@ type server struct {
 	Origin         string
 	SendsMail      bool
 	ConnectScopes  []oauthScope
+	Models         []authenticatorModel
 }
 
 type oauthScope struct{ Name, Purpose string }
@@ -35,6 +36,7 @@ func (r *resolver) Server() server {
 	return server{
 		RelyingPartyID: r.gate.RPID, Origin: r.gate.Origin, SendsMail: r.gate.Mail != nil,
 		ConnectScopes: each(workspace.Scopes(), func(s workspace.Scope) oauthScope { return oauthScope{Name: s.Name, Purpose: s.Purpose} }),
+		Models:        each(r.gate.Models.Acceptable(), r.model),
 	}
 }
 

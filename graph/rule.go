@@ -1,6 +1,8 @@
 package graph
 
 import (
+	"slices"
+
 	"github.com/signedapproval/bitbucket/server/approval"
 )
 
@@ -12,6 +14,7 @@ type rule struct {
 	ExpiresAfterSeconds int32
 	Override            *override
 	AutoMerge           *autoMerge
+	Keys                *keyDemand
 	Cosignatures        int32
 	Digest              string
 }
@@ -35,28 +38,36 @@ type autoMerge struct {
 	MessageTemplate   string
 }
 
+type keyDemand struct {
+	Countersigned bool
+	Models        []authenticatorModel
+}
+
 // ruleOf maps a rule. A rule knows accounts only; names says what they are called, as far as it does.
-func ruleOf(r approval.Rule, names map[string]string) *rule {
+func (r *resolver) ruleOf(from approval.Rule, names map[string]string) *rule {
 	mapped := &rule{
-		Name: r.Name, Branches: r.Branches, AuthorMayApprove: r.AuthorMayApprove,
-		ExpiresAfterSeconds: clamp(r.ExpiresAfterSeconds), Cosignatures: clamp(r.Cosignatures), Digest: string(r.Digest()),
-		Requirements: each(r.Requirements, func(q approval.Requirement) requirement {
+		Name: from.Name, Branches: from.Branches, AuthorMayApprove: from.AuthorMayApprove,
+		ExpiresAfterSeconds: clamp(from.ExpiresAfterSeconds), Cosignatures: clamp(from.Cosignatures), Digest: string(from.Digest()),
+		Requirements: each(from.Requirements, func(q approval.Requirement) requirement {
 			return requirement{
 				Name: q.Name, Quorum: clamp(q.Quorum), Everyone: q.Approvers.Everyone,
 				Approvers: each(q.Approvers.Accounts, func(id string) account { return named(id, names) }),
 			}
 		}),
 	}
-	if o := r.Override; o != nil {
+	if o := from.Override; o != nil {
 		mapped.Override = &override{
 			Quorum: clamp(o.Quorum), Everyone: o.Approvers.Everyone,
 			Approvers: each(o.Approvers.Accounts, func(id string) account { return named(id, names) }),
 		}
 	}
-	if r.AutoMerge != nil {
+	if from.AutoMerge != nil {
 		mapped.AutoMerge = &autoMerge{
-			Strategy: r.AutoMerge.Strategy, CloseSourceBranch: r.AutoMerge.CloseSourceBranch, MessageTemplate: r.AutoMerge.MessageTemplate,
+			Strategy: from.AutoMerge.Strategy, CloseSourceBranch: from.AutoMerge.CloseSourceBranch, MessageTemplate: from.AutoMerge.MessageTemplate,
 		}
+	}
+	if k := from.Keys; k != nil {
+		mapped.Keys = &keyDemand{Countersigned: k.Countersigned, Models: each(k.Models, r.model)}
 	}
 	return mapped
 }
@@ -86,7 +97,13 @@ type ruleInput struct {
 	ExpiresAfterSeconds *int32
 	Override            *overrideInput
 	AutoMerge           *autoMergeInput
+	Keys                *keyDemandInput
 	Cosignatures        *int32
+}
+
+type keyDemandInput struct {
+	Countersigned *bool
+	Models        *[]string
 }
 
 type requirementInput struct {
@@ -126,6 +143,9 @@ func policyOf(rules []ruleInput) approval.Policy {
 				Quorum:    int(o.Quorum),
 				Approvers: approval.Approvers{Everyone: or(o.Everyone, false), Accounts: or(o.Approvers, []string{})},
 			}
+		}
+		if k := in.Keys; k != nil {
+			made.Keys = &approval.KeyDemand{Countersigned: or(k.Countersigned, false), Models: slices.Sorted(slices.Values(or(k.Models, nil)))}
 		}
 		if in.AutoMerge != nil {
 			made.AutoMerge = &approval.AutoMerge{

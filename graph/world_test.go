@@ -21,6 +21,7 @@ import (
 	"github.com/signedapproval/bitbucket/internal/dbtest"
 	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/bitbucketsim"
+	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/gate"
 	"github.com/signedapproval/bitbucket/server/passkey"
 	"github.com/signedapproval/bitbucket/server/passkey/passkeytest"
@@ -44,7 +45,8 @@ type world struct {
 	handler *Handler
 	server  *httptest.Server
 	bell    *bell
-	count   atomic.Int64 // SQL statements, those of transactions included
+	models  *evidence.Models // what rules can ask for; nil: nothing
+	count   atomic.Int64     // SQL statements, those of transactions included
 
 	mu     sync.Mutex // guards rings
 	rings  []store.Ring
@@ -61,7 +63,13 @@ type browser struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, bell: &bell{listeners: make(map[chan struct{}]string)}}
+	return newWorldWith(t, nil)
+}
+
+// newWorldWith is newWorld where rules can ask for models of authenticators.
+func newWorldWith(t *testing.T, models *evidence.Models) *world {
+	t.Helper()
+	w := &world{t: t, models: models, bell: &bell{listeners: make(map[chan struct{}]string)}}
 	vault, err := store.OpenVault(store.NewKeyset())
 	w.must(err)
 	database := dbtest.New(t)
@@ -89,13 +97,14 @@ func newWorld(t *testing.T) *world {
 func (w *world) wire() {
 	ceremonies, err := passkey.New("approvals.example", "SignedApproval", origin)
 	w.must(err)
+	ceremonies.Attest = w.models != nil
 	log := slog.New(slog.DiscardHandler)
 	api := bitbucket.New(bitbucket.Config{BaseURL: w.sim.URL()})
 	// Webhooks arrive somewhere; event says what they would have said.
 	hooks := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	w.t.Cleanup(hooks.Close)
 	w.spaces = workspace.New(workspace.Options{
-		Store: w.store, API: api, Origin: hooks.URL, Passkeys: ceremonies, LogOrigin: "approvals.example/log", Log: log,
+		Store: w.store, API: api, Origin: hooks.URL, Passkeys: ceremonies, LogOrigin: "approvals.example/log", Log: log, Models: w.models,
 		Connect: w.consumer("/connect/callback", "account", "pullrequest:write", "repository:admin", "webhook"),
 	})
 	w.people = people.New(people.Options{
@@ -103,7 +112,7 @@ func (w *world) wire() {
 		LogOrigin: "approvals.example/log", Log: log,
 	})
 	w.gate = &gate.Gate{
-		Store: w.store, Passkeys: ceremonies, Log: log, Origin: origin, RPID: "approvals.example", LogOrigin: "approvals.example/log",
+		Store: w.store, Passkeys: ceremonies, Log: log, Origin: origin, RPID: "approvals.example", LogOrigin: "approvals.example/log", Models: w.models,
 		Client: w.spaces.Client, Permission: w.spaces.Permission, Readable: w.spaces.Readable, People: w.spaces.People, EnsureHook: w.spaces.EnsureHook,
 		Publish: func(ctx context.Context, _ int64, _ int) error {
 			head, err := w.store.GrowTree(ctx)
@@ -339,10 +348,16 @@ func (b *browser) connect(name string) (workspaceID string) {
 // enrol registers a passkey, in the way the pages do.
 func (b *browser) enrol() {
 	b.t.Helper()
+	b.enrolAs(func(response []byte) []byte { return response })
+}
+
+// enrolAs is enrol where the authenticator answers otherwise.
+func (b *browser) enrolAs(change func(response []byte) []byte) {
+	b.t.Helper()
 	options := b.do("beginPasskey", "options", map[string]any{}).text("options")
 	response, err := b.key.Create([]byte(options))
 	b.must(err)
-	act := b.do("finishPasskey", "passkey { id name } act { options }", map[string]any{"response": string(response), "name": "key"})
+	act := b.do("finishPasskey", "passkey { id name } act { options }", map[string]any{"response": string(change(response)), "name": "key"})
 	response, err = b.key.Get([]byte(act.text("act.options")))
 	b.must(err)
 	b.do("confirmPasskey", "passkey { id state } act { step }", map[string]any{"response": string(response)})

@@ -204,6 +204,18 @@ export type KeyAction =
   /** That it decides no more. */
   | 'REVOKE';
 
+/** What is asked of passkeys, as it is to be: one of the two at least, else it is refused with `KEYS`. */
+export type KeyDemandInput = {
+  /** Only passkeys for which somebody else vouched; false where missing. */
+  countersigned?: boolean | null | undefined;
+  /**
+   * AAGUIDs, UUIDs in lower case, each once, at most 64, of `Server.models`; of any model where missing or empty. They are kept
+   * in ascending order, and a problem's path counts in that order. Refused with `MODEL` where one is none, `DUPLICATE`, `COUNT`,
+   * and `UNKNOWN_MODEL` where this server cannot prove it.
+   */
+  models?: Array<string> | null | undefined;
+};
+
 /** Where an auto-merge stands. */
 export type MergeState =
   /** Asked of Bitbucket; the answer is not known yet. */
@@ -411,6 +423,8 @@ export type RuleInput = {
   cosignatures?: number | null | undefined;
   /** 60 to 7776000 (90 days); 604800 (7 days) where missing. */
   expiresAfterSeconds?: number | null | undefined;
+  /** Every passkey that decides counts where missing. */
+  keys?: KeyDemandInput | null | undefined;
   /** 1 to 80 characters; no two rules have the same. */
   name: string;
   /** Nobody can override where missing. */

@@ -603,6 +603,32 @@ export default {
       },
       {
         "kind": "OBJECT",
+        "name": "AuthenticatorModel",
+        "fields": [
+          {
+            "name": "aaguid",
+            "type": {
+              "kind": "NON_NULL",
+              "ofType": {
+                "kind": "SCALAR",
+                "name": "Any"
+              }
+            },
+            "args": []
+          },
+          {
+            "name": "description",
+            "type": {
+              "kind": "SCALAR",
+              "name": "Any"
+            },
+            "args": []
+          }
+        ],
+        "interfaces": []
+      },
+      {
+        "kind": "OBJECT",
         "name": "AutoMerge",
         "fields": [
           {
@@ -2153,6 +2179,42 @@ export default {
       },
       {
         "kind": "OBJECT",
+        "name": "KeyDemand",
+        "fields": [
+          {
+            "name": "countersigned",
+            "type": {
+              "kind": "NON_NULL",
+              "ofType": {
+                "kind": "SCALAR",
+                "name": "Any"
+              }
+            },
+            "args": []
+          },
+          {
+            "name": "models",
+            "type": {
+              "kind": "NON_NULL",
+              "ofType": {
+                "kind": "LIST",
+                "ofType": {
+                  "kind": "NON_NULL",
+                  "ofType": {
+                    "name": "AuthenticatorModel",
+                    "kind": "OBJECT",
+                    "ofType": null
+                  }
+                }
+              }
+            },
+            "args": []
+          }
+        ],
+        "interfaces": []
+      },
+      {
+        "kind": "OBJECT",
         "name": "KeyHolder",
         "fields": [
           {
@@ -2361,6 +2423,15 @@ export default {
                 "kind": "SCALAR",
                 "name": "Any"
               }
+            },
+            "args": []
+          },
+          {
+            "name": "provedModel",
+            "type": {
+              "kind": "OBJECT",
+              "name": "AuthenticatorModel",
+              "ofType": null
             },
             "args": []
           },
@@ -3775,6 +3846,15 @@ export default {
                 "kind": "SCALAR",
                 "name": "Any"
               }
+            },
+            "args": []
+          },
+          {
+            "name": "provedModel",
+            "type": {
+              "kind": "OBJECT",
+              "name": "AuthenticatorModel",
+              "ofType": null
             },
             "args": []
           },
@@ -5990,6 +6070,15 @@ export default {
             "args": []
           },
           {
+            "name": "keys",
+            "type": {
+              "kind": "OBJECT",
+              "name": "KeyDemand",
+              "ofType": null
+            },
+            "args": []
+          },
+          {
             "name": "name",
             "type": {
               "kind": "NON_NULL",
@@ -6087,6 +6176,24 @@ export default {
                   "kind": "NON_NULL",
                   "ofType": {
                     "name": "OAuthScope",
+                    "kind": "OBJECT",
+                    "ofType": null
+                  }
+                }
+              }
+            },
+            "args": []
+          },
+          {
+            "name": "models",
+            "type": {
+              "kind": "NON_NULL",
+              "ofType": {
+                "kind": "LIST",
+                "ofType": {
+                  "kind": "NON_NULL",
+                  "ofType": {
+                    "name": "AuthenticatorModel",
                     "kind": "OBJECT",
                     "ofType": null
                   }
