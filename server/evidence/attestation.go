@@ -135,6 +135,9 @@ func CheckAttestation(object, clientDataJSON []byte) (Attested, error) {
 	if !approval.IsModel(made.AAGUID) {
 		return bad("names no model")
 	}
+	if o.Format == formatU2F && !made.named {
+		return bad("has a certificate that names no model, and signs for none")
+	}
 	return made, nil
 }
 
@@ -157,7 +160,8 @@ func (s statementOfAttestation) signedBy(c *x509.Certificate, made Attested, aut
 		kind, ok := signatureKinds[*s.Algorithm]
 		return ok && c.CheckSignature(kind, slices.Concat(authData, clientDataHash), s.Signature) == nil
 	}
-	// Both keys of U2F are on P-256; what is signed does not cover the AAGUID.
+	// Both keys of U2F are on P-256. What is signed does not cover the AAGUID: only the
+	// certificate can, which then has to name it.
 	certified, ok := c.PublicKey.(*ecdsa.PublicKey)
 	if !ok || certified.Curve != elliptic.P256() {
 		return false

@@ -323,6 +323,10 @@ func attestationCases(t testing.TB) (list []attestationCase) {
 		o["fmt"] = "fido-u2f"
 		delete(s, "alg")
 	}))
+	add("fido-u2f without a name", "names no model, and signs for none", func(m *maker, v *attestationVector) {
+		m.leaf = unnamed
+		u2f(nil)(m, v)
+	})
 	add("a counter", "not signed", authData(func(d []byte) []byte { d[36]++; return d }))
 	add("no attested key", "to its end", authData(func(d []byte) []byte { d[32] &^= flagAT; return d }))
 	add("short data", "to its end", authData(func(d []byte) []byte { return d[:54] }))
@@ -624,8 +628,9 @@ func TestAttestationVectors(t *testing.T) {
 	}
 	good, bad := 0, 0
 	for file, says := range map[string]string{
-		"packed-es256": "", "packed-rs256": "", "packed-eddsa": "", "fido-u2f-es256": "", "none-es256": "format none", "none-es256-crossOrigin": "format none",
+		"packed-es256": "", "packed-rs256": "", "packed-eddsa": "", "none-es256": "format none", "none-es256-crossOrigin": "format none",
 		"none-es256-long-credential-id": "format none",
+		"fido-u2f-es256":                "signs for none", // which is said of a good signature only
 	} {
 		var vector struct {
 			Registration struct {

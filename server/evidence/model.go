@@ -30,8 +30,8 @@ type Model struct {
 	Description string `json:"description"`
 	// Roots are 1 to 32 DER certificates on which its attestations rest.
 	Roots []Bytes `json:"roots"`
-	// SharedRoots says that a root stands for another model of the BLOB too. Then a
-	// certificate counts only if it names the model.
+	// SharedRoots says that a root, or a certificate that it issued, stands for another
+	// model of the BLOB too. Then a certificate counts only if it names the model.
 	SharedRoots bool `json:"sharedRoots,omitempty"`
 	// Statuses are all that the BLOB ever reported of the model, such as REVOKED, sorted.
 	Statuses []string `json:"statuses"`

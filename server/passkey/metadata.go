@@ -126,6 +126,9 @@ func (m *Metadata) Snapshot(aaguids []string) (*evidence.Models, error) {
 		if err != nil {
 			return nil, fmt.Errorf("metadata of %s: %w", aaguid, err)
 		}
+		if slices.ContainsFunc(s.Entries, func(other evidence.Model) bool { return other.AAGUID == model.AAGUID }) {
+			return nil, fmt.Errorf("metadata: model %s is named twice", aaguid)
+		}
 		s.Entries = append(s.Entries, model)
 	}
 	slices.SortFunc(s.Entries, func(a, b evidence.Model) int { return strings.Compare(a.AAGUID, b.AAGUID) })
@@ -141,12 +144,13 @@ func (m *Metadata) model(at int) (evidence.Model, error) {
 		return evidence.Model{}, errors.New("its statement is about another model")
 	}
 	model := evidence.Model{AAGUID: strings.ToLower(e.AaGUID), Description: plain(e.MetadataStatement.Description), Statuses: []string{}}
+	var roots []*x509.Certificate
 	for _, text := range e.MetadataStatement.AttestationRootCertificates {
 		c, err := certificate(text)
 		if err != nil {
 			return evidence.Model{}, err
 		}
-		model.Roots = append(model.Roots, c.Raw)
+		roots, model.Roots = append(roots, c), append(model.Roots, c.Raw)
 	}
 	if len(model.Roots) == 0 {
 		return evidence.Model{}, errors.New("it has no certificate on which an attestation could rest")
@@ -157,15 +161,20 @@ func (m *Metadata) model(at int) (evidence.Model, error) {
 	slices.Sort(model.Statuses)
 	model.Statuses = slices.Compact(model.Statuses)
 	for i, other := range m.entries {
-		shares := func(text string) bool {
-			c, err := certificate(text)
-			return err == nil && slices.ContainsFunc(model.Roots, func(der evidence.Bytes) bool { return bytes.Equal(der, c.Raw) })
-		}
-		if i != at && slices.ContainsFunc(other.MetadataStatement.AttestationRootCertificates, shares) {
+		if i != at && slices.ContainsFunc(other.MetadataStatement.AttestationRootCertificates, func(text string) bool { return standsFor(roots, text) }) {
 			model.SharedRoots = true
 		}
 	}
 	return model, nil
+}
+
+// standsFor reports whether a certificate, as the metadata writes it, is one of the roots
+// or was issued by one: what rests on it rests on that root too.
+func standsFor(roots []*x509.Certificate, text string) bool {
+	c, err := certificate(text)
+	return err == nil && slices.ContainsFunc(roots, func(root *x509.Certificate) bool {
+		return c.Equal(root) || bytes.Equal(c.RawIssuer, root.RawSubject) && root.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil
+	})
 }
 
 // plain is a description on one line, without what cannot be shown.
