@@ -37,6 +37,8 @@ type Authenticator struct {
 	// RewriteClientData changes what the browser says about the page, before it
 	// is signed. Nil leaves it as it is.
 	RewriteClientData func(clientDataJSON []byte) []byte
+	// Maker attests new keys where the page asks for it; nil attests none.
+	Maker *Maker
 
 	mu          sync.Mutex // guards credentials and their counters
 	credentials []credential
@@ -53,11 +55,17 @@ type credential struct {
 func New(origin string) *Authenticator { return &Authenticator{Origin: origin} }
 
 // Create answers registration options, the JSON of
-// PublicKeyCredentialCreationOptions, with a new key and no attestation. It
+// PublicKeyCredentialCreationOptions, with a new key. It
 // refuses when it already holds an excluded key, as a real one does.
 func (a *Authenticator) Create(optionsJSON []byte) (responseJSON []byte, err error) {
 	options, err := virtualwebauthn.ParseAttestationOptions(string(optionsJSON))
 	if err != nil {
+		return nil, fmt.Errorf("passkeytest: read registration options: %w", err)
+	}
+	var conveyance struct {
+		Attestation string `json:"attestation"`
+	}
+	if err := json.Unmarshal(optionsJSON, &conveyance); err != nil {
 		return nil, fmt.Errorf("passkeytest: read registration options: %w", err)
 	}
 	key, err := newKey()
@@ -88,12 +96,17 @@ func (a *Authenticator) Create(optionsJSON []byte) (responseJSON []byte, err err
 	if err := json.Unmarshal([]byte(answer), &response); err != nil {
 		return nil, fmt.Errorf("passkeytest: %w", err)
 	}
-	object, err := withoutAttestation(decode(response.Response.AttestationObject))
+	clientData := a.rewritten(decode(response.Response.ClientDataJSON))
+	maker := a.Maker
+	if conveyance.Attestation != "direct" {
+		maker = nil
+	}
+	object, err := attested(maker, decode(response.Response.AttestationObject), clientData)
 	if err != nil {
 		return nil, err
 	}
 	response.Response.AttestationObject = encode(object)
-	response.Response.ClientDataJSON = encode(a.rewritten(decode(response.Response.ClientDataJSON)))
+	response.Response.ClientDataJSON = encode(clientData)
 	response.Response.Transports = []string{"internal"}
 	if responseJSON, err = json.Marshal(response); err != nil {
 		return nil, fmt.Errorf("passkeytest: %w", err)
@@ -199,19 +212,19 @@ func newKey() (virtualwebauthn.Credential, error) {
 	}
 }
 
-// withoutAttestation does what a browser does when the page asks for none.
-func withoutAttestation(object []byte) ([]byte, error) {
+// attested makes the maker's attestation of the library's object, or without a maker
+// none, as a browser does when the page asks for none.
+func attested(maker *Maker, object, clientData []byte) ([]byte, error) {
 	var full struct {
 		AuthData []byte `cbor:"authData"`
 	}
 	if err := cbor.Unmarshal(object, &full); err != nil {
 		return nil, fmt.Errorf("passkeytest: %w", err)
 	}
-	mode, err := cbor.CTAP2EncOptions().EncMode()
-	if err != nil {
-		return nil, fmt.Errorf("passkeytest: %w", err)
+	if maker != nil {
+		return maker.Attest(full.AuthData, clientData)
 	}
-	return mode.Marshal(map[string]any{"fmt": "none", "attStmt": map[string]any{}, "authData": full.AuthData})
+	return encodeObject("none", map[string]any{}, full.AuthData)
 }
 
 func encode(data []byte) string { return base64.RawURLEncoding.EncodeToString(data) }
