@@ -132,6 +132,8 @@ type operator struct {
 	accounts              map[string]string               // of people by name, where it is not acc-name
 	signed                []evidence.SignedAct            // those that changes of the roster rest on
 	acts                  int
+	attestations          map[string]attestation  // by credential id; of other keys there is none
+	models                *evidence.Models        // by which models of keys are judged
 	facts                 func(*approval.Facts)   // what the operator tells the tally otherwise
 	conclude              func(*approval.Verdict) // what it makes of the verdict
 }
@@ -303,6 +305,9 @@ func (o *operator) tally(r *rows, now time.Time, last bool) evidence.Body {
 			DestinationBranch: s.Destination.Branch, RuleDigest: s.Policy.RuleDigest, Sequence: int64(sequence),
 			AccountID: "acc-" + s.Approver.Person[len("per-"):], Name: s.Approver.Person[len("per-"):],
 		}
+		if o.policy.Rules[0].Needs().Models {
+			d.Model = o.model(e.decision.Assertion.CredentialID)
+		}
 		if opening := e.decision.Approver; opening != nil {
 			d.AccountID, d.Name = opening.AccountID, opening.Name
 		}
@@ -434,10 +439,14 @@ func (o *operator) enrol(p *person) {
 // enrolBy brings a key into the roster under a name; sign makes the assertion of the key itself.
 func (o *operator) enrolBy(name string, key evidence.Key, sign func(testing.TB, []byte) evidence.Assertion, by evidence.Identity, signer evidence.Digest) {
 	o.t.Helper()
-	document := evidence.KeyDocument{Key: key, AttestationObject: approval.DigestOf(seed("attestation")), ClientData: approval.DigestOf(seed("client data"))}
+	made, ok := o.attestations[string(key.CredentialID)]
+	if !ok {
+		made = attestation{seed("attestation"), seed("client data")}
+	}
+	document := evidence.KeyDocument{Key: key, AttestationObject: approval.DigestOf(made.object), ClientData: approval.DigestOf(made.clientData)}
 	act, owner := o.act(evidence.Act{Purpose: evidence.Enrol, Key: &document}, name)
 	e := evidence.EnrolledKey{Owner: owner, Enrolment: evidence.Enrolment{
-		Act: act, Possession: sign(o.t, act), AttestationObject: seed("attestation"), ClientDataJSON: seed("client data"),
+		Act: act, Possession: sign(o.t, act), AttestationObject: made.object, ClientDataJSON: made.clientData,
 	}}
 	if by == evidence.ByOwnKey { // which only the person could sign: the operator has the new key sign again
 		e.Enrolment.Authority = new(sign(o.t, act))
