@@ -20,7 +20,9 @@ import (
 	"github.com/fxamacker/cbor/v2"
 	"github.com/google/uuid"
 
+	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/gate"
 )
 
 // maker makes authenticators of one model, and attests their keys.
@@ -268,5 +270,17 @@ func TestProvedModel(t *testing.T) {
 	w.settle()
 	if seen := carol.ask(query, where); seen.text("pullRequest.request.state") != "APPROVED" {
 		t.Errorf("after carol: %v", seen)
+	}
+}
+
+// What is proposed names each model as its maker does, and by its AAGUID.
+func TestProposedModelsAreNamed(t *testing.T) {
+	t.Parallel()
+	r := &resolver{gate: &gate.Gate{Models: snapshot(newMaker(t, example))}}
+	unknown := strings.Replace(example, "1", "9", 1)
+	said := r.ruleSentence(approval.Rule{Keys: &approval.KeyDemand{Countersigned: true, Models: []string{example, unknown}}}, nil)
+	if want := "; only passkeys count that are proved to be of the model Example Key (" + example + ") or " + unknown + ";"; !strings.Contains(said, want) ||
+		!strings.Contains(said, "; only passkeys count for which somebody else vouched;") {
+		t.Errorf("it says %q", said)
 	}
 }

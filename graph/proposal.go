@@ -248,7 +248,7 @@ func (p *proposal) rules(ctx context.Context, document []byte) ([]string, error)
 		return nil, err // it was parsed when it was proposed
 	}
 	names, err := p.batch.names.get(func() (map[string]string, error) { return p.batch.readNames(ctx) })
-	return each(policy.Rules, func(r approval.Rule) string { return ruleSentence(r, names) }), err
+	return each(policy.Rules, func(r approval.Rule) string { return p.batch.r.ruleSentence(r, names) }), err
 }
 
 func (b *proposalBatch) readNames(ctx context.Context) (map[string]string, error) {
@@ -281,7 +281,7 @@ func period(seconds int64) string {
 }
 
 // ruleSentence says what a rule asks for, and leaves nothing of it out.
-func ruleSentence(r approval.Rule, names map[string]string) string {
+func (r *resolver) ruleSentence(from approval.Rule, names map[string]string) string {
 	by := func(quorum int, a approval.Approvers) string {
 		if a.Everyone {
 			return fmt.Sprintf("%d of all who can write", quorum)
@@ -289,24 +289,24 @@ func ruleSentence(r approval.Rule, names map[string]string) string {
 		who := each(a.Accounts, func(id string) string { return named(id, names).Name })
 		return fmt.Sprintf("%d of %s", quorum, strings.Join(who, ", "))
 	}
-	needs := each(r.Requirements, func(q approval.Requirement) string {
+	needs := each(from.Requirements, func(q approval.Requirement) string {
 		return q.Name + ": " + by(q.Quorum, q.Approvers)
 	})
-	sentence := fmt.Sprintf("“%s”, for %s, needs %s", r.Name, strings.Join(r.Branches, ", "), strings.Join(needs, "; "))
-	if r.Keys != nil && r.Keys.Countersigned {
+	sentence := fmt.Sprintf("“%s”, for %s, needs %s", from.Name, strings.Join(from.Branches, ", "), strings.Join(needs, "; "))
+	if from.Keys != nil && from.Keys.Countersigned {
 		sentence += "; only passkeys count for which somebody else vouched"
 	}
-	if r.Keys != nil && len(r.Keys.Models) > 0 {
-		sentence += "; only passkeys count that are proved to be of the model " + strings.Join(r.Keys.Models, " or ")
+	if from.Keys != nil && len(from.Keys.Models) > 0 {
+		sentence += "; only passkeys count that are proved to be of the model " + strings.Join(each(from.Keys.Models, r.modelName), " or ")
 	}
-	if r.AuthorMayApprove {
+	if from.AuthorMayApprove {
 		sentence += "; the author may approve"
 	}
-	sentence += "; a request expires after " + period(r.ExpiresAfterSeconds)
-	if r.Override != nil {
-		sentence += "; it can be overridden by " + by(r.Override.Quorum, r.Override.Approvers)
+	sentence += "; a request expires after " + period(from.ExpiresAfterSeconds)
+	if from.Override != nil {
+		sentence += "; it can be overridden by " + by(from.Override.Quorum, from.Override.Approvers)
 	}
-	if m := r.AutoMerge; m != nil {
+	if m := from.AutoMerge; m != nil {
 		sentence += "; then it is merged by " + m.Strategy
 		if m.CloseSourceBranch {
 			sentence += ", and the source branch closed"
@@ -315,8 +315,8 @@ func ruleSentence(r approval.Rule, names map[string]string) string {
 			sentence += fmt.Sprintf(", with the message “%s”", m.MessageTemplate)
 		}
 	}
-	if r.Cosignatures > 0 {
-		sentence += fmt.Sprintf("; nothing is let through before %d witnesses have cosigned the log", r.Cosignatures)
+	if from.Cosignatures > 0 {
+		sentence += fmt.Sprintf("; nothing is let through before %d witnesses have cosigned the log", from.Cosignatures)
 	}
 	return sentence + "."
 }
