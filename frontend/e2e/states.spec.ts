@@ -194,6 +194,14 @@ const screens: Record<string, Screen> = {
     nothing: says("Not every branch offers each of them; that is checked when you save."),
     doing: "",
   },
+  Models: {
+    path: repository,
+    reach: (page) => page.getByLabel("Only keys of certain models").check(),
+    loading: "Loading…",
+    empty: (data) => Object.assign(data["server"] ?? {}, { models: [] }),
+    nothing: says("This server can prove no model"),
+    doing: "list the models",
+  },
   Members: {
     path: repository,
     reach: (page) => page.getByLabel("These people").check(),

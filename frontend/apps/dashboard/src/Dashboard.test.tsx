@@ -12,6 +12,7 @@ import {
   repository,
   request,
   rule,
+  server,
   viewer,
   viewerCan,
   workspace,
@@ -453,6 +454,85 @@ describe("the rules of a repository", () => {
     expect(inputOf(api, "SaveRepository")).toMatchObject({ rules: [{ cosignatures: 3 }] });
   });
 
+  describe("say which keys count:", () => {
+    const known = { aaguid: "11111111-2222-3333-4444-555555555555", description: "Example Key" };
+    const second = { aaguid: "22222222-2222-3333-4444-555555555555", description: "Second Key" };
+    const gone = { aaguid: "00000000-2222-3333-4444-555555555555", description: null };
+    const gating = (keys: object | null) => ({
+      workspace: workspace({ repository: repository({ policy: policyVersion({ rules: [rule({ keys })] }) }) }),
+    });
+    const sent = (api: MockApi) => (inputOf(api, "SaveRepository") as { rules: { keys?: object }[] }).rules[0]?.keys;
+
+    test("those that somebody vouched for, and those of models that the server can prove", async () => {
+      const { api, container } = open(path, { server: server({ models: [known, second] }) });
+      const group = await screen.findByRole("group", { name: "Which keys count" });
+      expect(api.calls.map((call) => call.operation)).not.toContain("Models");
+      await userEvent.click(within(group).getByLabelText("Only keys that somebody vouched for"));
+      await userEvent.click(within(group).getByLabelText("Only keys of certain models"));
+      expect(await within(group).findByText(/^None is chosen: keys of every model count/u)).toBeVisible();
+      await userEvent.click(within(group).getByLabelText("Second Key"));
+      await userEvent.click(within(group).getByLabelText("Example Key"));
+      expect(within(group).queryByText(/^None is chosen/u)).toBeNull();
+      expect(within(group).getByLabelText("Example Key")).toHaveAccessibleDescription(known.aaguid);
+      expect(await violations(container)).toEqual([]);
+      const message = "This server's snapshot of the FIDO metadata has no acceptable model.";
+      const refusal = { code: "UNKNOWN_MODEL", message, path: ["rules", "0", "keys", "models", "1"] };
+      api.world.Mutation = { saveRepository: { repository: null, userErrors: [refusal] } };
+      await userEvent.click(screen.getByRole("button", { name: "Save the rules" }));
+      expect(await within(group).findByText(message)).toBeVisible();
+      expect(sent(api)).toEqual({ countersigned: true, models: [known.aaguid, second.aaguid] });
+    });
+
+    test("nothing of it is lost when something else is changed", async () => {
+      const { api } = open(path, {
+        ...gating({ countersigned: true, models: [known] }),
+        server: server({ models: [known] }),
+      });
+      await userEvent.click(await screen.findByLabelText("The author may approve"));
+      api.world.Mutation = { saveRepository: { repository: null, userErrors: [] } };
+      await userEvent.click(screen.getByRole("button", { name: "Save the rules" }));
+      await waitFor(() => expect(sent(api)).toEqual({ countersigned: true, models: [known.aaguid] }));
+    });
+
+    test("a model that the server cannot prove any more is shown, and can be taken out", async () => {
+      const { api } = open(path, {
+        ...gating({ countersigned: false, models: [gone] }),
+        server: server({ models: [known] }),
+      });
+      const box = await screen.findByLabelText(gone.aaguid);
+      expect(box).toBeChecked();
+      expect(box).toHaveAccessibleDescription(/cannot prove it any more/u);
+      await userEvent.click(screen.getByLabelText("Example Key"));
+      await userEvent.click(box);
+      expect(box).not.toBeChecked();
+      api.world.Mutation = { saveRepository: { repository: null, userErrors: [] } };
+      await userEvent.click(screen.getByRole("button", { name: "Save the rules" }));
+      await waitFor(() => expect(sent(api)).toEqual({ countersigned: false, models: [known.aaguid] }));
+    });
+
+    test("no model can be chosen where the server can prove none", async () => {
+      open(path);
+      await userEvent.click(await screen.findByLabelText("Only keys of certain models"));
+      expect(await screen.findByText(/^This server can prove no model/u)).toBeVisible();
+      expect(screen.queryByRole("list", { name: "Models" })).toBeNull();
+    });
+
+    test("what is no longer asked is not sent", async () => {
+      const { api } = open(path, {
+        ...gating({ countersigned: false, models: [known] }),
+        server: server({ models: [known] }),
+      });
+      const box = await screen.findByLabelText("Only keys of certain models");
+      expect(box).toBeChecked();
+      await userEvent.click(box);
+      expect(screen.queryByRole("list", { name: "Models" })).toBeNull();
+      api.world.Mutation = { saveRepository: { repository: null, userErrors: [] } };
+      await userEvent.click(screen.getByRole("button", { name: "Save the rules" }));
+      await waitFor(() => expect(api.calls.map((call) => call.operation)).toContain("SaveRepository"));
+      expect(sent(api)).toBeUndefined();
+    });
+  });
+
   test("say who may override them", async () => {
     const { api, container } = open(path);
     await userEvent.click(await screen.findByLabelText("The rule can be overridden"));
@@ -749,6 +829,23 @@ describe("keys of members", () => {
     expect(screen.queryByRole("button", { name: "Countersign Blue key of Bob Tanaka" })).toBeNull();
     expect(screen.queryByRole("button", { name: "Revoke New key of Carol Okafor" })).toBeNull();
     expect(await violations(container)).toEqual([]);
+  });
+
+  test("are shown with the model that is proved, apart from what they say of themselves", async () => {
+    const aaguid = "11111111-2222-3333-4444-555555555555";
+    const proved = key({ name: "Proved", model: aaguid, provedModel: { aaguid, description: "Example Key" } });
+    const says = key({ id: "key-2", name: "Says", model: aaguid, provedModel: null });
+    const keyHolders = connectionOf([holder("Bob Tanaka", proved, says)]);
+    const passkeys = [passkey({ model: aaguid, provedModel: { aaguid, description: "Example Key" } })];
+    const { router } = open("/settings/keys", { workspace: workspace({ keyHolders }), viewer: viewer({ passkeys }) });
+    const members = await screen.findByRole("group", { name: "Keys of members" });
+    const rowOf = (name: string) => within(members).getByText(name).closest("tr");
+    expect(rowOf("Proved")).toHaveTextContent("Proved to be Example Key");
+    expect(rowOf("Proved")).not.toHaveTextContent("Says that it is");
+    expect(rowOf("Says")).toHaveTextContent(`Says that it is ${aaguid}`);
+    expect(rowOf("Says")).not.toHaveTextContent("Proved to be");
+    await router.navigate({ to: "/settings/passkeys" });
+    expect(await screen.findByText("Proved to be Example Key")).toBeVisible();
   });
 
   test("a countersignature that is refused is told where it was asked for", async () => {

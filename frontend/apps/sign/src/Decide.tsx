@@ -21,6 +21,7 @@ import { Refusal } from "./refusal.ts";
 import { adviceFor } from "./refusals.ts";
 import type { RenderedChange } from "./ShownChange.tsx";
 import type { Shown } from "./statement.ts";
+import { UnfitKey } from "./UnfitKey.tsx";
 import { useConfirmation } from "./useConfirmation.ts";
 
 const viewerFragment = graphql(`
@@ -95,9 +96,18 @@ const requestFragment = graphql(`
       reason
       override
     }
+    requirements {
+      name
+      ignored {
+        ...Unfit_decision
+      }
+    }
     override {
       quorum
       missing
+      ignored {
+        ...Unfit_decision
+      }
     }
   }
 `);
@@ -216,6 +226,12 @@ export function Decide(props: DecideProps) {
         <Visible text={sentenceCase(request.sentence)} />
       </p>
       {made && <Outcome made={made} path={pullRequest.path} url={pullRequest.url} />}
+      <UnfitKey
+        accountId={viewer.person.accountId}
+        decisions={[...request.requirements, ...(request.override ? [request.override] : [])].flatMap(
+          ({ ignored }) => ignored,
+        )}
+      />
       {anything ? (
         <>
           <Field

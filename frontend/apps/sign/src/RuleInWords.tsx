@@ -29,6 +29,13 @@ const ruleFragment = graphql(`
       strategy
       closeSourceBranch
     }
+    keys {
+      countersigned
+      models {
+        aaguid
+        description
+      }
+    }
     cosignatures
   }
 `);
@@ -78,6 +85,21 @@ export function RuleInWords({ rule: masked }: { rule: FragmentType<typeof ruleFr
         A new commit needs new approvals. The request expires {lengthInWords(rule.expiresAfterSeconds)} after it was
         asked.
       </li>
+      {rule.keys?.countersigned && (
+        <li>Approvals and overrides count only with a passkey that somebody else vouched for.</li>
+      )}
+      {rule.keys && rule.keys.models.length > 0 && (
+        <li>
+          Approvals and overrides count only with a passkey that is proved to be of the model{" "}
+          {rule.keys.models.map((model, index) => (
+            <span key={model.aaguid}>
+              {index > 0 && " or "}
+              <Visible text={model.description ?? model.aaguid} />
+            </span>
+          ))}
+          .
+        </li>
+      )}
       {rule.override && (
         <li>
           {rule.override.everyone ? (

@@ -9,6 +9,8 @@ import {
   place,
   pullRequest,
   request,
+  requirement,
+  rule,
   server,
   viewer,
   viewerCan,
@@ -245,6 +247,45 @@ describe("who may not", () => {
   test("nothing is asked for", async () => {
     await open({ query: { pullRequest: pullRequest({ request: null, sentence: "no rule asks for approvals" }) } });
     expect(await screen.findByText("no rule asks for approvals")).toBeVisible();
+  });
+});
+
+describe("a rule that asks something of keys", () => {
+  const aaguid = "11111111-2222-3333-4444-555555555555";
+  const unknown = "22222222-2222-3333-4444-555555555555";
+  const sentence = "Carol Okafor approved with a key that nobody has countersigned";
+  const ignored = { account: carol, code: "LOGIN_ONLY_KEY", sentence };
+
+  test("says so before anything is signed", async () => {
+    const models = [
+      { aaguid, description: "Example Key" },
+      { aaguid: unknown, description: null },
+    ];
+    const { container } = await open({ request: { rule: rule({ keys: { countersigned: true, models } }) } });
+    expect(await screen.findByText(/count only with a passkey that somebody else vouched for/)).toBeVisible();
+    expect(screen.getByText(/proved to be of the model/)).toHaveTextContent(`the model Example Key or ${unknown}.`);
+    expect(await violations(container)).toEqual([]);
+  });
+
+  test("tells the viewer once that their key falls short", async () => {
+    const { container } = await open({
+      request: {
+        requirements: [requirement({ ignored: [ignored] }), requirement({ name: "Security", ignored: [ignored] })],
+      },
+    });
+    const note = await screen.findByRole("alert");
+    expect(note).toHaveTextContent("Your decision is recorded, but it does not count");
+    expect(within(note).getAllByText(`${sentence}.`)).toHaveLength(1);
+    expect(await violations(container)).toEqual([]);
+  });
+
+  test.each([
+    ["another person's key", { ...ignored, account: bob }],
+    ["what is not for the key", { ...ignored, code: "NOT_AN_APPROVER" }],
+  ])("says nothing of %s", async (_, decision) => {
+    await open({ request: { requirements: [requirement({ ignored: [decision] })] } });
+    expect(await screen.findByRole("button", { name: "Approve" })).toBeVisible();
+    expect(screen.queryByText(/it does not count/)).toBeNull();
   });
 });
 

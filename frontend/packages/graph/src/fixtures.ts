@@ -30,6 +30,7 @@ export function rule(like: Like = {}) {
     expiresAfterSeconds: 604_800,
     override: null,
     autoMerge: null,
+    keys: null,
     cosignatures: 0,
     digest: "a".repeat(64),
     ...like,
@@ -260,6 +261,7 @@ export function passkey(like: Like = {}): Like {
     name: "Laptop",
     state: "ENROLLED",
     model: null,
+    provedModel: null,
     createdAt: "2026-11-01T08:00:00.000000Z",
     expiresAt: null,
     enrolledAt: "2026-11-01T08:00:20.000000Z",
@@ -323,6 +325,7 @@ export function server(like: Like = {}): Like {
     relyingPartyId: "localhost",
     origin: "http://localhost:3000",
     sendsMail: true,
+    models: [],
     connectScopes: [
       { name: "account", purpose: "To know who consents and which workspaces they administer." },
       { name: "pullrequest:write", purpose: "To read pull requests and to merge those that are approved." },

@@ -68,6 +68,13 @@ const repositoryFragment = graphql(`
           closeSourceBranch
           messageTemplate
         }
+        keys {
+          countersigned
+          models {
+            aaguid
+            description
+          }
+        }
         cosignatures
         ...RuleInWords_rule
       }

@@ -3,6 +3,7 @@ import { Check, Field } from "@signedapproval/ui/Field";
 import { Icon } from "@signedapproval/ui/Icon";
 import { AutoMergeEditor } from "./AutoMergeEditor.tsx";
 import { type ExpiryUnit, newRequirement, type Problems, type RuleDraft, unitSeconds } from "./draft.ts";
+import { KeysEditor } from "./KeysEditor.tsx";
 import { QuorumEditor } from "./QuorumEditor.tsx";
 import { RequirementEditor } from "./RequirementEditor.tsx";
 
@@ -132,6 +133,7 @@ export function RuleEditor(props: RuleEditorProps) {
           />
         )}
       </fieldset>
+      <KeysEditor keys={rule.keys} path={`${path}.keys`} problems={problems} onChange={(keys) => set({ keys })} />
       <div className="rule-editor__grid">
         <div className="sa-stack">
           <Field

@@ -12,6 +12,13 @@ const saved = {
   expiresAfterSeconds: 604_800,
   override: { quorum: 1, everyone: false, approvers: [{ accountId: "b", name: "Bob" }] },
   autoMerge: { strategy: "squash", closeSourceBranch: true, messageTemplate: "{title}" },
+  keys: {
+    countersigned: true,
+    models: [
+      { aaguid: "2", description: "Second Key" },
+      { aaguid: "1", description: null },
+    ],
+  },
   cosignatures: 2,
 };
 
@@ -24,12 +31,28 @@ test("a rule that is opened and sent unchanged is the same rule", () => {
         { name: "Security", quorum: 1, everyone: false, approvers: ["a"] },
       ],
       override: { quorum: 1, everyone: false, approvers: ["b"] },
+      keys: { countersigned: true, models: ["1", "2"] },
     },
   ]);
 });
 
 test("nothing is sent for what cannot be overridden", () => {
   expect(inputOf([draftOf({ ...saved, override: null })])[0]).not.toHaveProperty("override");
+});
+
+test.each([
+  [{ countersigned: false, models: [] }, undefined],
+  [null, undefined],
+  [
+    { countersigned: true, models: [] },
+    { countersigned: true, models: [] },
+  ],
+  [
+    { countersigned: false, models: [{ aaguid: "1", description: null }] },
+    { countersigned: false, models: ["1"] },
+  ],
+])("what is asked of keys (%j) is sent as %j", (keys, sent) => {
+  expect(inputOf([draftOf({ ...saved, keys })])[0]?.keys).toEqual(sent);
 });
 
 test("nothing is sent for what is not merged", () => {

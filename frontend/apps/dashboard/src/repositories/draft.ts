@@ -14,8 +14,23 @@ export interface RuleDraft {
   override: QuorumDraft | null;
   /** null: nothing is merged. */
   autoMerge: { strategy: string; closeSourceBranch: boolean; messageTemplate: string } | null;
+  keys: KeysDraft;
   /** How many witnesses must have cosigned the log. */
   cosignatures: string;
+}
+
+/** Which keys count for approvals and overrides; every one while nothing is asked of them. */
+export interface KeysDraft {
+  /** Only those that somebody else vouched for. */
+  countersigned: boolean;
+  /** Only those that are proved to be of one of these models; of any where there are none. */
+  models: readonly Model[];
+}
+
+/** A model of authenticators: its AAGUID, and what its maker calls it where the server knows. */
+export interface Model {
+  aaguid: string;
+  description: string | null;
 }
 
 /** How many people, and out of whom. */
@@ -53,6 +68,7 @@ export function newRule(name: string, branches: string): RuleDraft {
     expiresUnit: "days",
     override: null,
     autoMerge: null,
+    keys: { countersigned: false, models: [] },
     cosignatures: "0",
   };
 }
@@ -72,6 +88,7 @@ export interface SavedRule {
   authorMayApprove: boolean;
   expiresAfterSeconds: number;
   autoMerge: { strategy: string; closeSourceBranch: boolean; messageTemplate: string } | null;
+  keys: KeysDraft | null;
   cosignatures: number;
 }
 
@@ -97,6 +114,7 @@ export function draftOf(rule: SavedRule): RuleDraft {
       closeSourceBranch: rule.autoMerge.closeSourceBranch,
       messageTemplate: rule.autoMerge.messageTemplate,
     },
+    keys: rule.keys ?? { countersigned: false, models: [] },
     cosignatures: String(rule.cosignatures),
   };
 }
@@ -126,9 +144,16 @@ export function inputOf(rules: readonly RuleDraft[]): RuleInput[] {
     expiresAfterSeconds: wholeNumber(rule.expiresAfter) * unitSeconds[rule.expiresUnit],
     ...(rule.override && { override: quorumOf(rule.override) }),
     ...(rule.autoMerge && { autoMerge: rule.autoMerge }),
+    ...keysOf(rule.keys),
     // Nothing typed is none; what is no number must not be taken for none.
     cosignatures: rule.cosignatures.trim() === "" ? 0 : wholeNumber(rule.cosignatures, -1),
   }));
+}
+
+function keysOf({ countersigned, models }: KeysDraft): Pick<RuleInput, "keys"> {
+  if (!countersigned && models.length === 0) return {};
+  // The server keeps them in this order, and counts in it where it names one.
+  return { keys: { countersigned, models: models.map((model) => model.aaguid).sort() } };
 }
 
 function quorumOf({ quorum, everyone, approvers }: QuorumDraft) {

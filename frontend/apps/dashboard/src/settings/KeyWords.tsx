@@ -27,12 +27,25 @@ export function KeyState({ state }: { state: PasskeyState }) {
   return shown && <Lozenge tone={shown.tone}>{shown.text}</Lozenge>;
 }
 
-/** Where a key lives, and what it says that it is. */
-export function KeyKind({ synced, model }: { synced: boolean; model: string | null | undefined }) {
+export interface KeyKindProps {
+  synced: boolean;
+  /** What it says that it is. */
+  model: string | null | undefined;
+  /** What its attestation proves. */
+  proved: { aaguid: string; description: string | null } | null;
+}
+
+/** Where a key lives, and what it is: proved or, where nothing is, by its own word. */
+export function KeyKind({ synced, model, proved }: KeyKindProps) {
   return (
     <>
       {synced ? "Synced by its provider" : "Bound to its device"}
-      {model && <p className="sa-small sa-subtle sa-wrap">Says that it is {model}</p>}
+      {proved && (
+        <p className="sa-small sa-wrap">
+          Proved to be <Visible text={proved.description ?? proved.aaguid} />
+        </p>
+      )}
+      {!proved && model && <p className="sa-small sa-subtle sa-wrap">Says that it is {model}</p>}
     </>
   );
 }

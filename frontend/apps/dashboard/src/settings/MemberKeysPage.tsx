@@ -77,6 +77,10 @@ const keyFragment = graphql(`
     name
     state
     model
+    provedModel {
+      aaguid
+      description
+    }
     synced
     createdAt
     identifiedBy
@@ -251,7 +255,7 @@ function KeyCells({ masked, member }: KeyCellsProps) {
         <KeyActs identifiedBy={key.identifiedBy} acts={key.acts} />
       </td>
       <td>
-        <KeyKind synced={key.synced} model={key.model} />
+        <KeyKind synced={key.synced} model={key.model} proved={key.provedModel} />
       </td>
       <td>
         <Time value={key.createdAt} />

@@ -18,6 +18,10 @@ const passkeyFragment = graphql(`
     name
     state
     model
+    provedModel {
+      aaguid
+      description
+    }
     synced
     createdAt
     expiresAt
@@ -83,7 +87,7 @@ export function PasskeyRow({ passkey: masked, busy, onConfirm }: PasskeyRowProps
         />
       </td>
       <td>
-        <KeyKind synced={passkey.synced} model={passkey.model} />
+        <KeyKind synced={passkey.synced} model={passkey.model} proved={passkey.provedModel} />
       </td>
       <td>
         <Time value={passkey.createdAt} />
