@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -117,4 +118,16 @@ func readModels(path string) (*evidence.Models, error) {
 		return nil, fmt.Errorf("%s pins no models: `signedapproval anchors models` does", path)
 	}
 	return anchors.Models, nil
+}
+
+// warnOfOldModels says in the log that there must be newer metadata by now: what it strikes out
+// still counts here.
+func warnOfOldModels(log *slog.Logger, models *evidence.Models, now time.Time) {
+	if models == nil {
+		return
+	}
+	if next, err := time.Parse(time.DateOnly, models.NextUpdate); err == nil && !now.Before(next.AddDate(0, 0, 1)) {
+		log.Warn("the pinned metadata of authenticators is older than it should be: pin newer with signedapproval anchors models",
+			"number", models.Number, "nextUpdate", models.NextUpdate)
+	}
 }

@@ -1,19 +1,24 @@
 package app_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"encoding/pem"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/signedapproval/bitbucket/internal/dbtest"
 	"github.com/signedapproval/bitbucket/server/app"
 	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/passkey/passkeytest"
+	"github.com/signedapproval/bitbucket/server/store"
 )
 
 // pinning is somebody who pins models of metadata that is valid for another month.
@@ -178,6 +183,36 @@ func TestConfigurationsOfModels(t *testing.T) {
 		config.Models = file
 		if err := config.Validate(); (err == nil) != (says == "") || err != nil && !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v", file, err)
+		}
+	}
+}
+
+// A server that starts with metadata that should have been replaced says so in its log, and serves.
+func TestOldModelsAreWarnedOf(t *testing.T) {
+	t.Parallel()
+	db := dbtest.New(t)
+	config := app.Config{
+		Origin: "http://localhost:8080", DatabaseURL: db.AppURL, RedisURL: "redis://" + miniredis.RunT(t).Addr(), Keyset: string(store.NewKeyset()),
+		LogKey: newLogKey(t, "localhost:8080/log"), ConnectKey: "k", ConnectSecret: "s", SignInKey: "k", SignInSecret: "s", CallsPerHour: 1000,
+		BitbucketAPI: "https://api.bitbucket.org", BitbucketWeb: "https://bitbucket.org",
+	}
+	for days, warned := range map[int]bool{30: false, -2: true} {
+		p := newPinning(t)
+		if code, _, errs := p.run(p.blob(7, days, p.maker.Entry()), "--stale"); code != 0 {
+			t.Fatal(errs)
+		}
+		config.Models = p.anchors
+		if err := config.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		var log bytes.Buffer
+		server, err := app.New(t.Context(), config, slog.New(slog.NewJSONHandler(&log, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		server.Close()
+		if got := strings.Contains(log.String(), `"level":"WARN","msg":"the pinned metadata of authenticators is older`); got != warned {
+			t.Errorf("%d days: warned %t\n%s", days, got, &log)
 		}
 	}
 }

@@ -113,6 +113,7 @@ func (s *Server) wire(logKeys *witness.Keys) error {
 		return err
 	}
 	ceremonies.Attest = models != nil
+	warnOfOldModels(s.log, models, time.Now())
 	s.queue = jobs.New(jobs.Options{Redis: s.redis, Ledger: s.ledger(), Log: s.log, Observe: s.meters.job})
 	s.bell = jobs.NewBell(s.redis, "signedapproval", s.log)
 	s.budget = jobs.NewBudget(jobs.BudgetOptions{

@@ -14,8 +14,10 @@ import (
 	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/bitbucketsim"
+	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/refusal"
 	"github.com/signedapproval/bitbucket/server/store"
+	"github.com/signedapproval/bitbucket/server/workspace"
 )
 
 // admin is a client with all rights, as Alice.
@@ -179,6 +181,12 @@ func TestPoliciesThatCannotBeKept(t *testing.T) {
 		p.Rules[0].AutoMerge = &approval.AutoMerge{Strategy: strategy}
 		return p
 	}
+	demanding := func(models ...string) approval.Policy {
+		p := approvals(1)
+		p.Rules[0].Keys = &approval.KeyDemand{Models: models}
+		return p
+	}
+	const model, revoked = "01000000-0000-0000-0000-000000000000", "02000000-0000-0000-0000-000000000000"
 	account := func(name string) string { return w.people[name].AccountID }
 	for name, test := range map[string]struct {
 		policy              approval.Policy
@@ -189,6 +197,7 @@ func TestPoliciesThatCannotBeKept(t *testing.T) {
 		"somebody from elsewhere":      {named(1, account("mallory"), account("bob")), "unknown_account", "rules[0].requirements[0].approvers.accounts[0]", "This account is not a member of the workspace."},
 		"a strategy not offered":       {merging("main", "rebase_merge"), "strategy_not_offered", "rules[0].autoMerge.strategy", `The branch "main" does not offer the merge strategy "rebase_merge".`},
 		"a strategy that is none":      {merging("main", "octopus"), "strategy", "rules[0].autoMerge.strategy", ""},
+		"a model without metadata":     {demanding(model), "unknown_model", "rules[0].keys.models[0]", "This server's snapshot of the FIDO metadata has no acceptable model " + model + "."},
 		"no rules":                     {approval.Policy{Format: approval.Format}, "count", "rules", "A policy has 1 to 50 rules."},
 		"a pattern that is no pattern": {merging("[", "squash"), "pattern", "rules[0].branches[0]", `"[" is not a branch pattern.`},
 	} {
@@ -212,6 +221,16 @@ func TestPoliciesThatCannotBeKept(t *testing.T) {
 	t.Run("a strategy that the branch offers, and one for branches to come, are saved", func(t *testing.T) {
 		w.saved(w.app, merging("main", "squash"))
 		w.saved(w.app, merging("release/**", "rebase_merge"))
+	})
+	t.Run("a model is saved where the metadata has it, and it is not struck out", func(t *testing.T) {
+		server := w.serverWith(workspace.Options{Models: &evidence.Models{Entries: []evidence.Model{{AAGUID: model}, {AAGUID: revoked, Statuses: []string{"REVOKED"}}}}})
+		if _, problems, err := server.SaveRepository(t.Context(), alice, "session", w.acme, w.app, demanding(model)); err != nil || len(problems) > 0 {
+			t.Errorf("%v, %v", problems, err)
+		}
+		_, problems, err := server.SaveRepository(t.Context(), alice, "session", w.acme, w.app, demanding(model, revoked))
+		if err != nil || len(problems) != 1 || problems[0].Code != approval.CodeUnknownModel || problems[0].Path != "rules[0].keys.models[1]" {
+			t.Errorf("%v, %v", problems, err)
+		}
 	})
 	t.Run("a member without permission may be named", func(t *testing.T) {
 		w.saved(w.tool, named(1, account("carol")))

@@ -116,11 +116,18 @@ func (w *world) server(s *store.Store, origin string) *workspace.Workspaces {
 
 // serverBy is a server that talks to Bitbucket by a consumer and an API of its own.
 func (w *world) serverBy(s *store.Store, origin string, connect bitbucket.Consumer, api *bitbucket.API) *workspace.Workspaces {
-	ws := workspace.New(workspace.Options{
-		Store: s, API: api, Connect: connect,
-		Origin: origin, Passkeys: ceremonies, LogOrigin: logOrigin, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-	})
-	ws.Cancel, ws.Roster = w.cancel, (&gate.Gate{Store: s}).Roster
+	return w.serverWith(workspace.Options{Store: s, API: api, Connect: connect, Origin: origin})
+}
+
+// serverWith is a server with options of its own; what they leave out is ours.
+func (w *world) serverWith(options workspace.Options) *workspace.Workspaces {
+	if options.Store == nil {
+		options.Store, options.Origin, options.Connect = w.store, origin, w.consumer(w.connect)
+		options.API = bitbucket.New(bitbucket.Config{BaseURL: w.sim.URL()})
+	}
+	options.Passkeys, options.LogOrigin, options.Log = ceremonies, logOrigin, slog.New(slog.NewTextHandler(io.Discard, nil))
+	ws := workspace.New(options)
+	ws.Cancel, ws.Roster = w.cancel, (&gate.Gate{Store: options.Store}).Roster
 	ws.ChangeKey = func(ctx context.Context, tx *store.Tx, p store.Proposal, acts []store.ProposalAct) error {
 		return w.passkeys().ApplyProposal(ctx, tx, p, acts)
 	}
