@@ -314,10 +314,14 @@ func changeEdits() map[string]func(c *evidence.RosterChange) {
 		},
 		"agreement to a log-in": func(c *evidence.RosterChange) { c.Agreed = agreements(1) },
 		"an agreement of no key": func(c *evidence.RosterChange) {
-			c.By, c.Signer, c.IssuedAt, c.Agreed = evidence.ByCountersigner, digestOf("k"), &since, []evidence.Agreement{{Signer: "abc", Proof: digestOf("p")}}
+			c.By, c.Signer, c.IssuedAt, c.Agreed = evidence.ByCountersigner, digestOf("k"), &since, []evidence.Agreement{{Signer: "abc", Proof: digestOf("p"), IssuedAt: since}}
 		},
 		"an agreement without an act": func(c *evidence.RosterChange) {
-			c.By, c.Signer, c.IssuedAt, c.Agreed = evidence.ByCountersigner, digestOf("k"), &since, []evidence.Agreement{{Signer: digestOf("l")}}
+			c.By, c.Signer, c.IssuedAt, c.Agreed = evidence.ByCountersigner, digestOf("k"), &since, []evidence.Agreement{{Signer: digestOf("l"), IssuedAt: since}}
+		},
+		"an agreement in a fraction of a second": func(c *evidence.RosterChange) {
+			c.By, c.Signer, c.IssuedAt, c.Agreed = evidence.ByCountersigner, digestOf("k"), &since, agreements(1)
+			c.Agreed[0].IssuedAt = since.Add(time.Millisecond)
 		},
 		"agreements in another order": func(c *evidence.RosterChange) {
 			c.By, c.Signer, c.IssuedAt, c.Agreed = evidence.ByCountersigner, digestOf("k"), &since, agreements(2)
@@ -340,7 +344,7 @@ func changeEdits() map[string]func(c *evidence.RosterChange) {
 // agreements are those of n keys.
 func agreements(n int) (list []evidence.Agreement) {
 	for i := range n {
-		list = append(list, evidence.Agreement{Signer: digestOf(fmt.Sprint("key ", i)), Proof: digestOf(fmt.Sprint("act ", i))})
+		list = append(list, evidence.Agreement{Signer: digestOf(fmt.Sprint("key ", i)), Proof: digestOf(fmt.Sprint("act ", i)), IssuedAt: time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)})
 	}
 	slices.SortFunc(list, func(a, b evidence.Agreement) int { return strings.Compare(string(a.Signer), string(b.Signer)) })
 	return list

@@ -353,6 +353,11 @@ func proofForgeries() []forged {
 			w.vouch("carol", w.tokens["dave"])
 			w.story()
 		}), "roster", evidence.CodeRoster},
+		{"an agreement that was asked for at another time", told(func(w *world) {
+			w.story()
+			w.tamperChange = func(c *evidence.RosterChange) { c.Agreed[0].IssuedAt = c.Agreed[0].IssuedAt.Add(-time.Second) }
+			w.revoke("carol", w.token("bob"), nil, w.tokens["dave"])
+		}), "roster", evidence.CodeRoster},
 		{"a revocation at another time than the roster says", told(func(w *world) {
 			at := w.tick()
 			w.story()

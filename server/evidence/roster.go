@@ -88,6 +88,9 @@ type Agreement struct {
 	Signer Digest `json:"signer"`
 	// Proof is the digest of the [SignedAct].
 	Proof Digest `json:"proof"`
+	// IssuedAt is when the act was issued, in UTC and whole seconds: by that it is
+	// judged whether Signer was in other hands.
+	IssuedAt time.Time `json:"issuedAt"`
 }
 
 // SignedAct is an act with the assertion over it.
@@ -192,17 +195,17 @@ func (c RosterChange) check() (publicKey, error) {
 	case (c.Signer != "") != (c.IssuedAt != nil), c.IssuedAt != nil && !wholeSecond(*c.IssuedAt):
 		return publicKey{}, refuse(CodeInvalid, "a roster change says when its signer was asked exactly where one signed, in UTC and whole seconds")
 	case !agreements(c.Agreed) || len(c.Agreed) > 0 && c.By != ByCountersigner:
-		return publicKey{}, refuse(CodeInvalid, "only a change that somebody else signed for names others who agreed, each key once, ascending")
+		return publicKey{}, refuse(CodeInvalid, "only a change that somebody else signed for names others who agreed, each key once, ascending, and when they were asked")
 	case c.CompromisedSince != nil && (c.Event != KeyRemoved || c.By == ByOperator || !wholeSecond(*c.CompromisedSince)):
 		return publicKey{}, refuse(CodeInvalid, "only a signed revocation says since when a key was compromised, in UTC and whole seconds")
 	}
 	return c.Key.check()
 }
 
-// agreements reports whether each of a list names a key and an act, in the order of the keys and no key twice.
+// agreements reports whether each of a list names a key, an act and its time, in the order of the keys and no key twice.
 func agreements(list []Agreement) bool {
 	for i, a := range list {
-		if !a.Signer.Valid() || !a.Proof.Valid() || i > 0 && a.Signer <= list[i-1].Signer {
+		if !a.Signer.Valid() || !a.Proof.Valid() || !wholeSecond(a.IssuedAt) || i > 0 && a.Signer <= list[i-1].Signer {
 			return false
 		}
 	}
@@ -226,7 +229,7 @@ type RosterKey struct {
 	CompromisedSince *time.Time
 
 	public publicKey
-	word   *word  // of Signer
+	word   *word  // with which it was added; nil for a log-in
 	others []word // of those who countersigned it, in the order of the roster
 }
 
@@ -318,7 +321,7 @@ func (r *Roster) apply(c rosterVersion) error {
 		r.byDigest[id], r.byCredential[string(c.Key.CredentialID)], r.byPublic[c.public.id] = n, n, n
 		key := RosterKey{Key: c.Key, Digest: id, By: c.By, Added: c.Version, Proof: c.Proof, Signer: c.Signer, public: c.public}
 		if c.Signer != "" {
-			key.word = &word{c.Version, c.Signer, *c.IssuedAt}
+			key.word = c.word()
 		}
 		if c.By == ByCountersigner {
 			key.Countersigned, key.others = c.Version, []word{*key.word}
@@ -341,7 +344,7 @@ func (r *Roster) apply(c rosterVersion) error {
 		if key.Countersigned == 0 {
 			key.By, key.Countersigned = ByCountersigner, c.Version
 		}
-		key.others = append(key.others, word{c.Version, c.Signer, *c.IssuedAt})
+		key.others = append(key.others, *c.word())
 	}
 	return nil
 }
@@ -410,7 +413,9 @@ type RosterAct struct {
 }
 
 // first is the act of who signed first.
-func (c RosterChange) first() RosterAct { return RosterAct{c, Agreement{c.Signer, c.Proof}} }
+func (c RosterChange) first() RosterAct {
+	return RosterAct{c, Agreement{c.Signer, c.Proof, *c.IssuedAt}}
+}
 
 // Behind returns what a bundle has to hold about the keys with these credential
 // ids: those keys and all keys that signed for them, directly or through others,
@@ -445,7 +450,7 @@ func (r *Roster) Behind(credentials [][]byte) (keys []RosterKey, acts []RosterAc
 		if !wanted[r.about[i]] {
 			continue
 		}
-		if c.Event != KeyAdded && c.Proof != "" {
+		if c.Event != KeyAdded && c.Signer != "" {
 			acts = append(acts, c.first())
 		}
 		for _, a := range c.Agreed {

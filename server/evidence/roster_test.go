@@ -227,7 +227,7 @@ func TestReplayRosterRefuses(t *testing.T) {
 		},
 		"one's own agreement": func(w *world) {
 			w.tamperChange = func(c *evidence.RosterChange) {
-				c.Agreed = []evidence.Agreement{{Signer: digestOfKey(w.t, w.tokens["carol"].key), Proof: digestOf("act")}}
+				c.Agreed = []evidence.Agreement{{Signer: digestOfKey(w.t, w.tokens["carol"].key), Proof: digestOf("act"), IssuedAt: *c.IssuedAt}}
 			}
 			w.vouch("carol", w.tokens["bob"])
 		},

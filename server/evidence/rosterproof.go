@@ -103,11 +103,10 @@ func (r *Roster) vouches(of RosterAct, signed SignedAct, enrol Act) (Act, error)
 // signer returns the rostered key that signed an act of a change.
 func (r *Roster) signer(of RosterAct) RosterKey { return r.keys[r.byDigest[of.Signer]] }
 
-// issued checks that the roster says when the act of a change was issued: by that
-// it is judged whether its signer was in other hands. Of those who agreed it is not
-// said.
+// issued checks that the roster says when an act was issued: by that it is judged
+// whether its signer was in other hands.
 func issued(of RosterAct, act Act) error {
-	if of.Signer == of.Change.Signer && !act.IssuedAt.Equal(*of.Change.IssuedAt) {
+	if !act.IssuedAt.Equal(of.IssuedAt) {
 		return refuse(CodeRoster, "it was issued at another time than the roster says")
 	}
 	return nil

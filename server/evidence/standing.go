@@ -1,28 +1,41 @@
 package evidence
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // InOtherHands reports whether a key that is compromised since a time, nil where
 // nobody says so, may have been in other hands at another time.
 func InOtherHands(since *time.Time, at time.Time) bool { return since != nil && !at.Before(*since) }
 
-// word is somebody's signature for a key.
+// word is what was signed for a key: by one, or where the workspace is protected by
+// all of a quorum.
 type word struct {
-	version int64 // of the roster
-	signer  Digest
-	at      time.Time // when the act was issued
+	version int64       // of the roster
+	acts    []Agreement // of the signer, and of those who agreed
 }
 
-// holds reports whether a signature for a key counts: its signer stands, and was
-// in its owner's hands.
+// word is what a change says for its key; it has a signer.
+func (c RosterChange) word() *word {
+	return &word{c.Version, append([]Agreement{c.first().Agreement}, c.Agreed...)}
+}
+
+// holds reports whether what was signed for a key counts: everybody who signed
+// stands, and was in its owner's hands.
 func (r *Roster) holds(w word) bool {
-	signer := r.keys[r.byDigest[w.signer]]
-	return !InOtherHands(signer.CompromisedSince, w.at) && r.Stands(signer)
+	for _, act := range w.acts {
+		if r.Compromised(r.keys[r.byDigest[act.Signer]], act.IssuedAt) {
+			return false
+		}
+	}
+	return true
 }
 
 // Stands reports whether a key is to be believed to be its person's, by all that
 // the roster says: it came in by a log-in, or by the signature of a key that
-// stands and was not in other hands when it signed. What a key in other hands
+// stands and was not in other hands when it signed; where a quorum signed, by each
+// of its keys. What a key in other hands
 // authorised counts for nothing, and what that authorised neither, from the
 // beginning and for good; a countersignature that comes later does not mend it.
 //
@@ -70,7 +83,7 @@ func (r *Roster) RestingOn(key Digest) (keys []RosterKey) {
 				continue
 			}
 			for _, w := range k.words() {
-				if resting[w.signer] {
+				if slices.ContainsFunc(w.acts, func(a Agreement) bool { return resting[a.Signer] }) {
 					resting[k.Digest], grown = true, true
 				}
 			}

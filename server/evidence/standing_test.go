@@ -53,9 +53,19 @@ func found(theft func(*world)) func(*world) {
 
 // countersigningThief countersigns Carol's key with Bob's, where the rule asks for countersigned keys.
 func countersigningThief(w *world) {
+	thievish(w, func() { w.vouch("carol", w.tokens["bob"]) })
+}
+
+// agreeingThief agrees with Bob's key to what Dave signed first.
+func agreeingThief(w *world) {
+	thievish(w, func() { w.vouch("carol", w.tokens["dave"], w.tokens["bob"]) })
+}
+
+// thievish has Carol approve with a key for which Bob's signed while it was in other hands.
+func thievish(w *world, vouch func()) {
 	w.policy.Rules[0].Keys = &approval.KeyDemand{Countersigned: true}
 	at := w.tick()
-	w.vouch("carol", w.tokens["bob"])
+	vouch()
 	w.open("old")
 	w.decide("carol", evidence.Approve)
 	w.revoke("bob", w.token("bob"), &at)
@@ -71,6 +81,7 @@ func TestWhatAKeyInOtherHandsAuthorisedDoesNotCount(t *testing.T) {
 		"a key that it enrolled":               {found(steal), approval.CompromisedKey},
 		"a key that such a key enrolled":       {found(stealOn), approval.CompromisedKey},
 		"that somebody's key is that person's": {countersigningThief, approval.LoginOnlyKey},
+		"that it is, as one of a quorum":       {agreeingThief, approval.LoginOnlyKey},
 	} {
 		w := newWorld(t)
 		c.story(w)

@@ -72,6 +72,7 @@ func bundleVectors(t *testing.T) (list []bundleVector) {
 		"good compromised":                        {compromisedStory, 0},
 		"good enrolled by a compromised key":      {found(steal), 0},
 		"good countersigned by a compromised key": {countersigningThief, 0},
+		"good agreed by a compromised key":        {agreeingThief, 0},
 		"good countersigned": {func(w *world) {
 			w.vouch("bob", w.tokens["dave"])
 			w.policy.Rules[0].Keys = &approval.KeyDemand{Countersigned: true}

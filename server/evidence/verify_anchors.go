@@ -90,7 +90,7 @@ func (v *verification) anchoredKeys() error {
 				continue
 			}
 			for _, w := range v.keys.keys[v.keys.byDigest[e.key]].words() {
-				if known[w.signer] && v.keys.holds(w) {
+				if known[w.acts[0].Signer] && v.keys.holds(w) {
 					known[e.key], grown = true, true
 				}
 			}

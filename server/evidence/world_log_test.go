@@ -189,7 +189,7 @@ func (w *world) agree(c *evidence.RosterChange, a evidence.Act, others []token) 
 		proof, err := signed.Digest()
 		w.must(err)
 		w.acts[proof] = signed
-		c.Agreed = append(c.Agreed, evidence.Agreement{Signer: digestOfKey(w.t, other.key), Proof: proof})
+		c.Agreed = append(c.Agreed, evidence.Agreement{Signer: digestOfKey(w.t, other.key), Proof: proof, IssuedAt: *issuedAt(w.t, signed.Act)})
 	}
 	slices.SortFunc(c.Agreed, func(a, b evidence.Agreement) int { return cmp.Compare(a.Signer, b.Signer) })
 }

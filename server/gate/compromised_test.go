@@ -1,12 +1,16 @@
 package gate_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
 	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/gate"
 	"github.com/signedapproval/bitbucket/server/passkey/passkeytest"
+	"github.com/signedapproval/bitbucket/server/refusal"
+	"github.com/signedapproval/bitbucket/server/store"
 )
 
 // TestWhatACompromisedKeyDecidedCountsNoMore lets bob say, after he approved, that his key may have been in other hands
@@ -131,4 +135,70 @@ func TestAKeyThatACompromisedKeyEnrolledDoesNotCount(t *testing.T) {
 	if key, found := roster.Key(second); !found || key.Removed == 0 || roster.Stands(key) {
 		t.Errorf("the key that the stolen one enrolled: %v %+v", found, key)
 	}
+}
+
+// TestAKeyThatACompromisedKeyCountersignedDoesNotCount has carol vouch for the key with which bob recovers, and alice say
+// afterwards that carol's key was in other hands by then: bob's key counts nowhere, neither what it decided nor for
+// anything new, and the evidence says so and verifies.
+func TestAKeyThatACompromisedKeyCountersignedDoesNotCount(t *testing.T) {
+	w := newWorld(t)
+	w.governed()
+	alice, bob, carol := w.people["alice"], w.people["bob"], w.people["carol"]
+	role := w.keys.Role
+	w.keys.Role = func(ctx context.Context, p store.Person, workspace string, fresh bool) (store.Role, error) {
+		if p.ID == carol.ID && workspace == w.workspace {
+			return store.RoleAdmin, nil
+		}
+		return role(ctx, p, workspace, fresh)
+	}
+	w.save(w.rule(1, "bob", "carol"))
+	number := w.open()
+	w.settle()
+	_, err := w.keys.ReportLost(t.Context(), bob.Person)
+	w.must(err)
+	recovered, since := w.made(bob), time.Now().Truncate(time.Second).Add(-time.Second)
+	act, err := w.keys.PrepareCountersignature(t.Context(), carol.Person, carol.session, w.workspace, recovered.ID)
+	w.must(err)
+	answer, err := carol.key.Get(act.Options)
+	w.must(err)
+	_, _, err = w.keys.SignKeyAct(t.Context(), carol.Person, carol.session, string(answer))
+	w.must(err)
+	w.decides(number, "bob", approval.Approve)
+	w.settle()
+	head := w.view(number).PullRequest.HeadCommit
+	w.expect(number, head, "SUCCESSFUL", "approved by Bob")
+	if n := len(w.counting(bob)); n != 1 {
+		t.Fatalf("%d keys of Bob's count", n)
+	}
+
+	w.vouch(w.keys.PrepareMemberRevocation(t.Context(), alice.Person, alice.session, w.workspace, w.keyID(carol), &since))
+	w.settle()
+	w.expect(number, head, "INPROGRESS", "0 of 1 approval; waiting for Bob or Carol")
+	if counting := w.counting(bob); len(counting) != 0 {
+		t.Errorf("keys of Bob's that count: %+v", counting)
+	}
+	if key, found := w.roster().Key(recovered.ID); !found || key.Removed == 0 || w.roster().Stands(key) {
+		t.Errorf("Bob's key in the roster: %v %+v", found, key)
+	}
+	if _, err := w.decide(number, "bob", approval.Withdraw); refusal.Code(err) != gate.CodeKeyWaits {
+		t.Errorf("Bob decides: %v", err)
+	}
+	report := evidence.Verify(w.bundle(number), w.anchors())
+	if report.ExitCode() != 0 || report.Verdict.State != approval.Pending {
+		t.Fatalf("the bundle: %s", report.Sentence())
+	}
+	if ignored := report.Verdict.Requirements[0].Ignored; len(ignored) != 1 || ignored[0].Reason != approval.CompromisedKey {
+		t.Errorf("ignored %+v", ignored)
+	}
+}
+
+// counting are the keys of a person that decide in the workspace.
+func (w *world) counting(p *person) (counting []store.Credential) {
+	w.t.Helper()
+	w.must(w.store.InWorkspace(w.t.Context(), w.workspace, func(tx *store.Tx) error {
+		keys, err := tx.Keys(w.t.Context(), p.ID)
+		counting = keys.Counting(w.workspace)
+		return err
+	}))
+	return counting
 }

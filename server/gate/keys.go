@@ -15,8 +15,8 @@ const CodeKeyWaits = "KEY_WAITING"
 // credentials are the person's keys that can decide in the workspace; none where they have to make one first.
 func (g *Gate) credentials(ctx context.Context, person store.Person, workspace string) ([]store.Credential, error) {
 	var keys store.Keys
-	err := g.Store.Outside(ctx, func(sh *store.Shared) (err error) {
-		keys, err = sh.Keys(ctx, person.ID)
+	err := g.Store.InWorkspace(ctx, workspace, func(tx *store.Tx) (err error) {
+		keys, err = tx.Keys(ctx, person.ID)
 		return err
 	})
 	if err != nil {

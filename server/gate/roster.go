@@ -316,7 +316,11 @@ func (r *rosterReader) signed(ctx context.Context, change *evidence.RosterChange
 		if err != nil {
 			return err
 		}
-		change.Agreed = append(change.Agreed, evidence.Agreement{Signer: signer, Proof: approval.DigestOf(more)})
+		parsed, err := evidence.ParseAct(signed.Act)
+		if err != nil {
+			return fmt.Errorf("stored act: %w", err)
+		}
+		change.Agreed = append(change.Agreed, evidence.Agreement{Signer: signer, Proof: approval.DigestOf(more), IssuedAt: parsed.IssuedAt})
 	}
 	slices.SortFunc(change.Agreed, func(a, b evidence.Agreement) int { return cmp.Compare(a.Signer, b.Signer) })
 	signed, err := signedAct(act)

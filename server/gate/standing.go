@@ -2,7 +2,6 @@ package gate
 
 import (
 	"context"
-	"encoding/hex"
 	"fmt"
 	"time"
 
@@ -14,31 +13,10 @@ import (
 // functions of the verifier: package evidence, standing.go. A workspace of whose keys nobody ever said so never reads
 // its roster for that.
 
-// wholeRoster replays the workspace's roster.
-func wholeRoster(ctx context.Context, tx *store.Tx) (*evidence.Roster, error) {
-	workspace, err := tx.ReadWorkspace(ctx)
-	if err != nil {
-		return nil, err
-	}
-	newest, err := tx.NewestRoster(ctx)
-	if optional(err) != nil {
-		return nil, err
-	}
-	_, changes, err := readRoster(ctx, tx, newest.Version)
-	if err != nil {
-		return nil, err
-	}
-	roster, err := evidence.ReplayRoster(evidence.Digest(hex.EncodeToString(workspace.GenesisLeaf)), changes)
-	if err != nil {
-		return nil, fmt.Errorf("stored roster: %w", err)
-	}
-	return roster, nil
-}
-
 // dropFallen takes out of the roster, on our own word, the keys that do not stand any more. The caller holds the roster's
 // lock.
 func dropFallen(ctx context.Context, tx *store.Tx, w store.Workspace, now time.Time, newest store.RosterVersion) (store.RosterVersion, error) {
-	roster, err := wholeRoster(ctx, tx)
+	roster, err := tx.WholeRoster(ctx)
 	if err != nil {
 		return newest, err
 	}
@@ -60,7 +38,7 @@ func onCompromised(ctx context.Context, tx *store.Tx, personID string) ([]store.
 	if compromised, err := tx.RosterCompromised(ctx); err != nil || !compromised {
 		return nil, err
 	}
-	roster, err := wholeRoster(ctx, tx)
+	roster, err := tx.WholeRoster(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +64,7 @@ func decisionsOn(ctx context.Context, tx *store.Tx, pullRequestID, headCommit st
 	if err != nil || !compromised {
 		return decisions, err // what was signed and is not in the roster yet stands in them
 	}
-	roster, err := wholeRoster(ctx, tx)
+	roster, err := tx.WholeRoster(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -66,6 +66,8 @@ const (
 	KeyUnlogged Code = "key_unlogged"
 	// RuleUnsigned: a policy, roster or protection that changed without the signatures that the protection in force demands.
 	RuleUnsigned Code = "rule_unsigned"
+	// RuleCompromised: a policy or protection in force that somebody agreed to with a key that was in other hands.
+	RuleCompromised Code = "rule_compromised"
 	// PolicyWrong: a policy that is not the one that the log names.
 	PolicyWrong Code = "policy_wrong"
 )

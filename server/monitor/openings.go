@@ -240,7 +240,7 @@ func (r *replay) unproved(change evidence.RosterChange, enrolments map[evidence.
 			return err
 		}
 	} else {
-		acts = append(acts, evidence.RosterAct{Change: change, Agreement: evidence.Agreement{Signer: change.Signer, Proof: change.Proof}})
+		acts = append(acts, evidence.RosterAct{Change: change, Agreement: evidence.Agreement{Signer: change.Signer, Proof: change.Proof, IssuedAt: *change.IssuedAt}})
 	}
 	for _, a := range change.Agreed {
 		acts = append(acts, evidence.RosterAct{Change: change, Agreement: a})

@@ -126,7 +126,10 @@ func (g *governed) revoke(k, by token, others ...token) {
 	c := evidence.RosterChange{Event: evidence.KeyRemoved, Key: k.key, By: evidence.ByCountersigner, Proof: g.revocation(k, nil, by), Signer: by.digest(g.t)}
 	c.IssuedAt = g.issued(g.openings.SignedActs[len(g.openings.SignedActs)-1].Act)
 	for _, other := range others {
-		c.Agreed = append(c.Agreed, evidence.Agreement{Signer: other.digest(g.t), Proof: g.revocation(k, nil, other)})
+		proof := g.revocation(k, nil, other)
+		c.Agreed = append(c.Agreed, evidence.Agreement{
+			Signer: other.digest(g.t), Proof: proof, IssuedAt: *g.issued(g.openings.SignedActs[len(g.openings.SignedActs)-1].Act),
+		})
 	}
 	g.roster(c)
 }
@@ -264,6 +267,17 @@ func TestAWorkspaceThatIsNot(t *testing.T) {
 				Acts: g.agree(evidence.Act{Purpose: evidence.SetPolicy, Policy: &other}, []token{alice}),
 			})
 		}, nil, []monitor.Code{monitor.RuleUnsigned}},
+		"rules that a stolen key agreed to": {func(g *governed) {
+			g.setPolicy("agreed by a thief", bob)
+			g.setPolicy("in force", bob)
+			g.protect(1, []string{"per-alice", "per-bob"}, bob)
+			since := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
+			proof := g.revocation(bob, &since, alice)
+			g.roster(evidence.RosterChange{
+				Event: evidence.KeyRemoved, Key: bob.key, By: evidence.ByCountersigner, Proof: proof, Signer: alice.digest(g.t), CompromisedSince: &since,
+				IssuedAt: g.issued(g.openings.SignedActs[len(g.openings.SignedActs)-1].Act),
+			})
+		}, nil, []monitor.Code{monitor.RuleCompromised, monitor.RuleCompromised}},
 		"a repository that nobody let go":             {func(g *governed) { g.ungate() }, nil, []monitor.Code{monitor.RuleUnsigned}},
 		"a protection that nobody switched off":       {func(g *governed) { g.protect(0, nil) }, nil, []monitor.Code{monitor.RuleUnsigned}},
 		"a protection that its new people signed":     {func(g *governed) { g.protect(1, []string{"per-carol"}, carol) }, nil, []monitor.Code{monitor.RuleUnsigned}},
@@ -333,7 +347,7 @@ func TestAWorkspaceThatIsNot(t *testing.T) {
 			g.roster(evidence.RosterChange{
 				Event: evidence.KeyRemoved, Key: carol.key, By: evidence.ByCountersigner, Proof: mine, Signer: bob.digest(g.t),
 				IssuedAt: g.issued(g.openings.SignedActs[len(g.openings.SignedActs)-1].Act),
-				Agreed:   []evidence.Agreement{{Signer: alice.digest(g.t), Proof: other}},
+				Agreed:   []evidence.Agreement{{Signer: alice.digest(g.t), Proof: other, IssuedAt: *g.issued(g.openings.SignedActs[len(g.openings.SignedActs)-2].Act)}},
 			})
 		}, nil, []monitor.Code{monitor.RosterUnproved, monitor.RuleUnsigned}},
 		"an agreement that is not opened": {func(g *governed) {

@@ -34,6 +34,7 @@ func (r *replay) rules() error {
 	var roster int64
 	var force evidence.ProtectionDocument // of the zero version where none was set
 	last := map[evidence.Digest]evidence.Digest{}
+	inForce := map[evidence.Digest]ruled{} // by repository; the protection's under ""
 	for _, t := range turns {
 		switch body := t.leaf.Body.(type) {
 		case evidence.RosterVersion:
@@ -47,13 +48,43 @@ func (r *replay) rules() error {
 				return err // what comes after it cannot be judged
 			}
 			force = *next
+			inForce[""] = ruled{t.index, fmt.Sprintf("protection of workspace %s version %d", r.o.Workspace, body.Version), body.Acts}
 		case evidence.PolicyVersion:
 			opened, found := policies[fmt.Sprintf("%s/%d", body.Repository, body.Version)]
 			if err := r.policy(t.index, body, opened, found, last[body.Repository], force, roster); err != nil {
 				return err
 			}
 			last[body.Repository] = body.Policy
+			inForce[body.Repository] = ruled{t.index, fmt.Sprintf("policy of repository %s version %d", body.Repository, body.Version), body.Acts}
 		}
+	}
+	for _, rule := range inForce {
+		if err := r.compromised(rule); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ruled is a version of a policy or protection with the acts that agreed to it.
+type ruled struct {
+	index   int64
+	subject string
+	acts    []evidence.Digest
+}
+
+// compromised looks for a key that was in other hands when it agreed to a rule that is in force. The rule stays: people
+// who see this set it anew.
+func (r *replay) compromised(rule ruled) error {
+	for _, digest := range rule.acts {
+		signed := r.acts[digest]
+		act, err := evidence.ParseAct(signed.Act)
+		key, found := r.roster.Key(signed.Assertion.CredentialID)
+		if err != nil || !found || !r.roster.Compromised(key, act.IssuedAt) {
+			continue // what is no act of this roster was told before
+		}
+		return r.found(RuleCompromised, false, rule.index, rule.subject,
+			"It is in force, and key %s of person %s, which may have been in other hands, agreed to it.", key.Digest, key.Key.Person)
 	}
 	return nil
 }

@@ -41,14 +41,14 @@ func (p *People) KeyHolder(ctx context.Context, person store.Person, workspace s
 }
 
 func (p *People) keyHolder(ctx context.Context, workspace string, id []byte, fresh bool) (holder store.KeyHolder, key store.Credential, err error) {
-	err = p.store.Outside(ctx, func(sh *store.Shared) error {
-		if key, err = sh.Credential(ctx, id); err != nil {
+	err = p.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
+		if key, err = tx.Credential(ctx, id); err != nil {
 			return err
 		}
-		if holder.Person, err = sh.Person(ctx, key.PersonID); err != nil {
+		if holder.Person, err = tx.Person(ctx, key.PersonID); err != nil {
 			return err
 		}
-		holder.Keys, err = sh.Keys(ctx, key.PersonID)
+		holder.Keys, err = tx.Keys(ctx, key.PersonID)
 		return err
 	})
 	if err != nil {
@@ -110,7 +110,7 @@ func (p *People) prepareMemberAct(ctx context.Context, person store.Person, sess
 	)
 	err = p.store.InWorkspace(ctx, c.workspace, func(tx *store.Tx) error {
 		sh := tx.Shared
-		mine, err := sh.Keys(ctx, person.ID)
+		mine, err := tx.Keys(ctx, person.ID)
 		if err != nil {
 			return err
 		}

@@ -16,9 +16,26 @@ type Keys struct {
 	Credentials       []Credential // newest first
 	Countersignatures []Countersignature
 	Revocations       []KeyRevocation
+
+	roster *evidence.Roster // of the workspace that reads them, where it says of any key that it was in other hands; else nil
 }
 
-// Keys reads all keys of a person.
+// Keys reads all keys of a person, with what the workspace's roster says of compromised ones: what they signed for counts
+// no more there, whoever's it is.
+func (tx *Tx) Keys(ctx context.Context, personID string) (Keys, error) {
+	k, err := tx.Shared.Keys(ctx, personID)
+	if err != nil {
+		return Keys{}, err
+	}
+	compromised, err := tx.RosterCompromised(ctx)
+	if err != nil || !compromised {
+		return k, err
+	}
+	k.roster, err = tx.WholeRoster(ctx)
+	return k, err
+}
+
+// Keys reads all keys of a person. Whether they count in a workspace is what [Tx.Keys] is for.
 func (sh *Shared) Keys(ctx context.Context, personID string) (k Keys, err error) {
 	if k.Credentials, err = sh.Credentials(ctx, personID); err != nil {
 		return Keys{}, err
@@ -85,35 +102,74 @@ func (k Keys) CompromisedSince(workspace string, id []byte) *time.Time {
 // of its own. Without this whoever took over a Bitbucket account could make a workspace, have a new key countersigned
 // there, and use it in all the others. A key that was revoked stays known for what it did before.
 func (k Keys) Known(workspace string, id []byte) bool {
-	return k.through(workspace, id, func(authority []byte, enrolled Credential) bool {
+	could := func(authority []byte, enrolled Credential) bool {
 		revoked := k.Revocation(workspace, authority)
 		return revoked == nil || revoked.CreatedAt.After(*enrolled.EnrolledAt)
-	})
+	}
+	return k.through(workspace, id, could, func(Countersignature) bool { return true })
 }
 
-// Stands says of an enrolled key what [evidence.Roster.Stands] says of one in a roster, as far as the keys of one person
-// tell: that no key in other hands signed for it.
+// Stands says of an enrolled key what [evidence.Roster.Stands] says of one in a roster. Of a key that is in the roster the
+// roster says it; what it does not tell yet is judged by the keys of the person, and their signers' in the roster.
 func (k Keys) Stands(workspace string, id []byte) bool {
-	return k.through(workspace, id, func(authority []byte, enrolled Credential) bool {
+	if k.fallen(id) {
+		return false
+	}
+	could := func(authority []byte, enrolled Credential) bool {
+		if k.fallen(authority) {
+			return false
+		}
 		since := k.CompromisedSince(workspace, authority)
 		if since == nil {
 			return true
 		}
 		at, err := enrolled.asked()
 		return err == nil && !evidence.InOtherHands(since, at)
-	})
+	}
+	return k.through(workspace, id, could, k.vouches)
+}
+
+// fallen reports whether the roster has a key and it does not stand.
+func (k Keys) fallen(id []byte) bool {
+	if k.roster == nil {
+		return false
+	}
+	key, found := k.roster.Key(id)
+	return found && !k.roster.Stands(key)
+}
+
+// vouches reports whether nobody who signed a countersignature was in other hands by then, as the roster says.
+func (k Keys) vouches(c Countersignature) bool {
+	if k.roster == nil {
+		return true
+	}
+	for _, data := range append([][]byte{c.Act}, c.Agreed...) {
+		var signed evidence.SignedAct
+		if json.Unmarshal(data, &signed) != nil {
+			return false
+		}
+		act, err := evidence.ParseAct(signed.Act)
+		signer, found := k.roster.Key(signed.Assertion.CredentialID)
+		if err != nil || found && k.roster.Compromised(signer, act.IssuedAt) {
+			return false
+		}
+	}
+	return true
 }
 
 // through follows a key to those that signed for it, up to one that a log-in or a countersigner of the workspace vouches
 // for, while each of them could sign.
-func (k Keys) through(workspace string, id []byte, could func(authority []byte, enrolled Credential) bool) bool {
+func (k Keys) through(workspace string, id []byte, could func(authority []byte, enrolled Credential) bool, vouches func(Countersignature) bool) bool {
 	for range k.Credentials { // each was enrolled by one before it, so that there is an end
 		i := slices.IndexFunc(k.Credentials, func(c Credential) bool { return bytes.Equal(c.ID, id) && c.EnrolledAt != nil })
 		if i < 0 {
 			return false
 		}
 		c := k.Credentials[i]
-		if *c.IdentifiedBy == ByLogIn || k.Countersignature(workspace, id) != nil {
+		if *c.IdentifiedBy == ByLogIn {
+			return true
+		}
+		if signed := k.Countersignature(workspace, id); signed != nil && vouches(*signed) {
 			return true
 		}
 		if *c.IdentifiedBy != ByOwnKey || !could(c.AuthorityID, c) {

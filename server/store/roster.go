@@ -2,11 +2,14 @@ package store
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/signedapproval/bitbucket/server/evidence"
 )
 
 // RosterVersion is one version of a workspace's roster. It never changes.
@@ -74,6 +77,39 @@ func (tx *Tx) RosterCompromised(ctx context.Context) (compromised bool, err erro
 		return false, fmt.Errorf("store: look for compromised keys in the roster: %w", err)
 	}
 	return compromised, nil
+}
+
+// rosterPage is how many versions of a roster one statement reads.
+const rosterPage = 1000
+
+// WholeRoster replays the workspace's roster.
+func (tx *Tx) WholeRoster(ctx context.Context) (*evidence.Roster, error) {
+	w, err := tx.ReadWorkspace(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var changes []evidence.RosterChange
+	for {
+		page, err := tx.Roster(ctx, int64(len(changes)), rosterPage)
+		if err != nil {
+			return nil, err
+		}
+		for _, v := range page {
+			change, err := evidence.ParseRosterChange(v.Document)
+			if err != nil {
+				return nil, fmt.Errorf("store: roster version %d: %w", v.Version, err)
+			}
+			changes = append(changes, change)
+		}
+		if len(page) < rosterPage {
+			break
+		}
+	}
+	roster, err := evidence.ReplayRoster(evidence.Digest(hex.EncodeToString(w.GenesisLeaf)), changes)
+	if err != nil {
+		return nil, fmt.Errorf("store: roster: %w", err)
+	}
+	return roster, nil
 }
 
 // RosterHas tells whether a key, named by its digest, makes decisions at the newest version.

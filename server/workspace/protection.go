@@ -148,9 +148,9 @@ func (w *Workspaces) canProtect(ctx context.Context, workspace string, people []
 			member store.Person
 			keys   store.Keys
 		)
-		err := w.store.Outside(ctx, func(sh *store.Shared) (err error) {
-			if member, err = sh.Person(ctx, id); err == nil {
-				keys, err = sh.Keys(ctx, id)
+		err := w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) (err error) {
+			if member, err = tx.Person(ctx, id); err == nil {
+				keys, err = tx.Keys(ctx, id)
 			}
 			return err
 		})
