@@ -37,12 +37,12 @@ func (r *Roster) CheckEnrolment(k RosterKey, e Enrolment) (enrol Act, countersig
 	if added.By != by {
 		return Act{}, nil, refuse(CodeRoster, "the roster says that the key is known by %s, and what is signed shows %s", added.By, by)
 	}
-	switch {
-	case by == ByOwnKey:
+	switch by {
+	case ByOwnKey:
 		if _, err = actBy(r.signer(added.first()), e.Act, *e.Authority); err == nil {
 			err = issued(added.first(), enrol)
 		}
-	case by == ByCountersigner:
+	case ByCountersigner:
 		_, err = r.vouches(added.first(), *e.Countersigned, enrol)
 	}
 	if err != nil {

@@ -68,10 +68,10 @@ func (g *governed) enrol(k token, e evidence.Enrolment, by evidence.Identity, si
 	})
 	g.openings.Enrolments = append(g.openings.Enrolments, evidence.EnrolledKey{Enrolment: e})
 	change := evidence.RosterChange{Event: evidence.KeyAdded, Key: k.key, By: by, Proof: proof, Signer: signer}
-	switch {
-	case by == evidence.ByOwnKey:
+	switch by {
+	case evidence.ByOwnKey:
 		change.IssuedAt = g.issued(e.Act)
-	case by == evidence.ByCountersigner:
+	case evidence.ByCountersigner:
 		change.IssuedAt = g.issued(e.Countersigned.Act)
 	}
 	g.roster(change)
