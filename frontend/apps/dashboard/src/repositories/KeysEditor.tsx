@@ -76,8 +76,8 @@ function Models({ chosen, onChange }: ModelsProps) {
           <>
             {models.length === 0 && (
               <p className="sa-small">
-                This server can prove no model: it has no snapshot of the FIDO metadata. Whoever operates it can give it
-                one.
+                This server can prove no model: it needs a snapshot of the FIDO metadata, which whoever operates it can
+                give it.
               </p>
             )}
             {shown.length > 0 && (
@@ -88,7 +88,7 @@ function Models({ chosen, onChange }: ModelsProps) {
                       label={<Visible text={model.description ?? model.aaguid} />}
                       hint={
                         gone.includes(model)
-                          ? "This server cannot prove it any more, so no key of it counts. The rules can be saved without it."
+                          ? "This server cannot prove it any more, so no key of it counts. Take it out to save the rules."
                           : model.aaguid
                       }
                       checked={chosen.some((other) => other.aaguid === model.aaguid)}
