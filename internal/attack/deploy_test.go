@@ -1,0 +1,89 @@
+package attack_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/signedapproval/bitbucket/server/app"
+)
+
+// onDeployments are attacks on a pipeline that asks before it deploys.
+func onDeployments() []attack {
+	return []attack{{
+		wants:  "have a pipeline deploy what nobody approved there: answer with the evidence of another commit, branch or repository, or with an old log",
+		caught: []string{"deploy gate: other_commit", "deploy gate: other_branch", "deploy gate: other_branch", "deploy gate: log"},
+		try: func(t *testing.T) (got []string) {
+			l := newLive(t)
+			_, old := l.get("/log/checkpoint")
+			approved, other := l.open("pump"), l.open("valve")
+			l.approve(approved)
+			l.pin()
+			if code, said := l.deploys(l.origin, approved.head, branch, l.repository); code != 0 {
+				t.Fatalf("the control: exit %d, %s", code, said)
+			}
+			liar := l.liar(approved, nil)
+			if code, said := l.deploys(liar, approved.head, branch, l.repository); code != 0 {
+				t.Fatalf("the control, where the truth is asked for: exit %d, %s", code, said)
+			}
+			for _, asked := range []struct{ url, commit, branch, repository string }{
+				{liar, other.head, branch, l.repository},
+				{liar, approved.head, "production", l.repository},
+				{liar, approved.head, branch, "{00000000-0000-4000-8000-000000000001}"},
+				{l.liar(approved, old), approved.head, branch, l.repository},
+			} {
+				code, said := l.deploys(asked.url, asked.commit, asked.branch, asked.repository)
+				if code != 1 {
+					t.Errorf("%+v: exit %d", asked, code)
+				}
+				got = append(got, said)
+			}
+			return got
+		},
+	}}
+}
+
+// liar is a server that answers every question about a commit with the evidence of one pull request, and where it has
+// one with an old checkpoint.
+func (l *live) liar(about pull, checkpoint []byte) (address string) {
+	l.t.Helper()
+	to, err := url.Parse(l.origin)
+	must(l.t, err)
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(to)
+		if strings.HasPrefix(r.In.URL.Path, "/evidence/") {
+			r.Out.URL.Path = "/evidence/" + strings.Trim(l.workspace.UUID, "{}") + "/commits/" + about.head
+			r.Out.URL.RawQuery = ""
+		}
+	}}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if checkpoint != nil && r.URL.Path == "/log/checkpoint" {
+			_, _ = w.Write(checkpoint)
+			return
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	l.t.Cleanup(server.Close)
+	return server.URL
+}
+
+// deploys is the step of a pipeline that asks a server whether a commit was approved.
+func (l *live) deploys(address, commit, branch, repository string) (code int, said string) {
+	l.t.Helper()
+	var stdout, stderr bytes.Buffer
+	code = app.Main(l.ctx, []string{
+		"verify", "--commit=" + commit, "--workspace=" + l.workspace.UUID, "--repository=" + repository, "--branch=" + branch,
+		"--anchors=" + l.anchors, "--json", "--wait=0s", "--url=" + address, "--token-file=" + l.token,
+	}, strings.NewReader(""), &stdout, &stderr)
+	var report struct{ Gate struct{ Code string } }
+	if err := json.Unmarshal(stdout.Bytes(), &report); err != nil {
+		return code, fmt.Sprint(err, ": ", stderr.String())
+	}
+	return code, "deploy gate: " + report.Gate.Code
+}
