@@ -885,6 +885,7 @@ describe("protection", () => {
     after: ["Main needs 1."],
     quorum: 2,
     viewerCanSign: true,
+    viewerCanWithdraw: false,
     asked: carolAndBob,
     signatures: [{ at: "2026-11-22T09:00:00Z", counts: true, person: carolAndBob[1] }],
     proposedBy: carolAndBob[0],
