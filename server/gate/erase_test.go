@@ -2,6 +2,7 @@ package gate_test
 
 import (
 	"encoding/hex"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -28,14 +29,17 @@ func (w *world) traces(text string) (found []string) {
 	type column struct{ Table, Name string }
 	columns, err := pgx.CollectRows(rows, pgx.RowToStructByPos[column])
 	w.must(err)
+	// A short name stands in what is random now and then, in base64 above all, but not behind a character that ends a word.
+	plain := `(^|[^A-Za-z0-9+/_-])` + regexp.QuoteMeta(text)
+	inBytes := `(^\\x|0a|20|22|27|28|2c|3a|40|5b)` + hex.EncodeToString([]byte(text))
 	for _, c := range columns {
 		if c.Table == "signedapproval_policy_versions" || c.Table == "signedapproval_approval_requests" && c.Name == "rule" {
 			continue
 		}
 		var n int
 		place := pgx.Identifier{c.Table}.Sanitize()
-		w.must(conn.QueryRow(w.t.Context(), `select count(*) from `+place+` where position($1 in `+pgx.Identifier{c.Name}.Sanitize()+`::text) > 0
-			or position($2 in `+pgx.Identifier{c.Name}.Sanitize()+`::text) > 0`, text, hex.EncodeToString([]byte(text))).Scan(&n))
+		column := pgx.Identifier{c.Name}.Sanitize() + "::text"
+		w.must(conn.QueryRow(w.t.Context(), `select count(*) from `+place+` where `+column+` ~ $1 or `+column+` ~ $2`, plain, inBytes).Scan(&n))
 		if n > 0 {
 			found = append(found, c.Table+"."+c.Name)
 		}
