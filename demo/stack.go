@@ -95,6 +95,10 @@ func (s *stack) start(ctx context.Context, dir string, first ports) error {
 	if err != nil {
 		return fmt.Errorf("make a log key: %w", err)
 	}
+	attestationKey, err := exec.CommandContext(ctx, s.binary, "attestation", "new-key").Output()
+	if err != nil {
+		return fmt.Errorf("make an attestation key: %w", err)
+	}
 	if err := s.watch(ctx, strings.TrimSpace(strings.TrimPrefix(announced.String(), "verifier key:"))); err != nil {
 		return fmt.Errorf("start a witness: %w", err)
 	}
@@ -111,6 +115,7 @@ func (s *stack) start(ctx context.Context, dir string, first ports) error {
 	}
 	s.env = append(s.env,
 		"SIGNEDAPPROVAL_LOG_KEY="+strings.TrimSpace(string(logKey)), "SIGNEDAPPROVAL_LOG_SINK="+sink,
+		"SIGNEDAPPROVAL_ATTESTATION_KEY="+strings.TrimSpace(string(attestationKey)),
 		"SIGNEDAPPROVAL_ORIGIN="+s.origin, fmt.Sprintf("SIGNEDAPPROVAL_LISTEN=127.0.0.1:%d", s.port),
 		"DATABASE_URL="+appURL, "REDIS_URL="+redisURL, "SIGNEDAPPROVAL_KEYSET="+strings.TrimSpace(string(keyset)),
 		"SIGNEDAPPROVAL_BITBUCKET_API="+s.sim.URL(), "SIGNEDAPPROVAL_BITBUCKET_WEB="+s.sim.URL(),
