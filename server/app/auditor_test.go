@@ -122,6 +122,7 @@ func TestAnAuditor(t *testing.T) {
 	a.gatesADeploy(t)
 	a.runsThePipeline(t)
 	a.followsTheLog(t)
+	a.erasesPeople(t)
 }
 
 func (a *auditing) takesEvidence(t *testing.T) {

@@ -39,9 +39,9 @@ func (g *Gate) Redact(ctx context.Context, accountID string) (pullRequests int, 
 	}
 	for _, workspace := range workspaces {
 		err := g.Store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
-			connection, err := tx.Connection(ctx)
-			if err != nil || connection.AccountID != accountID || connection.State == store.ConnectionDisconnected {
-				return optional(err)
+			connected, err := tx.ConnectedAs(ctx, accountID)
+			if err != nil || !connected {
+				return err
 			}
 			w, err := tx.ReadWorkspace(ctx)
 			if err != nil {

@@ -96,6 +96,16 @@ func (tx *Tx) Connection(ctx context.Context) (Connection, error) {
 	return tx.connection(ctx, "")
 }
 
+// ConnectedAs tells whether the workspace is connected in the name of an account. It opens nothing that is sealed.
+func (tx *Tx) ConnectedAs(ctx context.Context, accountID string) (connected bool, err error) {
+	err = tx.tx.QueryRow(ctx, `select exists (select from signedapproval_bitbucket_connections where workspace_id = $1 and account_id = $2 and state <> $3)`,
+		tx.Workspace, accountID, string(ConnectionDisconnected)).Scan(&connected)
+	if err != nil {
+		return false, fmt.Errorf("store: look for a connection: %w", err)
+	}
+	return connected, nil
+}
+
 // LockConnection is Connection, and keeps every other writer of it waiting until this transaction
 // ends.
 func (tx *Tx) LockConnection(ctx context.Context) (Connection, error) {
