@@ -255,7 +255,7 @@ test("the keyboard is enough", async ({ page, put }) => {
   chooser = page.waitForEvent("filechooser");
   await page.keyboard.press("Space");
   await (await chooser).setFiles(put("anchors.json", anchorsOf(good)));
-  await expect(result(page, "good.json")).toContainText(good.sentence);
+  await expect(page.getByRole("status").getByText("2 bundles: 1 proved, 1 failed.")).toBeVisible();
   await page.keyboard.press("Tab");
   await expect(page.getByRole("button", { name: "Remove the anchors" })).toBeFocused();
   await page.keyboard.press("Tab");
