@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/gowebpki/jcs"
 	formats "github.com/transparency-dev/formats/note"
 
 	"github.com/signedapproval/bitbucket/server/approval"
@@ -244,8 +245,9 @@ type PinnedKey struct {
 }
 
 // ParseAnchors reads an anchors document: the fields of [Anchors] and the
-// format [AnchorsFormat]. White space and order are free; duplicate and unknown
-// fields are refused.
+// format [AnchorsFormat]. White space and order are free; fields that are
+// duplicate, unknown, null, empty or in other letters are refused, and so is a
+// witness policy without a quorum.
 func ParseAnchors(data []byte) (Anchors, error) {
 	var doc struct {
 		Format string `json:"format"`
@@ -265,6 +267,13 @@ func ParseAnchors(data []byte) (Anchors, error) {
 	if doc.Format != AnchorsFormat {
 		return Anchors{}, refuse(CodeInvalid, "format must be %s", AnchorsFormat)
 	}
+	same, err := sameDocument(data, doc)
+	if err != nil {
+		return Anchors{}, err
+	}
+	if !same { // an anchor that is misspelt or null would be one that nobody demands
+		return Anchors{}, refuse(CodeMalformed, "not an anchors document: a member is missing, empty, null or in other letters")
+	}
 	if slices.ContainsFunc(doc.Policies, func(d Digest) bool { return !d.Valid() }) {
 		return Anchors{}, refuse(CodeInvalid, "policies must be digests")
 	}
@@ -277,6 +286,20 @@ func ParseAnchors(data []byte) (Anchors, error) {
 		}
 	}
 	return doc.Anchors, nil
+}
+
+// sameDocument reports whether a value is written as a document, but for white space and order.
+func sameDocument(data []byte, value any) (bool, error) {
+	written, err := json.Marshal(value)
+	if err != nil {
+		return false, err
+	}
+	given, err := jcs.Transform(data)
+	if err != nil {
+		return false, err
+	}
+	ours, err := jcs.Transform(written)
+	return bytes.Equal(given, ours), err
 }
 
 func (a Anchors) checkLog() error {

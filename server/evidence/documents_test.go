@@ -655,9 +655,14 @@ func anchorsVectors(t *testing.T, w *world) (list []documentVector) {
 	add("bad person", func(a *evidence.Anchors) { a.Keys[0].Person = "" })
 	for name, text := range map[string]string{
 		"bad nothing": ``, "bad format": `{"format":"signedapproval.anchors/v2"}`, "bad unknown field": `{"format":"signedapproval.anchors/v1","witness":[]}`,
-		"bad duplicate key": `{"format":"signedapproval.anchors/v1","format":"signedapproval.anchors/v1"}`,
-		"bad length":        `{"format":"signedapproval.anchors/v1"}` + strings.Repeat(" ", evidence.MaxAnchors),
-		"bad depth":         `{"format":"signedapproval.anchors/v1","log":` + nested + `}`,
+		"bad duplicate key":  `{"format":"signedapproval.anchors/v1","format":"signedapproval.anchors/v1"}`,
+		"bad length":         `{"format":"signedapproval.anchors/v1"}` + strings.Repeat(" ", evidence.MaxAnchors),
+		"bad depth":          `{"format":"signedapproval.anchors/v1","log":` + nested + `}`,
+		"bad missing quorum": `{"format":"signedapproval.anchors/v1","witnesses":{"keys":[]}}`,
+		"bad null quorum":    `{"format":"signedapproval.anchors/v1","witnesses":{"keys":[],"quorum":null}}`,
+		"bad null":           `{"format":"signedapproval.anchors/v1","roster":null}`,
+		"bad empty":          `{"format":"signedapproval.anchors/v1","policies":[]}`,
+		"bad letters":        `{"format":"signedapproval.anchors/v1","roster":"` + strings.Repeat("0", 64) + `","Roster":"` + strings.Repeat("1", 64) + `"}`,
 	} {
 		list = append(list, documentVector{Kind: "anchors", Name: name, Document: text})
 	}

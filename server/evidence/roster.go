@@ -246,6 +246,7 @@ type Roster struct {
 	changes []rosterVersion
 	about   []int // the key of each change, as an index in keys
 	keys    []RosterKey
+	stands  []bool // of each of keys, when all changes are known
 
 	byVersion map[Digest]int64
 
@@ -291,6 +292,7 @@ func replayRoster(genesis Digest, changes []rosterVersion) (*Roster, error) {
 		previous = c.digest
 		r.byVersion[c.digest] = c.Version
 	}
+	r.judge()
 	return r, nil
 }
 

@@ -43,7 +43,18 @@ func (r *Roster) holds(w word) bool {
 // the key that signed it: else two keys could each take back what the other one
 // said, and no order of judging them would be right.
 func (r *Roster) Stands(k RosterKey) bool {
-	return k.word == nil || r.holds(*k.word) // the signer was added earlier, so this ends
+	i, known := r.byDigest[k.Digest]
+	return known && r.stands[i]
+}
+
+// judge finds out which keys stand. It goes in the order in which they were added: who signed for a
+// key was there before it. Each is looked at once, since quorums that sign for one another in turn
+// make as many ways back as a Fibonacci number has.
+func (r *Roster) judge() {
+	r.stands = make([]bool, len(r.keys))
+	for i, k := range r.keys {
+		r.stands[i] = k.word == nil || r.holds(*k.word)
+	}
 }
 
 // Compromised reports whether what a key signed at a time counts for nothing: it

@@ -1,6 +1,7 @@
 package evidence_test
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -146,5 +147,44 @@ func TestStands(t *testing.T) {
 		if diff := cmp.Diff([]string{"per-bob", "per-carol", "per-dave", "per-carol"}, resting); diff != "" {
 			t.Errorf("%s: rests on Carol's key (-want +got):\n%s", name, diff)
 		}
+	}
+}
+
+// TestStandingOfManyRotations has three people exchange their keys in turn, each new one signed for by the
+// newest ones of the two others. To follow each signature back by itself would not end.
+func TestStandingOfManyRotations(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	names := []string{"bob", "carol", "dave"}
+	newest := map[string]token{}
+	for _, name := range names {
+		newest[name] = w.tokens[name]
+	}
+	for i := range 90 {
+		person, first, second := names[i%3], newest[names[(i+1)%3]], newest[names[(i+2)%3]]
+		name := fmt.Sprintf("%s after %d", person, i)
+		next := es256(t, name)
+		next.key.Person = "per-" + person
+		w.tokens[name] = next
+		about := evidence.KeyDocument{
+			Key: next.key, AttestationObject: approval.DigestOf(seed("attestation " + name)), ClientData: approval.DigestOf(seed("client data " + name)),
+		}
+		agreed := false
+		w.tamperChange = func(c *evidence.RosterChange) {
+			if !agreed {
+				agreed = true
+				w.agree(c, evidence.Act{Purpose: evidence.Countersign, Workspace: workspaceUUID, Key: &about}, []token{second})
+			}
+		}
+		w.enrol(name, nil, &first)
+		w.tamperChange = nil
+		newest[person] = next
+	}
+	w.signedBy = func(person string) token { return newest[person] }
+	w.open("new")
+	w.decide("bob", evidence.Approve)
+	w.decide("carol", evidence.Approve)
+	if r := evidence.Verify(w.encoded(), w.anchors()); r.ExitCode() != 0 {
+		t.Errorf("exit code %d: %s", r.ExitCode(), r.Sentence())
 	}
 }

@@ -202,6 +202,7 @@ type verification struct {
 type decision struct {
 	SignedDecision
 	statement Statement
+	digest    Digest // of the statement
 	sequence  int64  // of its leaf
 	account   string // of the approver; empty if erased and of no concern to the tally
 	version   int64  // of the roster that the signer was shown
@@ -392,10 +393,11 @@ func (v *verification) decisions() (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if body.Statement != approval.DigestOf(d.Statement) || body.Assertion != assertion {
+		digest := approval.DigestOf(d.Statement)
+		if body.Statement != digest || body.Assertion != assertion {
 			return "", refuse(CodeChain, "decision %d is not the one of leaf %d", n+1, i+1)
 		}
-		v.made = append(v.made, decision{SignedDecision: d, sequence: leaf.Chain.Sequence})
+		v.made = append(v.made, decision{SignedDecision: d, digest: digest, sequence: leaf.Chain.Sequence})
 	}
 	if len(v.made) != len(v.b.Decisions) {
 		return "", refuse(CodeChain, "decision %d is not in the chain", len(v.made)+1)
@@ -450,7 +452,7 @@ func (v *verification) statement(s Statement, i int) error {
 		return refuse(CodeChain, "it approves or overrides a request that had expired")
 	}
 	if s.Purpose == Withdraw && !slices.ContainsFunc(v.made[:i], func(d decision) bool {
-		return approval.DigestOf(d.Statement) == s.Withdraws && d.statement.Purpose != Withdraw &&
+		return d.digest == s.Withdraws && d.statement.Purpose != Withdraw &&
 			d.statement.Approver.Person == s.Approver.Person && d.statement.Source.Commit == s.Source.Commit
 	}) {
 		return refuse(CodeChain, "it withdraws no earlier decision of the same person on this commit")

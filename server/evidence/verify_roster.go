@@ -18,11 +18,13 @@ func (v *verification) roster() (string, error) {
 	if start.Salt != approval.DigestOf(v.b.Salt) || genesis.Workspace != v.leaves[0].Workspace {
 		return "", refuse(CodeRoster, "the genesis is not that of this workspace")
 	}
-	changes := make([]rosterVersion, len(v.b.Roster))
+	var changes []rosterVersion // as they are read: a list of rubbish is long before its first one is refused
 	for i, data := range v.b.Roster {
-		if changes[i], err = readChange(data); err != nil {
+		c, err := readChange(data)
+		if err != nil {
 			return "", refuse(CodeOf(err), "version %d of the roster: %s", i+1, err.Error())
 		}
+		changes = append(changes, c)
 	}
 	if v.keys, err = replayRoster(LeafDigest(v.b.Genesis), changes); err != nil {
 		return "", err
