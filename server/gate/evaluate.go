@@ -108,7 +108,8 @@ func (g *Gate) look(ctx context.Context, at store.Place) (seen, error) {
 		if known.ID == "" || known.State != "OPEN" && known.State != "GONE" {
 			return s, nil // seen before, or never gated: nothing will be recorded
 		}
-		if s.head, err = head(""); err != nil {
+		// What was read beside it may be of before the last push.
+		if s.head, err = client.PullRequestHead(ctx, at.Workspace, at.Repository, at.Number); err != nil {
 			return s, err
 		}
 		if remote.MergeCommit != nil {

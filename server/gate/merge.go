@@ -36,7 +36,9 @@ type attempt struct {
 	intent store.MergeIntent
 	live   *store.ApprovalRequest // nil where the approval does not stand
 	end    chainEnd
-	client *bitbucket.Client
+	// cosignatures is how many witnesses have cosigned what was published of end.
+	cosignatures int
+	client       *bitbucket.Client
 	// writers are those with write permission now; nil until they were read.
 	writers []approval.Person
 }
@@ -60,15 +62,30 @@ func (g *Gate) Merge(ctx context.Context, job store.Job) error {
 	if a.intent.TaskID != "" {
 		return g.pollMerge(ctx, job, at, a)
 	}
-	remote, err := a.client.PullRequest(ctx, at.Workspace, a.pr.RepositoryID, a.pr.Number)
+	read := func() (bitbucket.PullRequest, error) {
+		return a.client.PullRequest(ctx, at.Workspace, a.pr.RepositoryID, a.pr.Number)
+	}
+	if a.live == nil || a.intent.State == store.MergeCalling { // an earlier call may have merged it
+		remote, err := read()
+		if err != nil {
+			return g.fate(err)
+		}
+		if remote.State == bitbucket.Merged {
+			return g.landed(ctx, job, at, a, remote)
+		}
+	}
+	if a.live == nil {
+		return g.letGo(ctx, job, at, a)
+	}
+	if err := g.prepareMerge(ctx, at, &a); err != nil {
+		return err
+	}
+	remote, err := read()
 	if err != nil {
 		return g.fate(err)
 	}
 	if remote.State == bitbucket.Merged {
 		return g.landed(ctx, job, at, a, remote)
-	}
-	if a.live == nil {
-		return g.letGo(ctx, job, at, a)
 	}
 	switch refusal, err := g.mayMerge(ctx, at, a, remote); {
 	case err != nil:
@@ -78,12 +95,18 @@ func (g *Gate) Merge(ctx context.Context, job store.Job) error {
 	case refusal.reason != "":
 		return g.endMerge(ctx, job, at, a, store.MergeRefused, refusal.reason, "")
 	}
+	return g.callMerge(ctx, job, at, a, remote)
+}
+
+// prepareMerge does what can take its time, before the last look at the pull request: a push meanwhile would be merged.
+func (g *Gate) prepareMerge(ctx context.Context, at store.Place, a *attempt) error {
 	// Somebody else's build can ring before our own status was paid.
 	rule, err := ruleOf(*a.live)
 	if err != nil {
 		return err
 	}
-	if err := g.publish(ctx, a.end, rule.Cosignatures); err != nil {
+	a.cosignatures = rule.Cosignatures
+	if err := g.publish(ctx, a.end, a.cosignatures); err != nil {
 		return err
 	}
 	people, err := g.People(ctx, at.Workspace, a.pr.RepositoryID)
@@ -91,7 +114,7 @@ func (g *Gate) Merge(ctx context.Context, job store.Job) error {
 		return g.fate(err)
 	}
 	a.writers = writersOf(people)
-	return g.callMerge(ctx, job, at, a, remote)
+	return nil
 }
 
 func (g *Gate) readMerge(ctx context.Context, at store.Place) (a attempt, err error) {
@@ -360,6 +383,14 @@ func (g *Gate) callMerge(ctx context.Context, job store.Job, at store.Place, a a
 		}
 		if a.live, err = g.standingApproval(ctx, tx, a.intent, a.writers); err != nil || a.live == nil {
 			return err
+		}
+		// What was published is the verdict that stood then; another one is published by another turn.
+		end, err := readChainEnd(ctx, tx, at.PullRequest)
+		if err != nil {
+			return err
+		}
+		if end.size > a.end.size && (!end.published || a.cosignatures > 0) {
+			return errors.New("the pull request moved while its merge was prepared")
 		}
 		calling := a.intent
 		calling.State = store.MergeCalling

@@ -35,14 +35,22 @@ func (g *Gate) PutStatus(ctx context.Context, job store.Job) error {
 	if err != nil {
 		return err
 	}
-	if status.Paid() {
-		return g.checkPaid(ctx, job, at, status)
-	}
 	// The leaf of the verdict was written with what is owed: nothing turns green before it is public.
-	if status.State == string(bitbucket.StatusSuccessful) {
+	for !status.Paid() && status.State == string(bitbucket.StatusSuccessful) && (!end.published || status.Cosignatures > 0) {
 		if err := g.publish(ctx, end, status.Cosignatures); err != nil {
 			return g.uncosigned(ctx, at, status, err)
 		}
+		// That can take seconds, in which an approval can be taken back.
+		published := status.OwedVersion
+		if status, end, err = g.owed(ctx, at); err != nil {
+			return err
+		}
+		if status.OwedVersion == published {
+			break
+		}
+	}
+	if status.Paid() {
+		return g.checkPaid(ctx, job, at, status)
 	}
 	client, err := g.Client(ctx, at.Workspace, bitbucket.Urgent)
 	if err != nil {
