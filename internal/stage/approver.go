@@ -78,7 +78,7 @@ func (p *Person) Sign(ctx context.Context, at Place, action string) (Signed, err
 	draft := input(map[string]any{"requestId": r.ID, "action": action, "headCommit": r.HeadCommit, "diffSha256": digest})
 	statement, options, err := p.prepare(ctx, draft)
 	if err == nil && options == "" {
-		if err = p.enrol(ctx); err == nil {
+		if err = p.enrol(ctx, at); err == nil {
 			statement, options, err = p.prepare(ctx, draft)
 		}
 	}
@@ -141,34 +141,19 @@ func (p *Person) prepare(ctx context.Context, draft any) (statement []byte, opti
 	return statement, prepared.PrepareDecision.Options, err
 }
 
-// enrol enrols the person's passkey.
-func (p *Person) enrol(ctx context.Context) error {
-	var begun struct {
-		BeginPasskey struct {
-			Options    string
-			UserErrors refusals
-		}
-	}
-	name := p.Name + "'s key"
-	err := p.Ask(ctx, "BeginPasskey", input(map[string]any{"name": name}), &begun)
-	if err = errors.Join(err, begun.BeginPasskey.UserErrors.err()); err != nil {
+// keyAct is what a new passkey is to sign, as the page is told.
+type keyAct struct {
+	Act        struct{ Options string }
+	UserErrors refusals
+}
+
+// enrol enrols the person's passkey. One that was made before, of which the answer was lost, is taken up.
+func (p *Person) enrol(ctx context.Context, at Place) error {
+	act, err := p.newKey(ctx, at)
+	if err = errors.Join(err, act.UserErrors.err()); err != nil {
 		return err
 	}
-	made, err := p.key.Create([]byte(begun.BeginPasskey.Options))
-	if err != nil {
-		return err
-	}
-	var finished struct {
-		FinishPasskey struct {
-			Act        struct{ Options string }
-			UserErrors refusals
-		}
-	}
-	err = p.Ask(ctx, "FinishPasskey", input(map[string]any{"name": name, "response": string(made)}), &finished)
-	if err = errors.Join(err, finished.FinishPasskey.UserErrors.err()); err != nil {
-		return err
-	}
-	signed, err := p.key.Get([]byte(finished.FinishPasskey.Act.Options))
+	signed, err := p.key.Get([]byte(act.Act.Options))
 	if err != nil {
 		return err
 	}
@@ -186,4 +171,41 @@ func (p *Person) enrol(ctx context.Context) error {
 		return errors.New("the passkey is " + state)
 	}
 	return nil
+}
+
+// newKey takes up the passkey that is still to be confirmed, or makes one.
+func (p *Person) newKey(ctx context.Context, at Place) (keyAct, error) {
+	var seen struct {
+		Viewer struct {
+			Passkeys []struct{ ID, State string }
+		}
+	}
+	if err := p.Ask(ctx, "Sign", at.variables(), &seen); err != nil {
+		return keyAct{}, err
+	}
+	for _, key := range seen.Viewer.Passkeys {
+		if key.State == "UNCONFIRMED" {
+			var continued struct{ ContinuePasskey keyAct }
+			err := p.Ask(ctx, "ContinuePasskey", input(map[string]any{"id": key.ID}), &continued)
+			return continued.ContinuePasskey, err
+		}
+	}
+	var begun struct {
+		BeginPasskey struct {
+			Options    string
+			UserErrors refusals
+		}
+	}
+	name := p.Name + "'s key"
+	err := p.Ask(ctx, "BeginPasskey", input(map[string]any{"name": name}), &begun)
+	if err = errors.Join(err, begun.BeginPasskey.UserErrors.err()); err != nil {
+		return keyAct{}, err
+	}
+	made, err := p.key.Create([]byte(begun.BeginPasskey.Options))
+	if err != nil {
+		return keyAct{}, err
+	}
+	var finished struct{ FinishPasskey keyAct }
+	err = p.Ask(ctx, "FinishPasskey", input(map[string]any{"name": name, "response": string(made)}), &finished)
+	return finished.FinishPasskey, err
 }

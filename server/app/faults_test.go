@@ -1,10 +1,13 @@
 package app_test
 
 import (
+	"bytes"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -217,6 +220,38 @@ func (c *cluster) connection() (state string) {
 		c.t.Fatalf("%d workspaces", len(page.Viewer.Workspaces.Edges))
 	}
 	return page.Viewer.Workspaces.Edges[0].Node.Connection.State
+}
+
+// TestAnAnswerToAnEnrolmentIsLost: the key is made and the person does not learn of it. Pressing the
+// button again takes the same key up, since the device refuses to make a second one.
+func TestAnAnswerToAnEnrolmentIsLost(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, options{servers: 1})
+	list := c.openMany(1, "enrol")
+	c.eventually("it waits for approval", func() bool { return c.shows(bitbucket.StatusInProgress, list...) })
+	for _, lost := range []string{"finishPasskey", "confirmPasskey"} {
+		var times atomic.Int64
+		c.proxy.tell(func(r *http.Response) {
+			body, err := io.ReadAll(r.Body)
+			if err == nil && bytes.Contains(body, []byte(`"`+lost+`"`)) && times.Add(1) == 1 {
+				body = body[:1] // the connection is cut
+			}
+			r.Body = io.NopCloser(bytes.NewReader(body))
+		})
+		if _, err := c.bob.Decide(c.ctx, list[0].Place, "APPROVE"); err == nil {
+			t.Fatalf("bob had an answer although the one to %s was cut", lost)
+		}
+		if times.Load() != 1 {
+			t.Fatalf("%d answers to %s", times.Load(), lost)
+		}
+	}
+	if _, err := c.bob.Decide(c.ctx, list[0].Place, "APPROVE"); err != nil {
+		t.Fatal(err)
+	}
+	if keys := c.sql(`select name from signedapproval_credentials`); len(keys) != 1 {
+		t.Errorf("keys: %q", keys)
+	}
+	c.atRest()
 }
 
 func TestTokensExpireAndAreRevoked(t *testing.T) {
