@@ -431,19 +431,34 @@ create table signedapproval_hook_endpoints (
   unique (workspace_id, repository_id)
 );
 
--- Deliveries of all workspaces are committed in one batch.
+-- Deliveries of all workspaces are committed in one batch. They are a ring of eight weeks, each a partition of its own:
+-- what is old enough is emptied as a whole, at once and without touching what is being written, and no partition ever
+-- has to be made. The application may keep them for at most six weeks, so that a week is empty before it comes again.
+create function signedapproval_delivery_week(at timestamptz) returns smallint
+language sql immutable parallel safe as $$ select (floor(extract(epoch from at) / 604800)::bigint % 8)::smallint $$;
 create table signedapproval_deliveries (
-  request_uuid  uuid primary key,              -- X-Request-UUID: a repeat is a no-op
+  request_uuid  uuid not null,                 -- X-Request-UUID: a repeat within this week and the last is a no-op
+  week          smallint not null default signedapproval_delivery_week(now()),
   workspace_id  uuid not null,
   repository_id uuid not null,
   event_key     text not null,
   attempt       integer not null,
   outcome       text not null check (outcome in ('PARSED', 'UNKNOWN_EVENT', 'UNPARSABLE')),
   body          bytea not null,                -- zstd of the raw bytes
-  received_at   timestamptz not null default now()
-);
+  received_at   timestamptz not null default now(),
+  primary key (request_uuid, week)
+) partition by list (week);
 alter table signedapproval_deliveries alter column body set storage external;
 create index on signedapproval_deliveries (received_at);
+-- +goose StatementBegin
+do $$
+begin
+  for week in 0..7 loop
+    execute format('create table signedapproval_deliveries_%s partition of signedapproval_deliveries for values in (%s)', week, week);
+    execute format('grant select, truncate on signedapproval_deliveries_%s to signedapproval_app', week);
+  end loop;
+end $$;
+-- +goose StatementEnd
 
 -- The ledger of jobs: one row for each thing to look at again. Enqueueing a row that exists moves
 -- its seq; finishing it compares seq, so nothing that came meanwhile is lost. fence and

@@ -12,6 +12,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/signedapproval/bitbucket/server/store"
 	"github.com/signedapproval/bitbucket/server/witness"
 )
 
@@ -64,6 +65,8 @@ type Config struct {
 	AttestationKeyFile string   `help:"A file that holds them." env:"SIGNEDAPPROVAL_ATTESTATION_KEY_FILE" type:"path"`
 	Models             string   `help:"An anchors file that pins models of authenticators (signedapproval anchors models): rules can ask for these, and new passkeys are asked for their attestation." env:"SIGNEDAPPROVAL_MODELS" type:"path"`
 
+	DeliveryDays int `help:"For how many days webhook deliveries are kept, 1 to 42; a week is forgotten as a whole." env:"SIGNEDAPPROVAL_DELIVERY_DAYS" default:"30"`
+
 	LogLevel string `help:"debug, info, warn or error." env:"SIGNEDAPPROVAL_LOG_LEVEL" default:"info" enum:"debug,info,warn,error"`
 }
 
@@ -101,6 +104,9 @@ func (c *Config) Validate() error {
 	}
 	if (c.LogKeyKMS == "") != (c.LogKeyKMSTokenFile == "") {
 		bad("SIGNEDAPPROVAL_LOG_KEY_KMS and SIGNEDAPPROVAL_LOG_KEY_KMS_TOKEN_FILE go together")
+	}
+	if c.DeliveryDays < 0 || c.DeliveryDays > store.MostDeliveryDays {
+		bad("SIGNEDAPPROVAL_DELIVERY_DAYS must be from 1 to %d", store.MostDeliveryDays)
 	}
 	if c.LogSink != "" {
 		if _, err := witness.OpenSink(c.LogSink); err != nil {

@@ -176,6 +176,10 @@ func (g *Gate) Sweep(ctx context.Context, job store.Job) error {
 			return err
 		}
 	}
+	// In transactions of its own, and whatever becomes of it, the sweep goes on.
+	if _, err := g.Store.ForgetDeliveries(ctx); err != nil {
+		g.Log.ErrorContext(ctx, "old deliveries could not be forgotten", "error", err)
+	}
 	return g.Store.Outside(ctx, func(sh *store.Shared) error {
 		now, err := sh.Now(ctx)
 		if err != nil {

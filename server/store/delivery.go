@@ -90,7 +90,9 @@ const acceptDeliveries = `
 		select request_uuid::uuid, workspace::uuid, repository::uuid, event_key, attempt, outcome, body
 		from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::bytea[])
 			as w (request_uuid, workspace, repository, event_key, attempt, outcome, body)
-		on conflict (request_uuid) do nothing
+		where not exists (select from signedapproval_deliveries last
+			where last.request_uuid = w.request_uuid::uuid and last.week = signedapproval_delivery_week(now() - interval '7 days'))
+		on conflict (request_uuid, week) do nothing
 		returning request_uuid)
 	insert into signedapproval_jobs as j (kind, key, workspace_id, payload, state, run_at)
 	select distinct on (kind, key) kind, key, nullif(workspace, '')::uuid, payload::jsonb, 'READY', coalesce(run_at, now())

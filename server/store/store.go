@@ -38,6 +38,9 @@ type Store struct {
 	Ring func(ctx context.Context, rings []Ring)
 	// NoMail says that notices are not mailed, so that nobody is asked to. Set by app.
 	NoMail bool
+	// DeliveryDays is for how many days deliveries are kept; 0 means [DeliveryDays], and more than [MostDeliveryDays]
+	// must not be asked for. Set by app.
+	DeliveryDays int
 	// Changed is called after the commit of a transaction that changed what a screen may show, with
 	// the topics given to [Shared.Touch]. Best effort, set by app; nil tells nobody.
 	Changed func(ctx context.Context, topics []string)
