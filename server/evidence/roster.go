@@ -233,8 +233,8 @@ type RosterKey struct {
 	others []word // of those who countersigned it, in the order of the roster
 }
 
-// liveAt reports whether the key makes decisions at a version.
-func (k RosterKey) liveAt(version int64) bool {
+// LiveAt reports whether the key makes decisions at a version.
+func (k RosterKey) LiveAt(version int64) bool {
 	return k.Added != 0 && k.Added <= version && (k.Removed == 0 || k.Removed > version)
 }
 
@@ -243,10 +243,12 @@ type Roster struct {
 	// Workspace is the workspace's UUID in braces; empty without a version.
 	Workspace string
 
+	head    Digest // of the newest version; before the first, of the genesis leaf
 	changes []rosterVersion
 	about   []int // the key of each change, as an index in keys
 	keys    []RosterKey
 	stands  []bool // of each of keys, when all changes are known
+	doubted bool   // a change since stands was found out says that a key was in other hands
 
 	byVersion map[Digest]int64
 
@@ -261,39 +263,63 @@ type Roster struct {
 // person; who signs for a change must have a live key at that time and be the
 // person, or somebody else, as the change says. It does not check the proofs.
 func ReplayRoster(genesis Digest, changes []RosterChange) (*Roster, error) {
-	read := make([]rosterVersion, len(changes))
-	for i, c := range changes {
+	r := newRoster(genesis, len(changes))
+	if err := r.Extend(changes); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func newRoster(genesis Digest, size int) *Roster {
+	return &Roster{
+		head: genesis, changes: make([]rosterVersion, 0, size), about: make([]int, 0, size), keys: make([]RosterKey, 0, size),
+		byVersion: make(map[Digest]int64, size), byDigest: make(map[Digest]int, size), byCredential: make(map[string]int, size), byPublic: make(map[string]int, size),
+	}
+}
+
+// Extend reads the changes that come next, under the rules of [ReplayRoster]. With
+// an error those before the one that is refused are in the roster, and neither it
+// nor what comes after it. Nothing may read the roster meanwhile.
+func (r *Roster) Extend(changes []RosterChange) error {
+	defer r.judge()
+	for _, c := range changes {
 		data, err := c.Canonical()
+		if err != nil {
+			return err
+		}
+		read, err := readChange(data)
 		if err == nil {
-			read[i], err = readChange(data)
+			err = r.next(read)
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return replayRoster(genesis, read)
+	return nil
 }
 
 func replayRoster(genesis Digest, changes []rosterVersion) (*Roster, error) {
-	n := len(changes)
-	r := &Roster{
-		changes: changes, about: make([]int, 0, n), keys: make([]RosterKey, 0, n),
-		byVersion: make(map[Digest]int64, n), byDigest: make(map[Digest]int, n), byCredential: make(map[string]int, n), byPublic: make(map[string]int, n),
-	}
-	previous := genesis
-	for i, c := range changes {
-		if c.Version != int64(i+1) || c.Previous != previous || i > 0 && c.Workspace != r.Workspace {
-			return nil, refuse(CodeRoster, "version %d of the roster does not follow the one before", i+1)
-		}
-		r.Workspace = c.Workspace
-		if err := r.apply(c); err != nil {
+	r := newRoster(genesis, len(changes))
+	for _, c := range changes {
+		if err := r.next(c); err != nil {
 			return nil, err
 		}
-		previous = c.digest
-		r.byVersion[c.digest] = c.Version
 	}
 	r.judge()
 	return r, nil
+}
+
+// next reads one change, or leaves the roster as it is.
+func (r *Roster) next(c rosterVersion) error {
+	if c.Version != r.Versions()+1 || c.Previous != r.head || len(r.changes) > 0 && c.Workspace != r.Workspace {
+		return refuse(CodeRoster, "version %d of the roster does not follow the one before", r.Versions()+1)
+	}
+	if err := r.apply(c); err != nil {
+		return err
+	}
+	r.Workspace, r.head, r.changes = c.Workspace, c.digest, append(r.changes, c)
+	r.byVersion[c.digest] = c.Version
+	return nil
 }
 
 func (r *Roster) apply(c rosterVersion) error {
@@ -304,7 +330,7 @@ func (r *Roster) apply(c rosterVersion) error {
 	}
 	if c.Signer != "" {
 		signer, ok := r.byDigest[c.Signer]
-		if !ok || !r.keys[signer].liveAt(c.Version-1) {
+		if !ok || !r.keys[signer].LiveAt(c.Version-1) {
 			return bad("is signed for by a key that does not count")
 		}
 		if own := r.keys[signer].Key.Person == c.Key.Person; own != (c.By == ByOwnKey) {
@@ -335,19 +361,20 @@ func (r *Roster) apply(c rosterVersion) error {
 	if !ok {
 		return bad("is about a key that is not in it")
 	}
-	r.about = append(r.about, at)
 	key := &r.keys[at]
 	switch {
 	case key.Removed != 0:
 		return bad("is about a key that was revoked")
 	case c.Event == KeyRemoved:
 		key.Removed, key.CompromisedSince = c.Version, c.CompromisedSince
+		r.doubted = r.doubted || c.CompromisedSince != nil
 	default:
 		if key.Countersigned == 0 {
 			key.By, key.Countersigned = ByCountersigner, c.Version
 		}
 		key.others = append(key.others, *c.word())
 	}
+	r.about = append(r.about, at)
 	return nil
 }
 
@@ -357,7 +384,7 @@ func (r *Roster) agree(c RosterChange, first string) bool {
 	people := map[string]bool{c.Key.Person: true, first: true}
 	for _, a := range c.Agreed {
 		at, ok := r.byDigest[a.Signer]
-		if !ok || !r.keys[at].liveAt(c.Version-1) || people[r.keys[at].Key.Person] {
+		if !ok || !r.keys[at].LiveAt(c.Version-1) || people[r.keys[at].Key.Person] {
 			return false
 		}
 		people[r.keys[at].Key.Person] = true
@@ -394,7 +421,7 @@ func (r *Roster) Keys() []RosterKey { return slices.Clone(r.keys) }
 
 // LiveAt returns the keys that make decisions at a version.
 func (r *Roster) LiveAt(version int64) []RosterKey {
-	return slices.DeleteFunc(r.Keys(), func(k RosterKey) bool { return !k.liveAt(version) })
+	return slices.DeleteFunc(r.Keys(), func(k RosterKey) bool { return !k.LiveAt(version) })
 }
 
 // Key returns the key with a credential id, or false if the roster never had it.
@@ -425,26 +452,33 @@ func (c RosterChange) first() RosterAct {
 // of each change, but one that adds a key, its proof, and then those who agreed.
 // Credentials that are not in the roster are left out.
 func (r *Roster) Behind(credentials [][]byte) (keys []RosterKey, acts []RosterAct) {
+	changes := make([][]int, len(r.keys)) // of each key, those about it
+	for i, at := range r.about {
+		changes[at] = append(changes[at], i)
+	}
 	wanted := make([]bool, len(r.keys))
-	for _, credential := range credentials {
-		if i, ok := r.byCredential[string(credential)]; ok {
-			wanted[i] = true
+	var open []int // wanted, and who signed for it is not yet
+	want := func(at int) {
+		if !wanted[at] {
+			wanted[at], open = true, append(open, at)
 		}
 	}
-	for grown := true; grown; {
-		grown = false
-		for i, c := range slices.Backward(r.changes) {
-			if c.Signer == "" || !wanted[r.about[i]] {
+	for _, credential := range credentials {
+		if i, ok := r.byCredential[string(credential)]; ok {
+			want(i)
+		}
+	}
+	for len(open) > 0 {
+		at := open[len(open)-1]
+		open = open[:len(open)-1]
+		for _, i := range changes[at] {
+			c := r.changes[i]
+			if c.Signer == "" {
 				continue
 			}
-			want := func(key Digest) {
-				if at := r.byDigest[key]; !wanted[at] {
-					wanted[at], grown = true, true
-				}
-			}
-			want(c.Signer)
+			want(r.byDigest[c.Signer])
 			for _, a := range c.Agreed {
-				want(a.Signer)
+				want(r.byDigest[a.Signer])
 			}
 		}
 	}

@@ -1,9 +1,6 @@
 package evidence
 
-import (
-	"slices"
-	"time"
-)
+import "time"
 
 // InOtherHands reports whether a key that is compromised since a time, nil where
 // nobody says so, may have been in other hands at another time.
@@ -47,13 +44,16 @@ func (r *Roster) Stands(k RosterKey) bool {
 	return known && r.stands[i]
 }
 
-// judge finds out which keys stand. It goes in the order in which they were added: who signed for a
-// key was there before it. Each is looked at once, since quorums that sign for one another in turn
-// make as many ways back as a Fibonacci number has.
+// judge finds out which keys stand: those that were added since it last did, and all where a key is said
+// to have been in other hands. It goes in the order in which they were added: who signed for a key was
+// there before it. Each is looked at once, since quorums that sign for one another in turn make as many
+// ways back as a Fibonacci number has.
 func (r *Roster) judge() {
-	r.stands = make([]bool, len(r.keys))
-	for i, k := range r.keys {
-		r.stands[i] = k.word == nil || r.holds(*k.word)
+	if r.doubted {
+		r.stands, r.doubted = r.stands[:0], false
+	}
+	for _, k := range r.keys[len(r.stands):] {
+		r.stands = append(r.stands, k.word == nil || r.holds(*k.word))
 	}
 }
 
@@ -86,17 +86,21 @@ func (r *Roster) IdentityAt(k RosterKey, version int64) Identity {
 // is compromised: that key, and those that it signed for, directly or through
 // others.
 func (r *Roster) RestingOn(key Digest) (keys []RosterKey) {
-	resting := map[Digest]bool{key: true}
-	for grown := true; grown; {
-		grown = false
-		for _, k := range r.keys {
-			if resting[k.Digest] {
-				continue
+	signedFor := map[Digest][]Digest{} // by each key
+	for _, k := range r.keys {
+		for _, w := range k.words() {
+			for _, act := range w.acts {
+				signedFor[act.Signer] = append(signedFor[act.Signer], k.Digest)
 			}
-			for _, w := range k.words() {
-				if slices.ContainsFunc(w.acts, func(a Agreement) bool { return resting[a.Signer] }) {
-					resting[k.Digest], grown = true, true
-				}
+		}
+	}
+	resting := map[Digest]bool{key: true}
+	for open := []Digest{key}; len(open) > 0; {
+		signer := open[len(open)-1]
+		open = open[:len(open)-1]
+		for _, k := range signedFor[signer] {
+			if !resting[k] {
+				resting[k], open = true, append(open, k)
 			}
 		}
 	}

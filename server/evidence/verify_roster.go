@@ -129,7 +129,7 @@ func (v *verification) shown(s Statement, i int) error {
 func (v *verification) counts(i int, signer Key) error {
 	d := &v.made[i]
 	key, _ := v.keys.Key(signer.CredentialID)
-	if !key.liveAt(d.version) {
+	if !key.LiveAt(d.version) {
 		return refuse(CodeRevoked, "the key did not count in the roster that the signer was shown")
 	}
 	d.key, d.compromised = key, v.keys.Compromised(key, v.leaves[d.sequence-1].Time)
