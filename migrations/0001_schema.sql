@@ -486,6 +486,19 @@ create table signedapproval_jobs (
 create index on signedapproval_jobs (run_at) where state = 'READY';
 create index on signedapproval_jobs (state, updated_at, id) where state <> 'READY';
 
+-- What ends a transaction whose claim on a job no longer holds, in the middle of what is sent together with its commit.
+-- +goose StatementBegin
+create function signedapproval_lease_lost() returns boolean
+language plpgsql
+set search_path = pg_catalog as $$
+begin
+  raise exception 'the lease is lost' using errcode = 'SA001';
+end
+$$;
+-- +goose StatementEnd
+revoke all on function signedapproval_lease_lost() from public;
+grant execute on function signedapproval_lease_lost() to signedapproval_app;
+
 -- One row: which life of the Redis queue this is. A lost Redis gets a new number.
 create table signedapproval_queue_epoch (
   singleton boolean primary key default true check (singleton),

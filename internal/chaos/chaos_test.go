@@ -191,8 +191,8 @@ func TestALinkIsCut(t *testing.T) {
 func TestCommitsFail(t *testing.T) {
 	t.Parallel()
 	l := newTestLink(t)
-	l.failCommits(false, true)
-	for _, text := range []string{string(commit), "before" + string(commit)} {
+	l.failCommits(false, true, false)
+	for _, text := range []string{string(commit), "before" + string(commit), "before" + string(preparedCommit)} {
 		conn := dialed(t, l)
 		if !answers(conn, "begin") || answers(conn, text) {
 			t.Error("a commit that is to fail is answered")

@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"time"
@@ -170,12 +172,19 @@ func (l *link) pass() bool {
 	}
 }
 
-// commit is how a PostgreSQL session says it, in the simple protocol.
-var commit = []byte("Q\x00\x00\x00\x0bcommit\x00")
+// A PostgreSQL session says commit alone, in the simple protocol, or behind other statements, as one that it prepared and
+// that pgx names after its text.
+var (
+	commit         = []byte("Q\x00\x00\x00\x0bcommit\x00")
+	preparedCommit = func() []byte {
+		digest := sha256.Sum256([]byte("commit"))
+		return fmt.Appendf(nil, "\x00stmtcache_%x\x00", digest[:24])
+	}()
+)
 
 // commitFails tells whether a piece holds a commit that is to fail, and whether it happens all the same.
 func (l *link) commitFails(piece []byte) (cut, send bool) {
-	if !bytes.Contains(piece, commit) {
+	if !bytes.Contains(piece, commit) && !bytes.Contains(piece, preparedCommit) {
 		return false, false
 	}
 	l.mu.Lock()

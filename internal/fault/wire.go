@@ -364,11 +364,23 @@ func (tracer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {
 func (tracer) TraceBatchStart(ctx context.Context, on *pgx.Conn, data pgx.TraceBatchStartData) context.Context {
 	c := wired(on)
 	var statements []string
+	commit := false
 	for _, q := range data.Batch.QueuedQueries {
-		statements = append(statements, q.SQL)
+		switch q.SQL {
+		case "begin":
+			c.statements = nil
+		case "commit":
+			commit = true
+		default:
+			statements = append(statements, q.SQL)
+		}
 	}
 	c.statements = append(c.statements, statements...)
-	if trap, ok := c.wire.Strikes(Event{Statements: statements}); ok {
+	trap, ok := c.wire.Strikes(Event{Statements: statements})
+	if !ok && commit {
+		trap, ok = c.wire.Strikes(Event{Commit: true, Statements: c.statements})
+	}
+	if ok {
 		c.next.Store(&trap)
 	}
 	return ctx

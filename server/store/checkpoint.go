@@ -81,7 +81,7 @@ func (s *Store) PutCheckpoint(ctx context.Context, head TreeHead, note []byte, c
 			batch.Queue(putCosignature, head.Size, c.Witness, c.Line)
 		}
 		batch.Queue(`select coalesce(max(size), -1) from signedapproval_log_checkpoints`).QueryRow(func(row pgx.Row) error { return row.Scan(&newest) })
-		return sh.tx.SendBatch(ctx, batch).Close()
+		return sh.tx.batch(ctx, batch)
 	})
 	if err == nil && newest < head.Size {
 		err = errors.New("the tree is smaller")

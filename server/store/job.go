@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // ErrLeaseLost says that somebody else has taken the job or lease meanwhile, or that it was given
@@ -188,60 +189,61 @@ const enqueueJobs = `
 	from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[]) as w (kind, key, workspace, payload, run_at)
 	order by kind, key` + onConflict
 
+// finishJob fails with leaseLost where the claim no longer holds.
 const finishJob = `
-	update signedapproval_jobs set
+	with ended as (update signedapproval_jobs set
 		state = case when seq = $2 and $4::timestamptz is null then 'DONE' else 'READY' end,
 		run_at = case when seq <> $2 then least(run_at, now()) else coalesce($4, run_at) end,
 		attempt = 0, last_error = '', holder = null, leased_until = null, dispatched_at = null, updated_at = now()
 	where id = $1 and fence = $3 and holder is not null and state = 'READY'
-	returning id, kind, key, state = 'READY' and run_at <= now()`
+	returning id, kind, key, state = 'READY' and run_at <= now() as due)
+	select id, kind, key, due from ended
+	union all select 0, '', '', signedapproval_lease_lost() where not exists (select from ended)`
 
-// settle writes what the transaction asked of the ledger, and then its leaves. Where it touches
-// several jobs it locks those that exist in the order of their ids first.
-func (sh *Shared) settle(ctx context.Context) error {
-	if len(sh.jobs)+len(sh.finished)+len(sh.leaves) == 0 {
-		return nil
-	}
+// leaseLost is the SQLSTATE of signedapproval_lease_lost.
+const leaseLost = "SA001"
+
+// settle has the transaction write what it asked of the ledger, and then its leaves, with its commit. Where it touches
+// several jobs it locks those that exist in the order of their ids first. See whySettled for what can stand against it.
+func (sh *Shared) settle() {
 	entries := merge(sh.jobs)
 	kinds, keys, workspaces, payloads, runAts := columns(entries)
-	batch := &pgx.Batch{}
 	if len(entries)+len(sh.finished) > 1 {
 		var ids []int64
 		for _, f := range sh.finished {
 			ids = append(ids, f.claim.ID)
 		}
-		batch.Queue(`
+		sh.tx.later(`
 			select from signedapproval_jobs
 			where id = any($1::bigint[] || array(
 				select j.id from unnest($2::text[], $3::text[]) as w (kind, key) join signedapproval_jobs j using (kind, key)))
 			order by id for update`, ids, kinds, keys)
 	}
 	if len(entries) > 0 {
-		batch.Queue(enqueueJobs, kinds, keys, workspaces, payloads, runAts).Query(sh.collectRings)
+		sh.tx.later(enqueueJobs, kinds, keys, workspaces, payloads, runAts).Query(sh.collectRings)
 	}
 	for _, f := range sh.finished {
-		batch.Queue(finishJob, f.claim.ID, f.claim.Seq, f.claim.Fence, f.next).Query(func(rows pgx.Rows) error {
-			if err := sh.collectRings(rows); err != nil {
-				return err
-			}
-			if rows.CommandTag().RowsAffected() == 0 {
-				return ErrLeaseLost
-			}
-			return nil
-		})
+		sh.tx.later(finishJob, f.claim.ID, f.claim.Seq, f.claim.Fence, f.next).Query(sh.collectRings)
 	}
 	if len(sh.leaves) > 0 {
 		hashes, entries, workspaces, chains, sequences := leafColumns(sh.leaves)
-		batch.Queue(appendLeaves, hashes, entries, workspaces, chains, sequences)
+		sh.tx.later(appendLeaves, hashes, entries, workspaces, chains, sequences)
 	}
-	err := sh.tx.SendBatch(ctx, batch).Close()
-	if violates(err) {
-		return ErrConflict // only the place of a leaf can be taken
+}
+
+// whySettled names what stood against a commit: [ErrLeaseLost] where a claim no longer holds, [ErrConflict] where the
+// place of a leaf is taken.
+func whySettled(err error) error {
+	var refused *pgconn.PgError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &refused) && refused.Code == leaseLost:
+		return ErrLeaseLost
+	case violates(err) && errors.As(err, &refused) && refused.TableName == "signedapproval_leaves":
+		return ErrConflict
 	}
-	if err != nil {
-		return fmt.Errorf("store: write the job ledger and the log: %w", err)
-	}
-	return nil
+	return fmt.Errorf("store: write and commit: %w", err)
 }
 
 func (sh *Shared) collectRings(rows pgx.Rows) error {

@@ -7,7 +7,7 @@ import (
 )
 
 // list reads all rows of a query into structs, columns by name: account_id goes into AccountID.
-func list[T any](ctx context.Context, tx pgx.Tx, sql string, args ...any) ([]T, error) {
+func list[T any](ctx context.Context, tx *transaction, sql string, args ...any) ([]T, error) {
 	rows, err := tx.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, err
@@ -16,7 +16,7 @@ func list[T any](ctx context.Context, tx pgx.Tx, sql string, args ...any) ([]T, 
 }
 
 // single reads the one row of a query into a struct; ErrNotFound where there is none.
-func single[T any](ctx context.Context, tx pgx.Tx, sql string, args ...any) (T, error) {
+func single[T any](ctx context.Context, tx *transaction, sql string, args ...any) (T, error) {
 	rows, err := tx.Query(ctx, sql, args...)
 	if err != nil {
 		var none T

@@ -52,7 +52,7 @@ func (tx *Tx) PutRepositoryPeople(ctx context.Context, repositoryID string, peop
 		on conflict (workspace_id, repository_id, account_id) do update set account_uuid = excluded.account_uuid,
 			name = excluded.name, permission = excluded.permission, fetched_at = now()`,
 		tx.Workspace, repositoryID, ids, uuids, names, permissions)
-	if err := tx.tx.SendBatch(ctx, batch).Close(); err != nil {
+	if err := tx.tx.batch(ctx, batch); err != nil {
 		return fmt.Errorf("store: put repository people: %w", err)
 	}
 	return nil
@@ -131,7 +131,7 @@ func (tx *Tx) DeleteRepositoryPeople(ctx context.Context, repositoryID string) e
 	for _, table := range []string{"signedapproval_repository_people", "signedapproval_repository_people_lists"} {
 		batch.Queue(`delete from `+table+` where workspace_id = $1 and ($2 = '' or repository_id = nullif($2, '')::uuid)`, tx.Workspace, repositoryID)
 	}
-	if err := tx.tx.SendBatch(ctx, batch).Close(); err != nil {
+	if err := tx.tx.batch(ctx, batch); err != nil {
 		return fmt.Errorf("store: forget repository people: %w", err)
 	}
 	return nil

@@ -144,7 +144,7 @@ func (tx *Tx) InsertRosterVersion(ctx context.Context, v RosterVersion) error {
 	batch.Queue(`insert into signedapproval_roster_versions (workspace_id, version, digest, document, event, person_id, key_digest, compromised, leaf_hash)
 		values ($1, $2, $3, $4, $5, $6, $7, $8, $9)`, tx.Workspace, v.Version, v.Digest, v.Document, v.Event, v.PersonID, v.KeyDigest, v.Compromised, v.LeafHash)
 	batch.Queue(`insert into signedapproval_roster_people (person_id, workspace_id) values ($1, $2) on conflict do nothing`, v.PersonID, tx.Workspace)
-	err := tx.tx.SendBatch(ctx, batch).Close()
+	err := tx.tx.batch(ctx, batch)
 	if violates(err) {
 		return ErrConflict
 	}

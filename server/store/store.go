@@ -98,7 +98,7 @@ func (s *Store) Ping(ctx context.Context) error { return s.pool.Ping(ctx) }
 
 // Shared is a transaction as far as tenantless tables are concerned. It belongs to one goroutine.
 type Shared struct {
-	tx     pgx.Tx
+	tx     *transaction
 	vault  *Vault
 	noMail bool
 	// jobs, finished and leaves are written last, by settle, in this order: a transaction that holds a
@@ -125,28 +125,19 @@ func (s *Store) InWorkspace(ctx context.Context, workspace string, fn func(*Tx) 
 	if !ValidID(workspace) {
 		return fmt.Errorf("store: %q is no workspace: %w", workspace, ErrNotFound)
 	}
-	// In one round trip, as text without parameters: a valid id has no character that means anything.
-	begin := "begin; select set_config('app.workspace', '" + workspace + "', true)"
-	return s.begin(ctx, begin, func(sh *Shared) error { return fn(&Tx{Shared: sh, Workspace: workspace}) })
+	return s.begin(ctx, workspace, func(sh *Shared) error { return fn(&Tx{Shared: sh, Workspace: workspace}) })
 }
 
 // Outside runs fn in a transaction that sees tenantless tables only.
 func (s *Store) Outside(ctx context.Context, fn func(*Shared) error) error {
-	return s.begin(ctx, "begin", fn)
+	return s.begin(ctx, "", fn)
 }
 
-func (s *Store) begin(ctx context.Context, begin string, fn func(*Shared) error) error {
+func (s *Store) begin(ctx context.Context, workspace string, fn func(*Shared) error) error {
 	bounded, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
 	sh := &Shared{vault: s.Vault, noMail: s.NoMail}
-	err := pgx.BeginTxFunc(bounded, s.pool, pgx.TxOptions{BeginQuery: begin}, func(tx pgx.Tx) error {
-		sh.tx = tx
-		if err := fn(sh); err != nil {
-			return err
-		}
-		return sh.settle(bounded)
-	})
-	if err != nil {
+	if err := s.carryOut(bounded, workspace, sh, fn); err != nil {
 		return err
 	}
 	if len(sh.rings) > 0 && s.Ring != nil {
@@ -158,6 +149,18 @@ func (s *Store) begin(ctx context.Context, begin string, fn func(*Shared) error)
 	return nil
 }
 
+func (s *Store) carryOut(ctx context.Context, workspace string, sh *Shared, fn func(*Shared) error) (err error) {
+	if sh.tx, err = s.beginTransaction(ctx, workspace); err != nil {
+		return err
+	}
+	defer sh.tx.end(ctx)
+	if err := fn(sh); err != nil {
+		return err
+	}
+	sh.settle()
+	return whySettled(sh.tx.commit(ctx))
+}
+
 // Touch names a topic whose screens should look again once this transaction is committed.
 func (sh *Shared) Touch(topic string) {
 	if !slices.Contains(sh.touch, topic) {
@@ -167,9 +170,12 @@ func (sh *Shared) Touch(topic string) {
 
 // Now is the transaction's time by the database's clock: the only clock that decides anything.
 func (sh *Shared) Now(ctx context.Context) (time.Time, error) {
-	var now time.Time
-	err := sh.tx.QueryRow(ctx, `select now()`).Scan(&now)
-	return now.UTC(), err
+	if sh.tx.now.IsZero() { // it has not begun
+		if err := sh.tx.batch(ctx, &pgx.Batch{}); err != nil {
+			return time.Time{}, err
+		}
+	}
+	return sh.tx.now.UTC(), nil
 }
 
 // one turns "no rows" into ErrNotFound.

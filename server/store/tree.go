@@ -112,7 +112,7 @@ func (sh *Shared) growTree(ctx context.Context, most int) (head TreeHead, took i
 	batch := &pgx.Batch{}
 	batch.Queue(`insert into signedapproval_log_hashes (level, index, hash) select * from unnest($1::smallint[], $2::bigint[], $3::bytea[])`, levels, indexes, hashes)
 	batch.Queue(`update signedapproval_log_tree set size = $1`, head.Size)
-	return head, int(head.Size - first), sh.tx.SendBatch(ctx, batch).Close()
+	return head, int(head.Size - first), sh.tx.batch(ctx, batch)
 }
 
 // Tree reads the hashes of the log's tree, with one statement for each call of ReadHashes; so a proof

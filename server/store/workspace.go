@@ -100,7 +100,7 @@ func (s *Store) workspaces(ctx context.Context, ids []string, which string) ([]W
 					return err
 				})
 		}
-		if err := sh.tx.SendBatch(ctx, batch).Close(); err != nil {
+		if err := sh.tx.batch(ctx, batch); err != nil {
 			return fmt.Errorf("store: read workspaces: %w", err)
 		}
 		return nil

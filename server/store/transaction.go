@@ -1,0 +1,211 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// transaction is a transaction that saves round trips. What it only has to write waits, see later, and travels with what
+// is read next, or with the commit; its beginning is the first that waits. The order of the statements is that of the
+// calls all the same, and PostgreSQL carries out nothing behind one that fails.
+//
+// So whatever the last statements lock is held no longer than PostgreSQL itself needs for the commit, and not for as
+// long as this process, which may be busy, takes to ask for it.
+type transaction struct {
+	conn    *pgxpool.Conn
+	waiting []*pgx.QueuedQuery
+	// now is when it began, by the clock of the database; zero before that is known.
+	now time.Time
+	// begun says that something was sent.
+	begun bool
+}
+
+// rollbackTimeout bounds how long the end of a transaction that failed may take.
+const rollbackTimeout = 5 * time.Second
+
+// beginTransaction takes a connection. Nothing is sent yet.
+func (s *Store) beginTransaction(ctx context.Context, workspace string) (*transaction, error) {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tx := &transaction{conn: conn}
+	tx.later("begin")
+	read := `select now()`
+	var arguments []any
+	if workspace != "" {
+		read, arguments = `select now(), set_config('app.workspace', $1, true)`, []any{workspace}
+	}
+	tx.later(read, arguments...).QueryRow(func(row pgx.Row) error {
+		if workspace != "" {
+			return row.Scan(&tx.now, nil)
+		}
+		return row.Scan(&tx.now)
+	})
+	return tx, nil
+}
+
+// later has a statement carried out before the next one, or with the commit. What is done with its answer must not
+// decide whether the transaction commits: it may be known only afterwards. A statement that must not pass fails in SQL.
+func (t *transaction) later(sql string, arguments ...any) *pgx.QueuedQuery {
+	q := &pgx.QueuedQuery{SQL: sql, Arguments: arguments}
+	t.waiting = append(t.waiting, q)
+	return q
+}
+
+// send sends what waits and more behind it. The answers to what waited are taken in.
+func (t *transaction) send(ctx context.Context, more ...*pgx.QueuedQuery) (pgx.BatchResults, error) {
+	waited := t.waiting
+	t.waiting, t.begun = nil, true
+	results := t.conn.SendBatch(ctx, &pgx.Batch{QueuedQueries: append(waited, more...)})
+	for _, q := range waited {
+		if err := take(results, q); err != nil {
+			_ = results.Close() // says the same
+			return nil, err
+		}
+	}
+	return results, nil
+}
+
+// take takes in the answer to one statement.
+func take(results pgx.BatchResults, q *pgx.QueuedQuery) error {
+	if q.Fn != nil {
+		return q.Fn(results)
+	}
+	_, err := results.Exec()
+	return err
+}
+
+// Exec carries out a statement.
+func (t *transaction) Exec(ctx context.Context, sql string, arguments ...any) (pgconn.CommandTag, error) {
+	if len(t.waiting) == 0 {
+		return t.conn.Exec(ctx, sql, arguments...)
+	}
+	results, err := t.send(ctx, &pgx.QueuedQuery{SQL: sql, Arguments: arguments})
+	if err != nil {
+		return pgconn.CommandTag{}, err
+	}
+	tag, err := results.Exec()
+	if closed := results.Close(); err == nil {
+		err = closed
+	}
+	return tag, err
+}
+
+// Query carries out a statement and gives its rows, which must be closed before the next statement.
+func (t *transaction) Query(ctx context.Context, sql string, arguments ...any) (pgx.Rows, error) {
+	if len(t.waiting) == 0 {
+		return t.conn.Query(ctx, sql, arguments...)
+	}
+	results, err := t.send(ctx, &pgx.QueuedQuery{SQL: sql, Arguments: arguments})
+	if err != nil {
+		return nil, err
+	}
+	rows, err := results.Query()
+	if err != nil {
+		_ = results.Close() // says the same
+		return nil, err
+	}
+	return &lastRows{Rows: rows, results: results}, nil
+}
+
+// QueryRow carries out a statement that answers one row.
+func (t *transaction) QueryRow(ctx context.Context, sql string, arguments ...any) pgx.Row {
+	if len(t.waiting) == 0 {
+		return t.conn.QueryRow(ctx, sql, arguments...)
+	}
+	results, err := t.send(ctx, &pgx.QueuedQuery{SQL: sql, Arguments: arguments})
+	return lastRow{results, err}
+}
+
+// batch carries out statements together, and has their answers taken in.
+func (t *transaction) batch(ctx context.Context, batch *pgx.Batch) error {
+	results, err := t.send(ctx, batch.QueuedQueries...)
+	if err != nil {
+		return err
+	}
+	for _, q := range batch.QueuedQueries {
+		if err := take(results, q); err != nil {
+			_ = results.Close() // says the same
+			return err
+		}
+	}
+	return results.Close()
+}
+
+// commit carries out what waits, and commits. Where nothing was sent there is nothing to commit.
+func (t *transaction) commit(ctx context.Context) error {
+	if !t.begun && len(t.waiting) == beginning {
+		t.waiting = nil
+		return nil
+	}
+	if len(t.waiting) == 0 {
+		_, err := t.conn.Exec(ctx, "commit")
+		return err
+	}
+	return t.batch(ctx, &pgx.Batch{QueuedQueries: []*pgx.QueuedQuery{{SQL: "commit"}}})
+}
+
+// beginning is how many statements begin a transaction.
+const beginning = 2
+
+// end gives the connection back, and takes back what was not committed.
+func (t *transaction) end(ctx context.Context) {
+	defer t.conn.Release() // which closes one that is in the middle of something
+	if !t.begun || t.conn.Conn().PgConn().TxStatus() == 'I' {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
+	defer cancel()
+	_, _ = t.conn.Exec(ctx, "rollback") // or the connection is closed, and PostgreSQL does it
+}
+
+// lastRows are the rows of the last statement of several that were sent together.
+type lastRows struct {
+	pgx.Rows
+	results pgx.BatchResults
+	err     error
+}
+
+func (r *lastRows) Next() bool {
+	if r.Rows.Next() {
+		return true
+	}
+	r.Close()
+	return false
+}
+
+func (r *lastRows) Close() {
+	r.Rows.Close()
+	if err := r.results.Close(); r.err == nil {
+		r.err = err
+	}
+}
+
+func (r *lastRows) Err() error {
+	if err := r.Rows.Err(); err != nil {
+		return err
+	}
+	return r.err
+}
+
+// lastRow is the row of the last statement of several that were sent together.
+type lastRow struct {
+	results pgx.BatchResults
+	err     error
+}
+
+func (r lastRow) Scan(into ...any) error {
+	if r.err != nil {
+		return r.err
+	}
+	err := r.results.QueryRow().Scan(into...)
+	if closed := r.results.Close(); err == nil {
+		err = closed
+	}
+	return err
+}
