@@ -14,6 +14,7 @@ import (
 	gqlerrors "github.com/graph-gophers/graphql-go/errors"
 
 	"github.com/signedapproval/bitbucket/server/refusal"
+	"github.com/signedapproval/bitbucket/server/store"
 )
 
 // Codes of requests that were refused before anything ran. A code is stable; its message may be
@@ -131,9 +132,15 @@ func maskOne(ctx context.Context, log *slog.Logger, op *admitted, failure *gqler
 	if cause == nil {
 		cause = failure
 	}
+	if store.Unavailable(cause) {
+		log.ErrorContext(ctx, "graphql field failed: the database can do nothing now", "trace", trace, "operation", op.name, "field", op.root, "path", failure.Path, "error", cause)
+		return answerError{Message: unavailableMessage, Path: failure.Path, Extensions: map[string]any{"code": refusal.Busy, "traceId": trace}}
+	}
 	log.ErrorContext(ctx, "graphql field failed", "trace", trace, "operation", op.name, "field", op.root, "path", failure.Path, "error", cause)
 	return answerError{Message: internalMessage, Path: failure.Path, Extensions: map[string]any{"code": codeInternal, "traceId": trace}}
 }
+
+const unavailableMessage = "The database can do nothing now. What was to be changed may or may not have changed; try again in a moment."
 
 const internalMessage = "Something went wrong here. The trace id finds the cause in the server's log."
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/signedapproval/bitbucket/server/people"
 	"github.com/signedapproval/bitbucket/server/refusal"
+	"github.com/signedapproval/bitbucket/server/store"
 )
 
 const (
@@ -155,6 +156,9 @@ func (h *Handler) fault(ctx context.Context, what string, err error) *requestErr
 	trace := newTrace()
 	h.log.ErrorContext(ctx, "graphql request failed", "trace", trace, "step", what, "error", err)
 	no := refused(codeInternal, internalMessage)
+	if store.Unavailable(err) {
+		no = refused(refusal.Busy, unavailableMessage).with(http.StatusServiceUnavailable)
+	}
 	no.trace = trace
 	return no
 }
@@ -171,6 +175,9 @@ func (h *Handler) recover(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *Handler) refuse(w http.ResponseWriter, no *requestError) {
+	if no.code == refusal.Busy {
+		w.Header().Set("Retry-After", "5")
+	}
 	if no.httpStatus() == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", "Bearer")
 	}

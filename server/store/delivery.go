@@ -124,6 +124,7 @@ func (s *Store) accept(ctx context.Context, batch []packed) error {
 	}
 	rings, err := dueRings(rows)
 	if err != nil {
+		s.renew(err)
 		return fmt.Errorf("store: accept deliveries: %w", err)
 	}
 	if len(rings) > 0 && s.Ring != nil {

@@ -136,7 +136,7 @@ func (i *Intake) gather(w waiting) []waiting {
 
 // commit writes a batch under a deadline of its own: a caller that hangs up must not take the others
 // with it. If the database refuses the batch, each delivery is tried alone, so that only the one at
-// fault fails.
+// fault fails; unless it can do nothing at all now, when trying each would only make that worse.
 func (i *Intake) commit(batch []waiting) {
 	if len(batch) == 0 {
 		return
@@ -152,7 +152,7 @@ func (i *Intake) commit(batch []waiting) {
 		err = i.store.accept(ctx, rows) // the pool gives another; a repeat is a no-op
 	}
 	var refused *pgconn.PgError
-	alone := err != nil && len(batch) > 1 && errors.As(err, &refused)
+	alone := err != nil && len(batch) > 1 && errors.As(err, &refused) && !Unavailable(err)
 	for _, w := range batch {
 		if alone {
 			err = i.store.accept(ctx, []packed{w.packed})

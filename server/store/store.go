@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -138,6 +137,7 @@ func (s *Store) begin(ctx context.Context, workspace string, fn func(*Shared) er
 	defer cancel()
 	sh := &Shared{vault: s.Vault, noMail: s.NoMail}
 	if err := s.carryOut(bounded, workspace, sh, fn); err != nil {
+		s.renew(err)
 		return err
 	}
 	if len(sh.rings) > 0 && s.Ring != nil {
@@ -190,14 +190,4 @@ func one(err error) error {
 func violates(err error) bool {
 	var pgErr *pgconn.PgError
 	return errors.As(err, &pgErr) && pgErr.Code == "23505"
-}
-
-// lostConnection tells whether a statement failed because its connection broke or its server is
-// stopping, so that another connection may do better. Whether it was carried out is unknown.
-func lostConnection(err error) bool {
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) {
-		return strings.HasPrefix(pgErr.Code, "57P") || strings.HasPrefix(pgErr.Code, "08")
-	}
-	return err != nil
 }
