@@ -337,6 +337,7 @@ create table signedapproval_credentials (
   check (compromised_since is null or revocation is not null)
 );
 create index on signedapproval_credentials (person_id);
+create index on signedapproval_credentials (person_id) where compromised_since is not null;
 create index on signedapproval_credentials (created_at) where enrolled_at is null;
 
 -- That somebody else vouched for a key, or took it out of use, for a workspace and no other. Tenantless as the keys are:

@@ -1,6 +1,9 @@
 package evidence
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // InOtherHands reports whether a key that is compromised since a time, nil where
 // nobody says so, may have been in other hands at another time.
@@ -61,6 +64,21 @@ func (r *Roster) judge() {
 // may have been in other hands by then, or does not stand.
 func (r *Roster) Compromised(k RosterKey, at time.Time) bool {
 	return InOtherHands(k.CompromisedSince, at) || !r.Stands(k)
+}
+
+// Supposing returns the roster as it judges once it has revoked the keys with these
+// credential ids as having been in other hands since the times. A key that it does
+// not have, or has revoked already, stays as it is.
+func (r *Roster) Supposing(since map[string]time.Time) *Roster {
+	supposed := *r
+	supposed.keys, supposed.stands = slices.Clone(r.keys), nil
+	for credential, at := range since {
+		if i, known := r.byCredential[credential]; known && r.keys[i].Removed == 0 {
+			supposed.keys[i].CompromisedSince = &at
+		}
+	}
+	supposed.judge()
+	return &supposed
 }
 
 // IdentityAt returns by what a key was known at a version: countersigner where

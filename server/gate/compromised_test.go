@@ -192,6 +192,117 @@ func TestAKeyThatACompromisedKeyCountersignedDoesNotCount(t *testing.T) {
 	}
 }
 
+// revokes lets a person revoke a key of theirs as having been in other hands, with a signature by another one.
+func (w *world) revokes(p *person, id []byte, signer *passkeytest.Authenticator, since time.Time) {
+	w.t.Helper()
+	act, err := w.keys.PrepareRevocation(w.t.Context(), p.Person, p.session, id, &since)
+	w.must(err)
+	answer, err := signer.Get(act.Options)
+	w.must(err)
+	_, _, err = w.keys.SignKeyAct(w.t.Context(), p.Person, p.session, string(answer))
+	w.must(err)
+}
+
+// TestAKeyWithoutAVoiceSaysNothingOfAnother revokes one of bob's keys in the workspace, and lets whoever has it say
+// elsewhere that the key with which he approved, and which enrolled another one, was in other hands. It is taken out of
+// use, as the operator's word; what it did counts here, at once and later, and the evidence verifies.
+func TestAKeyWithoutAVoiceSaysNothingOfAnother(t *testing.T) {
+	w := newWorld(t)
+	w.governed()
+	w.save(w.rule(1, "bob", "carol"))
+	number := w.open()
+	w.settle()
+	bob, alice := w.people["bob"], w.people["alice"]
+	since := time.Now().Add(-time.Hour).UTC().Truncate(time.Second)
+	first, firstKey := w.keyID(bob), bob.key
+	bob.key = passkeytest.New(origin)
+	w.enrol(bob)
+	second, secondKey := w.keyID(bob), bob.key
+	w.enrolled[bob.ID] = firstKey
+	bob.key = passkeytest.New(origin)
+	w.enrol(bob)
+	third, thirdKey := w.keyID(bob), bob.key
+	bob.key = firstKey
+	w.decides(number, "bob", approval.Approve)
+	w.settle()
+	head := w.view(number).PullRequest.HeadCommit
+	w.vouch(w.keys.PrepareMemberRevocation(t.Context(), alice.Person, alice.session, w.workspace, second, nil))
+	w.settle()
+
+	w.revokes(bob, first, secondKey, since)
+	for _, when := range []string{"before the roster follows", "when it has followed"} {
+		w.event(number)
+		if when == "when it has followed" {
+			w.settle()
+		} else {
+			w.onlyAll(store.KindEvaluate)
+		}
+		if v := w.view(number); v.Request.State != store.RequestApproved || v.Decisions[0].Compromised {
+			t.Errorf("%s: %s, %+v", when, v.Request.State, v.Decisions[0])
+		}
+		if a := w.mergeCheck(number); !a.Success {
+			t.Errorf("%s: the merge check says %+v", when, a)
+		}
+		if report := evidence.Verify(w.bundle(number), w.anchors()); report.ExitCode() != 0 {
+			t.Errorf("%s: the bundle: %s", when, report.Sentence())
+		}
+		counting := w.counting(bob)
+		if len(counting) != 1 || string(counting[0].ID) != string(third) {
+			t.Errorf("%s: keys that count: %d", when, len(counting))
+		}
+	}
+	w.expect(number, head, "SUCCESSFUL", "approved by Bob")
+	if key, found := w.roster().Key(first); !found || key.Removed == 0 || key.CompromisedSince != nil {
+		t.Errorf("the roster says %+v", key)
+	}
+	bob.key = thirdKey
+	w.decides(number, "bob", approval.Withdraw)
+}
+
+// TestWhatIsSaidHoldsBeforeTheRosterTellsOfIt lets bob say, with a key that the roster does not even have yet, that the one
+// with which he approved was in other hands: no screen, no merge check and no merge counts it from then on, though the
+// roster is still to follow. An evaluation that comes first lets it follow, so that its verdict can be proved.
+func TestWhatIsSaidHoldsBeforeTheRosterTellsOfIt(t *testing.T) {
+	w := newWorld(t)
+	rule := w.rule(1, "bob", "carol")
+	rule.AutoMerge = &approval.AutoMerge{Strategy: "merge_commit"}
+	w.save(rule)
+	number := w.open()
+	w.settle()
+	bob := w.people["bob"]
+	first := w.keyID(bob)
+	w.decides(number, "bob", approval.Approve)
+	w.allBut(store.KindMerge)
+	head := w.view(number).PullRequest.HeadCommit
+	w.expect(number, head, "SUCCESSFUL", "approved by Bob")
+	bob.key = passkeytest.New(origin)
+	w.enrol(bob)
+	w.revokes(bob, first, bob.key, time.Now().Add(-time.Hour))
+
+	if v := w.view(number); !v.Decisions[0].Compromised {
+		t.Errorf("%+v", v.Decisions[0])
+	}
+	if a := w.mergeCheck(number); a.Success {
+		t.Errorf("the merge check says %+v", a)
+	}
+	w.onlyAll(store.KindMerge)
+	if n := w.calls("POST", "/merge$"); n != 0 {
+		t.Errorf("%d merges were sent", n)
+	}
+	w.onlyAll(store.KindEvaluate)
+	if v := w.view(number); v.Request.State != store.RequestPending {
+		t.Errorf("%s", v.Request.State)
+	}
+	if key, found := w.roster().Key(first); !found || key.CompromisedSince == nil {
+		t.Errorf("the roster says %+v", key)
+	}
+	w.settle()
+	w.expect(number, head, "INPROGRESS", "0 of 1 approval; waiting for Bob or Carol")
+	if report := evidence.Verify(w.bundle(number), w.anchors()); report.ExitCode() != 0 {
+		t.Errorf("the bundle: %s", report.Sentence())
+	}
+}
+
 // counting are the keys of a person that decide in the workspace.
 func (w *world) counting(p *person) (counting []store.Credential) {
 	w.t.Helper()

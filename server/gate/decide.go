@@ -450,9 +450,18 @@ func (d *decider) verify(ctx context.Context, statement []byte, roster evidence.
 	if err := counts(mine, credential, d.tx.Workspace, d.person); err != nil {
 		return err
 	}
-	keys, err := rosterKeys(ctx, d.tx, roster)
+	whole, err := d.tx.WholeRoster(ctx)
 	if err != nil {
 		return err
+	}
+	version, shown := whole.VersionOf(roster)
+	if !shown {
+		return errors.New("the statement names no version of the roster")
+	}
+	live := whole.LiveAt(version)
+	keys := make([]evidence.Key, len(live))
+	for i, key := range live {
+		keys[i] = key.Key
 	}
 	result, err := d.Passkeys.Verify(statement, d.assertion, keys)
 	if err != nil {
@@ -461,8 +470,8 @@ func (d *decider) verify(ctx context.Context, statement []byte, roster evidence.
 	if before := credential.SignCount; (before > 0 || result.SignCount > 0) && int64(result.SignCount) <= before {
 		return refusal.New(CodeCounter, "The authenticator's counter went back: it may have been copied. Use another key and revoke this one.").At("response")
 	}
-	if d.identity, err = identityAt(ctx, d.tx, result.Key, roster); err != nil {
-		return err
+	if signer, found := whole.Key(result.Key.CredentialID); found {
+		d.identity = whole.IdentityAt(signer, version)
 	}
 	err = d.tx.UseCredential(ctx, credential.ID, int64(result.SignCount), result.BackupState)
 	if errors.Is(err, store.ErrNotFound) {
@@ -478,7 +487,7 @@ func keyOf(c store.Credential) evidence.Key {
 
 // store writes the verified decision, its leaf, and asks for the evaluation.
 func (d *decider) store(ctx context.Context, pr store.PullRequest, live store.ApprovalRequest, s evidence.Statement, keep kept) (store.Decision, error) {
-	decisions, err := decisionsOn(ctx, d.tx, pr.ID, live.HeadCommit)
+	decisions, _, err := decisionsOn(ctx, d.tx, pr.ID, live.HeadCommit)
 	if err != nil {
 		return store.Decision{}, err
 	}

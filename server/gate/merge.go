@@ -184,7 +184,7 @@ func (g *Gate) verdictNow(ctx context.Context, tx *store.Tx, r store.ApprovalReq
 	if err != nil {
 		return approval.Verdict{}, err
 	}
-	decisions, err := decisionsOn(ctx, tx, r.PullRequestID, r.HeadCommit)
+	decisions, _, err := decisionsOn(ctx, tx, r.PullRequestID, r.HeadCommit)
 	if err != nil {
 		return approval.Verdict{}, err
 	}

@@ -470,27 +470,6 @@ func rostered(ctx context.Context, tx *store.Tx, personID string) (live []store.
 	return live, nil
 }
 
-// rosterKeys are the keys that make decisions at the roster version that a digest names.
-func rosterKeys(ctx context.Context, tx *store.Tx, roster evidence.Digest) ([]evidence.Key, error) {
-	version, err := tx.RosterByDigest(ctx, string(roster))
-	if err != nil {
-		return nil, fmt.Errorf("roster of a statement: %w", err)
-	}
-	live, err := tx.LiveRoster(ctx, version.Version)
-	if err != nil {
-		return nil, err
-	}
-	keys := make([]evidence.Key, len(live))
-	for i, v := range live {
-		var change evidence.RosterChange
-		if err := json.Unmarshal(v.Document, &change); err != nil {
-			return nil, fmt.Errorf("stored roster version %d: %w", v.Version, err)
-		}
-		keys[i] = change.Key
-	}
-	return keys, nil
-}
-
 // rosterPage is how many versions of a roster are read by one statement.
 const rosterPage = 1000
 
@@ -641,42 +620,4 @@ func personOpening(data []byte) (*evidence.PersonOpening, error) {
 		return nil, fmt.Errorf("stored opening: %w", err)
 	}
 	return open, nil
-}
-
-// identityAt is by what a key is known at the roster version that a digest names, as
-// [evidence.Roster.IdentityAt] finds it. A key goes back to others of the same person alone, so the
-// versions about that person tell.
-func identityAt(ctx context.Context, tx *store.Tx, key evidence.Key, roster evidence.Digest) (evidence.Identity, error) {
-	at, err := tx.RosterByDigest(ctx, string(roster))
-	if err != nil {
-		return "", fmt.Errorf("roster of a statement: %w", err)
-	}
-	versions, err := tx.RosterOf(ctx, key.Person)
-	if err != nil {
-		return "", err
-	}
-	vouched, signers := map[evidence.Digest]bool{}, map[evidence.Digest]evidence.Digest{}
-	for _, v := range versions {
-		var change evidence.RosterChange
-		if err := json.Unmarshal(v.Document, &change); err != nil {
-			return "", fmt.Errorf("stored roster version %d: %w", v.Version, err)
-		}
-		if v.Version > at.Version {
-			break
-		}
-		id := evidence.Digest(v.KeyDigest)
-		switch {
-		case change.By == evidence.ByCountersigner && change.Event != evidence.KeyRemoved:
-			vouched[id] = true
-		case change.Event == evidence.KeyAdded && change.By == evidence.ByOwnKey:
-			signers[id] = change.Signer
-		}
-	}
-	id, err := key.Digest()
-	for ; id != ""; id = signers[id] {
-		if vouched[id] {
-			return evidence.ByCountersigner, nil
-		}
-	}
-	return evidence.ByLogIn, err
 }

@@ -153,7 +153,7 @@ func (g *Gate) readView(ctx context.Context, tx *store.Tx, requestID string, fin
 		if err := v.setRequest(r); err != nil {
 			return v, err
 		}
-		if v.Decisions, err = decisionsOn(ctx, tx, v.PullRequest.ID, r.HeadCommit); err != nil {
+		if v.Decisions, _, err = decisionsOn(ctx, tx, v.PullRequest.ID, r.HeadCommit); err != nil {
 			return v, err
 		}
 		if err := g.proveModels(ctx, tx, v.Rule, v.Decisions); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base32"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -30,13 +31,22 @@ type settlement struct {
 }
 
 func (g *Gate) settle(ctx context.Context, claim store.Claim, at store.Place, s seen) error {
-	return g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
-		next, err := g.settleIn(ctx, tx, at, s)
-		if err != nil {
+	for {
+		err := g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
+			next, err := g.settleIn(ctx, tx, at, s)
+			if err != nil {
+				return err
+			}
+			return tx.FinishJob(ctx, claim, next)
+		})
+		var behind rosterBehind
+		if !errors.As(err, &behind) {
 			return err
 		}
-		return tx.FinishJob(ctx, claim, next)
-	})
+		if err := g.follow(ctx, at.Workspace, behind); err != nil {
+			return err
+		}
+	}
 }
 
 // settleIn writes what was seen, and answers when the pull request must be looked at again even if

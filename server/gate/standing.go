@@ -10,8 +10,7 @@ import (
 )
 
 // What becomes of decisions when somebody says that a key was in other hands is judged by the roster, with the very
-// functions of the verifier: package evidence, standing.go. A workspace of whose keys nobody ever said so never reads
-// its roster for that.
+// functions of the verifier: package evidence, standing.go. What it judges by is a [store.Judgement].
 
 // dropFallen takes out of the roster, on our own word, the keys that do not stand any more. The caller holds the roster's
 // lock.
@@ -35,11 +34,9 @@ func dropFallen(ctx context.Context, tx *store.Tx, w store.Workspace, now time.T
 // onCompromised lists the open pull requests on which somebody decided with a key of a person that was in other hands, or
 // with one that such a key signed for.
 func onCompromised(ctx context.Context, tx *store.Tx, personID string) ([]store.Decided, error) {
-	if compromised, err := tx.RosterCompromised(ctx); err != nil || !compromised {
-		return nil, err
-	}
-	roster, err := tx.WholeRoster(ctx)
-	if err != nil {
+	judgement, err := tx.Judgement(ctx)
+	roster := judgement.Roster
+	if err != nil || roster == nil {
 		return nil, err
 	}
 	var credentials [][]byte
@@ -54,20 +51,27 @@ func onCompromised(ctx context.Context, tx *store.Tx, personID string) ([]store.
 	return tx.DecidedWith(ctx, credentials)
 }
 
-// decisionsOn are the decisions about one commit of a pull request, as a tally looks at them.
-func decisionsOn(ctx context.Context, tx *store.Tx, pullRequestID, headCommit string) ([]store.Decision, error) {
-	decisions, err := tx.DecisionsOn(ctx, pullRequestID, headCommit)
-	if err != nil || len(decisions) == 0 {
-		return nil, err
+// decisionsOn are the decisions about one commit of a pull request, as a tally looks at them; behind is as of judge.
+func decisionsOn(ctx context.Context, tx *store.Tx, pullRequestID, headCommit string) (decisions []store.Decision, behind []string, err error) {
+	if decisions, err = tx.DecisionsOn(ctx, pullRequestID, headCommit); err != nil {
+		return nil, nil, err
 	}
-	compromised, err := tx.RosterCompromised(ctx)
-	if err != nil || !compromised {
-		return decisions, err // what was signed and is not in the roster yet stands in them
+	behind, err = judge(ctx, tx, decisions)
+	return decisions, behind, err
+}
+
+// judge fills in what the workspace makes of the keys of decisions, with as many statements for many as for one. behind
+// are the people of whose keys that is not in the roster yet: what is only looked at, or refused, may rest on it, but no
+// verdict that goes on record, since no verifier could reach it.
+func judge(ctx context.Context, tx *store.Tx, decisions []store.Decision) (behind []string, err error) {
+	if len(decisions) == 0 {
+		return nil, nil
 	}
-	roster, err := tx.WholeRoster(ctx)
-	if err != nil {
-		return nil, err
+	judgement, err := tx.Judgement(ctx)
+	if err != nil || judgement.Roster == nil {
+		return nil, err // what was signed stands in them
 	}
+	roster := judgement.Roster
 	for i := range decisions {
 		d := &decisions[i]
 		statement, err := evidence.ParseStatement(d.Statement)
@@ -80,9 +84,26 @@ func decisionsOn(ctx context.Context, tx *store.Tx, pullRequestID, headCommit st
 			d.Compromised = true // no verifier would take it
 			continue
 		}
-		// Until the roster has followed the revocation, it counts as it was signed; then only the roster counts.
-		d.Compromised = d.Compromised && key.Removed == 0 || roster.Compromised(key, d.DecidedAt)
-		d.Identity = string(roster.IdentityAt(key, version))
+		d.Compromised, d.Identity = roster.Compromised(key, d.DecidedAt), string(roster.IdentityAt(key, version))
 	}
-	return decisions, nil
+	return judgement.Behind, nil
+}
+
+// rosterBehind ends a transaction that would write down a verdict before the roster tells of what it rests on. It names
+// the people whose keys the roster has to follow. That takes a transaction of its own: it locks people, and this one
+// holds a pull request, for which somebody may be waiting who holds one of their keys.
+type rosterBehind []string
+
+func (b rosterBehind) Error() string {
+	return "the roster does not tell yet of everything that was signed"
+}
+
+// follow lets the workspace's roster follow the keys of several people.
+func (g *Gate) follow(ctx context.Context, workspace string, people []string) error {
+	for _, person := range people {
+		if _, err := g.SyncRoster(ctx, workspace, person); err != nil {
+			return err
+		}
+	}
+	return nil
 }

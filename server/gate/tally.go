@@ -16,9 +16,12 @@ import (
 
 // tally computes the verdict of a live request and owes Bitbucket what follows from it.
 func (t *settlement) tally(ctx context.Context, r store.ApprovalRequest) (next time.Time, err error) {
-	decisions, err := decisionsOn(ctx, t.tx, t.pr.ID, r.HeadCommit)
+	decisions, behind, err := decisionsOn(ctx, t.tx, t.pr.ID, r.HeadCommit)
 	if err != nil {
 		return next, err
+	}
+	if len(behind) > 0 {
+		return next, rosterBehind(behind)
 	}
 	if err := t.proveModels(ctx, t.tx, *t.seen.rule, decisions); err != nil {
 		return next, err

@@ -25,8 +25,8 @@ func (p *People) KeyHolders(ctx context.Context, person store.Person, workspace 
 		holders []store.KeyHolder
 		more    bool
 	)
-	err := p.store.Outside(ctx, func(sh *store.Shared) (err error) {
-		holders, more, err = sh.KeyHolders(ctx, workspace, wanting, page)
+	err := p.store.InWorkspace(ctx, workspace, func(tx *store.Tx) (err error) {
+		holders, more, err = tx.KeyHolders(ctx, wanting, page)
 		return err
 	})
 	return holders, more, err

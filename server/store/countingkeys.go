@@ -17,21 +17,18 @@ type Keys struct {
 	Countersignatures []Countersignature
 	Revocations       []KeyRevocation
 
-	roster *evidence.Roster // of the workspace that reads them, where it says of any key that it was in other hands; else nil
+	roster *evidence.Roster // of the workspace that reads them, as it judges; nil where there is nothing to judge
 }
 
-// Keys reads all keys of a person, with what the workspace's roster says of compromised ones: what they signed for counts
-// no more there, whoever's it is.
+// Keys reads all keys of a person, with what the workspace makes of compromised ones: what they signed for counts no more
+// there, whoever's it is. See [Judgement].
 func (tx *Tx) Keys(ctx context.Context, personID string) (Keys, error) {
 	k, err := tx.Shared.Keys(ctx, personID)
 	if err != nil {
 		return Keys{}, err
 	}
-	compromised, err := tx.RosterCompromised(ctx)
-	if err != nil || !compromised {
-		return k, err
-	}
-	k.roster, err = tx.WholeRoster(ctx)
+	judgement, err := tx.Judgement(ctx)
+	k.roster = judgement.Roster
 	return k, err
 }
 
@@ -78,8 +75,14 @@ func (k Keys) Revocation(workspace string, id []byte) *KeyRevocation {
 	return nil
 }
 
-// CompromisedSince is since when decisions by a key do not count in a workspace; nil where nobody said so.
+// CompromisedSince is since when decisions by a key do not count in a workspace; nil where nobody said so. Of a key that
+// is in the workspace's roster only that says it.
 func (k Keys) CompromisedSince(workspace string, id []byte) *time.Time {
+	if k.roster != nil {
+		if key, found := k.roster.Key(id); found {
+			return key.CompromisedSince
+		}
+	}
 	var since *time.Time
 	earlier := func(t *time.Time) {
 		if t != nil && (since == nil || t.Before(*since)) {
@@ -235,19 +238,19 @@ func (h KeyHolder) Cursor() string { return cursor(h.Person.Name, h.Person.ID) }
 // KeyHolders lists those who have a key and were members of the workspace when we last read it, by name. With wanting
 // they are only those of whom a key waits for a countersigner, rests on the log-in alone or was recovered in another
 // workspace.
-func (sh *Shared) KeyHolders(ctx context.Context, workspace string, wanting bool, page Page) ([]KeyHolder, bool, error) {
+func (tx *Tx) KeyHolders(ctx context.Context, wanting bool, page Page) ([]KeyHolder, bool, error) {
 	name, id, err := page.afterName()
 	if err != nil {
 		return nil, false, err
 	}
-	people, err := list[Person](ctx, sh.tx, `select `+personColumns+` from signedapproval_people p
+	people, err := list[Person](ctx, tx.tx, `select `+personColumns+` from signedapproval_people p
 		where exists (select from signedapproval_memberships m where m.person_id = p.id and m.workspace_id = $1 and m.role <> 'NONE')
 			and exists (select from signedapproval_credentials c where c.person_id = p.id and (not $2 or c.revoked_at is null and (
 				c.unfinished is not null or c.identified_by in ('bitbucket-login', 'countersigner')
 					and not exists (select from signedapproval_key_countersignatures s where s.credential_id = c.id and s.workspace_id = $1)
 					and not exists (select from signedapproval_key_revocations r where r.credential_id = c.id and r.workspace_id = $1))))
 			and ($3::text is null or (p.name, p.id) > ($3, $4::uuid))
-		order by p.name, p.id limit $5`, workspace, wanting, name, id, page.limit()+1)
+		order by p.name, p.id limit $5`, tx.Workspace, wanting, name, id, page.limit()+1)
 	if err != nil {
 		return nil, false, fmt.Errorf("store: list key holders: %w", err)
 	}
@@ -257,18 +260,22 @@ func (sh *Shared) KeyHolders(ctx context.Context, workspace string, wanting bool
 		ids[i] = p.ID
 	}
 	var all Keys
-	all.Credentials, err = list[Credential](ctx, sh.tx, `select `+credentialColumns+` from signedapproval_credentials
+	all.Credentials, err = list[Credential](ctx, tx.tx, `select `+credentialColumns+` from signedapproval_credentials
 		where person_id = any($1) order by created_at desc, id`, ids)
 	if err != nil {
 		return nil, false, fmt.Errorf("store: list keys: %w", err)
 	}
-	if err := sh.fill(ctx, &all); err != nil {
+	if err := tx.fill(ctx, &all); err != nil {
+		return nil, false, err
+	}
+	judgement, err := tx.Judgement(ctx)
+	if err != nil {
 		return nil, false, err
 	}
 	holders := make([]KeyHolder, len(people))
 	for i, p := range people {
 		// What others signed is found by the credential id, so that each holder can have it all.
-		holders[i] = KeyHolder{Person: p, Keys: Keys{Countersignatures: all.Countersignatures, Revocations: all.Revocations}}
+		holders[i] = KeyHolder{Person: p, Keys: Keys{Countersignatures: all.Countersignatures, Revocations: all.Revocations, roster: judgement.Roster}}
 		for _, c := range all.Credentials {
 			if c.PersonID == p.ID {
 				holders[i].Keys.Credentials = append(holders[i].Keys.Credentials, c)

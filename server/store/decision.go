@@ -30,18 +30,17 @@ type Decision struct {
 	DecidedAt         time.Time
 	Identity          string // by what the key was known, in the roster that the signer was shown
 	CredentialID      []byte // the key that signed
-	Compromised       bool   // somebody has signed since that the key may have been in other hands by then; a roster may know more
 
-	// Model is the AAGUID of the key's authenticator, where package gate proves it; it is never stored.
-	Model string `db:"-"`
+	// What package gate finds out about the key; it is never stored. Model is the AAGUID of its authenticator, where that
+	// is proved. Compromised says that it may have been in other hands by then, or does not stand, as the workspace's
+	// roster judges.
+	Model       string `db:"-"`
+	Compromised bool   `db:"-"`
 }
 
 const decisionColumns = `id, pull_request_id, request_id, person_id, account_id, name, action, head_commit,
 	destination_branch, rule_digest, sequence, statement, assertion, openings, comment, leaf_hash, decided_at, identity,
-	credential_id, exists (
-		select from signedapproval_credentials c where c.id = credential_id and c.compromised_since <= decided_at
-		union all select from signedapproval_key_revocations r
-		where r.credential_id = signedapproval_decisions.credential_id and r.workspace_id = signedapproval_decisions.workspace_id and r.compromised_since <= decided_at)`
+	credential_id`
 
 // InsertDecision stores a verified decision. The caller holds the pull request's lock.
 func (tx *Tx) InsertDecision(ctx context.Context, d Decision) (Decision, error) {

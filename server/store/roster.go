@@ -43,12 +43,6 @@ func (tx *Tx) NewestRoster(ctx context.Context) (RosterVersion, error) {
 		where workspace_id = $1 order by version desc limit 1`, tx.Workspace)
 }
 
-// RosterByDigest reads the version that a digest names.
-func (tx *Tx) RosterByDigest(ctx context.Context, digest string) (RosterVersion, error) {
-	return single[RosterVersion](ctx, tx.tx, `select `+rosterColumns+` from signedapproval_roster_versions
-		where workspace_id = $1 and digest = $2`, tx.Workspace, digest)
-}
-
 // Roster reads the workspace's roster versions after one, oldest first, at most limit.
 func (tx *Tx) Roster(ctx context.Context, after int64, limit int) ([]RosterVersion, error) {
 	return list[RosterVersion](ctx, tx.tx, `select `+rosterColumns+` from signedapproval_roster_versions
@@ -61,38 +55,34 @@ func (tx *Tx) RosterOf(ctx context.Context, personID string) ([]RosterVersion, e
 		where workspace_id = $1 and person_id = $2 order by version`, tx.Workspace, personID)
 }
 
-// LiveRoster reads the versions that brought in the keys which make decisions at a version.
-func (tx *Tx) LiveRoster(ctx context.Context, version int64) ([]RosterVersion, error) {
-	return list[RosterVersion](ctx, tx.tx, `select `+rosterColumns+` from signedapproval_roster_versions e
-		where workspace_id = $1 and version <= $2 and event = 'enrolled' and not exists (
-			select from signedapproval_roster_versions r
-			where r.workspace_id = $1 and r.version <= $2 and r.event = 'revoked' and r.key_digest = e.key_digest)
-		order by version`, tx.Workspace, version)
-}
-
-// RosterCompromised tells whether the workspace's roster says of any key that it was in other hands.
-func (tx *Tx) RosterCompromised(ctx context.Context) (compromised bool, err error) {
-	err = tx.tx.QueryRow(ctx, `select exists (select from signedapproval_roster_versions where workspace_id = $1 and compromised)`, tx.Workspace).Scan(&compromised)
-	if err != nil {
-		return false, fmt.Errorf("store: look for compromised keys in the roster: %w", err)
-	}
-	return compromised, nil
-}
-
 // rosterPage is how many versions of a roster one statement reads.
 const rosterPage = 1000
 
-// WholeRoster replays the workspace's roster.
+// rostersKept is how many replayed rosters a server keeps.
+const rostersKept = 64
+
+// WholeRoster replays the workspace's roster. The newest digest covers every version before it, so a roster that was
+// replayed once is kept under that; whoever has it only reads it.
 func (tx *Tx) WholeRoster(ctx context.Context) (*evidence.Roster, error) {
+	newest, err := tx.NewestRoster(ctx)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return nil, err
+	}
+	if kept, found := tx.rosters.Get(newest.Digest); found {
+		return kept, nil
+	}
 	w, err := tx.ReadWorkspace(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var changes []evidence.RosterChange
-	for {
-		page, err := tx.Roster(ctx, int64(len(changes)), rosterPage)
+	for int64(len(changes)) < newest.Version {
+		page, err := tx.Roster(ctx, int64(len(changes)), int(min(rosterPage, newest.Version-int64(len(changes)))))
 		if err != nil {
 			return nil, err
+		}
+		if len(page) == 0 {
+			return nil, fmt.Errorf("store: the roster ends at version %d, before %d", len(changes), newest.Version)
 		}
 		for _, v := range page {
 			change, err := evidence.ParseRosterChange(v.Document)
@@ -101,13 +91,13 @@ func (tx *Tx) WholeRoster(ctx context.Context) (*evidence.Roster, error) {
 			}
 			changes = append(changes, change)
 		}
-		if len(page) < rosterPage {
-			break
-		}
 	}
 	roster, err := evidence.ReplayRoster(evidence.Digest(hex.EncodeToString(w.GenesisLeaf)), changes)
 	if err != nil {
 		return nil, fmt.Errorf("store: roster: %w", err)
+	}
+	if newest.Version > 0 {
+		tx.rosters.Add(newest.Digest, roster)
 	}
 	return roster, nil
 }

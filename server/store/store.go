@@ -12,9 +12,12 @@ import (
 	"slices"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/signedapproval/bitbucket/server/evidence"
 )
 
 // ErrNotFound says that no such row exists, or that it belongs to another workspace: callers
@@ -43,6 +46,8 @@ type Store struct {
 	// Changed is called after the commit of a transaction that changed what a screen may show, with
 	// the topics given to [Shared.Touch]. Best effort, set by app; nil tells nobody.
 	Changed func(ctx context.Context, topics []string)
+
+	rosters *lru.Cache[string, *evidence.Roster] // replayed, by the digest of their newest version
 }
 
 // Open connects to url as the application's login and refuses a login that row-level security
@@ -64,7 +69,12 @@ func Open(ctx context.Context, url string, vault *Vault, tune ...func(*pgxpool.C
 	if err != nil {
 		return nil, fmt.Errorf("store: open pool: %w", err)
 	}
-	s := &Store{pool: pool, Vault: vault}
+	rosters, err := lru.New[string, *evidence.Roster](rostersKept)
+	if err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	s := &Store{pool: pool, Vault: vault, rosters: rosters}
 	if err := s.refuseMightyRole(ctx); err != nil {
 		pool.Close()
 		return nil, err
@@ -97,9 +107,10 @@ func (s *Store) Ping(ctx context.Context) error { return s.pool.Ping(ctx) }
 
 // Shared is a transaction as far as tenantless tables are concerned. It belongs to one goroutine.
 type Shared struct {
-	tx     *transaction
-	vault  *Vault
-	noMail bool
+	tx      *transaction
+	vault   *Vault
+	noMail  bool
+	rosters *lru.Cache[string, *evidence.Roster]
 	// jobs, finished and leaves are written last, by settle, in this order: a transaction that holds a
 	// row of the ledger waits for nothing but the log's head, and one that holds the head for nothing
 	// but its commit. So no two of them can wait for each other, and the head, one row for everybody,
@@ -135,7 +146,7 @@ func (s *Store) Outside(ctx context.Context, fn func(*Shared) error) error {
 func (s *Store) begin(ctx context.Context, workspace string, fn func(*Shared) error) error {
 	bounded, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
-	sh := &Shared{vault: s.Vault, noMail: s.NoMail}
+	sh := &Shared{vault: s.Vault, noMail: s.NoMail, rosters: s.rosters}
 	if err := s.carryOut(bounded, workspace, sh, fn); err != nil {
 		s.renew(err)
 		return err

@@ -1,0 +1,88 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/signedapproval/bitbucket/server/evidence"
+)
+
+// Judgement is what a workspace makes of the keys of which somebody said that they were in other hands.
+//
+// A key belongs to its person and a roster to a workspace, so what one key says of another one counts here only as this
+// workspace's roster takes it: the signer must have a voice in it. A key that was revoked here, or that nobody here
+// knows, has none; what it signed takes the other key out of use, on our own word, and says nothing of what that did.
+//
+// A person's revocation holds before any roster tells of it, and a job writes that a moment later. Until then it is judged
+// as though it were written, if its signer has a voice: no approval stays green, no key signs, because a job is late. So
+// whoever writes down what follows from a judgement lets the roster follow first; see Behind.
+type Judgement struct {
+	// Roster says which keys stand, by the rule of every verifier. It is nil where nobody ever said anything of a key of
+	// anybody in it: then all of them do.
+	Roster *evidence.Roster
+	// Behind are the people of whose keys Roster says something that is still to be written.
+	Behind []string
+}
+
+// Judgement reads what is said of the keys of the workspace's people.
+func (tx *Tx) Judgement(ctx context.Context) (j Judgement, err error) {
+	// Those in a workspace alone are followed by the roster in the transaction that revokes.
+	accused, err := list[Credential](ctx, tx.tx, `select `+credentialColumns+` from signedapproval_credentials c
+		where compromised_since is not null and exists (
+			select from signedapproval_roster_people p where p.person_id = c.person_id and p.workspace_id = $1)
+		order by id`, tx.Workspace)
+	if err != nil {
+		return j, fmt.Errorf("store: accused keys: %w", err)
+	}
+	if len(accused) == 0 {
+		var told bool
+		err := tx.tx.QueryRow(ctx, `select exists (select from signedapproval_roster_versions where workspace_id = $1 and compromised)`, tx.Workspace).Scan(&told)
+		if err != nil {
+			return j, fmt.Errorf("store: look for compromised keys in the roster: %w", err)
+		}
+		if !told {
+			return j, nil
+		}
+	}
+	if j.Roster, err = tx.WholeRoster(ctx); err != nil {
+		return j, err
+	}
+	since := map[string]time.Time{}
+	for _, key := range accused {
+		if told, found := j.Roster.Key(key.ID); !found || told.Removed != 0 {
+			continue // it has said what it has to say
+		}
+		voice, err := tx.voice(ctx, j.Roster, key)
+		if err != nil {
+			return j, err
+		}
+		if voice {
+			since[string(key.ID)] = *key.CompromisedSince
+			j.Behind = append(j.Behind, key.PersonID)
+		}
+	}
+	if len(since) > 0 {
+		j.Roster = j.Roster.Supposing(since)
+	}
+	return j, nil
+}
+
+// voice reports whether the key that signed the revocation of another one of the same person has a say in the workspace:
+// the roster has it, or will by the time that it tells of the revocation, and nobody here took it out of use before.
+func (tx *Tx) voice(ctx context.Context, roster *evidence.Roster, revoked Credential) (bool, error) {
+	var act evidence.SignedAct
+	if err := json.Unmarshal(revoked.Revocation, &act); err != nil {
+		return false, fmt.Errorf("store: revocation: %w", err)
+	}
+	signer := act.Assertion.CredentialID
+	if key, found := roster.Key(signer); found {
+		return key.Removed == 0, nil
+	}
+	keys, err := tx.Shared.Keys(ctx, revoked.PersonID)
+	if err != nil {
+		return false, err
+	}
+	return keys.Known(tx.Workspace, signer) && keys.Revocation(tx.Workspace, signer) == nil, nil
+}
