@@ -401,6 +401,15 @@ func (k Key) Equal(other Key) bool {
 // Versions returns how many versions the roster has.
 func (r *Roster) Versions() int64 { return int64(len(r.changes)) }
 
+// Change returns the change that made a version; false for one that it does not
+// have.
+func (r *Roster) Change(version int64) (RosterChange, bool) {
+	if version < 1 || version > r.Versions() {
+		return RosterChange{}, false
+	}
+	return r.changes[version-1].RosterChange, true
+}
+
 // Digest returns the digest of a version; empty for one that it does not have.
 func (r *Roster) Digest(version int64) Digest {
 	if version < 1 || version > r.Versions() {

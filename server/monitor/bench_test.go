@@ -56,3 +56,56 @@ func BenchmarkFollow(b *testing.B) {
 	b.ReportMetric(float64(size)/leaves, "disk-bytes/leaf")
 	b.ReportMetric(float64(most-min(heap, most))/(1<<20), "heap-MB")
 }
+
+// BenchmarkFollowRoster follows a log of 10,000 leaves with 1,000 versions of a roster and 100 policies, whose openings are
+// looked at: from nothing in one pass, and then one more version in a pass of its own.
+func BenchmarkFollowRoster(b *testing.B) {
+	g := newGoverned(b)
+	g.grow(0, 998)
+	g.story(0, (10_000-len(g.entries))/9+1)
+	g.publish()
+	face := httptest.NewServer(g)
+	defer face.Close()
+	follow := func(folder string) *monitor.Monitor {
+		state, err := monitor.OpenState(folder, false)
+		g.must(err)
+		b.Cleanup(func() { g.must(state.Close()) })
+		client, err := monitor.NewClient(face.URL, "", nil)
+		g.must(err)
+		m, err := monitor.New(monitor.Options{
+			Client: client, State: state, Anchors: g.anchors(), Late: late, Now: func() time.Time { return g.now }, Workspace: workspace,
+			Tell: func(f monitor.Finding) error {
+				if !f.Notice {
+					b.Error(f)
+				}
+				return nil
+			},
+		})
+		g.must(err)
+		g.must(m.Pass(b.Context()))
+		return m
+	}
+	leaves := float64(len(g.entries))
+	b.Run("from=nothing", func(b *testing.B) {
+		for b.Loop() {
+			follow(filepath.Join(b.TempDir(), "state"))
+		}
+		b.ReportMetric(leaves*float64(b.N)/b.Elapsed().Seconds(), "leaves/s")
+	})
+	b.Run("one=more", func(b *testing.B) {
+		m := follow(filepath.Join(b.TempDir(), "state"))
+		for n := 1001; b.Loop(); n += 10 {
+			b.StopTimer()
+			g.grow(n, n+1)
+			g.publish()
+			b.StartTimer()
+			g.must(m.Pass(b.Context()))
+		}
+	})
+	b.Run("none=more", func(b *testing.B) {
+		m := follow(filepath.Join(b.TempDir(), "state"))
+		for b.Loop() {
+			g.must(m.Pass(b.Context()))
+		}
+	})
+}

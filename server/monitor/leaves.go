@@ -132,6 +132,9 @@ func (r *reading) version(kept past, leaf evidence.Leaf, subject string, version
 			return err
 		}
 	}
+	if err := r.tx.Bucket(tableTurns).Put(turnKey(leaf.Workspace, kept.Index), key); err != nil {
+		return err
+	}
 	return put(table, key, kept)
 }
 

@@ -238,14 +238,16 @@ func TestAWorkspaceThatIsInOrder(t *testing.T) {
 	}
 }
 
-// TestAWorkspaceThatIsNot has one forgery for each alarm about a roster or a rule.
-func TestAWorkspaceThatIsNot(t *testing.T) {
-	t.Parallel()
-	for name, c := range map[string]struct {
-		forge   func(g *governed)
-		anchors func(*evidence.Anchors)
-		want    []monitor.Code
-	}{
+// forgery is something that an operator does to a workspace's roster or rules, with the alarms about it.
+type forgery struct {
+	forge   func(g *governed)
+	anchors func(*evidence.Anchors)
+	want    []monitor.Code
+}
+
+// forgeries has one for each alarm.
+func forgeries() map[string]forgery {
+	return map[string]forgery{
 		"a policy that nobody signed": {func(g *governed) { g.setPolicy("weaker") }, nil, []monitor.Code{monitor.RuleUnsigned}},
 		"a policy signed by somebody who cannot agree": {func(g *governed) {
 			e := g.enrolment(carol)
@@ -377,11 +379,18 @@ func TestAWorkspaceThatIsNot(t *testing.T) {
 			e.Authority = &authority
 			g.enrol(early, e, evidence.ByOwnKey, bob.digest(g.t))
 		}, nil, []monitor.Code{monitor.RuleUnsigned, monitor.UnknownKey}},
-	} {
+	}
+}
+
+// TestAWorkspaceThatIsNot has everything looked at in one pass, and then in passes after each leaf.
+func TestAWorkspaceThatIsNot(t *testing.T) {
+	t.Parallel()
+	for name, c := range forgeries() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g, a := newGoverned(t), newAuditor(t)
 			a.withOpenings(c.anchors)
+			before := len(g.entries)
 			c.forge(g)
 			g.publish()
 			found, err := a.pass(g.operator, g)
@@ -392,6 +401,20 @@ func TestAWorkspaceThatIsNot(t *testing.T) {
 			}
 			if again, err := a.pass(g.operator, g); err != nil || len(again) > 0 {
 				t.Errorf("told again: %v, %v", again, err)
+			}
+			if before == len(g.entries) {
+				return // nothing of it is new
+			}
+			for _, restarted := range []bool{true, false} {
+				a := newAuditor(t)
+				a.withOpenings(c.anchors)
+				a.stays = !restarted
+				a.leafByLeaf(g.operator)
+				got := codes(a.found)
+				slices.Sort(got)
+				if !slices.Equal(got, c.want) {
+					t.Errorf("leaf by leaf, restarted %v: found %v, want %v", restarted, a.found, c.want)
+				}
 			}
 		})
 	}

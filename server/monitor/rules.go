@@ -2,106 +2,151 @@ package monitor
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"time"
 
 	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/evidence"
 )
 
-// rules replays the policies, protections and the changes of members' keys in the order of the log: who could
-// make them at that place did.
+// rulebook is the rules of a workspace at a place in the log.
+type rulebook struct {
+	// Roster is the newest version of the roster there.
+	Roster int64 `json:"roster"`
+	// Force is the protection; its zero value where none was set.
+	Force evidence.ProtectionDocument `json:"force"`
+	// Newest has the newest policy of each repository; it is empty where that is gated no longer.
+	Newest map[evidence.Digest]evidence.Digest `json:"newest"`
+	// InForce are the rules in force, by repository; the protection is under "".
+	InForce map[evidence.Digest]ruled `json:"inForce"`
+}
+
+func (b rulebook) clone() rulebook {
+	b.Newest, b.InForce = maps.Clone(b.Newest), maps.Clone(b.InForce)
+	return b
+}
+
+// ruled is a version of a policy or protection with who agreed to it.
+type ruled struct {
+	Leaf    int64    `json:"leaf"`
+	Subject string   `json:"subject"`
+	Agreed  []agreed `json:"agreed"`
+}
+
+// agreed is an act by which somebody agreed to a rule.
+type agreed struct {
+	Credential evidence.Bytes `json:"credential"`
+	IssuedAt   time.Time      `json:"issuedAt"`
+}
+
+// policyPlace names a version of a repository's policy.
+type policyPlace struct {
+	repository evidence.Digest
+	version    int64
+}
+
+// rules judges the policies, protections and the changes of members' keys that are new, in the order of the log: who
+// could make them at that place did. What the openings do not tell is judged again, with what comes after it, in
+// every pass until they do.
 func (r *replay) rules() error {
-	type turn struct {
-		index int64
-		leaf  evidence.Leaf
+	now, next, held := r.Rules.clone(), r.Next, false
+	if now.Newest == nil {
+		now.Newest, now.InForce = map[evidence.Digest]evidence.Digest{}, map[evidence.Digest]ruled{}
 	}
-	var turns []turn
-	prefix := string(r.id) + "/"
-	err := under(r.tx.Bucket(tableHistory), prefix, func(_ string, value []byte) error {
-		kept, leaf, err := readPast(value)
-		turns = append(turns, turn{kept.Index, leaf})
-		return err
+	hold := func(told bool) {
+		if !told && !held {
+			held, r.Rules, r.Next = true, now.clone(), next
+		}
+	}
+	err := turns(r.tx, r.ID, r.Next, func(index int64, place []byte) error {
+		_, leaf, err := readPast(r.tx.Bucket(tableHistory).Get(place))
+		if err != nil {
+			return err
+		}
+		next = index
+		r.work.rules++
+		switch body := leaf.Body.(type) {
+		case evidence.RosterVersion:
+			hold(body.Version <= r.roster.Versions())
+			if err := r.keyChange(index, body.Version, now.Force); err != nil {
+				return err
+			}
+			now.Roster = body.Version
+		case evidence.ProtectionSet:
+			document := r.protection(index, body, now)
+			if hold(document != nil); document == nil {
+				return errEnough // what comes after it cannot be judged
+			}
+			now.Force = *document
+			now.InForce[""] = r.ruled(index, fmt.Sprintf("protection of workspace %s version %d", r.o.Workspace, body.Version), body.Acts)
+		case evidence.PolicyVersion:
+			hold(r.policy(index, body, now))
+			now.Newest[body.Repository] = body.Policy
+			now.InForce[body.Repository] = r.ruled(index, fmt.Sprintf("policy of repository %s version %d", body.Repository, body.Version), body.Acts)
+		}
+		next = index + 1
+		return nil
 	})
+	if errors.Is(err, errEnough) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	slices.SortFunc(turns, func(a, b turn) int { return int(a.index - b.index) })
-	policies := map[string]evidence.OpenedPolicy{}
-	for _, p := range r.o.Policies {
-		policies[fmt.Sprintf("%s/%d", evidence.RepositoryID(r.o.Salt, p.Repository), p.Version)] = p
+	if !held {
+		r.Rules, r.Next = now, next
 	}
-	var roster int64
-	var force evidence.ProtectionDocument // of the zero version where none was set
-	last := map[evidence.Digest]evidence.Digest{}
-	inForce := map[evidence.Digest]ruled{} // by repository; the protection's under ""
-	for _, t := range turns {
-		switch body := t.leaf.Body.(type) {
-		case evidence.RosterVersion:
-			if err := r.keyChange(t.index, body.Version, force); err != nil {
-				return err
-			}
-			roster = body.Version
-		case evidence.ProtectionSet:
-			next, err := r.protection(t.index, body, force, roster)
-			if err != nil || next == nil {
-				return err // what comes after it cannot be judged
-			}
-			force = *next
-			inForce[""] = ruled{t.index, fmt.Sprintf("protection of workspace %s version %d", r.o.Workspace, body.Version), body.Acts}
-		case evidence.PolicyVersion:
-			opened, found := policies[fmt.Sprintf("%s/%d", body.Repository, body.Version)]
-			if err := r.policy(t.index, body, opened, found, last[body.Repository], force, roster); err != nil {
-				return err
-			}
-			last[body.Repository] = body.Policy
-			inForce[body.Repository] = ruled{t.index, fmt.Sprintf("policy of repository %s version %d", body.Repository, body.Version), body.Acts}
-		}
-	}
-	for _, rule := range inForce {
-		if err := r.compromised(rule); err != nil {
-			return err
-		}
+	for _, rule := range now.InForce {
+		r.compromised(rule)
 	}
 	return nil
 }
 
-// ruled is a version of a policy or protection with the acts that agreed to it.
-type ruled struct {
-	index   int64
-	subject string
-	acts    []evidence.Digest
+// ruled takes a version of a rule into force.
+func (r *replay) ruled(index int64, subject string, acts []evidence.Digest) ruled {
+	rule := ruled{Leaf: index, Subject: subject}
+	for _, digest := range acts {
+		signed, found := r.acts.find(digest)
+		if !found {
+			continue // was told
+		}
+		if act, err := evidence.ParseAct(signed.Act); err == nil {
+			rule.Agreed = append(rule.Agreed, agreed{signed.Assertion.CredentialID, act.IssuedAt})
+		}
+	}
+	return rule
 }
 
 // compromised looks for a key that was in other hands when it agreed to a rule that is in force. The rule stays: people
 // who see this set it anew.
-func (r *replay) compromised(rule ruled) error {
-	for _, digest := range rule.acts {
-		signed := r.acts[digest]
-		act, err := evidence.ParseAct(signed.Act)
-		key, found := r.roster.Key(signed.Assertion.CredentialID)
-		if err != nil || !found || !r.roster.Compromised(key, act.IssuedAt) {
+func (r *replay) compromised(rule ruled) {
+	for _, a := range rule.Agreed {
+		key, found := r.roster.Key(a.Credential)
+		if !found || !r.roster.Compromised(key, a.IssuedAt) {
 			continue // what is no act of this roster was told before
 		}
-		return r.found(RuleCompromised, false, rule.index, rule.subject,
+		r.found(RuleCompromised, false, rule.Leaf, rule.Subject,
 			"It is in force, and key %s of person %s, which may have been in other hands, agreed to it.", key.Digest, key.Key.Person)
+		return
 	}
-	return nil
 }
 
 // keyChange looks at a version of the roster that rests on the word of others than whose key it is about: where
 // the workspace is protected it takes a quorum of those who protect it.
 func (r *replay) keyChange(index, version int64, force evidence.ProtectionDocument) error {
-	if version > int64(len(r.changes)) {
+	change, found := r.roster.Change(version)
+	if !found {
 		return nil // was told before
 	}
-	change := r.changes[version-1]
 	if force.Quorum == 0 || change.By != evidence.ByCountersigner {
 		return nil
 	}
 	first := change.Proof
 	if change.Event == evidence.KeyAdded {
-		first = r.vouchers[change.Proof]
+		first = r.voucher(change.Proof)
 	}
 	acts := []evidence.Digest{first}
 	for _, a := range change.Agreed {
@@ -119,56 +164,74 @@ func (r *replay) keyChange(index, version int64, force evidence.ProtectionDocume
 	})
 	if enough != "" {
 		subject := fmt.Sprintf("roster of workspace %s version %d", r.o.Workspace, version)
-		return r.found(RuleUnsigned, false, index, subject, "Key %s of person %s was %s, and %s.", key, change.Key.Person, change.Event, enough)
+		r.found(RuleUnsigned, false, index, subject, "Key %s of person %s was %s, and %s.", key, change.Key.Person, change.Event, enough)
 	}
 	return nil
 }
 
+// voucher gives the digest of what somebody else signed for the key of an enrolment; empty where it is not there.
+func (r *replay) voucher(enrolment evidence.Digest) evidence.Digest {
+	enrolled, _ := r.enrolments.find(enrolment)
+	voucher := enrolled.Enrolment.Countersigned
+	if voucher == nil {
+		return ""
+	}
+	digest, err := voucher.Digest()
+	if err != nil {
+		return ""
+	}
+	r.acts.known[digest] = *voucher
+	return digest
+}
+
 // protection looks at a version of the protection, and gives its document; nil where that is not known.
-func (r *replay) protection(index int64, body evidence.ProtectionSet, force evidence.ProtectionDocument, roster int64) (*evidence.ProtectionDocument, error) {
+func (r *replay) protection(index int64, body evidence.ProtectionSet, now rulebook) *evidence.ProtectionDocument {
 	subject := fmt.Sprintf("protection of workspace %s version %d", r.o.Workspace, body.Version)
 	i := slices.IndexFunc(r.o.Protections, func(d evidence.ProtectionDocument) bool { return d.Version == body.Version })
 	if i < 0 {
-		return nil, r.wrong(OpeningsWrong, subject, "The log has this version, and the openings do not.")
+		r.wrong(OpeningsWrong, subject, "The log has this version, and the openings do not.")
+		return nil
 	}
 	document := r.o.Protections[i]
 	digest, err := document.Digest()
 	if err != nil || digest != body.Protection {
-		return nil, r.wrong(OpeningsWrong, subject, "The log names another one than the openings.")
+		r.wrong(OpeningsWrong, subject, "The log names another one than the openings.")
+		return nil
 	}
-	enough := r.agreed(body.Acts, force, roster, func(a evidence.Act) bool {
+	enough := r.agreed(body.Acts, now.Force, now.Roster, func(a evidence.Act) bool {
 		signed, err := a.DocumentDigest()
 		return err == nil && a.Purpose == evidence.Protect && signed == digest
 	})
 	if enough != "" {
-		err = r.found(RuleUnsigned, false, index, subject, "The protection changed, and %s.", enough)
+		r.found(RuleUnsigned, false, index, subject, "The protection changed, and %s.", enough)
 	} else if document.Quorum == 0 {
-		err = r.found(Unprotected, true, index, subject, "From here on policies can be changed without signatures.")
+		r.found(Unprotected, true, index, subject, "From here on policies can be changed without signatures.")
 	}
-	return &document, err
+	return &document
 }
 
-// policy looks at a version of a repository's policy.
-func (r *replay) policy(index int64, body evidence.PolicyVersion, opened evidence.OpenedPolicy, found bool, previous evidence.Digest,
-	force evidence.ProtectionDocument, roster int64,
-) error {
+// policy looks at a version of a repository's policy. It returns false where the openings do not tell it.
+func (r *replay) policy(index int64, body evidence.PolicyVersion, now rulebook) (told bool) {
 	subject := fmt.Sprintf("policy of repository %s version %d", body.Repository, body.Version)
+	opened, found := r.policies[policyPlace{body.Repository, body.Version}]
 	if !found {
-		return r.wrong(PolicyWrong, subject, "The log has this version, and the openings of workspace %s do not.", r.o.Workspace)
+		r.wrong(PolicyWrong, subject, "The log has this version, and the openings of workspace %s do not.", r.o.Workspace)
+		return false
 	}
 	subject = fmt.Sprintf("policy of repository %s version %d", opened.Repository, body.Version)
 	if why := differs(opened.Policy, body.Policy); why != "" {
-		return r.wrong(PolicyWrong, subject, "The log names another policy than the openings: %s.", why)
+		r.wrong(PolicyWrong, subject, "The log names another policy than the openings: %s.", why)
+		return false
 	}
-	enough := r.agreed(body.Acts, force, roster, func(a evidence.Act) bool {
+	enough := r.agreed(body.Acts, now.Force, now.Roster, func(a evidence.Act) bool {
 		return a.Purpose == evidence.SetPolicy && *a.Policy == evidence.PolicyDocument{
-			Repository: opened.Repository, Version: body.Version, Previous: previous, Policy: body.Policy,
+			Repository: opened.Repository, Version: body.Version, Previous: now.Newest[body.Repository], Policy: body.Policy,
 		}
 	})
 	if enough != "" {
-		return r.found(RuleUnsigned, false, index, subject, "The policy changed, and %s.", enough)
+		r.found(RuleUnsigned, false, index, subject, "The policy changed, and %s.", enough)
 	}
-	return nil
+	return true
 }
 
 // differs says why a document is not the policy that a digest names; "" where it is.
@@ -187,12 +250,12 @@ func (r *replay) agreed(acts []evidence.Digest, force evidence.ProtectionDocumen
 	people := map[string]bool{}
 	why := ""
 	for _, digest := range acts {
-		signed, found := r.acts[digest]
+		signed, found := r.acts.find(digest)
 		if !found {
 			why = "; an act is not in the openings"
 			continue
 		}
-		act, err := r.signed(signed.Act, signed.Assertion, r.live(roster)...)
+		act, err := r.signed(signed, roster)
 		switch {
 		case err != nil:
 			why = fmt.Sprintf("; a signature does not count (%v)", err)

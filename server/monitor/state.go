@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -33,6 +34,8 @@ var (
 	tableMeta     = []byte("meta")
 	tableChains   = []byte("chains")   // chain id -> chainEnd
 	tableHistory  = []byte("history")  // workspace/subject/version -> past
+	tableTurns    = []byte("turns")    // workspace/index -> key in history, but for the genesis
+	tableJudged   = []byte("judged")   // workspace's UUID -> judged
 	tableKeys     = []byte("keys")     // key digest -> past of its enrolment
 	tableFindings = []byte("findings") // code and subject -> Finding
 	tableWaiting  = []byte("waiting")  // code and subject of those that were not handed out yet
@@ -103,7 +106,7 @@ func OpenState(folder string, readOnly bool) (*State, error) {
 	s := &State{folder: folder, db: db, hashes: hashes}
 	if !readOnly {
 		err = db.Update(func(tx *bbolt.Tx) error {
-			for _, table := range [][]byte{tableMeta, tableChains, tableHistory, tableKeys, tableFindings, tableWaiting} {
+			for _, table := range [][]byte{tableMeta, tableChains, tableHistory, tableTurns, tableJudged, tableKeys, tableFindings, tableWaiting} {
 				if _, err := tx.CreateBucketIfNotExists(table); err != nil {
 					return err
 				}
@@ -319,11 +322,22 @@ func put(table *bbolt.Bucket, key []byte, value any) error {
 	return table.Put(key, raw)
 }
 
-// under hands out what a table has under a prefix, in the order of the keys.
-func under(table *bbolt.Bucket, prefix string, do func(key string, value []byte) error) error {
-	cursor := table.Cursor()
-	for key, value := cursor.Seek([]byte(prefix)); key != nil && bytes.HasPrefix(key, []byte(prefix)); key, value = cursor.Next() {
-		if err := do(string(key), value); err != nil {
+// turnKey is the place of a leaf in the table of turns.
+func turnKey(workspace evidence.Digest, index int64) []byte {
+	return fmt.Appendf(nil, "%s/%016x", workspace, index)
+}
+
+// turns hands out the leaves about a workspace's roster and rules from an index on, in the order of the log, each with its
+// key in the table of history.
+func turns(tx *bbolt.Tx, workspace evidence.Digest, from int64, do func(index int64, place []byte) error) error {
+	prefix := []byte(string(workspace) + "/")
+	cursor := tx.Bucket(tableTurns).Cursor()
+	for key, place := cursor.Seek(turnKey(workspace, from)); bytes.HasPrefix(key, prefix); key, place = cursor.Next() {
+		index, err := strconv.ParseInt(string(key[len(prefix):]), 16, 64)
+		if err != nil {
+			return err
+		}
+		if err := do(index, place); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"go.etcd.io/bbolt"
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/evidence"
 )
 
@@ -49,7 +51,12 @@ type Options struct {
 }
 
 // Monitor follows a log. It is for one goroutine.
-type Monitor struct{ Options }
+type Monitor struct {
+	Options
+	by     evidence.Digest  // the anchors and keys, as judged has them
+	roster *evidence.Roster // of the workspace, as far as it was read; nil before
+	work   work
+}
 
 // New makes a Monitor. The anchors must name the log, which must be the one that the state is about.
 func New(o Options) (*Monitor, error) {
@@ -66,7 +73,14 @@ func New(o Options) (*Monitor, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Monitor{o}, nil
+	by, err := json.Marshal(struct {
+		Anchors evidence.Anchors
+		Mine    *Mine
+	}{o.Anchors, o.Mine})
+	if err != nil {
+		return nil, err
+	}
+	return &Monitor{Options: o, by: approval.DigestOf(by)}, nil
 }
 
 // Pass reads what is new in the log and looks at it. Findings are told; an error says that the log could not be followed

@@ -268,6 +268,9 @@ type auditor struct {
 	now    time.Time
 	found  []monitor.Finding
 	read   []int64 // how far it was read, after each part
+	// stays is set where the passes are of one monitor, and not each of one that starts; monitor is that one.
+	stays   bool
+	monitor *monitor.Monitor
 }
 
 func newAuditor(t *testing.T) *auditor {
@@ -275,22 +278,34 @@ func newAuditor(t *testing.T) *auditor {
 	return &auditor{t: t, folder: filepath.Join(t.TempDir(), "state")}
 }
 
-// pass opens the state, reads what is new, and closes it. It gives what was told and why the log could not be
-// followed.
+// pass reads what is new. It opens the state and closes it again, unless the auditor stays. It gives what was told and why
+// the log could not be followed.
 func (a *auditor) pass(o *operator, server http.Handler) ([]monitor.Finding, error) {
 	a.t.Helper()
-	face := httptest.NewServer(server)
-	defer face.Close()
-	client, err := monitor.NewClient(face.URL, "", nil)
-	o.must(err)
-	state, err := monitor.OpenState(a.folder, false)
-	o.must(err)
-	defer state.Close()
 	now := a.now
 	if now.IsZero() {
 		now = o.now.Add(time.Second)
 	}
 	told := len(a.found)
+	if a.monitor != nil {
+		a.monitor.Now = func() time.Time { return now }
+		err := a.monitor.Pass(a.t.Context())
+		return a.found[told:], err
+	}
+	face := httptest.NewServer(server)
+	client, err := monitor.NewClient(face.URL, "", nil)
+	o.must(err)
+	state, err := monitor.OpenState(a.folder, false)
+	o.must(err)
+	end := func() {
+		face.Close()
+		o.must(state.Close())
+	}
+	if a.stays {
+		a.t.Cleanup(end)
+	} else {
+		defer end()
+	}
 	options := monitor.Options{
 		Client: client, State: state, Anchors: o.anchors(), Late: late, Now: func() time.Time { return now },
 		Tell: func(f monitor.Finding) error { a.found = append(a.found, f); return nil },
@@ -301,8 +316,25 @@ func (a *auditor) pass(o *operator, server http.Handler) ([]monitor.Finding, err
 	}
 	m, err := monitor.New(options)
 	o.must(err)
+	if a.stays {
+		a.monitor = m
+	}
 	err = m.Pass(a.t.Context())
 	return a.found[told:], err
+}
+
+// leafByLeaf publishes what an operator has once more, each leaf by itself, and makes a pass after each.
+func (a *auditor) leafByLeaf(o *operator) {
+	a.t.Helper()
+	entries := o.entries
+	o.entries, o.stored = nil, nil
+	for _, entry := range entries {
+		o.raw(entry)
+		o.publish()
+		if _, err := a.pass(o, o); err != nil {
+			a.t.Fatal(err)
+		}
+	}
 }
 
 // quiet makes a pass that must find nothing.

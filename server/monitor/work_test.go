@@ -1,0 +1,187 @@
+package monitor_test
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/monitor"
+)
+
+// grow gives a workspace so many more members with a key, every tenth vouched for, and every tenth time another policy.
+func (g *governed) grow(from, to int) {
+	g.t.Helper()
+	for n := from; n < to; n++ {
+		k := newToken(fmt.Sprint("per-member-", n), fmt.Sprint("member ", n))
+		e := g.enrolment(k)
+		if n%10 > 0 {
+			g.enrol(k, e, evidence.ByLogIn, "")
+			continue
+		}
+		vouched := g.countersigned(e, alice)
+		e.Countersigned = &vouched
+		g.enrol(k, e, evidence.ByCountersigner, alice.digest(g.t))
+		g.setPolicy(fmt.Sprint("policy ", n), alice)
+	}
+}
+
+// TestFollowingCostsWhatIsNew counts what a monitor does for a roster that grows: it looks at each version and rule once,
+// however many passes there are, and asks for openings only when there is something new.
+func TestFollowingCostsWhatIsNew(t *testing.T) {
+	t.Parallel()
+	const members = 40
+	g, a := newGoverned(t), newAuditor(t)
+	a.withOpenings(nil)
+	a.stays = true
+	pass := func() {
+		t.Helper()
+		g.publish()
+		if found, err := a.pass(g.operator, g); err != nil || len(codes(found)) > 0 {
+			t.Fatalf("found %v, %v", found, err)
+		}
+	}
+	count := func() [4]int {
+		openings, versions, proofs, rules := a.monitor.Work()
+		return [4]int{openings, versions, proofs, rules}
+	}
+	pass()
+	// Alice and Bob in the roster, the protection, a policy.
+	if got := count(); got != [4]int{1, 2, 2, 4} {
+		t.Fatalf("at first: %v", got)
+	}
+	for n := range members {
+		g.grow(n, n+1)
+		pass()
+		pass() // with nothing new
+	}
+	versions := members + 2
+	if got, want := count(), [4]int{1 + members, versions, versions, versions + 2 + members/10}; got != want {
+		t.Errorf("openings asked for, versions read, proofs, rules: %v, want %v", got, want)
+	}
+
+	// Leaves that are of no roster and no rule ask for no openings.
+	g.story(0, 3)
+	pass()
+	if got := count(); got[0] != 1+members {
+		t.Errorf("openings were asked for %d times", got[0])
+	}
+}
+
+// TestAMonitorThatStartsAgain reads the versions once more, and looks at nothing twice.
+func TestAMonitorThatStartsAgain(t *testing.T) {
+	t.Parallel()
+	g, a := newGoverned(t), newAuditor(t)
+	a.withOpenings(nil)
+	g.grow(0, 20)
+	g.publish()
+	if found, err := a.pass(g.operator, g); err != nil || len(codes(found)) > 0 {
+		t.Fatalf("found %v, %v", found, err)
+	}
+	g.grow(20, 21)
+	g.publish()
+	a.stays = true
+	if found, err := a.pass(g.operator, g); err != nil || len(codes(found)) > 0 {
+		t.Fatalf("found %v, %v", found, err)
+	}
+	if openings, versions, proofs, rules := a.monitor.Work(); openings != 1 || versions != 23 || proofs != 1 || rules != 2 {
+		t.Errorf("%d openings, %d versions, %d proofs, %d rules", openings, versions, proofs, rules)
+	}
+}
+
+// TestOtherAnchorsJudgeAgain begins at the first version with what a monitor did not know before.
+func TestOtherAnchorsJudgeAgain(t *testing.T) {
+	t.Parallel()
+	g, a := newGoverned(t), newAuditor(t)
+	a.withOpenings(nil)
+	g.publish()
+	if found, err := a.pass(g.operator, g); err != nil || len(codes(found)) > 0 {
+		t.Fatalf("found %v, %v", found, err)
+	}
+	a.change = func(o *monitor.Options) {
+		o.Workspace = workspace
+		o.Mine = &monitor.Mine{People: []string{"per-alice"}}
+	}
+	found, err := a.pass(g.operator, g)
+	if got := codes(found); err != nil || !slices.Equal(got, []monitor.Code{monitor.UnknownKey}) {
+		t.Errorf("found %v, %v", found, err)
+	}
+}
+
+// TestWhatWasNotToldIsJudgedLater has a server hide a policy, a roster version or all openings, and tell them afterwards: that
+// nobody signed is found then, and only once.
+func TestWhatWasNotToldIsJudgedLater(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		hide func(o *evidence.Openings)
+		want []monitor.Code
+	}{
+		"a policy":  {func(o *evidence.Openings) { o.Policies = o.Policies[:1] }, []monitor.Code{monitor.PolicyWrong, monitor.PolicyWrong}},
+		"a roster":  {func(o *evidence.Openings) { o.Roster = o.Roster[:2] }, []monitor.Code{monitor.RosterWrong}},
+		"one of it": {func(o *evidence.Openings) { o.Roster = slices.Concat(o.Roster[:2], o.Roster[1:2]) }, []monitor.Code{monitor.RosterWrong}},
+	} {
+		for _, stays := range []bool{false, true} {
+			g, a := newGoverned(t), newAuditor(t)
+			a.withOpenings(nil)
+			a.stays = stays
+			g.publish()
+			if found, err := a.pass(g.operator, g); err != nil || len(codes(found)) > 0 {
+				t.Fatalf("%s: found %v, %v", name, found, err)
+			}
+			g.enrol(carol, g.enrolment(carol), evidence.ByLogIn, "")
+			g.setPolicy("weaker")
+			g.setPolicy("after it", alice)
+			g.publish()
+			told := *g.openings
+			lie := told
+			c.hide(&lie)
+			g.openings = &lie
+			for _, want := range [][]monitor.Code{c.want, nil} {
+				found, err := a.pass(g.operator, g)
+				if got := codes(found); err != nil || !slices.Equal(got, want) {
+					t.Errorf("%s: hidden: found %v, %v, want %v", name, found, err, want)
+				}
+			}
+			g.openings = &told
+			found, err := a.pass(g.operator, g)
+			if got := codes(found); err != nil || !slices.Equal(got, []monitor.Code{monitor.RuleUnsigned}) {
+				t.Errorf("%s: told: found %v, %v", name, found, err)
+			}
+			if found, err := a.pass(g.operator, g); err != nil || len(found) > 0 {
+				t.Errorf("%s: told again: %v, %v", name, found, err)
+			}
+		}
+	}
+}
+
+// TestOpeningsOutOfReach loses nothing: what is new is looked at once they can be read.
+func TestOpeningsOutOfReach(t *testing.T) {
+	t.Parallel()
+	g, a := newGoverned(t), newAuditor(t)
+	a.withOpenings(nil)
+	a.stays = true
+	g.publish()
+	if found, err := a.pass(g.operator, g); err != nil || len(codes(found)) > 0 {
+		t.Fatalf("found %v, %v", found, err)
+	}
+	g.setPolicy("weaker")
+	g.publish()
+	g.lie = func(path string, body []byte) (int, []byte) {
+		if strings.HasSuffix(path, "/openings") {
+			return http.StatusForbidden, nil
+		}
+		return http.StatusOK, body
+	}
+	for range 2 {
+		if found, err := a.pass(g.operator, g); err == nil || len(found) > 0 {
+			t.Fatalf("out of reach: found %v, %v", found, err)
+		}
+	}
+	g.lie = nil
+	found, err := a.pass(g.operator, g)
+	if got := codes(found); err != nil || !slices.Equal(got, []monitor.Code{monitor.RuleUnsigned}) {
+		t.Errorf("found %v, %v", found, err)
+	}
+}
