@@ -48,8 +48,8 @@ func (w *world) author(ctx context.Context, o settings, random *rand.Rand, r *re
 			w.note("%s: its pull requests cannot be listed: %v", r.fullName, err)
 		}
 		do := pick(random, o.scenario.acts)
-		if len(r.opened()) == 0 {
-			do = (*world).openOne
+		if len(r.opened()) == 0 || w.events.Load() > 3*w.decisions.Load()+60 {
+			do = (*world).openOne // where people decide slowly, nothing would live long enough to be decided
 		}
 		if err := do(w, ctx, random, r); err != nil && ctx.Err() == nil {
 			w.note("%s: %v", r.fullName, err)
@@ -85,7 +85,7 @@ func (w *world) refresh(ctx context.Context, r *repository) error {
 		if now.State == "OPEN" {
 			continue
 		}
-		if now.State == "MERGED" {
+		if now.State == "MERGED" && !c.handMerged() {
 			w.merges.Add(1)
 		}
 		w.note("%s is %s", c, now.State)
@@ -96,18 +96,29 @@ func (w *world) refresh(ctx context.Context, r *repository) error {
 	return nil
 }
 
-// mostOpen is how many pull requests of a repository are open at most.
-const mostOpen = 4
+// mostOpen is how many pull requests of a repository are open at most that merge by themselves, and how many others.
+const mostOpen = 3
 
+// openOne opens a pull request. Those that merge by themselves have places of their own; of the others the oldest makes room.
 func (w *world) openOne(ctx context.Context, random *rand.Rand, r *repository) error {
-	if len(r.opened()) >= mostOpen {
+	var others []*change
+	list := r.opened()
+	for _, c := range list {
+		if c.into() != release {
+			others = append(others, c)
+		}
+	}
+	destination := pick(random, []weighted[string]{{8, release}, {2, hotfix}, {1, ungated}})
+	switch {
+	case len(others) >= mostOpen:
+		return w.declineNow(ctx, nil, others[0])
+	case destination == release && len(list)-len(others) >= mostOpen:
 		return nil
 	}
 	r.mu.Lock()
 	r.made++
 	c := &change{repository: r, branch: fmt.Sprintf("feature/%d", r.made)}
 	r.mu.Unlock()
-	destination := pick(random, []weighted[string]{{6, release}, {3, hotfix}, {1, ungated}})
 	push := bitbucketsim.Push{Repository: r.fullName, Branch: c.branch, From: release, Person: r.author, Files: map[string]string{c.branch + ".txt": "1\n"}}
 	if err := w.sim.control(ctx, "commits", push, nil); err != nil {
 		return err
@@ -119,7 +130,7 @@ func (w *world) openOne(ctx context.Context, random *rand.Rand, r *repository) e
 	if err != nil {
 		return err
 	}
-	c.number = int64(made.ID)
+	c.number, c.first, c.destination = int64(made.ID), made.Head, destination
 	r.mu.Lock()
 	r.open = append(r.open, c)
 	r.all[c.number] = c
@@ -143,6 +154,7 @@ func (w *world) move(c *change, do func() error) error {
 	err := do()
 	c.mu.Lock()
 	c.moved = append(c.moved, time.Now())
+	c.by = nil // they were of another commit, or for another branch
 	c.mu.Unlock()
 	if err == nil {
 		w.events.Add(1)
@@ -155,17 +167,7 @@ func (w *world) push(ctx context.Context, random *rand.Rand, r *repository) erro
 	if c == nil {
 		return nil
 	}
-	c.pushed++
-	return w.move(c, func() error {
-		var made bitbucketsim.Commit
-		err := w.sim.control(ctx, "commits", bitbucketsim.Push{
-			Repository: r.fullName, Branch: c.branch, Person: r.author, Files: map[string]string{c.branch + ".txt": fmt.Sprintf("%d\n", c.pushed+1)},
-		}, &made)
-		if err == nil {
-			w.note("%s is pushed to: %s", c, made.Hash[:12])
-		}
-		return err
-	})
+	return w.pushTo(ctx, nil, c)
 }
 
 func (w *world) retarget(ctx context.Context, random *rand.Rand, r *repository) error {
@@ -174,11 +176,7 @@ func (w *world) retarget(ctx context.Context, random *rand.Rand, r *repository) 
 		return nil
 	}
 	to := pick(random, []weighted[string]{{5, release}, {3, hotfix}, {1, ungated}})
-	return w.move(c, func() error {
-		w.note("%s is turned to %s", c, to)
-		return w.sim.call(ctx, http.MethodPut, fmt.Sprintf("/2.0/repositories/%s/pullrequests/%d", r.fullName, c.number), r.token,
-			map[string]any{"destination": map[string]any{"branch": map[string]any{"name": to}}}, nil)
-	})
+	return w.turnTo(ctx, c, to)
 }
 
 func (w *world) decline(ctx context.Context, random *rand.Rand, r *repository) error {
@@ -186,31 +184,55 @@ func (w *world) decline(ctx context.Context, random *rand.Rand, r *repository) e
 	if c == nil {
 		return nil
 	}
-	w.events.Add(1)
-	w.note("%s is declined", c)
-	return w.sim.call(ctx, http.MethodPost, fmt.Sprintf("/2.0/repositories/%s/pullrequests/%d/decline", r.fullName, c.number), r.token, nil, nil)
+	return w.declineNow(ctx, nil, c)
 }
 
-// approver decides on pull requests until ctx ends.
+func (c *change) handMerged() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.byHand
+}
+
+// approver decides on pull requests until ctx ends, more often than not on those that wait for one more approval.
 func (w *world) approver(ctx context.Context, o settings, random *rand.Rand, p *stage.Person) {
 	for ctx.Err() == nil {
 		r := w.repositories[random.IntN(len(w.repositories))]
 		c, action := r.one(random), pick(random, o.scenario.decisions)
-		if c != nil {
-			bounded, cancel := context.WithTimeout(ctx, 40*time.Second)
-			_, err := p.Decide(bounded, c.place(), action)
-			cancel()
-			var refused *stage.Refusal
-			switch {
-			case err == nil:
-				w.decisions.Add(1)
-				w.note("%s: %s signs %s", c, p.Name, action)
-			case errors.As(err, &refused) && refused.Code == "UNAUTHENTICATED":
-				w.note("%s has to sign in again: %v", p.Name, p.SignIn(ctx))
-			case ctx.Err() == nil && !errors.Is(err, stage.ErrNoRequest) && refused == nil:
-				w.note("%s: %s cannot %s: %v", c, p.Name, action, err)
+		if wanting := w.wanting(random, p); wanting != nil && random.IntN(4) > 0 {
+			c = wanting
+		}
+		if c != nil && w.decide(ctx, p, c, action) && action == "APPROVE" && c.approved(p.Name) && len(o.scenario.upon) > 0 {
+			then, d := pick(random, o.scenario.upon), soon(random, o.scenario.within)
+			pause(ctx, d)
+			if err := then(w, ctx, p, c); err != nil && ctx.Err() == nil {
+				w.note("%s, upon its approval: %v", c, err)
 			}
 		}
 		pause(ctx, jitter(random, o.scenario.pace))
 	}
+}
+
+// decide lets somebody sign, and tells whether that was accepted.
+func (w *world) decide(ctx context.Context, p *stage.Person, c *change, action string) bool {
+	bounded, cancel := context.WithTimeout(ctx, 40*time.Second)
+	defer cancel()
+	var refused *stage.Refusal
+	_, err := p.Decide(bounded, c.place(), action)
+	for n := 0; n < 2 && err != nil && !errors.As(err, &refused) && !errors.Is(err, stage.ErrNoRequest); n++ {
+		pause(bounded, 200*time.Millisecond) // as one presses again when a server did not answer
+		_, err = p.Decide(bounded, c.place(), action)
+	}
+	switch {
+	case err == nil:
+		w.decisions.Add(1)
+		w.note("%s: %s signs %s", c, p.Name, action)
+		if action != "APPROVE" {
+			c.voided()
+		}
+	case errors.As(err, &refused) && refused.Code == "UNAUTHENTICATED":
+		w.note("%s has to sign in again: %v", p.Name, p.SignIn(ctx))
+	case ctx.Err() == nil && !errors.Is(err, stage.ErrNoRequest) && refused == nil:
+		w.note("%s: %s cannot %s: %v", c, p.Name, action, err)
+	}
+	return err == nil
 }

@@ -21,16 +21,19 @@ func TestTheLastLine(t *testing.T) {
 	if got, want := s.String(), "chaos: seed=7 kills=201 faults=650 events=900 decisions=1200 merges=80 violations=0"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	o := settings{kills: 26, duration: 10 * time.Minute}
-	if short := s.enough(o); len(short) > 0 {
+	o, all := settings{kills: 26, duration: 10 * time.Minute}, map[string]int{}
+	for _, one := range kills {
+		all[one.thing.name] = 1
+	}
+	if short := s.enough(o, all); len(short) > 0 {
 		t.Errorf("201 kills in ten minutes: %q", short)
 	}
 	s.kills = 199
-	if short := s.enough(o); len(short) != 1 {
+	if short := s.enough(o, all); len(short) != 1 {
 		t.Errorf("199 kills in ten minutes: %q", short)
 	}
 	s.kills, s.merges = 300, 0
-	if short := s.enough(o); len(short) != 1 {
+	if short := s.enough(o, all); len(short) != 1 {
 		t.Errorf("nothing was merged: %q", short)
 	}
 }
@@ -53,8 +56,8 @@ func TestEachBugCanBeSeeded(t *testing.T) {
 	if len(bugs) != len(directed) {
 		t.Errorf("%d bugs and %d scenarios", len(bugs), len(directed))
 	}
-	if err := newOverlay(t.TempDir()).clock(where); err != nil {
-		t.Error(err)
+	if o := newOverlay(t.TempDir()); o.clock(where) != nil || o.readable(where) != nil {
+		t.Errorf("%v, %v", newOverlay(t.TempDir()).clock(where), newOverlay(t.TempDir()).readable(where))
 	}
 	moved := bug{"moved", []replacement{{"go.mod", "no such text", ""}}}
 	if err := newOverlay(t.TempDir()).seed(where, moved); err == nil {
@@ -213,26 +216,104 @@ func TestCommitsFail(t *testing.T) {
 func TestARaceIsToldFromNegligence(t *testing.T) {
 	t.Parallel()
 	at := func(second int) time.Time { return time.Unix(int64(second), 0) }
-	const pr = "/2.0/repositories/w/r/pullrequests/1"
-	c := &calls{}
-	for second, path := range []string{pr + "/commits", "/2.0/repositories/w/r/branch-restrictions", pr + "/merge"} {
-		c.kept = append(c.kept, bitbucketsim.Call{At: at(10 * (second + 1)), Path: path})
+	const pr = "/2.0/repositories/%7Bw%7D/r/pullrequests/1"
+	add := func(c *calls, turn string, first int, paths ...string) {
+		for i, path := range paths {
+			c.keep(bitbucketsim.Call{At: at(first + 10*i), Path: pr + path, Agent: "SignedApproval turn/" + turn})
+		}
 	}
-	if !c.raced(pr, []time.Time{at(15)}) {
+	c := &calls{}
+	add(c, "merge-1-1", 10, "", "/commits", "/merge")
+	if !c.raced(pr, []time.Time{at(15)}) || !c.raced(pr, []time.Time{at(25)}) {
 		t.Error("a push after the last look is no race")
 	}
 	if c.raced(pr, []time.Time{at(5)}) || c.raced(pr, nil) {
 		t.Error("a push before the last look is a race")
 	}
-	again := &calls{kept: slices.Clone(c.kept)}
-	for i, call := range c.kept { // the same once more: the first call to merge failed
-		call.At = at(40 + 10*i)
-		again.kept = append(again.kept, call)
-	}
-	if again.raced(pr, []time.Time{at(35)}) || !again.raced(pr, []time.Time{at(45)}) {
-		t.Error("the look before a call that failed counts for the next one")
-	}
 	if c.raced(strings.Replace(pr, "/1", "/2", 1), []time.Time{at(15)}) {
 		t.Error("another pull request raced")
+	}
+	add(c, "evaluate-2-1", 31, "", "/commits") // others look as well, and it excuses nothing
+	add(c, "merge-1-2", 40, "", "/commits", "/merge")
+	if c.raced(pr, []time.Time{at(35)}) || !c.raced(pr, []time.Time{at(45)}) {
+		t.Error("the look before a call that failed counts for the next one")
+	}
+	blind := &calls{}
+	add(blind, "evaluate-2-1", 10, "", "/commits")
+	add(blind, "merge-1-1", 30, "", "/merge")
+	if blind.raced(pr, []time.Time{at(35)}) {
+		t.Error("a merge without a look is excused")
+	}
+}
+
+// TestEachMischiefComesAndCounts draws as a run does: each kind comes once before any comes again, those that have not struck
+// come more often later, and a run says which never did.
+func TestEachMischiefComesAndCounts(t *testing.T) {
+	t.Parallel()
+	random := rand.New(rand.NewPCG(3, 4))
+	from := newInjector(random, troubles)
+	seen := map[string]int{}
+	for range troubles {
+		seen[from.next(random, func(string) bool { return false }).name]++
+	}
+	if len(seen) != len(troubles) {
+		t.Errorf("%d kinds came in the first %d", len(seen), len(troubles))
+	}
+	for range 20 {
+		seen[from.next(random, func(name string) bool { return name != "429" }).name]++
+	}
+	if seen["429"] < 11 {
+		t.Errorf("what has not struck came %d times", seen["429"])
+	}
+	o := settings{kills: 26, duration: longEnough, clock: true, scenario: everything}
+	for name := range seen {
+		seen[name] = 1
+	}
+	if got, want := missed(o, seen), []string{"PostgreSQL crashed", "Redis killed, back empty", wrongClocks, "server killed"}; !slices.Equal(got, want) {
+		t.Errorf("missed %q, want %q", got, want)
+	}
+	s := summary{kills: 100, events: 1, decisions: 1, merges: 1}
+	if short := s.enough(o, seen); len(short) != 4 {
+		t.Errorf("what never struck: %q", short)
+	}
+	if line := struckLine(map[string]int{"b": 2, "a": 1}); line != "chaos: struck: a 1, b 2" {
+		t.Error(line)
+	}
+}
+
+func TestALinkTellsWhatItHasHit(t *testing.T) {
+	t.Parallel()
+	l := newTestLink(t)
+	var struck []string
+	l.struck = func(name string) { struck = append(struck, name) }
+	l.set(refused)
+	if l.hits.Load() != 0 {
+		t.Error("a cut that met nobody counts")
+	}
+	answers(dialed(t, l), "one")
+	if l.hits.Load() == 0 {
+		t.Error("a cut that met somebody does not count")
+	}
+	l.failCommits(true, false)
+	l.commitFails(commit)
+	l.commitFails(commit)
+	if !slices.Equal(struck, []string{commitUnanswered, commitLost}) {
+		t.Errorf("struck: %q", struck)
+	}
+}
+
+func TestWhoSeesThatAPullRequestHasAllItNeeds(t *testing.T) {
+	t.Parallel()
+	c := &change{destination: release}
+	var last []bool
+	for _, who := range []string{"bob", "bob", "carol", "dave"} {
+		last = append(last, c.approved(who))
+	}
+	if !slices.Equal(last, []bool{false, false, true, false}) {
+		t.Errorf("the second of two people completes it, and nobody else: %v", last)
+	}
+	c.voided()
+	if c.destination = hotfix; !c.approved("bob") {
+		t.Error("one is enough for a hotfix")
 	}
 }

@@ -5,70 +5,68 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
+	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/signedapproval/bitbucket/server/bitbucketsim"
 )
 
-// trouble is one kind of fault. It may take a while; others happen meanwhile.
-type trouble func(w *world, ctx context.Context, random *rand.Rand)
-
-// kills are what ends a process at once, as kill -9 does.
+// kills are what ends a process at once, as kill -9 does. The simulated Bitbucket is not among them: the real one does not
+// forget when a machine of it dies, and the simulated one keeps all that it knows in memory. What others notice of such a death
+// is bitbucketDies.
 var kills = []weighted[trouble]{
-	{20, killServer},
-	{3, killRedis},
-	{1, crashPostgres},
+	{20, trouble{"server killed", killServer}},
+	{3, trouble{"Redis killed, back empty", killRedis}},
+	{1, trouble{"PostgreSQL crashed", crashPostgres}},
 }
+
+// The names of what links tell of.
+const (
+	commitLost       = "commit lost"
+	commitUnanswered = "commit happened, unanswered"
+)
 
 // troubles are all others.
 var troubles = []weighted[trouble]{
-	{4, freezeServer},
-	{3, stopServer},
-	{3, flushRedis},
-	{2, freezeRedis},
-	{1, restartPostgres},
-	{3, endSessions},
-	{6, failCommits},
-	{10, cut},
-	{8, troubleWebhooks},
-	{8, troubleCalls},
-	{3, throttle},
-	{2, flood},
-	{2, expireTokens},
-}
-
-// inject does something of a list again and again until ctx ends, each at its own time, and returns when all
-// of it is over.
-func (w *world) inject(ctx context.Context, random *rand.Rand, every time.Duration, list []weighted[trouble]) {
-	if every == 0 || len(list) == 0 {
-		return
-	}
-	done := make(chan struct{})
-	running := 0
-	for {
-		pause(ctx, time.Duration((0.5+random.Float64())*float64(every)))
-		if ctx.Err() != nil {
-			break
-		}
-		do, own := pick(random, list), rand.New(rand.NewPCG(random.Uint64(), random.Uint64()))
-		running++
-		go func() {
-			do(w, ctx, own)
-			done <- struct{}{}
-		}()
-		for drained := false; !drained; {
-			select {
-			case <-done:
-				running--
-			default:
-				drained = true
-			}
-		}
-	}
-	for ; running > 0; running-- {
-		<-done
-	}
+	{4, trouble{"server frozen", freezeServer}},
+	{3, trouble{"server stopped", stopServer}},
+	{3, trouble{"Redis flushed", flushRedis}},
+	{2, trouble{"Redis frozen", freezeRedis}},
+	{2, trouble{"Redis full", fillRedis}},
+	{1, trouble{"PostgreSQL restarted", restartPostgres}},
+	{3, trouble{"sessions of PostgreSQL ended", endSessions}},
+	{3, trouble{commitLost, failCommits(false)}},
+	{3, trouble{commitUnanswered, failCommits(true)}},
+	{3, trouble{"Bitbucket died", bitbucketDies}},
+	{2, trouble{"Bitbucket frozen", freezeBitbucket}},
+	{1, trouble{"cut from PostgreSQL", cut(toPostgres, refused)}},
+	{1, trouble{"cut from Redis", cut(toRedis, refused)}},
+	{1, trouble{"cut from Bitbucket", cut(toBitbucket, refused)}},
+	{1, trouble{"cut from webhooks", cut(toHooks, refused)}},
+	{1, trouble{"cut from people", cut(toPeople, refused)}},
+	{1, trouble{"silence from PostgreSQL", cut(toPostgres, silent)}},
+	{1, trouble{"silence from Redis", cut(toRedis, silent)}},
+	{1, trouble{"silence from Bitbucket", cut(toBitbucket, silent)}},
+	{1, trouble{"silence from webhooks", cut(toHooks, silent)}},
+	{1, trouble{"silence from people", cut(toPeople, silent)}},
+	{2, trouble{"webhook lost", troubleWebhooks(func(_ *rand.Rand, f *bitbucketsim.WebhookFault) { f.Drop = true })}},
+	{2, trouble{"webhook repeated", troubleWebhooks(func(r *rand.Rand, f *bitbucketsim.WebhookFault) { f.Duplicate = 1 + r.IntN(3) })}},
+	{2, trouble{"webhooks reordered", troubleWebhooks(func(_ *rand.Rand, f *bitbucketsim.WebhookFault) { f.Reorder = true })}},
+	{2, trouble{"webhook late", troubleWebhooks(func(r *rand.Rand, f *bitbucketsim.WebhookFault) { f.DelayMS = 100 + r.IntN(1500) })}},
+	{2, trouble{"call refused", troubleCalls(func(_ *rand.Rand, f *bitbucketsim.Fault) { f.Status = http.StatusBadGateway })}},
+	{2, trouble{"call happened, then failed", troubleCalls(func(_ *rand.Rand, f *bitbucketsim.Fault) { f.Status, f.AfterEffect = 555, true })}},
+	{2, trouble{"call happened, unanswered", troubleCalls(func(_ *rand.Rand, f *bitbucketsim.Fault) { f.LostReply = true })}},
+	{2, trouble{"call late", troubleCalls(func(r *rand.Rand, f *bitbucketsim.Fault) { f.DelayMS = 200 + r.IntN(2500) })}},
+	{1, trouble{"call never answered", troubleCalls(func(_ *rand.Rand, f *bitbucketsim.Fault) { f.Hang, f.Times = true, 1 })}},
+	{2, trouble{"merge happened, unanswered", troubleMerges(func(f *bitbucketsim.Fault) { f.LostReply = true })}},
+	{2, trouble{"merge refused for now", troubleMerges(func(f *bitbucketsim.Fault) { f.Status = http.StatusConflict })}},
+	{2, trouble{"merge late", troubleMerges(func(f *bitbucketsim.Fault) { f.DelayMS = 1500 })}},
+	{3, trouble{"429", throttle}},
+	{2, trouble{"webhooks turned away, the queue being full", flood}},
+	{2, trouble{"access tokens expired", expireTokens}},
 }
 
 func (w *world) some(random *rand.Rand) *replica { return w.replicas[random.IntN(len(w.replicas))] }
@@ -78,30 +76,33 @@ func between(random *rand.Rand, a, b float64) time.Duration {
 	return time.Duration((a + random.Float64()*(b-a)) * float64(time.Second))
 }
 
-func killServer(w *world, _ context.Context, random *rand.Rand) {
+func killServer(w *world, _ context.Context, random *rand.Rand, name string) {
 	first := random.IntN(len(w.replicas))
 	for i := range w.replicas {
 		r := w.replicas[(first+i)%len(w.replicas)]
 		if r.signal(syscall.SIGKILL) {
 			w.kill("%s is killed", r.name)
+			w.struck(name)
 			return
 		}
 	}
 }
 
-func stopServer(w *world, _ context.Context, random *rand.Rand) {
+func stopServer(w *world, _ context.Context, random *rand.Rand, name string) {
 	if r := w.some(random); r.signal(syscall.SIGTERM) {
 		w.fault("%s is asked to stop", r.name)
+		w.struck(name)
 	}
 }
 
 // freezeServer lets a server sleep through its leases.
-func freezeServer(w *world, ctx context.Context, random *rand.Rand) {
+func freezeServer(w *world, ctx context.Context, random *rand.Rand, name string) {
 	r, d := w.some(random), between(random, 4.5, 8)
 	if !r.signal(syscall.SIGSTOP) {
 		return
 	}
 	w.fault("%s is frozen for %s", r.name, d)
+	w.struck(name)
 	pause(ctx, d)
 	r.signal(syscall.SIGCONT)
 }
@@ -118,9 +119,9 @@ func (o one) try(do func()) {
 	}
 }
 
-var redisTurn, postgresTurn = make(one, 1), make(one, 1)
+var redisTurn, postgresTurn, bitbucketTurn = make(one, 1), make(one, 1), make(one, 1)
 
-func killRedis(w *world, ctx context.Context, random *rand.Rand) {
+func killRedis(w *world, ctx context.Context, random *rand.Rand, name string) {
 	redisTurn.try(func() {
 		away := between(random, 0, 3)
 		if err := w.redis.Crash(); err != nil {
@@ -128,6 +129,7 @@ func killRedis(w *world, ctx context.Context, random *rand.Rand) {
 			return
 		}
 		w.kill("Redis is killed, and comes back empty after %s", away)
+		w.struck(name)
 		pause(ctx, away)
 		if err := w.redis.Revive(context.WithoutCancel(ctx)); err != nil {
 			w.violate("injector", []string{"Redis does not start again: " + err.Error()})
@@ -135,34 +137,62 @@ func killRedis(w *world, ctx context.Context, random *rand.Rand) {
 	})
 }
 
-func flushRedis(w *world, ctx context.Context, _ *rand.Rand) {
+func flushRedis(w *world, ctx context.Context, _ *rand.Rand, name string) {
 	client := w.client()
 	defer client.Close()
-	if client.FlushAll(ctx).Err() == nil {
-		w.fault("Redis is flushed")
+	keys := client.DBSize(ctx).Val()
+	if client.FlushAll(ctx).Err() != nil {
+		return
+	}
+	w.fault("Redis is flushed, which had %d keys", keys)
+	if keys > 0 {
+		w.struck(name)
 	}
 }
 
-func freezeRedis(w *world, ctx context.Context, random *rand.Rand) {
+// fillRedis lets Redis refuse to keep anything more.
+func fillRedis(w *world, ctx context.Context, random *rand.Rand, name string) {
+	redisTurn.try(func() {
+		client := w.client()
+		defer client.Close()
+		refusals := func() string { return client.Info(ctx, "errorstats").Val() }
+		before := refusals()
+		if client.ConfigSet(ctx, "maxmemory", "1").Err() != nil {
+			return
+		}
+		d := between(random, 0.5, 4)
+		w.fault("Redis is full for %s", d)
+		pause(ctx, d)
+		if after := refusals(); strings.Contains(after, "errorstat_OOM") && after != before {
+			w.struck(name)
+		}
+		for client.ConfigSet(context.WithoutCancel(ctx), "maxmemory", "0").Err() != nil {
+			pause(context.WithoutCancel(ctx), 100*time.Millisecond) // only this turn may end it
+		}
+	})
+}
+
+func freezeRedis(w *world, ctx context.Context, random *rand.Rand, name string) {
 	redisTurn.try(func() {
 		d := between(random, 0.5, 4)
 		if w.redis.Signal(syscall.SIGSTOP) == nil {
 			w.fault("Redis is frozen for %s", d)
+			w.struck(name)
 			pause(ctx, d)
 			_ = w.redis.Signal(syscall.SIGCONT) // it lives: only this turn may end it
 		}
 	})
 }
 
-func crashPostgres(w *world, ctx context.Context, random *rand.Rand) {
-	w.bouncePostgres(ctx, random, true)
+func crashPostgres(w *world, ctx context.Context, random *rand.Rand, name string) {
+	w.bouncePostgres(ctx, random, true, name)
 }
 
-func restartPostgres(w *world, ctx context.Context, random *rand.Rand) {
-	w.bouncePostgres(ctx, random, false)
+func restartPostgres(w *world, ctx context.Context, random *rand.Rand, name string) {
+	w.bouncePostgres(ctx, random, false, name)
 }
 
-func (w *world) bouncePostgres(ctx context.Context, random *rand.Rand, crash bool) {
+func (w *world) bouncePostgres(ctx context.Context, random *rand.Rand, crash bool, name string) {
 	postgresTurn.try(func() {
 		away := between(random, 0, 2)
 		if crash {
@@ -170,13 +200,14 @@ func (w *world) bouncePostgres(ctx context.Context, random *rand.Rand, crash boo
 		} else {
 			w.fault("PostgreSQL is restarted (fast shutdown), after %s", away)
 		}
+		w.struck(name)
 		if err := w.stack.restartPostgres(ctx, crash, away); err != nil {
 			w.violate("injector", []string{"PostgreSQL does not start again: " + err.Error()})
 		}
 	})
 }
 
-func endSessions(w *world, ctx context.Context, _ *rand.Rand) {
+func endSessions(w *world, ctx context.Context, _ *rand.Rand, name string) {
 	conn, err := w.super(ctx)
 	if err != nil {
 		return
@@ -186,46 +217,93 @@ func endSessions(w *world, ctx context.Context, _ *rand.Rand) {
 		select pg_terminate_backend(pid) from theirs`)
 	if err == nil {
 		w.fault("%d sessions of PostgreSQL are ended", tag.RowsAffected())
+		if tag.RowsAffected() > 0 {
+			w.struck(name)
+		}
 	}
 }
 
-func failCommits(w *world, _ context.Context, random *rand.Rand) {
-	r, n := w.some(random), 1+random.IntN(4)
-	happen := make([]bool, n)
-	for i := range happen {
-		happen[i] = random.IntN(2) == 0
+// failCommits lets the next commits of a server fail: they never happen, or they happen and nobody is told.
+func failCommits(happen bool) func(w *world, _ context.Context, random *rand.Rand, _ string) {
+	return func(w *world, _ context.Context, random *rand.Rand, _ string) {
+		r, n := w.some(random), 1+random.IntN(4)
+		r.postgres.failCommits(slices.Repeat([]bool{happen}, n)...)
+		w.fault("%s: the next %d commits fail; happen all the same: %v", r.name, n, happen)
 	}
-	r.postgres.failCommits(happen...)
-	w.fault("%s: the next %d commits fail; happen all the same: %v", r.name, n, happen)
 }
 
-func cut(w *world, ctx context.Context, random *rand.Rand) {
-	links := w.some(random).links()
-	l, m, d := links[random.IntN(len(links))], refused, between(random, 0.3, 5)
-	how := "cut"
-	if random.IntN(2) == 0 {
-		m, how = silent, "silent"
+func toPostgres(r *replica) *link  { return r.postgres }
+func toRedis(r *replica) *link     { return r.redis }
+func toBitbucket(r *replica) *link { return r.bitbucket }
+func toHooks(r *replica) *link     { return r.hooks }
+func toPeople(r *replica) *link    { return r.people }
+
+// cut parts a server from one of the others.
+func cut(which func(*replica) *link, how mode) func(w *world, ctx context.Context, random *rand.Rand, name string) {
+	return func(w *world, ctx context.Context, random *rand.Rand, name string) {
+		l, d := which(w.some(random)), between(random, 0.3, 5)
+		before := l.hits.Load()
+		w.fault("%s: %s for %s", l.name, name, d)
+		l.set(how)
+		pause(ctx, d)
+		l.set(open)
+		if l.hits.Load() > before {
+			w.struck(name)
+		}
 	}
-	w.fault("%s is %s for %s", l.name, how, d)
-	l.set(m)
-	pause(ctx, d)
-	l.set(open)
 }
 
-func troubleWebhooks(w *world, ctx context.Context, random *rand.Rand) {
-	fault := bitbucketsim.WebhookFault{Skip: random.IntN(4), Times: 1 + random.IntN(4)}
-	switch random.IntN(4) {
-	case 0:
-		fault.Drop = true
-	case 1:
-		fault.Duplicate = 1 + random.IntN(3)
-	case 2:
-		fault.Reorder = true
-	default:
-		fault.DelayMS = 100 + random.IntN(1500)
-	}
-	if w.sim.control(ctx, "webhook-faults", fault, nil) == nil {
-		w.fault("webhooks: %s", describe(fault))
+// bitbucketDies is what others notice of a machine of Bitbucket's that is killed and started again: all connections are cut,
+// whatever was under way is lost or has happened without an answer, nobody is let in for a while, no webhook is sent, and of
+// those on their way no answer is heard.
+func bitbucketDies(w *world, ctx context.Context, random *rand.Rand, name string) {
+	bitbucketTurn.try(func() {
+		d := between(random, 0.3, 4)
+		hits := func() (n int64) {
+			for _, r := range w.replicas {
+				n += r.bitbucket.hits.Load()
+			}
+			return n + w.front.hits.Load()
+		}
+		before := hits()
+		w.fault("Bitbucket dies, and comes back after %s", d)
+		w.front.away.Store(true)
+		for _, r := range w.replicas {
+			r.bitbucket.set(refused)
+		}
+		pause(ctx, d)
+		for _, r := range w.replicas {
+			r.bitbucket.set(open)
+		}
+		w.front.away.Store(false)
+		if hits() > before {
+			w.struck(name)
+		}
+	})
+}
+
+// freezeBitbucket lets what was asked happen late, when nobody waits for it any more.
+func freezeBitbucket(w *world, ctx context.Context, random *rand.Rand, name string) {
+	bitbucketTurn.try(func() {
+		d := between(random, 0.5, 3)
+		if w.sim.signal(syscall.SIGSTOP) == nil {
+			w.fault("Bitbucket is frozen for %s", d)
+			w.struck(name)
+			pause(ctx, d)
+			_ = w.sim.signal(syscall.SIGCONT) // it lives: only this turn may end it
+		}
+	})
+}
+
+func troubleWebhooks(how func(*rand.Rand, *bitbucketsim.WebhookFault)) func(w *world, ctx context.Context, random *rand.Rand, name string) {
+	return func(w *world, ctx context.Context, random *rand.Rand, name string) {
+		fault := bitbucketsim.WebhookFault{Skip: random.IntN(4), Times: 1 + random.IntN(4)}
+		how(random, &fault)
+		var made bitbucketsim.WebhookFault
+		if w.sim.control(ctx, "webhook-faults", fault, &made) == nil {
+			w.arm(made.ID, name)
+			w.fault("webhooks: %s", describe(fault))
+		}
 	}
 }
 
@@ -233,65 +311,91 @@ func describe(f bitbucketsim.WebhookFault) string {
 	return fmt.Sprintf("after %d, %d are dropped: %v, repeated: %d, reordered: %v, delayed: %d ms", f.Skip, f.Times, f.Drop, f.Duplicate, f.Reorder, f.DelayMS)
 }
 
-func troubleCalls(w *world, ctx context.Context, random *rand.Rand) {
-	fault := bitbucketsim.Fault{Person: w.owners[random.IntN(len(w.owners))], Skip: random.IntN(6), Times: 1 + random.IntN(4)}
-	switch random.IntN(6) {
-	case 0:
-		fault.Status = http.StatusBadGateway
-	case 1:
-		fault.Status, fault.AfterEffect = 555, true
-	case 2:
-		fault.LostReply = true
-	case 3:
-		fault.DelayMS = 200 + random.IntN(2500)
-	case 4:
-		fault.Hang, fault.Times = true, 1
-	default:
-		fault.Async, fault.Path = true, "/merge$"
+func (w *world) anOwner(random *rand.Rand) string { return w.owners[random.IntN(len(w.owners))] }
+
+func troubleCalls(how func(*rand.Rand, *bitbucketsim.Fault)) func(w *world, ctx context.Context, random *rand.Rand, name string) {
+	return func(w *world, ctx context.Context, random *rand.Rand, name string) {
+		fault := bitbucketsim.Fault{Person: w.anOwner(random), Skip: random.IntN(6), Times: 1 + random.IntN(4)}
+		how(random, &fault)
+		w.troubled(ctx, fault, name)
 	}
-	w.troubled(ctx, fault)
 }
 
-func (w *world) troubled(ctx context.Context, fault bitbucketsim.Fault) {
-	if w.sim.control(ctx, "faults", fault, nil) == nil {
-		w.fault("calls of %s %s: after %d, %d answer %d (happened: %v), lost: %v, late: %d ms, never: %v, async: %v", fault.Person, fault.Path, fault.Skip, fault.Times,
-			fault.Status, fault.AfterEffect, fault.LostReply, fault.DelayMS, fault.Hang, fault.Async)
+func troubleMerges(how func(*bitbucketsim.Fault)) func(w *world, ctx context.Context, random *rand.Rand, name string) {
+	return func(w *world, ctx context.Context, random *rand.Rand, name string) {
+		fault := bitbucketsim.Fault{Person: w.anOwner(random), Method: http.MethodPost, Path: "/merge$", Times: 1}
+		how(&fault)
+		w.troubled(ctx, fault, name)
+	}
+}
+
+func (w *world) troubled(ctx context.Context, fault bitbucketsim.Fault, name string) {
+	var made bitbucketsim.Fault
+	if w.sim.control(ctx, "faults", fault, &made) == nil {
+		w.arm(made.ID, name)
+		w.fault("calls of %s %s: after %d, %d answer %d (happened: %v), lost: %v, late: %d ms, never: %v", fault.Person, fault.Path, fault.Skip, fault.Times,
+			fault.Status, fault.AfterEffect, fault.LostReply, fault.DelayMS, fault.Hang)
 	}
 }
 
 // throttle refuses calls with 429. A gate that meets that leaves the connection alone for minutes, as it
 // should, and only a Redis that is lost makes it forget: so it happens in the first third of a run alone.
-func throttle(w *world, ctx context.Context, random *rand.Rand) {
+func throttle(w *world, ctx context.Context, random *rand.Rand, name string) {
 	if end, _ := ctx.Deadline(); time.Until(end) < w.duration*2/3 {
 		return
 	}
-	w.troubled(ctx, bitbucketsim.Fault{Person: w.owners[random.IntN(len(w.owners))], Times: 2 + random.IntN(3), Status: http.StatusTooManyRequests})
+	w.troubled(ctx, bitbucketsim.Fault{Person: w.anOwner(random), Times: 3 + random.IntN(6), Status: http.StatusTooManyRequests}, name)
 }
 
-func flood(w *world, ctx context.Context, random *rand.Rand) {
-	n := 200 + random.IntN(1000)
-	w.fault("%d webhooks come at once", n)
-	w.front.flood(ctx, n)
+// flood sends more webhooks than can wait, while none can be stored.
+func flood(w *world, ctx context.Context, random *rand.Rand, name string) {
+	n, d := 200+random.IntN(800), between(random, 0.5, 2)
+	w.fault("%d webhooks come at once, and cannot be stored for %s", n, d)
+	if w.keepFrom(ctx, "signedapproval_deliveries", d, func() int64 { return w.front.flood(ctx, n) }) > 0 {
+		w.struck(name)
+	}
 }
 
-func expireTokens(w *world, ctx context.Context, random *rand.Rand) {
-	if w.sim.control(ctx, "grants/expire", bitbucketsim.GrantSelector{Person: w.owners[random.IntN(len(w.owners))]}, nil) == nil {
+// keepFrom locks a table for a while, as a slow report might, and does something meanwhile and beyond.
+func (w *world) keepFrom(ctx context.Context, table string, d time.Duration, do func() int64) int64 {
+	conn, err := w.super(ctx)
+	if err != nil {
+		return do()
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	if _, err := conn.Exec(ctx, "begin; set local lock_timeout = '2s'; lock table "+table+" in exclusive mode"); err != nil {
+		return do()
+	}
+	var unlocked sync.WaitGroup
+	unlocked.Go(func() {
+		pause(ctx, d)
+		_, _ = conn.Exec(context.WithoutCancel(ctx), "rollback") // where the connection is lost it is unlocked as well
+	})
+	defer unlocked.Wait()
+	return do()
+}
+
+func expireTokens(w *world, ctx context.Context, random *rand.Rand, name string) {
+	var expired bitbucketsim.GrantCount
+	if w.sim.control(ctx, "grants/expire", bitbucketsim.GrantSelector{Person: w.anOwner(random)}, &expired) == nil {
 		w.fault("the access tokens of a connection expire")
+		if expired.Grants > 0 {
+			w.struck(name)
+		}
 	}
 }
 
 // slowStatuses lets the writing of statuses take its time.
-func slowStatuses(w *world, ctx context.Context, random *rand.Rand) {
+func slowStatuses(w *world, ctx context.Context, random *rand.Rand, name string) {
 	w.troubled(ctx, bitbucketsim.Fault{
 		Person: w.owners[random.IntN(len(w.owners))], Path: "/statuses/build$", Method: http.MethodPost, Times: 5, DelayMS: 800 + random.IntN(1500),
-	})
+	}, name)
 }
 
-// retryMerges lets every second merge fail at first, and pull requests move unheard until it is tried again.
-func retryMerges(w *world, ctx context.Context, _ *rand.Rand) {
-	for n := range 100 {
-		w.troubled(ctx, bitbucketsim.Fault{Person: w.owners[0], Path: "/merge$", Method: http.MethodPost, Skip: 2 * n, Times: 1, Status: http.StatusBadGateway})
-	}
+// unheardPushes lets nobody hear of pushes, and all statuses be written slowly: between the last evaluation and the merge
+// there is time for a push.
+func unheardPushes(w *world, ctx context.Context, _ *rand.Rand, name string) {
+	w.troubled(ctx, bitbucketsim.Fault{Person: w.owners[0], Path: "/statuses/build$", Method: http.MethodPost, DelayMS: 1500}, name)
 	if w.sim.control(ctx, "webhook-faults", bitbucketsim.WebhookFault{Event: "^(repo:push|pullrequest:(push|updated))$", Drop: true}, nil) == nil {
 		w.fault("pushes are not heard of")
 	}

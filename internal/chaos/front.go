@@ -26,6 +26,9 @@ type front struct {
 	server   *http.Server
 	replicas []*replica
 	turn     atomic.Int64
+	// away says that Bitbucket is dead: it sends nothing, and hears no answer.
+	away atomic.Bool
+	hits atomic.Int64 // webhooks that met that
 
 	mu       sync.Mutex
 	accepted []string      // X-Request-UUIDs
@@ -55,12 +58,18 @@ func newFront(ctx context.Context) (*front, error) {
 		Transport:      &http.Transport{DialContext: f.dial, DisableKeepAlives: true, ResponseHeaderTimeout: 30 * time.Second}, // each request has its turn
 		ModifyResponse: f.answered,
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			if errors.Is(err, errDead) {
+				panic(http.ErrAbortHandler)
+			}
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		},
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
 	}
 	f.server = &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/hooks/") {
+			if f.dead(r) {
+				panic(http.ErrAbortHandler) // the documented way to cut the connection
+			}
 			raw, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
 			if err != nil {
 				return
@@ -88,8 +97,25 @@ func (f *front) answered(r *http.Response) error {
 	if raw, ok := r.Request.Context().Value(rawBody{}).([]byte); ok {
 		f.last, f.body = r.Request, raw
 	}
+	if f.dead(r.Request) {
+		return errDead
+	}
 	return nil
 }
+
+var errDead = errors.New("the sender has died")
+
+// dead tells whether a webhook comes from a Bitbucket that is dead.
+func (f *front) dead(r *http.Request) bool {
+	if !f.away.Load() || r.Header.Get(flooding) != "" {
+		return false
+	}
+	f.hits.Add(1)
+	return true
+}
+
+// flooding is the header of webhooks that are sent by flood, not by Bitbucket.
+const flooding = "X-Flood"
 
 // taken are the deliveries that were answered with 2xx so far.
 func (f *front) taken() []string {
@@ -98,14 +124,16 @@ func (f *front) taken() []string {
 	return append([]string(nil), f.accepted...)
 }
 
-// flood sends a webhook that was accepted many times more, all at once and each as a new delivery.
-func (f *front) flood(ctx context.Context, n int) {
+// flood sends a webhook that was accepted many times more, all at once and each as a new delivery, and answers how
+// many a server turned away.
+func (f *front) flood(ctx context.Context, n int) (turnedAway int64) {
 	f.mu.Lock()
 	last, body := f.last, f.body
 	f.mu.Unlock()
 	if last == nil {
-		return
+		return 0
 	}
+	var away atomic.Int64
 	var all sync.WaitGroup
 	slots := make(chan struct{}, 256)
 	for range n {
@@ -118,12 +146,17 @@ func (f *front) flood(ctx context.Context, n int) {
 			}
 			request.Header = last.Header.Clone()
 			request.Header.Set("X-Request-UUID", uuid.NewString())
+			request.Header.Set(flooding, "1")
 			if response, err := http.DefaultClient.Do(request); err == nil {
+				if response.StatusCode == http.StatusServiceUnavailable && response.Header.Get("Retry-After") != "" {
+					away.Add(1)
+				}
 				_ = response.Body.Close()
 			}
 		})
 	}
 	all.Wait()
+	return away.Load()
 }
 
 // dial connects to the next replica that lives, by its link for the kind of caller.

@@ -34,11 +34,14 @@ type journal struct {
 	out        *bufio.Writer
 	violations []string
 	seen       map[string]bool
-	broken     chan struct{} // closed by the first violation
+	strikes    map[string]int // by kind of mischief
+	armed      map[int]string // kinds of the simulated Bitbucket's faults, by their id
+	sprung     map[string]int // how often those have struck, as was last read
+	broken     chan struct{}  // closed by the first violation
 }
 
 func newJournal(dir string) (*journal, error) {
-	j := &journal{began: time.Now(), path: filepath.Join(dir, "timeline"), seen: map[string]bool{}, broken: make(chan struct{})}
+	j := &journal{began: time.Now(), path: filepath.Join(dir, "timeline"), seen: map[string]bool{}, strikes: map[string]int{}, armed: map[int]string{}, broken: make(chan struct{})}
 	var err error
 	if j.file, err = os.Create(j.path); err != nil {
 		return nil, err

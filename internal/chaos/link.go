@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -27,6 +28,9 @@ type link struct {
 	// target is where it leads now; nil while nobody is there.
 	target func() net.Addr
 	served sync.WaitGroup
+	// hits counts what a cut or silent link has kept from somebody; struck is told of commits that failed.
+	hits   atomic.Int64
+	struck func(name string)
 
 	mu    sync.Mutex
 	mode  mode
@@ -42,7 +46,7 @@ func newLink(ctx context.Context, name string, target func() net.Addr) (*link, e
 	if err != nil {
 		return nil, err
 	}
-	l := &link{name: name, listener: listener, target: target, moved: make(chan struct{}), conns: map[net.Conn]bool{}}
+	l := &link{name: name, listener: listener, target: target, moved: make(chan struct{}), conns: map[net.Conn]bool{}, struck: func(string) {}}
 	l.served.Go(l.serve)
 	return l, nil
 }
@@ -65,6 +69,7 @@ func (l *link) set(m mode) {
 	close(l.moved)
 	l.moved = make(chan struct{})
 	if m == refused {
+		l.hits.Add(int64(len(l.conns)))
 		for c := range l.conns {
 			_ = c.Close()
 		}
@@ -92,6 +97,7 @@ func (l *link) keep(c net.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.mode == refused {
+		l.hits.Add(1)
 		_ = c.Close()
 		return false
 	}
@@ -166,6 +172,9 @@ func (l *link) pass() bool {
 		case refused:
 			return false
 		case silent:
+			if !held {
+				l.hits.Add(1)
+			}
 			held = true
 			<-moved
 		}
@@ -193,6 +202,11 @@ func (l *link) commitFails(piece []byte) (cut, send bool) {
 		return false, false
 	}
 	send, l.commits = l.commits[0], l.commits[1:]
+	if send {
+		l.struck(commitUnanswered)
+	} else {
+		l.struck(commitLost)
+	}
 	return true, send
 }
 

@@ -19,6 +19,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -26,6 +27,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/signedapproval/bitbucket/server/bitbucketsim"
 )
 
 // folder is where a run keeps its files, below the top of the repository.
@@ -41,7 +44,10 @@ type scenario struct {
 	acts       []weighted[act]
 	decisions  []weighted[string]
 	troubles   []weighted[trouble]
-	first      trouble // before anything else; nil for nothing
+	first      *trouble // before anything else; nil for nothing
+	// What comes right upon the last approval that a pull request needs, and within what time.
+	upon   []weighted[sequel]
+	within time.Duration
 }
 
 // settings are what a run is told.
@@ -57,17 +63,25 @@ type settings struct {
 }
 
 var everything = scenario{
-	pace: 700 * time.Millisecond, faultEvery: 900 * time.Millisecond, checkEvery: 8 * time.Second, overdue: 2 * time.Minute,
-	acts:      []weighted[act]{{6, (*world).openOne}, {3, (*world).push}, {2, (*world).retarget}, {1, (*world).decline}},
-	decisions: []weighted[string]{{14, "APPROVE"}, {2, "REJECT"}, {3, "WITHDRAW"}},
+	pace: 600 * time.Millisecond, faultEvery: 900 * time.Millisecond, checkEvery: 8 * time.Second, overdue: 2 * time.Minute,
+	acts:      []weighted[act]{{8, (*world).openOne}, {2, (*world).push}, {1, (*world).retarget}, {1, (*world).decline}, {1, (*world).mergeByHand}},
+	decisions: []weighted[string]{{14, "APPROVE"}, {1, "REJECT"}, {2, "WITHDRAW"}},
 	troubles:  troubles,
+	upon: []weighted[sequel]{
+		{12, nothing}, {4, (*world).pushTo}, {2, (*world).revert}, {2, (*world).turn}, {2, (*world).takeBack}, {1, (*world).declineNow},
+	},
+	within: 1500 * time.Millisecond,
 }
 
 // directed are the scenarios that look for one bug each.
 var directed = map[string]scenario{
 	"skip-the-sweep": {
 		pace: 500 * time.Millisecond, faultEvery: 2 * time.Second, checkEvery: 5 * time.Second, overdue: time.Minute,
-		acts: everything.acts, decisions: everything.decisions, troubles: []weighted[trouble]{{1, flushRedis}, {1, troubleCalls}},
+		acts: everything.acts, decisions: everything.decisions,
+		troubles: []weighted[trouble]{
+			{1, trouble{"Redis flushed", flushRedis}},
+			{1, trouble{"call refused", troubleCalls(func(_ *rand.Rand, f *bitbucketsim.Fault) { f.Status = http.StatusBadGateway })}},
+		},
 	},
 	"count-keys-not-people": {
 		pace: 300 * time.Millisecond, checkEvery: 5 * time.Second,
@@ -76,17 +90,18 @@ var directed = map[string]scenario{
 	"pay-a-stale-status": {
 		pace: 200 * time.Millisecond, faultEvery: time.Second, checkEvery: 5 * time.Second,
 		acts: []weighted[act]{{1, (*world).openOne}}, decisions: []weighted[string]{{2, "APPROVE"}, {2, "WITHDRAW"}, {1, "REJECT"}},
-		troubles: []weighted[trouble]{{1, slowStatuses}},
+		troubles: []weighted[trouble]{{1, trouble{"status late", slowStatuses}}},
 	},
 	"drop-the-fencing": {
 		pace: 200 * time.Millisecond, faultEvery: 1500 * time.Millisecond, checkEvery: 5 * time.Second,
 		acts: everything.acts, decisions: []weighted[string]{{2, "APPROVE"}, {2, "WITHDRAW"}, {1, "REJECT"}},
-		troubles: []weighted[trouble]{{2, slowStatuses}, {2, freezeServer}},
+		troubles: []weighted[trouble]{{2, trouble{"status late", slowStatuses}}, {2, trouble{"server frozen", freezeServer}}},
 	},
 	"merge-without-re-reading": {
 		pace: 300 * time.Millisecond, checkEvery: 5 * time.Second,
-		acts: []weighted[act]{{3, (*world).openOne}, {1, (*world).push}}, decisions: []weighted[string]{{1, "APPROVE"}},
-		first: retryMerges,
+		acts: []weighted[act]{{1, (*world).openOne}}, decisions: []weighted[string]{{1, "APPROVE"}},
+		first: &trouble{"push unheard", unheardPushes},
+		upon:  []weighted[sequel]{{1, nothing}, {1, (*world).pushTo}}, within: 1500 * time.Millisecond,
 	},
 }
 
@@ -126,14 +141,15 @@ func command(ctx context.Context) int {
 			return 1
 		}
 	}
-	s := j.summary(o.seed)
-	short := s.enough(o)
+	s, tally := j.summary(o.seed), j.tally()
+	short := s.enough(o, tally)
 	for _, sentence := range append(j.violations, short...) {
 		fmt.Println("chaos: broken:", sentence)
 	}
 	if err != nil || s.violations > 0 || len(short) > 0 {
 		fmt.Printf("chaos: SEED=%d repeats it; what happened when: %s\n", o.seed, j.path)
 	}
+	fmt.Println(struckLine(tally))
 	fmt.Println(s)
 	if err != nil || s.violations > 0 || len(short) > 0 {
 		return 1
@@ -141,14 +157,22 @@ func command(ctx context.Context) int {
 	return 0
 }
 
+// longEnough is the shortest run in which every kind of mischief must have struck.
+const longEnough = 2 * time.Minute
+
 // enough says what a run did too little of to show anything.
-func (s summary) enough(o settings) (short []string) {
+func (s summary) enough(o settings, tally map[string]int) (short []string) {
 	least := int64(float64(o.kills) * o.duration.Minutes() * 20 / 26)
 	if s.kills < least {
 		short = append(short, fmt.Sprintf("%d processes were killed, and %d must be", s.kills, least))
 	}
 	if s.merges == 0 || s.decisions == 0 || s.events == 0 {
 		short = append(short, "nothing was merged, decided or done")
+	}
+	if o.duration >= longEnough {
+		for _, name := range missed(o, tally) {
+			short = append(short, "this never struck: "+name)
+		}
 	}
 	return short
 }
@@ -271,7 +295,7 @@ func (w *world) breakEverything(ctx context.Context, o settings, c *calls) {
 		}()
 	}
 	if o.scenario.first != nil {
-		o.scenario.first(w, ctx, nil)
+		o.scenario.first.do(w, ctx, nil, o.scenario.first.name)
 	}
 	var all sync.WaitGroup
 	n := uint64(0)
@@ -290,6 +314,7 @@ func (w *world) breakEverything(ctx context.Context, o settings, c *calls) {
 	all.Go(func() { w.follow(ctx, c) })
 	all.Go(func() { w.watch(ctx, o, c) })
 	all.Wait()
+	w.readStrikes(context.WithoutCancel(ctx))
 }
 
 // comeToRest ends all faults, waits until everything holds that must hold at rest, and records what does not.
@@ -302,7 +327,7 @@ func (w *world) comeToRest(ctx context.Context, o settings, c *calls) {
 			l.healCommits()
 		}
 	}
-	_ = w.redis.Signal(syscall.SIGCONT) // it may be running: then nothing happens
+	_, _ = w.redis.Signal(syscall.SIGCONT), w.sim.signal(syscall.SIGCONT) // they may be running: then nothing happens
 	for {
 		request, cancel := context.WithTimeout(ctx, 10*time.Second)
 		err := w.sim.call(request, "DELETE", "/sim/faults", "", nil, nil)

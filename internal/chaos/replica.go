@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -49,7 +51,8 @@ func (r *replica) serves() net.Addr {
 // run keeps the replica running until ctx ends: whatever ends it, it is started again.
 func (r *replica) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		process, err := r.start()
+		process, wrong, err := r.start()
+		began := time.Now()
 		if err != nil {
 			r.journal.note("%s does not start: %v", r.name, err)
 			pause(ctx, time.Second)
@@ -61,24 +64,32 @@ func (r *replica) run(ctx context.Context) {
 			_ = process.Signal(syscall.SIGCONT)
 			_ = process.Stop(30*time.Second, syscall.SIGTERM, syscall.SIGKILL) // however it ends, it is over
 		}
+		if wrong >= 0 && time.Since(began) > wrong {
+			r.journal.struck(wrongClocks)
+		}
 		r.address.Store(nil)
 		pause(ctx, 100*time.Millisecond)
 	}
 }
 
-func (r *replica) start() (*tether.Process, error) {
+// start starts the process, and tells when its clock goes wrong; never if that is negative.
+func (r *replica) start() (process *tether.Process, wrong time.Duration, err error) {
 	cmd := exec.Command(r.binary, "serve")
 	cmd.Stdout, cmd.Stderr = r.log, &announcer{replica: r}
 	cmd.Env = append(os.Environ(), r.env...)
+	wrong = -1
 	if steps := r.clock(); steps != "" {
+		at, _, _ := strings.Cut(steps, ":")
+		if seconds, err := strconv.Atoi(at); err == nil {
+			wrong = time.Duration(seconds+1) * time.Second
+		}
 		cmd.Env = append(cmd.Env, "CHAOS_CLOCK="+steps)
 		r.journal.fault("%s starts with a clock that is wrong: %s (seconds after the start, seconds off)", r.name, steps)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var err error
 	r.process, err = tether.Start(cmd, syscall.SIGKILL)
-	return r.process, err
+	return r.process, wrong, err
 }
 
 // signal sends a signal to the process that runs now, and tells whether there is one.

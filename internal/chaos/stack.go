@@ -100,6 +100,9 @@ func (s *stack) build(ctx context.Context, o settings) (server, simulator string
 		return "", "", err
 	}
 	changed := newOverlay(dir)
+	if err := changed.readable(s.top); err != nil {
+		return "", "", err
+	}
 	if o.clock {
 		if err := changed.clock(s.top); err != nil {
 			return "", "", err
@@ -273,6 +276,7 @@ func (s *stack) startReplicas(ctx context.Context, o settings, binary, dir, appU
 			if *l.into, err = newLink(ctx, r.name+" - "+l.name, l.target); err != nil {
 				return err
 			}
+			(*l.into).struck = s.struck
 		}
 		r.env = append(env[:len(env):len(env)], "DATABASE_URL="+fmt.Sprintf(appURL, r.postgres.addr()), "REDIS_URL=redis://"+r.redis.addr(),
 			"HTTP_PROXY=http://"+r.bitbucket.addr(), "http_proxy=http://"+r.bitbucket.addr())
@@ -349,7 +353,9 @@ func startSimulator(ctx context.Context, binary, logPath string) (*simulator, er
 	if err != nil {
 		return nil, err
 	}
+	s.signal = process.Signal
 	s.stop = func() error {
+		_ = process.Signal(syscall.SIGCONT)                                // it may be frozen
 		_ = process.Stop(10*time.Second, syscall.SIGTERM, syscall.SIGKILL) // however it ends, it is over
 		return errors.Join(writer.Close(), log.Close())
 	}

@@ -19,18 +19,24 @@ import (
 type calls struct {
 	mu   sync.Mutex
 	last int
-	kept []bitbucketsim.Call
+	kept map[string][]bitbucketsim.Call // by pull request
 }
 
-var interesting = regexp.MustCompile(`/pullrequests/\d+/(commits|merge)$|/branch-restrictions$`)
+var (
+	interesting = regexp.MustCompile(`(/pullrequests/\d+)(/commits|/merge)?$`)
+	// aTurn is the end of an agent that names its turn of a job.
+	aTurn = regexp.MustCompile(`turn/merge-\d+-\d+$`)
+	// withoutBraces is how paths are compared: UUIDs have braces, escaped or not, or none.
+	withoutBraces = strings.NewReplacer("%7B", "", "%7D", "", "{", "", "}", "")
+)
 
-// withoutBraces is how paths are compared: UUIDs have braces, escaped or not, or none.
-var withoutBraces = strings.NewReplacer("%7B", "", "%7D", "", "{", "", "}", "")
-
-// follow keeps reading the log of the calls.
+// follow keeps reading the log of the calls, and what has struck.
 func (w *world) follow(ctx context.Context, c *calls) {
-	for ctx.Err() == nil {
+	for n := 0; ctx.Err() == nil; n++ {
 		w.readCalls(ctx, c)
+		if n%3 == 0 {
+			w.readStrikes(ctx)
+		}
 		pause(ctx, time.Second)
 	}
 }
@@ -44,36 +50,45 @@ func (w *world) readCalls(ctx context.Context, c *calls) {
 	}
 	for _, call := range log.Calls {
 		c.last = call.Number
-		if strings.HasPrefix(call.Person, "owner") && interesting.MatchString(call.Path) {
-			call.Path = withoutBraces.Replace(call.Path)
-			c.kept = append(c.kept, call)
-		}
+		c.keep(call)
 	}
 }
 
-// raced tells whether one of these moves of a pull request can have come between the gate's last look and
-// its call to merge. A merge reads the head, then the restrictions of the branch, then calls.
+func (c *calls) keep(call bitbucketsim.Call) {
+	if c.kept == nil {
+		c.kept = map[string][]bitbucketsim.Call{}
+	}
+	call.Path = withoutBraces.Replace(call.Path)
+	if found := interesting.FindStringSubmatch(call.Path); found != nil && aTurn.MatchString(call.Agent) {
+		pr := strings.TrimSuffix(call.Path, found[2])
+		c.kept[pr] = append(c.kept[pr], call)
+	}
+}
+
+// raced tells whether one of these moves of a pull request can have come between the gate's last look and its last
+// call to merge, in the same turn: whoever calls after another call has found the approved head once more. A merge reads the pull
+// request, then its head, and then calls.
 func (c *calls) raced(pullRequest string, moved []time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	slices.SortStableFunc(c.kept, func(a, b bitbucketsim.Call) int { return a.At.Compare(b.At) })
-	pullRequest = withoutBraces.Replace(pullRequest)
-	repository, _, _ := strings.Cut(pullRequest, "/pullrequests/")
-	var looked time.Time
-	var looks, last []time.Time // when heads were read that the next, or the last, call can have rested on
-	for _, call := range c.kept {
+	list := c.kept[withoutBraces.Replace(pullRequest)]
+	slices.SortStableFunc(list, func(a, b bitbucketsim.Call) int { return a.At.Compare(b.At) })
+	type looks struct{ pullRequest, head time.Time }
+	last := map[string]looks{} // by turn
+	raced := false
+	for _, call := range list {
+		turn := last[call.Agent]
 		switch {
-		case call.Path == pullRequest+"/commits":
-			looked = call.At
-		case call.Path == repository+"/branch-restrictions" && !looked.IsZero():
-			looks = append(looks, looked)
-		case call.Path == pullRequest+"/merge":
-			last, looks, looked = looks, nil, time.Time{} // the next call must look again
+		case strings.HasSuffix(call.Path, "/merge"):
+			raced = !turn.pullRequest.IsZero() && !turn.head.IsZero() && slices.ContainsFunc(moved, func(move time.Time) bool { return move.After(turn.pullRequest) })
+		case strings.HasSuffix(call.Path, "/commits"):
+			turn.head = call.At
+		default:
+			turn.pullRequest = call.At
 		}
+		last[call.Agent] = turn
 	}
-	return slices.ContainsFunc(last, func(look time.Time) bool {
-		return slices.ContainsFunc(moved, func(move time.Time) bool { return move.After(look) })
-	})
+	return raced
 }
 
 // gate is what the invariants are checked of.
@@ -114,25 +129,42 @@ func (w *world) remotes(ctx context.Context, c *calls, repositoryID string) (all
 	}
 	w.readCalls(ctx, c)
 	for _, p := range list {
-		head := p.Source.Commit.Hash
-		if p.State != "DECLINED" {
-			if head, err = w.head(ctx, r, p); err != nil {
-				return nil, err
-			}
-		}
-		one := invariant.PullRequest{Number: p.ID, State: p.State, Draft: p.Draft, Head: head, Destination: p.Destination.Branch.Name}
 		r.mu.Lock()
 		known := r.all[p.ID]
 		r.mu.Unlock()
-		if known != nil {
-			known.mu.Lock()
-			moved := append([]time.Time(nil), known.moved...)
-			known.mu.Unlock()
-			one.Raced = c.raced(fmt.Sprintf("/2.0/repositories/%s/%s/pullrequests/%d", r.workspace.UUID, r.uuid, p.ID), moved)
+		one, err := w.remoteOf(ctx, c, r, p, known)
+		if err != nil {
+			return nil, err
 		}
 		all = append(all, one)
 	}
 	return all, nil
+}
+
+// remoteOf is a pull request as the checker wants it. Of one that was merged nothing changes any more.
+func (w *world) remoteOf(ctx context.Context, c *calls, r *repository, p remotePullRequest, known *change) (one invariant.PullRequest, err error) {
+	one = invariant.PullRequest{Number: p.ID, State: p.State, Draft: p.Draft, Head: p.Source.Commit.Hash, Destination: p.Destination.Branch.Name}
+	var moved []time.Time
+	if known != nil {
+		known.mu.Lock()
+		defer known.mu.Unlock()
+		if known.merged != nil {
+			return *known.merged, nil
+		}
+		moved = known.moved
+	}
+	if p.State != "DECLINED" {
+		if one.Head, err = w.head(ctx, r, p); err != nil {
+			return one, err
+		}
+	}
+	if p.State == "MERGED" && known != nil {
+		one.Raced = c.raced(fmt.Sprintf("/2.0/repositories/%s/%s/pullrequests/%d", r.workspace.UUID, r.uuid, p.ID), moved)
+		if one.Raced || len(moved) == 0 || time.Since(moved[len(moved)-1]) > time.Minute { // every call of then is known by now
+			known.merged = &one
+		}
+	}
+	return one, nil
 }
 
 // head resolves the twelve digits that a pull request shows.

@@ -11,8 +11,10 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
+	"github.com/signedapproval/bitbucket/internal/invariant"
 	"github.com/signedapproval/bitbucket/internal/stage"
 	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/bitbucketsim"
@@ -23,6 +25,8 @@ type simulator struct {
 	url  string
 	addr net.Addr
 	stop func() error
+	// signal sends a signal to its process.
+	signal func(syscall.Signal) error
 }
 
 // control does what its control door does.
@@ -118,10 +122,15 @@ type change struct {
 	repository *repository
 	number     int64
 	branch     string
-	pushed     int
+	first      string // the commit that it was opened with
 
-	mu    sync.Mutex
-	moved []time.Time // when pushes and changes of the destination were over
+	mu          sync.Mutex
+	pushed      int
+	destination string
+	byHand      bool                   // its author has merged it, or tried to
+	by          map[string]bool        // who approved what it is now, as far as is known
+	moved       []time.Time            // when pushes and changes of the destination were over
+	merged      *invariant.PullRequest // once it is, and will not be told otherwise any more
 }
 
 func (c *change) place() stage.Place {
@@ -140,12 +149,12 @@ type world struct {
 	duration     time.Duration
 }
 
-var approverNames = []string{"bob", "carol", "dave"}
+var approverNames = []string{"bob", "carol", "dave", "erin", "frank"}
 
 // newWorld makes workspaces, people and repositories, and gates these through the pages' own doors.
 func newWorld(ctx context.Context, s *stack, o settings) (*world, error) {
 	w := &world{stack: s}
-	for _, name := range []string{"dave", "wanda"} {
+	for _, name := range []string{"dave", "erin", "frank", "wanda"} {
 		if err := s.sim.control(ctx, "people", bitbucketsim.Person{Nickname: name}, nil); err != nil {
 			return nil, err
 		}
@@ -219,7 +228,7 @@ func (w *world) gate(ctx context.Context, admin *stage.Person, list []*repositor
 	if err != nil {
 		return err
 	}
-	approvers, err := admin.Accounts(ctx, in, "Bob", "Carol", "Dave")
+	approvers, err := admin.Accounts(ctx, in, "Bob", "Carol", "Dave", "Erin", "Frank")
 	if err != nil {
 		return err
 	}

@@ -56,21 +56,23 @@ type PullRequest struct {
 //
 //   - each verdict that approves or overrides rests on a quorum of different people, none of them ruled
 //     out, who had by then signed exactly that commit, destination and rule, by assertions that the
-//     verifier accepts, with no rejection standing; and that rule is the one of the policy it names;
+//     verifier accepts, with no rejection standing; and that rule is the one of the policy it names, and of the policy
+//     that was in force;
 //   - no commit shows SUCCESSFUL under our key without such a verdict under a published checkpoint, with the
 //     cosignatures that its rule demands;
 //   - what the gate believes that Bitbucket shows is what Bitbucket shows;
 //   - each cause has one leaf, every chain is gap-free, the tree over all leaves is the one of every
 //     published checkpoint;
 //   - at most one request of a pull request is alive, nobody is counted twice in a verdict;
-//   - nothing was merged by the gate but heads that were approved, and no pull request twice;
+//   - nothing was merged by the gate but heads that were approved, into the branches that they were approved for, and no pull
+//     request twice; and what is on record as merged with approval had it, whoever merged it;
 //   - no row of one workspace names another's;
 //   - whatever is owed has a job, and no job is overdue;
 //   - each delivery that was answered with 2xx is stored, and so is its job.
 //
 // At rest, when no job is due, moreover: statuses are those of the last verdicts, which hold by the
-// decisions and the rules as they are; no job gave up; each delivery has had its effect; and the gate
-// knows every pull request as Bitbucket has it.
+// decisions and the rules as they are; no job gave up; each delivery has had its effect; Bitbucket shows nothing under our key
+// on a head that nothing was owed on; and the gate knows every pull request as Bitbucket has it.
 func (g Gate) Check(ctx context.Context, atRest bool) error {
 	before, err := g.readStatuses(ctx)
 	if err != nil {
@@ -90,6 +92,9 @@ func (g Gate) Check(ctx context.Context, atRest bool) error {
 		return err
 	}
 	c := &check{Gate: g, snapshot: s, atRest: atRest, before: before, shown: shown, remote: remote}
+	if atRest {
+		c.strange = g.strange(ctx, s, remote)
+	}
 	for _, look := range []func(){
 		c.tenants, c.log, c.causes, c.signatures, c.requests, c.verdicts, c.statuses, c.merges, c.jobs, c.deliveries, c.pullRequests,
 	} {
@@ -131,6 +136,10 @@ type check struct {
 	// good are the requests with a verdict that lets merge, and rests on its quorum, with the index of
 	// the first such leaf.
 	good map[string]int64
+	// parsedLeaves are kept by parse.
+	parsedLeaves []parsed
+	// strange are statuses on Bitbucket that the gate knows nothing of.
+	strange []string
 }
 
 func (c *check) breaks(format string, args ...any) {

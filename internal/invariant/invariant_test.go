@@ -158,7 +158,7 @@ func (w *world) story() {
 	decide := func(p *stage.Person, number int64, action string) {
 		w.t.Helper()
 		at := stage.Place{Workspace: in.UUID, Repository: repository, Number: number}
-		w.eventually(fmt.Sprintf("request %d", number), func() bool { _, err := p.Request(w.ctx, at); return err == nil })
+		w.eventually(fmt.Sprintf("request %d", number), func() error { _, err := p.Request(w.ctx, at); return err })
 		_, err := p.Decide(w.ctx, at, action)
 		w.must(err)
 	}
@@ -173,11 +173,15 @@ func (w *world) story() {
 	decide(carol, 1, "APPROVE")
 	decide(bob, 2, "APPROVE")
 	decide(bob, 3, "REJECT")
-	var last error
-	w.eventually("everything holds", func() bool {
-		last = w.check(w.db.SuperURL, w.gate())
+	w.eventually("everything holds", func() error {
+		if err := w.check(w.db.SuperURL, w.gate()); err != nil {
+			return err
+		}
 		merged, err := w.client.PullRequest(w.ctx, "acme", "rocket", 1)
-		return last == nil && err == nil && merged.State == bitbucket.Merged && w.merges() == 1
+		if n := w.merges(); err == nil && (merged.State != bitbucket.Merged || n != 1) {
+			return fmt.Errorf("it is %s, and %d merges are known", merged.State, n)
+		}
+		return err
 	})
 }
 
@@ -191,15 +195,24 @@ func (w *world) merges() (n int) {
 	return n
 }
 
-func (w *world) eventually(what string, done func() bool) {
+// eventually waits until what is asked for is there.
+func (w *world) eventually(what string, lacks func() error) {
 	w.t.Helper()
 	poll := time.NewTicker(50 * time.Millisecond)
 	defer poll.Stop()
-	for !done() {
+	var last error
+	for {
+		err := lacks()
+		if err == nil {
+			return
+		}
+		if w.ctx.Err() == nil {
+			last = err
+		}
 		select {
 		case <-poll.C:
 		case <-w.ctx.Done():
-			w.t.Fatalf("waited in vain: %s: %v", what, w.check(w.db.SuperURL, w.gate()))
+			w.t.Fatalf("waited in vain: %s: %v", what, last)
 		}
 	}
 }
@@ -360,6 +373,27 @@ func TestEachInvariantCanBreak(t *testing.T) {
 			list[0].Head, list[0].Raced = strings.Repeat("0", 40), true
 			return list
 		}), "and nobody says so"},
+		{"it was merged into another branch", ``, bitbucketHas(func(list []invariant.PullRequest) []invariant.PullRequest {
+			list[0].Destination = "other"
+			return list
+		}), "into other, and"},
+		{"it was merged into another branch in a race that nobody tells of", ``, bitbucketHas(func(list []invariant.PullRequest) []invariant.PullRequest {
+			list[0].Destination, list[0].Raced = "other", true
+			return list
+		}), "and nobody says so"},
+		{"a merge by hand is on record as approved", `delete from signedapproval_merge_intents`, bitbucketHas(func(list []invariant.PullRequest) []invariant.PullRequest {
+			list[0].Head = strings.Repeat("0", 40)
+			return list
+		}), "it is on record as merged APPROVED"},
+		{"the log says of another branch that it was approved", `delete from signedapproval_merge_intents; delete from signedapproval_merges_seen`, bitbucketHas(func(list []invariant.PullRequest) []invariant.PullRequest {
+			list[0].Destination = "other"
+			return list
+		}), "the log says that it was merged, kind approved"},
+		{"a rule that was not in force", `update signedapproval_leaves set entry = convert_to(regexp_replace(convert_from(entry, 'UTF8'), '"policy":"[0-9a-f]{64}"', '"policy":"' || repeat('0', 64) || '"'), 'UTF8') where convert_from(entry, 'UTF8')::jsonb ->> 'type' = 'policy-version'`, nil, "by a rule that was not in force"},
+		{"approved before there was a policy", `update signedapproval_leaves set entry = (select entry from signedapproval_leaves where convert_from(entry, 'UTF8')::jsonb ->> 'type' = 'policy-version') where index = (select max(index) from signedapproval_leaves); update signedapproval_leaves set entry = '{}' where convert_from(entry, 'UTF8')::jsonb ->> 'type' = 'policy-version' and index < (select max(index) from signedapproval_leaves)`, nil, "by a rule that was not in force"},
+		{"a status that nobody owes", `delete from signedapproval_bitbucket_commit_statuses`, nil, "and the gate knows nothing of it"},
+		{"a push left no job", `delete from signedapproval_jobs where kind = 'fan'`, nil, "of repo:push is stored without its job"},
+		{"a status that was seen left no job", `delete from signedapproval_jobs where kind = 'status-seen'`, nil, "of repo:commit_status_"},
 		{"a pull request is not known", ``, bitbucketHas(func(list []invariant.PullRequest) []invariant.PullRequest {
 			return append(list, invariant.PullRequest{Number: 4, State: "OPEN", Head: strings.Repeat("0", 40), Destination: "main"})
 		}), "the gate does not know it"},

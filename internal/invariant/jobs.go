@@ -55,28 +55,71 @@ func (c *check) deliveries() {
 	}
 	defer decoder.Close()
 	for _, d := range c.stored {
-		if d.Outcome != "PARSED" || !strings.HasPrefix(d.Event, "pullrequest:") || strings.HasPrefix(d.Event, "pullrequest:comment") {
+		if d.Outcome != "PARSED" {
 			continue
 		}
 		raw, err := decoder.DecodeAll(d.Body, nil)
-		var body struct {
-			PullRequest struct {
-				ID int64 `json:"id"`
-			} `json:"pullrequest"`
-		}
+		var keys []jobKey
 		if err == nil {
-			err = json.Unmarshal(raw, &body)
+			keys, err = asksFor(d, raw)
 		}
 		if err != nil {
 			c.breaks("delivery %s cannot be read: %v", d.ID, err)
 			continue
 		}
-		j, found := c.jobRows[jobKey{"evaluate", fmt.Sprintf("%s/%s:%d", d.Workspace, d.Repository, body.PullRequest.ID)}]
-		switch {
-		case !found:
-			c.breaks("delivery %s of %s is stored without its job", d.ID, d.Event)
-		case c.atRest && (j.UpdatedAt.Before(d.ReceivedAt) || j.State == "READY" && !j.DueAt.After(c.now) && j.Attempt > 0):
-			c.breaks("delivery %s of %s had no effect", d.ID, d.Event)
+		for _, key := range keys {
+			c.followed(d, key)
 		}
+	}
+}
+
+// asksFor is what somebody must look at upon a delivery.
+func asksFor(d storedDelivery, raw []byte) (keys []jobKey, err error) {
+	var body struct {
+		PullRequest struct {
+			ID int64 `json:"id"`
+		} `json:"pullrequest"`
+		Push struct {
+			Changes []struct {
+				New *struct{ Type, Name string } `json:"new"`
+				Old *struct{ Type, Name string } `json:"old"`
+			} `json:"changes"`
+		} `json:"push"`
+		Status struct {
+			Key string `json:"key"`
+		} `json:"commit_status"`
+	}
+	if err := json.Unmarshal(raw, &body); err != nil {
+		return nil, err
+	}
+	place := d.Workspace + "/" + d.Repository + ":"
+	switch {
+	case strings.HasPrefix(d.Event, "pullrequest:comment"):
+	case strings.HasPrefix(d.Event, "pullrequest:"):
+		keys = append(keys, jobKey{"evaluate", fmt.Sprint(place, body.PullRequest.ID)})
+	case d.Event == "repo:push":
+		for _, change := range body.Push.Changes {
+			ref := change.New
+			if ref == nil {
+				ref = change.Old
+			}
+			if ref != nil && ref.Type == "branch" {
+				keys = append(keys, jobKey{"fan", place + ref.Name})
+			}
+		}
+	case strings.HasPrefix(d.Event, "repo:commit_status_") && strings.HasPrefix(body.Status.Key, "signedapproval-"):
+		keys = append(keys, jobKey{"status-seen", place + body.Status.Key})
+	}
+	return keys, nil
+}
+
+// followed: a delivery has left its job, and at rest that has been done.
+func (c *check) followed(d storedDelivery, key jobKey) {
+	j, found := c.jobRows[key]
+	switch {
+	case !found:
+		c.breaks("delivery %s of %s is stored without its job", d.ID, d.Event)
+	case c.atRest && (j.UpdatedAt.Before(d.ReceivedAt) || j.State == "READY" && !j.DueAt.After(c.now) && j.Attempt > 0):
+		c.breaks("delivery %s of %s had no effect", d.ID, d.Event)
 	}
 }

@@ -105,9 +105,24 @@ func (c *check) sorted() []*pullRequest {
 	return list
 }
 
+// sortedRequests are those of a pull request, by round.
+func (c *check) sortedRequests(pullRequestID string) (list []*request) {
+	for _, r := range c.snapshot.requests {
+		if r.PullRequest == pullRequestID {
+			list = append(list, r)
+		}
+	}
+	slices.SortFunc(list, func(a, b *request) int { return int(a.Round - b.Round) })
+	return list
+}
+
 // parse reads every leaf that can be read; what cannot is the chain's to tell.
 func (c *check) parse() []parsed {
-	var list []parsed
+	if c.parsedLeaves != nil {
+		return c.parsedLeaves
+	}
+	list := []parsed{}
+	defer func() { c.parsedLeaves = list }()
 	for _, l := range c.leaves {
 		if read, err := evidence.ParseLeaf(l.Entry); err == nil {
 			list = append(list, parsed{l, read})

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/evidence"
 )
 
 func (g Gate) readStatuses(ctx context.Context) (map[statusKey]status, error) {
@@ -74,6 +75,9 @@ func (c *check) statuses() {
 			(shown.State != row.State || shown.Description != row.Description) {
 			c.breaks("%s: the gate takes %s %q on %s for paid, and Bitbucket shows %s %q", name, row.State, row.Description, key.Commit[:12], shown.State, shown.Description)
 		}
+	}
+	for _, sentence := range c.strange {
+		c.breaks("%s", sentence)
 	}
 	if c.atRest {
 		c.lastVerdicts()
@@ -155,18 +159,65 @@ func (c *check) merges() {
 	for at, list := range c.remote {
 		for _, remote := range list {
 			pr := c.pullRequestAt(numberKey{at.Workspace, at.Repository, remote.Number})
-			if remote.State != "MERGED" || pr == nil || len(merged[pr.ID]) != 1 || merged[pr.ID][0].Head == remote.Head {
+			if remote.State != "MERGED" || pr == nil {
+				continue
+			}
+			c.recorded(pr, at, remote)
+			if len(merged[pr.ID]) != 1 {
+				continue
+			}
+			i := merged[pr.ID][0]
+			r := c.snapshot.requests[i.Request]
+			if r == nil || i.Head == remote.Head && r.Destination == remote.Destination {
 				continue
 			}
 			seen := c.mergesSeen[numberKey{at.Workspace, at.Repository, remote.Number}]
 			switch {
 			case !remote.Raced:
-				c.breaks("%s: the gate merged %s, and %s was approved", pr, remote.Head[:12], merged[pr.ID][0].Head[:12])
+				c.breaks("%s: the gate merged %s into %s, and %s into %s was approved", pr, remote.Head[:12], remote.Destination, i.Head[:12], r.Destination)
 			case c.atRest && seen != "VIOLATION":
-				c.breaks("%s: %s was merged while %s was approved, and nobody says so", pr, remote.Head[:12], merged[pr.ID][0].Head[:12])
+				c.breaks("%s: %s was merged into %s while %s into %s was approved, and nobody says so", pr, remote.Head[:12], remote.Destination, i.Head[:12], r.Destination)
 			}
 		}
 	}
+}
+
+// recorded: what is on record as merged with approval, or by an override, by the gate or by anybody, is exactly what has them.
+func (c *check) recorded(pr *pullRequest, at repositoryKey, remote PullRequest) {
+	rightly := func(request string) bool {
+		r := c.snapshot.requests[request]
+		_, good := c.good[request]
+		return good && r.PullRequest == pr.ID && r.Head == remote.Head && r.Destination == remote.Destination
+	}
+	if kind := c.mergesSeen[numberKey{at.Workspace, at.Repository, remote.Number}]; kind == "APPROVED" || kind == "OVERRIDE" {
+		if !slices.ContainsFunc(c.sortedRequests(pr.ID), func(r *request) bool { return rightly(r.ID) }) {
+			c.breaks("%s: it is on record as merged %s, and %s into %s never was", pr, kind, remote.Head[:12], remote.Destination)
+		}
+	}
+	for _, l := range c.parse() {
+		if body, ok := l.Body.(evidence.Merged); ok && l.leaf.Chain == pr.Chain && body.Kind != "violation" && !rightly(body.Request) {
+			c.breaks("%s: the log says that it was merged, kind %s, and %s into %s never was approved", pr, body.Kind, remote.Head[:12], remote.Destination)
+		}
+	}
+}
+
+// strange: at rest Bitbucket shows nothing under our key on the head of a pull request that nothing is owed on.
+func (g Gate) strange(ctx context.Context, s *snapshot, remote map[repositoryKey][]PullRequest) (found []string) {
+	for at, list := range remote {
+		for _, p := range list {
+			pr := s.pullRequestAt(numberKey{at.Workspace, at.Repository, p.Number})
+			if pr == nil || len(p.Head) != 40 {
+				continue
+			}
+			if _, known := s.statusRows[statusKey{pr.ID, p.Head}]; known {
+				continue
+			}
+			if shown, err := g.Shown(ctx, at.Workspace, at.Repository, p.Head, pr.StatusKey); err == nil && shown.State != "" {
+				found = append(found, fmt.Sprintf("%s: Bitbucket shows %s on %s, and the gate knows nothing of it", pr, shown.State, p.Head[:12]))
+			}
+		}
+	}
+	return found
 }
 
 // pullRequests: at rest the gate knows each as Bitbucket has it, and has asked for what must be asked.

@@ -29,6 +29,7 @@ type snapshot struct {
 	people       map[string]string // account ids by person
 	keys         []evidence.Key
 	policies     map[string]policy         // by id
+	salts        map[string][]byte         // of the chain ids, by workspace
 	inForce      map[repositoryKey]string  // policy version ids of repositories that are gated
 	jobRows      map[jobKey]job            // by kind and key
 	stored       map[string]storedDelivery // by request id
@@ -114,8 +115,8 @@ type checkpoint struct {
 }
 
 type policy struct {
-	ID       string
-	Document []byte
+	ID, Repository, Digest string
+	Document               []byte
 }
 
 type job struct {
@@ -213,9 +214,19 @@ func read(ctx context.Context, tx pgx.Tx) (*snapshot, error) {
 		from signedapproval_log_checkpoints c left join signedapproval_log_cosignatures w on w.size = c.size group by c.size order by c.size`)
 	noted(err)
 	noted(s.readPeople(ctx, tx))
-	policies, err := collect[policy](ctx, tx, `select id::text, document from signedapproval_policy_versions`)
+	policies, err := collect[policy](ctx, tx, `select id::text, repository_id::text, digest, document from signedapproval_policy_versions`)
 	noted(err)
 	s.policies = keyed(policies, func(p policy) string { return p.ID })
+	type home struct {
+		ID   string
+		Salt []byte
+	}
+	workspaces, err := collect[home](ctx, tx, `select workspace_id::text, genesis_salt from signedapproval_workspaces`)
+	noted(err)
+	s.salts = map[string][]byte{}
+	for _, w := range workspaces {
+		s.salts[w.ID] = w.Salt
+	}
 	type config struct{ Workspace, Repository, Policy string }
 	configs, err := collect[config](ctx, tx, `select workspace_id::text, repository_id::text, policy_version_id::text from signedapproval_bitbucket_repo_configs`)
 	noted(err)

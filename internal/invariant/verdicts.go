@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/evidence"
 )
 
@@ -93,6 +94,10 @@ func (c *check) verdicts() {
 			c.breaks("%s: %s was %s %s", c.nameOf(r.PullRequest), r.Head[:12], body.State, why)
 			continue
 		}
+		if !c.ruled(r, l.Index) {
+			c.breaks("%s: %s was %s by a rule that was not in force", c.nameOf(r.PullRequest), r.Head[:12], body.State)
+			continue
+		}
 		if _, known := c.good[r.ID]; !known {
 			c.good[r.ID] = l.Index
 		}
@@ -108,6 +113,43 @@ func (c *check) verdicts() {
 			c.breaks("%s: %s is %s %s", c.nameOf(r.PullRequest), r.Head[:12], r.State, why)
 		}
 	}
+}
+
+// ruled tells whether the rule of a request was the one for its branch in the policy that was in force at a place in the log. Of
+// a repository whose policies have no leaves nobody can tell.
+func (c *check) ruled(r *request, at int64) bool {
+	pr := c.snapshot.pullRequests[r.PullRequest]
+	if pr == nil {
+		return false
+	}
+	repository := evidence.RepositoryID(c.salts[pr.Workspace], bitbucket.BracedUUID(pr.Repository))
+	var force *evidence.PolicyVersion
+	known := false
+	for _, l := range c.parse() {
+		body, ok := l.Body.(evidence.PolicyVersion)
+		if !ok || body.Repository != repository {
+			continue
+		}
+		known = true
+		if l.Index < at {
+			force = &body
+		}
+	}
+	if !known {
+		return true
+	}
+	if force == nil {
+		return false
+	}
+	for _, p := range c.policies {
+		if p.Repository != pr.Repository || p.Digest != string(force.Policy) {
+			continue
+		}
+		document, err := approval.ParsePolicy(p.Document)
+		rule, _, found := document.Match(r.Destination)
+		return err == nil && found && document.Digest() == force.Policy && string(rule.Digest()) == r.RuleDigest
+	}
+	return false
 }
 
 // lacks says why the decisions before a place in the chain do not make a request approved, or

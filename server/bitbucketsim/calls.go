@@ -15,6 +15,7 @@ type Call struct {
 	Path   string    `json:"path"` // as it was escaped
 	Query  string    `json:"query"`
 	Person string    `json:"person"` // nickname; empty where the token was refused or absent
+	Agent  string    `json:"agent"`  // its User-Agent
 	// Status is what the client was told; 0 where the connection was cut.
 	Status int `json:"status"`
 	Fault  int `json:"fault,omitempty"` // id of the fault that struck

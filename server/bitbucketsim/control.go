@@ -45,6 +45,9 @@ func (s *Sim) controlRoutes(mux *http.ServeMux) {
 		}
 		writeJSON(w, http.StatusOK, object{"calls": s.Calls(after)})
 	})
+	mux.HandleFunc("GET /sim/strikes", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, http.StatusOK, object{"strikes": s.Strikes()})
+	})
 	mux.HandleFunc("GET /sim/deliveries", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, object{"deliveries": s.Deliveries()})
 	})

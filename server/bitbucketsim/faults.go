@@ -130,13 +130,28 @@ func (s *Sim) fault(r *http.Request, who *person) *Fault {
 			s.faults = slices.Delete(s.faults, i, i+1)
 		}
 		if strikes {
+			s.strikes[f.ID]++
 			return f
 		}
 	}
 	return nil
 }
 
-func (s *Sim) webhookFault(d *delivery) *WebhookFault { return strike(&s.webhookFaults, d.Event) }
+func (s *Sim) webhookFault(d *delivery) *WebhookFault {
+	f := strike(&s.webhookFaults, d.Event)
+	if f != nil {
+		s.strikes[f.ID]++
+	}
+	return f
+}
+
+// Strikes returns how often each fault on calls and on webhooks has struck, by its ID, also of those that are spent or cleared.
+// One that never struck is not in it.
+func (s *Sim) Strikes() map[int]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.strikes)
+}
 
 // strike finds the fault that strikes an event, and takes it out of the list once it is spent.
 func strike(faults *[]*WebhookFault, event string) *WebhookFault {
@@ -186,7 +201,7 @@ func (w *recorder) sendTo(to http.ResponseWriter) {
 func (s *Sim) observed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
-		c := Call{At: s.now(), Method: r.Method, Path: r.URL.EscapedPath(), Query: r.URL.RawQuery}
+		c := Call{At: s.now(), Method: r.Method, Path: r.URL.EscapedPath(), Query: r.URL.RawQuery, Agent: r.UserAgent()}
 		g, err := s.authenticate(r)
 		var who *person
 		if err == nil {

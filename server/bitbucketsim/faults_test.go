@@ -188,11 +188,33 @@ func TestCallsAreLogged(t *testing.T) {
 	}
 	first := calls[0]
 	if first.Number != 1 || first.Method != "GET" || first.Path != w.repo+"/pullrequests" || first.Query != "state=OPEN" ||
-		first.Person != "bob" || first.Status != 200 {
+		first.Person != "bob" || first.Status != 200 || first.Agent != "Go-http-client/1.1" {
 		t.Errorf("first call is %+v", first)
 	}
 	if rest := w.sim.Calls(1); len(rest) != 1 || rest[0].Person != "dave" || rest[0].Status != 403 {
 		t.Errorf("calls after the first are %+v", rest)
+	}
+}
+
+// TestStrikesAreCounted counts what has met somebody, also once the fault is spent or cleared.
+func TestStrikesAreCounted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, bitbucketsim.Options{})
+	twice, err := w.sim.AddFault(bitbucketsim.Fault{Path: `/user$`, Status: 503, Skip: 1, Times: 2})
+	must(t)(twice, err)
+	never, err := w.sim.AddFault(bitbucketsim.Fault{Path: `/nowhere$`, Status: 503})
+	must(t)(never, err)
+	w.hook(newReceiver(t).URL, "", "pullrequest:created")
+	dropped, err := w.sim.AddWebhookFault(bitbucketsim.WebhookFault{Event: "created", Drop: true})
+	must(t)(dropped, err)
+	for _, status := range []int{200, 503, 503, 200} {
+		w.as("bob").do(status, "GET", "/2.0/user", nil)
+	}
+	w.open("Nozzle")
+	w.sim.ClearFaults()
+	strikes := w.sim.Strikes()
+	if strikes[twice.ID] != 2 || strikes[never.ID] != 0 || strikes[dropped.ID] != 1 {
+		t.Errorf("%v have struck", strikes)
 	}
 }
 

@@ -97,6 +97,7 @@ type Sim struct {
 	mergeTasks    map[string]*mergeTask
 	faults        []*Fault
 	webhookFaults []*WebhookFault
+	strikes       map[int]int // how often each fault struck, by its id
 	held          []*delivery // held back by a WebhookFault until a later one has gone
 	calls         []Call
 	callsSeen     int
@@ -120,7 +121,7 @@ func New(opts Options) *Sim {
 	s := &Sim{
 		opts: opts.withDefaults(), codes: map[string]*authorizationCode{}, grants: map[string]*grant{},
 		accessTokens: map[string]*accessToken{}, refreshTokens: map[string]*refreshToken{},
-		sessions: map[string]*person{}, mergeTasks: map[string]*mergeTask{}, baseURL: opts.BaseURL,
+		sessions: map[string]*person{}, mergeTasks: map[string]*mergeTask{}, strikes: map[int]int{}, baseURL: opts.BaseURL,
 		forgeRetryNow: make(chan struct{}), frames: map[string]*forgeFrame{},
 	}
 	s.changed = sync.NewCond(&s.mu)
