@@ -33,7 +33,7 @@ var bugs = []bug{
 		{"server/gate/status.go", "if status.Paid() {\n\t\treturn g.checkPaid(ctx, job, at, status)", "if status.Paid() {\n\t\treturn g.done(ctx, job)"},
 	}},
 	{"drop-the-fencing", []replacement{
-		{"server/store/job.go", "rows.CommandTag().RowsAffected() == 0 {\n\t\t\t\treturn ErrLeaseLost", "false {\n\t\t\t\treturn ErrLeaseLost"},
+		{"server/store/job.go", "signedapproval_lease_lost() where not exists (select from ended)", "false where false"},
 		{"server/store/job.go", "extend job %d: %w\", claim.ID, err)\n\t}\n\tif tag.RowsAffected() == 0 {", "extend job %d: %w\", claim.ID, err)\n\t}\n\tif tag.RowsAffected() < 0 {"},
 	}},
 	{"merge-without-re-reading", []replacement{
