@@ -184,7 +184,8 @@ func (f *face) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	entries, isEntries := strings.CutPrefix(tile, "entries/")
 	switch {
 	case !log:
-		_ = json.NewEncoder(w).Encode(f.openings)
+		data, _ := f.openings.Encode()
+		_, _ = w.Write(data)
 	case path == "checkpoint":
 		_, _ = w.Write([]byte(f.note))
 	case isEntries:

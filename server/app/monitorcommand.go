@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/monitor"
 )
 
@@ -142,6 +143,9 @@ func readMine(path string) (*monitor.Mine, error) {
 	var doc struct {
 		Format string `json:"format"`
 		monitor.Mine
+	}
+	if err := evidence.CheckJSON(raw); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	decoder := json.NewDecoder(bytes.NewReader(raw))
 	decoder.DisallowUnknownFields()

@@ -282,13 +282,26 @@ func TestRowsThatCannotBe(t *testing.T) {
 		"empty": "", "white space": " " + string(good), "twice": string(good) + string(good), "another name": strings.Replace(string(good), `"kind"`, `"sort"`, 1),
 		"another kind": strings.Replace(string(good), `"kind":"approved"`, `"kind":"fine"`, 1), "no evidence": strings.Replace(string(good), `"request":"request-1"`, `"request":""`, 1),
 		"a name twice": strings.Replace(string(good), `{`, `{"number":1,`, 1), "no basis": strings.Replace(string(good), `"claimed"`, `"felt"`, 1), "times in another order": strings.Replace(string(good), `"notAfter":"2026`, `"notAfter":"2025`, 1),
-		"a short hash": strings.Replace(string(good), head, head[:12], 1),
+		"a nesting beyond all use": strings.Repeat("[", 1<<20), "a short hash": strings.Replace(string(good), head, head[:12], 1),
 	} {
 		if !json.Valid(good) {
 			t.Fatal("the good one is no JSON")
 		}
 		if _, err := attest.ParseRow([]byte(line)); err == nil {
 			t.Errorf("%s: %s was accepted", name, line)
+		}
+	}
+}
+
+// A reader must not be led into depths in which its stack ends.
+func TestOpenRefusesDepth(t *testing.T) {
+	t.Parallel()
+	keys, _ := newKeys(t)
+	for name, envelope := range map[string]string{
+		"lists": strings.Repeat("[", 1<<20), "objects": strings.Repeat(`{"a":`, 1<<18), "one level too many": strings.Repeat("[", 65) + strings.Repeat("]", 65),
+	} {
+		if _, err := attest.Open(t.Context(), []byte(envelope), keys.Verifiers()); err == nil || !strings.Contains(err.Error(), "levels deep") {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"hash"
 	"time"
+
+	"github.com/signedapproval/bitbucket/server/approval"
 )
 
 // AuditType is the predicate type of an audit's summary.
@@ -100,7 +102,7 @@ func (r Row) Line() ([]byte, error) { return canonical(r) }
 func ParseRow(line []byte) (r Row, err error) {
 	decoder := json.NewDecoder(bytes.NewReader(line))
 	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&r); err != nil {
+	if approval.TooDeep(line) || decoder.Decode(&r) != nil {
 		return r, errors.New("it is not a row of an audit")
 	}
 	if again, err := r.Line(); err != nil || !bytes.Equal(again, line) {

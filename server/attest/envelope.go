@@ -82,6 +82,9 @@ func Open(ctx context.Context, envelope []byte, keys []Verifier) ([]byte, error)
 	if len(envelope) > MaxEnvelope {
 		return nil, fmt.Errorf("an envelope has at most %d bytes", MaxEnvelope)
 	}
+	if approval.TooDeep(envelope) {
+		return nil, fmt.Errorf("it is nested more than %d levels deep", approval.MaxDepth)
+	}
 	if _, err := jcs.Transform(envelope); err != nil { // names that are there twice, and what is not UTF-8
 		return nil, errors.New("it is not a JSON document without ambiguity")
 	}
@@ -111,6 +114,9 @@ func open[P any](ctx context.Context, envelope []byte, keys []Verifier, predicat
 	payload, err := Open(ctx, envelope, keys)
 	if err != nil {
 		return s, err
+	}
+	if approval.TooDeep(payload) {
+		return s, fmt.Errorf("the payload is nested more than %d levels deep", approval.MaxDepth)
 	}
 	decoder := json.NewDecoder(bytes.NewReader(payload))
 	decoder.DisallowUnknownFields()

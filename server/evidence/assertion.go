@@ -219,8 +219,8 @@ type authenticatorData struct {
 func (d authenticatorData) has(flag byte) bool { return d.flags&flag != 0 }
 
 // readAuthenticatorData reads to the last byte. An assertion carries no
-// attested credential data; extensions, when flagged, are one CBOR map that
-// ends where the data ends.
+// attested credential data; extensions, when flagged, are one CBOR map, of texts to
+// anything, that ends where the data ends.
 func readAuthenticatorData(raw []byte) (authenticatorData, error) {
 	const fixed = sha256.Size + 1 + 4
 	if len(raw) < fixed || len(raw) > MaxAuthenticatorData {
@@ -241,8 +241,7 @@ func readAuthenticatorData(raw []byte) (authenticatorData, error) {
 		}
 		return d, nil
 	}
-	var extensions map[string]any
-	if err := strictCBOR.Unmarshal(rest, &extensions); err != nil || extensions == nil {
+	if _, ok := textMap(rest); !ok {
 		return d, refuse(CodeAuthenticatorData, "authenticator data does not end with its extensions")
 	}
 	return d, nil

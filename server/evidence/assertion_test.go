@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"testing"
 
+	"filippo.io/edwards25519"
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/signedapproval/bitbucket/server/evidence"
@@ -67,6 +69,122 @@ func TestVerifyAssertion(t *testing.T) {
 			}
 		})
 	}
+}
+
+// extensions are n of them, each true.
+func extensions(n int) []byte {
+	data := []byte{0xb8, byte(n)}
+	for i := range n {
+		data = append(data, 0x61, byte('0'+i), 0xf5)
+	}
+	return data
+}
+
+// accepted are assertions that count although something about them is rare.
+func accepted(t testing.TB) (list []refusal) {
+	t.Helper()
+	data := canonical(t, statement(t, evidence.Approve))
+	add := func(name string, by token, edit func(c *ceremony), change func(a *evidence.Assertion)) {
+		c := ordinary(data)
+		if edit != nil {
+			edit(&c)
+		}
+		a := by.assert(c)
+		if change != nil {
+			change(&a)
+		}
+		list = append(list, refusal{name: name, statement: data, assertion: a, keys: []evidence.Key{by.key, es256(t, "carol").key}, rp: rp})
+	}
+	extended := func(name string, raw []byte) {
+		add(name, es256(t, "bob"), func(c *ceremony) { c.flags |= flagED; c.extensions = raw }, nil)
+	}
+	add("ES256", es256(t, "bob"), nil, nil)
+	add("EdDSA", eddsa(t, "bob"), nil, nil)
+	extended("with no extension in the map", []byte{0xa0})
+	extended("with an extension that is null", []byte{0xa1, 0x61, 'x', 0xf6})
+	extended("with a name in a longer form", []byte{0xa1, 0x78, 1, 'x', 0xf5})
+	extended("with an extension whose map has numbers and bytes for keys", []byte{0xa1, 0x61, 'x', 0xa2, 1, 2, 0x41, 'y', 2})
+	extended("with 64 extensions", extensions(64))
+	extended("with an extension nested eight deep", append(append([]byte{0xa1, 0x61, 'x'}, bytes.Repeat([]byte{0x81}, 7)...), 0))
+	add("with reserved flags", es256(t, "bob"), func(c *ceremony) { c.flags |= 1<<1 | 1<<5 }, nil)
+	add("without a word about frames", es256(t, "bob"), func(c *ceremony) { c.clientData = strings.Replace(c.clientData, `,"crossOrigin":false`, "", 1) }, nil)
+	long := es256(t, "bob")
+	long.key.CredentialID = make([]byte, evidence.MaxCredentialID)
+	add("with a credential id of 1023 bytes", long, nil, nil)
+	add("with a user handle of 64 bytes", es256(t, "bob"), nil, func(a *evidence.Assertion) { a.UserHandle = make([]byte, evidence.MaxUserHandle) })
+	add("without a user handle", es256(t, "bob"), nil, func(a *evidence.Assertion) { a.UserHandle = nil })
+	add("with authenticator data of 4096 bytes", es256(t, "bob"), func(c *ceremony) {
+		c.flags |= flagED
+		rest := evidence.MaxAuthenticatorData - 37 - 6
+		c.extensions = append([]byte{0xa1, 0x61, 'x', 0x59, byte(rest >> 8), byte(rest)}, make([]byte, rest)...)
+	}, nil)
+	add("with client data of 16384 bytes", es256(t, "bob"), func(c *ceremony) {
+		c.clientData += strings.Repeat(" ", evidence.MaxClientData-len(c.clientData))
+	}, nil)
+	// A public key with a part of order eight is not of small order. Whoever made it can sign
+	// with it, and where the part falls out of the equation its signature holds.
+	add("EdDSA of mixed order", mixedOrder(t, func(k, r byte) bool { return k == 0 && r == 0 }), nil, nil)
+	add("EdDSA of mixed order with an R of mixed order", mixedOrder(t, func(k, r byte) bool { return k != 0 && (k+r)%8 == 0 }), nil, nil)
+	return list
+}
+
+func TestVerifyAssertionAccepts(t *testing.T) {
+	t.Parallel()
+	for _, test := range accepted(t) {
+		if _, err := evidence.VerifyAssertion(test.statement, test.assertion, test.keys, test.rp); err != nil {
+			t.Errorf("%s: %v", test.name, err)
+		}
+	}
+}
+
+// mixedOrder is an Ed25519 key whose point is the one of a private key plus one of order
+// eight. It signs like RFC 8032, and looks for an R, to which a point of order eight may
+// be added so many times, until fits likes what remains of k and R modulo eight.
+func mixedOrder(t testing.TB, fits func(k, r byte) bool) token {
+	t.Helper()
+	torsion, err := new(edwards25519.Point).SetBytes(unhex(t, smallOrder[4]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	private := scalar(t, sha512.Sum512(seed("mixed order")))
+	point := new(edwards25519.Point).ScalarBaseMult(private)
+	public := point.Add(point, torsion).Bytes()
+	return token{
+		key: evidence.Key{Person: "per-bob", CredentialID: seed("credential bob")[:16], PublicKey: cose(t, map[int]any{1: 1, 3: -8, -1: 6, -2: public})},
+		sign: func(message []byte) []byte {
+			for n := 0; ; n++ {
+				r := scalar(t, sha512.Sum512(fmt.Append(seed("mixed nonce"), n)))
+				R := new(edwards25519.Point).ScalarBaseMult(r)
+				added := byte(n % 8)
+				for range added {
+					R.Add(R, torsion)
+				}
+				k := scalar(t, sha512.Sum512(slices.Concat(R.Bytes(), public, message)))
+				if !fits(k.Bytes()[0]%8, added) {
+					continue
+				}
+				return append(R.Bytes(), new(edwards25519.Scalar).MultiplyAdd(k, private, r).Bytes()...)
+			}
+		},
+	}
+}
+
+func scalar(t testing.TB, hash [64]byte) *edwards25519.Scalar {
+	t.Helper()
+	s, err := new(edwards25519.Scalar).SetUniformBytes(hash[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func unhex(t testing.TB, text string) []byte {
+	t.Helper()
+	data, err := hex.DecodeString(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
 }
 
 // refusal is an assertion that does not count.
@@ -146,6 +264,21 @@ func refusals(t testing.TB) (list []refusal) {
 		{"extensions cut short", func(c *ceremony) { c.flags |= flagED; c.extensions = []byte{0xa1, 0x61, 'x'} }, nil, evidence.CodeAuthenticatorData},
 		{"extensions that are a list", func(c *ceremony) { c.flags |= flagED; c.extensions = []byte{0x80} }, nil, evidence.CodeAuthenticatorData},
 		{"extensions that are null", func(c *ceremony) { c.flags |= flagED; c.extensions = []byte{0xf6} }, nil, evidence.CodeAuthenticatorData},
+		{"extensions that are text", func(c *ceremony) { c.flags |= flagED; c.extensions = []byte{0x61, 'x'} }, nil, evidence.CodeAuthenticatorData},
+		{"extensions named by a number", func(c *ceremony) { c.flags |= flagED; c.extensions = []byte{0xa1, 1, 0xf5} }, nil, evidence.CodeAuthenticatorData},
+		{"extensions named by bytes", func(c *ceremony) { c.flags |= flagED; c.extensions = []byte{0xa1, 0x41, 'x', 0xf5} }, nil, evidence.CodeAuthenticatorData},
+		{"extensions with a name that is not UTF-8", func(c *ceremony) { c.flags |= flagED; c.extensions = []byte{0xa1, 0x61, 0xff, 0xf5} }, nil, evidence.CodeAuthenticatorData},
+		{"extensions with a tag", func(c *ceremony) { c.flags |= flagED; c.extensions = []byte{0xa1, 0x61, 'x', 0xc0, 0x61, 'y'} }, nil, evidence.CodeAuthenticatorData},
+		{"extensions without a length below", func(c *ceremony) { c.flags |= flagED; c.extensions = []byte{0xa1, 0x61, 'x', 0x9f, 0xff} }, nil, evidence.CodeAuthenticatorData},
+		{"extensions nested nine deep", func(c *ceremony) {
+			c.flags |= flagED
+			c.extensions = append(append([]byte{0xa1, 0x61, 'x'}, bytes.Repeat([]byte{0x81}, 8)...), 0)
+		}, nil, evidence.CodeAuthenticatorData},
+		{"extensions with a long list", func(c *ceremony) {
+			c.flags |= flagED
+			c.extensions = append([]byte{0xa1, 0x61, 'x', 0x98, 65}, make([]byte, 65)...)
+		}, nil, evidence.CodeAuthenticatorData},
+		{"65 extensions", func(c *ceremony) { c.flags |= flagED; c.extensions = extensions(65) }, nil, evidence.CodeAuthenticatorData},
 		{"extensions with a key twice", func(c *ceremony) {
 			c.flags |= flagED
 			c.extensions = []byte{0xa2, 0x61, 'x', 1, 0x61, 'x', 2}
@@ -182,6 +315,36 @@ func refusals(t testing.TB) (list []refusal) {
 		}
 		list = append(list, r)
 	}
+	return append(list, ed25519Refusals(t, data)...)
+}
+
+// ed25519Refusals are signatures that another reading of RFC 8032 accepts.
+func ed25519Refusals(t testing.TB, data []byte) (list []refusal) {
+	t.Helper()
+	add := func(name string, by token, edit func(signature []byte) []byte) {
+		a := by.assert(ordinary(data))
+		if edit != nil {
+			a.Signature = edit(bytes.Clone(a.Signature))
+		}
+		list = append(list, refusal{name, data, a, []evidence.Key{by.key}, rp, evidence.CodeSignature})
+	}
+	bob := eddsa(t, "bob")
+	add("an S beyond the order", bob, func(s []byte) []byte {
+		order, _ := new(big.Int).SetString("7237005577332262213973186563042994240857116359379907606001950938285454250989", 10)
+		little := bytes.Clone(s[32:])
+		slices.Reverse(little)
+		larger := order.Add(order, new(big.Int).SetBytes(little)).FillBytes(make([]byte, 32))
+		slices.Reverse(larger)
+		return append(s[:32], larger...)
+	})
+	add("an R of small order", bob, func(s []byte) []byte { return append(unhex(t, smallOrder[0]), s[32:]...) })
+	add("an R that is not a point", bob, func(s []byte) []byte { return append(append([]byte{2}, make([]byte, 31)...), s[32:]...) })
+	add("an Ed25519 signature cut short", bob, func(s []byte) []byte { return s[:63] })
+	add("an Ed25519 signature with a byte behind", bob, func(s []byte) []byte { return append(s, 0) })
+	// Both sides of the equation differ by a point of order eight: it holds times eight
+	// (cofactored) and not as it stands.
+	add("a signature that holds only times the cofactor", mixedOrder(t, func(k, r byte) bool { return k != 0 && r == 0 }), nil)
+	add("a signature whose R holds only times the cofactor", mixedOrder(t, func(k, r byte) bool { return k == 0 && r != 0 }), nil)
 	return list
 }
 

@@ -40,7 +40,9 @@ type maker struct {
 	leaf func(c *x509.Certificate)
 	// between adds a certificate authority between root and leaf.
 	between bool
-	serial  int64
+	// middle changes that authority before it is signed.
+	middle func(c *x509.Certificate)
+	serial int64
 }
 
 // steady signs the same bytes in the same way in every run (RFC 6979).
@@ -67,10 +69,20 @@ func newMaker(t testing.TB) *maker {
 func newMakerOf(t testing.TB, name string) *maker {
 	t.Helper()
 	m := &maker{t: t, key: steadyKey(t, "maker of "+name), aaguid: seed(name)[:16]}
-	m.root = m.certify(&x509.Certificate{
-		Subject: pkix.Name{CommonName: "Root of " + name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}, nil, m.key.Public(), m.key)
+	m.found(name, nil)
 	return m
+}
+
+// found makes the maker's root.
+func (m *maker) found(name string, edit func(c *x509.Certificate)) {
+	m.t.Helper()
+	root := &x509.Certificate{
+		Subject: pkix.Name{CommonName: "Root of " + name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	if edit != nil {
+		edit(root)
+	}
+	m.root = m.certify(root, nil, m.key.Public(), m.key)
 }
 
 func (m *maker) certify(c, parent *x509.Certificate, public crypto.PublicKey, key crypto.Signer) *x509.Certificate {
@@ -120,11 +132,21 @@ func (m *maker) models() *evidence.Models { return snapshotOf(m) }
 // attest makes an attestation object of the format packed about a key.
 func (m *maker) attest(k token, clientData []byte, edit func(o, statement map[string]any)) []byte {
 	m.t.Helper()
+	return m.attestWith(k, clientData, nil, edit)
+}
+
+// attestWith makes one with extensions in its authenticator data, where there are any.
+func (m *maker) attestWith(k token, clientData, extensions []byte, edit func(o, statement map[string]any)) []byte {
+	m.t.Helper()
 	data := append(evidence.Bytes{}, hashOf(rp.ID)...)
 	data = append(data, flagUP|flagUV|flagAT, 0, 0, 0, 0)
 	data = append(data, m.aaguid...)
 	data = binary.BigEndian.AppendUint16(data, uint16(len(k.key.CredentialID)))
 	data = append(append(data, k.key.CredentialID...), k.key.PublicKey...)
+	if len(extensions) > 0 {
+		data = append(data, extensions...)
+		data[32] |= flagED
+	}
 	attestationKey := steadyKey(m.t, "attestation key")
 	aaguid, err := asn1.Marshal(m.aaguid)
 	if err != nil {
@@ -141,7 +163,11 @@ func (m *maker) attest(k token, clientData []byte, edit func(o, statement map[st
 	var chain [][]byte
 	if m.between {
 		key = steadyKey(m.t, "between")
-		parent = m.certify(&x509.Certificate{Subject: pkix.Name{CommonName: "Between"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, m.root, key.Public(), m.key)
+		authority := &x509.Certificate{Subject: pkix.Name{CommonName: "Between"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+		if m.middle != nil {
+			m.middle(authority)
+		}
+		parent = m.certify(authority, m.root, key.Public(), m.key)
 		chain = [][]byte{parent.Raw}
 	}
 	chain = append([][]byte{m.certify(leaf, parent, attestationKey.Public(), key).Raw}, chain...)
@@ -302,6 +328,21 @@ func attestationCases(t testing.TB) (list []attestationCase) {
 	add("of a format that is none", "unknown format", packed(func(o, _ map[string]any) { o["fmt"] = "Packed" }))
 	add("itself", "vouches for itself", packed(func(_, s map[string]any) { delete(s, "x5c") }))
 	add("another member", "statement cannot be read", packed(func(_, s map[string]any) { s["ver"] = "2.0" }))
+	add("a member in another case", "cannot be read", packed(func(o, _ map[string]any) { o["FMT"] = o["fmt"]; delete(o, "fmt") }))
+	add("a member of the statement in another case", "statement cannot be read", packed(func(_, s map[string]any) { s["Alg"] = s["alg"]; delete(s, "alg") }))
+	add("a statement that is null", "statement cannot be read", u2f(func(o, _ map[string]any) { o["attStmt"] = nil }))
+	add("a member that is a number", "statement cannot be read", packed(func(o, s map[string]any) {
+		o["attStmt"] = map[any]any{"alg": s["alg"], "sig": s["sig"], "x5c": s["x5c"], 1: 2}
+	}))
+	add("a list for authenticator data", "cannot be read", packed(func(o, _ map[string]any) { o["authData"] = []int{1, 2} }))
+	add("a list for the signature", "statement cannot be read", packed(func(_, s map[string]any) { s["sig"] = []int{1, 2} }))
+	add("a list for a certificate", "statement cannot be read", packed(func(_, s map[string]any) { s["x5c"] = []any{[]int{1, 2}} }))
+	add("a tag", "cannot be read", func(m *maker, v *attestationVector) {
+		packed(nil)(m, v)
+		v.AttestationObject = bytes.Replace(v.AttestationObject, []byte("\x66packed"), []byte("\xd8\x2a\x66packed"), 1)
+	})
+	add("fido-u2f with an algorithm that is null", "statement cannot be read", u2f(func(_, s map[string]any) { s["alg"] = nil }))
+	add("packed with an algorithm that is null", "not signed", packed(func(_, s map[string]any) { s["alg"] = nil }))
 	add("packed without an algorithm", "statement cannot be read", packed(func(_, s map[string]any) { delete(s, "alg") }))
 	add("fido-u2f with an algorithm", "statement cannot be read", u2f(func(_, s map[string]any) { s["alg"] = -7 }))
 	add("a long chain", "more than 8 certificates", packed(func(_, s map[string]any) { s["x5c"] = slices.Repeat(s["x5c"].([][]byte)[:1], 9) }))
@@ -343,6 +384,18 @@ func attestationCases(t testing.TB) (list []attestationCase) {
 	add("a long id", "to its end", authData(func(d []byte) []byte { d[53] = 1; return d }))
 	add("no key", "to its end", authData(func(d []byte) []byte { return d[:55+16] }))
 	add("more behind", "to its end", authData(func(d []byte) []byte { return append(d, 0) }))
+	extended := func(raw ...byte) func(m *maker, v *attestationVector) {
+		return func(m *maker, v *attestationVector) {
+			v.AttestationObject = m.attestWith(es256(m.t, "bob"), created, raw, nil)
+		}
+	}
+	add("good with extensions", "", extended(0xa1, 0x61, 'x', 0x82, 1, 0xf6))
+	add("extensions that are a number", "to its end", extended(1))
+	add("extensions that are a list", "to its end", extended(0x80))
+	add("extensions that are null", "to its end", extended(0xf6))
+	add("extensions named by a number", "to its end", extended(0xa1, 1, 0xf5))
+	add("extensions with a name twice", "to its end", extended(0xa2, 0x61, 'x', 1, 0x61, 'x', 2))
+	add("extensions with more behind", "to its end", extended(0xa0, 0))
 	add("no extensions", "to its end", authData(func(d []byte) []byte { d[32] |= flagED; return d }))
 	add("another model", "certificate of another model", authData(func(d []byte) []byte { d[37]++; return d }))
 	add("fido-u2f, another model", "certificate of another model", u2f(func(o, _ map[string]any) { o["authData"].([]byte)[37]++ }))
@@ -377,6 +430,49 @@ func attestationCases(t testing.TB) (list []attestationCase) {
 	add("its own certificate after it was valid", "does not rest on a root", func(m *maker, v *attestationVector) {
 		v.Time = time.Date(2037, 1, 1, 0, 0, 0, 0, time.UTC)
 		packed(func(_, s map[string]any) { v.Models.Entries[0].Roots = []evidence.Bytes{s["x5c"].([][]byte)[0]} })(m, v)
+	})
+	authority := func(edit func(c *x509.Certificate)) func(m *maker, v *attestationVector) {
+		return func(m *maker, v *attestationVector) {
+			m.between, m.middle = true, edit
+			packed(nil)(m, v)
+		}
+	}
+	rooted := func(between bool, edit func(c *x509.Certificate)) func(m *maker, v *attestationVector) {
+		return func(m *maker, v *attestationVector) {
+			m.found("model", edit)
+			m.between, v.Models = between, m.models()
+			packed(nil)(m, v)
+		}
+	}
+	short := func(c *x509.Certificate) { c.MaxPathLenZero = true }
+	named := func(c *x509.Certificate) { c.DNSNames = []string{"key.example"} }
+	only := func(domain string) func(c *x509.Certificate) {
+		return func(c *x509.Certificate) {
+			c.PermittedDNSDomainsCritical, c.PermittedDNSDomains = true, []string{domain}
+		}
+	}
+	odd := pkix.Extension{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 45724, 2, 1, 2}, Critical: true, Value: []byte{5, 0}}
+	add("good under a root with no room for another", "", rooted(false, short))
+	add("an authority that its root has no room for", "does not rest on a root", rooted(true, short))
+	add("good between, with room for no other", "", authority(short))
+	add("between that is no authority", "does not rest on a root", authority(func(c *x509.Certificate) { c.IsCA = false }))
+	add("between that may not sign certificates", "does not rest on a root", authority(func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature }))
+	add("between after it was valid", "does not rest on a root", authority(func(c *x509.Certificate) { c.NotAfter = time.Date(2026, 5, 3, 0, 0, 0, 0, time.UTC) }))
+	add("between with a critical extension that nobody knows", "does not rest on a root", authority(func(c *x509.Certificate) { c.ExtraExtensions = []pkix.Extension{odd} }))
+	add("a critical extension that nobody knows", "does not rest on a root", leaf(func(c *x509.Certificate) { c.ExtraExtensions = append(c.ExtraExtensions, odd) }))
+	add("good between, for its name", "", func(m *maker, v *attestationVector) { m.leaf = named; authority(only("example"))(m, v) })
+	add("between, for other names", "does not rest on a root", func(m *maker, v *attestationVector) { m.leaf = named; authority(only("example.org"))(m, v) })
+	add("a root for other names", "does not rest on a root", func(m *maker, v *attestationVector) { m.leaf = named; rooted(false, only("example.org"))(m, v) })
+	add("a root after it was valid", "does not rest on a root", rooted(false, func(c *x509.Certificate) { c.NotAfter = time.Date(2026, 5, 3, 0, 0, 0, 0, time.UTC) }))
+	add("good for another use", "", leaf(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }))
+	add("good between, with a shared root and a name", "", both(authority(nil), shared))
+	add("between, with a shared root and no name", "its root stands for several", func(m *maker, v *attestationVector) {
+		m.leaf = unnamed
+		both(authority(nil), shared)(m, v)
+	})
+	add("an authority that comes from elsewhere", "does not rest on a root", func(m *maker, v *attestationVector) {
+		authority(nil)(m, v)
+		v.Models.Entries[0].Roots = []evidence.Bytes{newMakerOf(m.t, "other model").root.Raw}
 	})
 	add("a key off its curve", "not a point", authData(func(d []byte) []byte { d[len(d)-1] ^= 1; return d }))
 	list[len(list)-1].code = evidence.CodeKey

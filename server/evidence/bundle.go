@@ -256,7 +256,7 @@ func ParseAnchors(data []byte) (Anchors, error) {
 	if len(data) > MaxAnchors {
 		return Anchors{}, refuse(CodeTooLarge, "%d bytes are more than the limit of %d", len(data), MaxAnchors)
 	}
-	if err := loose(data); err != nil {
+	if err := CheckJSON(data); err != nil {
 		return Anchors{}, err
 	}
 	decoder := json.NewDecoder(bytes.NewReader(data))
@@ -280,8 +280,11 @@ func ParseAnchors(data []byte) (Anchors, error) {
 	if err := doc.checkLog(); err != nil {
 		return Anchors{}, err
 	}
+	if _, err := doc.pinned(); err != nil {
+		return Anchors{}, err
+	}
 	for i, key := range doc.Keys {
-		if _, err := parsePublicKey(key.PublicKey); err != nil || !idForm.MatchString(key.Person) {
+		if !idForm.MatchString(key.Person) {
 			return Anchors{}, refuse(CodeInvalid, "keys[%d] must be a person's id and a public key", i)
 		}
 	}

@@ -70,7 +70,7 @@ func parse(data []byte, v any, limit int) error {
 // and another order, duplicate keys, names in another case, nulls, numbers outside
 // the safe range, unpaired surrogates, bytes after the document.
 func unreadable(data []byte, v any) error {
-	if err := loose(data); err != nil {
+	if err := CheckJSON(data); err != nil {
 		return err
 	}
 	if !isCanonical(data) {
@@ -84,9 +84,10 @@ func unreadable(data []byte, v any) error {
 	return refuse(CodeNotCanonical, "not the document's one form")
 }
 
-// loose makes sure that data is JSON of at most [MaxDepth] levels in which no name
-// comes twice, whatever its order and white space.
-func loose(data []byte) error {
+// CheckJSON makes sure that data is JSON of at most [MaxDepth] levels in which no name
+// comes twice, whatever its order and white space: what has to hold of a document that
+// has more than one form before a general reader sees it. Every refusal is an [*Error].
+func CheckJSON(data []byte) error {
 	if !utf8.Valid(data) {
 		return refuse(CodeMalformed, "not UTF-8")
 	}

@@ -3,6 +3,7 @@ package evidence_test
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -399,57 +400,92 @@ func publicKeys(t testing.TB) (good, bad map[string][]byte) {
 		return cose(t, changed)
 	}
 	x := p256[-2].([]byte)
-	even := append(bytes.Clone(modulus[:255]), modulus[255]&^1)
-	small := make([]byte, 32)
-	small[0] = 1
-	return map[string][]byte{"ES256": cose(t, p256), "EdDSA": cose(t, okp), "RS256": cose(t, rsaKey)}, map[string][]byte{
-		"nothing":                             {},
-		"an empty map":                        {0xa0},
-		"not a map":                           {0x80},
-		"bytes after it":                      append(cose(t, p256), 0),
-		"too large":                           append(cose(t, p256), make([]byte, 4096)...),
-		"larger than a key can be":            edited(rsaKey, -1, bytes.Repeat([]byte{0xff}, 2049)),
-		"a label twice":                       append(append([]byte{0xa6}, cose(t, p256)[1:]...), 0x01, 0x02),
-		"another label":                       edited(p256, 4, []any{1}),
-		"a label that is text":                append(append([]byte{0xa6}, cose(t, p256)[1:]...), 0x61, 'x', 0x02),
-		"a private key":                       edited(p256, -4, x),
-		"P-256 with another kind":             edited(p256, 1, 1),
-		"P-256 with another curve":            edited(p256, -1, 2),
-		"P-256 with a short x":                edited(p256, -2, x[:31]),
-		"P-256 with a long x":                 edited(p256, -2, append([]byte{0}, x...)),
-		"P-256 with a short y":                edited(p256, -3, x[:31]),
-		"P-256 off the curve":                 edited(p256, -2, p256[-3]),
-		"P-256 compressed":                    edited(p256, -3, true),
-		"P-256 without y":                     edited(p256, -3, nil),
-		"no algorithm":                        edited(p256, 3, nil),
-		"ES384":                               edited(p256, 3, -35),
-		"ES256K":                              edited(p256, 3, -47),
-		"RS1":                                 edited(rsaKey, 3, -65535),
-		"PS256":                               edited(rsaKey, 3, -37),
-		"Ed448":                               edited(okp, -1, 7),
-		"Ed25519 with another kind":           edited(okp, 1, 2),
-		"Ed25519 with a short x":              edited(okp, -2, make([]byte, 31)),
-		"Ed25519 off the curve":               edited(okp, -2, append([]byte{2}, make([]byte, 31)...)),
-		"Ed25519 of small order":              edited(okp, -2, small),
-		"Ed25519 with a y":                    edited(okp, -3, x),
-		"Ed25519 with a number for x":         edited(okp, -2, 7),
-		"RSA with another kind":               edited(rsaKey, 1, 2),
-		"RSA without a modulus":               edited(rsaKey, -1, []byte{}),
-		"RSA with a number for a modulus":     edited(rsaKey, -1, 7),
-		"RSA with another label":              edited(rsaKey, 4, []any{1}),
-		"RSA with its private exponent":       edited(rsaKey, -3, modulus),
-		"RSA of 1024 bits":                    edited(rsaKey, -1, modulus[:128]),
-		"RSA of 2047 bits":                    edited(rsaKey, -1, append([]byte{0x7f}, modulus[1:]...)),
-		"RSA of 8200 bits":                    edited(rsaKey, -1, bytes.Repeat([]byte{0xff}, 1025)),
-		"RSA with a zero before":              edited(rsaKey, -1, append([]byte{0}, modulus...)),
-		"RSA with an even modulus":            edited(rsaKey, -1, even),
-		"RSA with the exponent 1":             edited(rsaKey, -2, []byte{1}),
-		"RSA with an even exponent":           edited(rsaKey, -2, []byte{1, 0, 0}),
-		"RSA with an exponent of 32 bits":     edited(rsaKey, -2, []byte{0xff, 0xff, 0xff, 0xff}),
-		"RSA with a zero before the exponent": edited(rsaKey, -2, []byte{0, 1, 0, 1}),
-		"RSA with a long exponent":            edited(rsaKey, -2, []byte{1, 0, 0, 0, 1}),
-		"RSA without an exponent":             edited(rsaKey, -2, []byte{}),
+	numbers := func(data []byte) (list []any) {
+		for _, b := range data {
+			list = append(list, int(b))
+		}
+		return list
 	}
+	wide := func(label byte) []byte { // the same label in two bytes
+		return append([]byte{0xa6, 0x18, label, 0x02}, cose(t, p256)[1:]...)
+	}
+	mixed := mixedOrder(t, func(byte, byte) bool { return true }).key.PublicKey
+	even := append(bytes.Clone(modulus[:255]), modulus[255]&^1)
+	good = map[string][]byte{
+		"ES256": cose(t, p256), "EdDSA": cose(t, okp), "EdDSA of mixed order": mixed, "RS256": cose(t, rsaKey),
+		"ES256 with numbers in a longer form": append([]byte{0xa5, 0x18, 0x01, 0x19, 0x00, 0x02}, cose(t, p256)[3:]...),
+		"RS256 of 8192 bits":                  edited(rsaKey, -1, slices.Repeat(modulus, 4)),
+		"RS256 with the exponent 3":           edited(rsaKey, -2, []byte{3}),
+		"RS256 with an exponent of 31 bits":   edited(rsaKey, -2, []byte{0x7f, 0xff, 0xff, 0xff}),
+	}
+	bad = map[string][]byte{
+		"null":                                 {0xf6},
+		"a list for x":                         edited(p256, -2, numbers(x)),
+		"a list for y":                         edited(p256, -3, numbers(p256[-3].([]byte))),
+		"a list for the modulus":               edited(rsaKey, -1, numbers(modulus[:64])),
+		"a list for the exponent":              edited(rsaKey, -2, []any{1, 0, 1}),
+		"a list for the point of Ed25519":      edited(okp, -2, numbers(okp[-2].([]byte))),
+		"text for x":                           edited(p256, -2, strings.Repeat("x", 32)),
+		"a label twice, once in a longer form": wide(1),
+		"an indefinite length":                 append(append([]byte{0xbf}, cose(t, p256)[1:]...), 0xff),
+		"a tag":                                append([]byte{0xd8, 0x3d}, cose(t, p256)...),
+		"a tag in it":                          bytes.Replace(cose(t, p256), []byte{0x21, 0x58, 0x20}, []byte{0x21, 0xd8, 64, 0x58, 0x20}, 1),
+		"a fraction for the algorithm":         edited(p256, 3, -7.0),
+		"a null for the algorithm":             append([]byte{0xa5, 0x01, 0x02, 0x03, 0xf6}, cose(t, p256)[5:]...),
+		"nothing":                              {},
+		"an empty map":                         {0xa0},
+		"not a map":                            {0x80},
+		"bytes after it":                       append(cose(t, p256), 0),
+		"too large":                            append(cose(t, p256), make([]byte, 4096)...),
+		"larger than a key can be":             edited(rsaKey, -1, bytes.Repeat([]byte{0xff}, 2049)),
+		"a label twice":                        append(append([]byte{0xa6}, cose(t, p256)[1:]...), 0x01, 0x02),
+		"another label":                        edited(p256, 4, []any{1}),
+		"a label that is text":                 append(append([]byte{0xa6}, cose(t, p256)[1:]...), 0x61, 'x', 0x02),
+		"a private key":                        edited(p256, -4, x),
+		"P-256 with another kind":              edited(p256, 1, 1),
+		"P-256 with another curve":             edited(p256, -1, 2),
+		"P-256 with a short x":                 edited(p256, -2, x[:31]),
+		"P-256 with a long x":                  edited(p256, -2, append([]byte{0}, x...)),
+		"P-256 with a short y":                 edited(p256, -3, x[:31]),
+		"P-256 off the curve":                  edited(p256, -2, p256[-3]),
+		"P-256 compressed":                     edited(p256, -3, true),
+		"P-256 without y":                      edited(p256, -3, nil),
+		"no algorithm":                         edited(p256, 3, nil),
+		"ES384":                                edited(p256, 3, -35),
+		"ES256K":                               edited(p256, 3, -47),
+		"RS1":                                  edited(rsaKey, 3, -65535),
+		"PS256":                                edited(rsaKey, 3, -37),
+		"Ed448":                                edited(okp, -1, 7),
+		"Ed25519 with another kind":            edited(okp, 1, 2),
+		"Ed25519 with a short x":               edited(okp, -2, make([]byte, 31)),
+		"Ed25519 off the curve":                edited(okp, -2, append([]byte{2}, make([]byte, 31)...)),
+		"Ed25519 with a y":                     edited(okp, -3, x),
+		"Ed25519 with a number for x":          edited(okp, -2, 7),
+		"RSA with another kind":                edited(rsaKey, 1, 2),
+		"RSA without a modulus":                edited(rsaKey, -1, []byte{}),
+		"RSA with a number for a modulus":      edited(rsaKey, -1, 7),
+		"RSA with another label":               edited(rsaKey, 4, []any{1}),
+		"RSA with its private exponent":        edited(rsaKey, -3, modulus),
+		"RSA of 1024 bits":                     edited(rsaKey, -1, modulus[:128]),
+		"RSA of 2047 bits":                     edited(rsaKey, -1, append([]byte{0x7f}, modulus[1:]...)),
+		"RSA of 8200 bits":                     edited(rsaKey, -1, bytes.Repeat([]byte{0xff}, 1025)),
+		"RSA with a zero before":               edited(rsaKey, -1, append([]byte{0}, modulus...)),
+		"RSA with an even modulus":             edited(rsaKey, -1, even),
+		"RSA with the exponent 1":              edited(rsaKey, -2, []byte{1}),
+		"RSA with an even exponent":            edited(rsaKey, -2, []byte{1, 0, 0}),
+		"RSA with an exponent of 32 bits":      edited(rsaKey, -2, []byte{0xff, 0xff, 0xff, 0xff}),
+		"RSA with a zero before the exponent":  edited(rsaKey, -2, []byte{0, 1, 0, 1}),
+		"RSA with a long exponent":             edited(rsaKey, -2, []byte{1, 0, 0, 0, 1}),
+		"RSA without an exponent":              edited(rsaKey, -2, []byte{}),
+		"RSA of 8193 bits":                     edited(rsaKey, -1, append([]byte{1}, slices.Repeat(modulus, 4)...)),
+		"RSA with a negative exponent":         edited(rsaKey, -2, -3),
+	}
+	for i, point := range smallOrder {
+		bad[fmt.Sprintf("Ed25519 of small order, encoding %d", i)] = edited(okp, -2, unhex(t, point))
+	}
+	// y = p + 3, which is the point with y = 3 in another encoding.
+	bad["Ed25519 in an encoding that is not canonical"] = edited(okp, -2, append(append([]byte{0xf0}, bytes.Repeat([]byte{0xff}, 30)...), 0x7f))
+	return good, bad
 }
 
 // receiptOf is a good receipt, with the anchors to read it by.
@@ -604,6 +640,13 @@ func anchorsVectors(t *testing.T, w *world) (list []documentVector) {
 	add("bad log origin", func(a *evidence.Anchors) { a.Log.Origin = "https://log" })
 	add("bad log without keys", func(a *evidence.Anchors) { a.Log.Keys = []string{} })
 	add("bad log key", func(a *evidence.Anchors) { a.Log.Keys = []string{"log+00000000+AAAA"} })
+	smallKey := func(algorithm byte) string {
+		key := append([]byte{algorithm}, unhex(t, smallOrder[0])...)
+		sum := sha256.Sum256(append([]byte("small.example\n"), key...))
+		return fmt.Sprintf("small.example+%x+%s", sum[:4], base64.StdEncoding.EncodeToString(key))
+	}
+	add("bad log key of small order", func(a *evidence.Anchors) { a.Log.Keys = append(a.Log.Keys, smallKey(1)) })
+	add("bad witness key of small order", func(a *evidence.Anchors) { a.Witnesses.Keys = append(a.Witnesses.Keys, smallKey(4)) })
 	add("bad log key twice", func(a *evidence.Anchors) { a.Log.Keys = append(a.Log.Keys, a.Log.Keys[0]) })
 	add("bad witness key", func(a *evidence.Anchors) { a.Witnesses.Keys[0] = "witness" })
 	add("bad witness twice", func(a *evidence.Anchors) { a.Witnesses.Keys[1] = a.Witnesses.Keys[0] })

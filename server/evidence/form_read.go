@@ -341,10 +341,10 @@ func readRaw(r *reader, v reflect.Value) bool {
 	return true
 }
 
-// readTime takes a time in the one form in which it is written.
+// readTime takes a time in the one form in which it is written: in UTC, with Z.
 func readTime(r *reader, v reflect.Value) bool {
 	text, escaped, ok := r.quoted()
-	if !ok || escaped {
+	if !ok || escaped || !strings.HasSuffix(text, "Z") {
 		return false
 	}
 	t := v.Addr().Interface().(*time.Time)

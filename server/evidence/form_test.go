@@ -3,6 +3,7 @@ package evidence_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"maps"
 	"path/filepath"
 	"reflect"
@@ -34,6 +35,9 @@ func leftAlone(data []byte) bool {
 
 // written is the reference for Write.
 func written(v any) ([]byte, error) {
+	if local(reflect.ValueOf(v)) {
+		return nil, errors.New("a time that is not in UTC")
+	}
 	data, err := json.Marshal(v)
 	if err != nil {
 		return nil, err
@@ -61,6 +65,31 @@ func holdsNull(v any) bool {
 	case map[string]any:
 		for _, inner := range v {
 			if holdsNull(inner) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// local reports whether a value holds a time that is not written with Z.
+func local(v reflect.Value) bool {
+	switch v.Kind() { //nolint:exhaustive // nothing else holds a time
+	case reflect.Pointer, reflect.Interface:
+		return !v.IsNil() && local(v.Elem())
+	case reflect.Slice:
+		for i := range v.Len() {
+			if local(v.Index(i)) {
+				return true
+			}
+		}
+	case reflect.Struct:
+		if at, ok := v.Interface().(time.Time); ok {
+			text, err := at.MarshalText()
+			return err == nil && !bytes.HasSuffix(text, []byte("Z"))
+		}
+		for i := range v.NumField() {
+			if v.Type().Field(i).IsExported() && local(v.Field(i)) {
 				return true
 			}
 		}
@@ -169,7 +198,7 @@ func samples(t testing.TB) map[string][][]byte {
 		"odds": {
 			[]byte(`{"leaf":{"entry":"AA","index":0,"proof":[]},"lists":[],"no":false,"number":0,"time":"2026-05-04T12:10:00Z"}`),
 			[]byte(`{"count":-7,"data":"_-8","head":{"chain":"é","leaf":"\u0000\b\\","sequence":1},"leaf":{"entry":"","index":-9007199254740991,"proof":["","AAAA"]},"lists":[[],["AA"]],` +
-				`"no":true,"number":9007199254740992,"pointer":0,"raw":{"":[1e+21,0.1,-1e-7],"a":true,"€":{},"` + "\U0001f600" + `":"","` + "\ufb33" + `":[]},"since":"0000-01-01T00:00:00.5+01:00","text":"` + "\u2028\x7f<&>" + `","texts":[""],"time":"9999-12-31T23:59:59.999999999Z","yes":true}`),
+				`"no":true,"number":9007199254740992,"pointer":0,"raw":{"":[1e+21,0.1,-1e-7],"a":true,"€":{},"` + "\U0001f600" + `":"","` + "\ufb33" + `":[]},"since":"0000-01-01T00:00:00.5Z","text":"` + "\u2028\x7f<&>" + `","texts":[""],"time":"9999-12-31T23:59:59.999999999Z","yes":true}`),
 		},
 	}
 	var b evidence.Bundle
@@ -273,7 +302,7 @@ func changes(t *testing.T, data []byte) (list [][]byte) {
 		}
 		list = append(list, changed)
 	}
-	values := []any{nil, "", "a", "é\n\x00", "AAA", "2026-05-04T12:10:00Z", "2026-05-04T12:10:00+00:00", "2026-05-04T12:10:00.10Z", 0, 1, -1, 1.5, json.Number("9223372036854775807"), json.Number("1e20"), true, false, []any{}, []any{nil}, object{}, object{"a": 1}}
+	values := []any{nil, "", "a", "é\n\x00", "AAA", "2026-05-04T12:10:00Z", "2026-05-04T12:10:00+00:00", "2026-05-04T12:10:00+01:00", "2026-05-04T12:10:00.10Z", "2026-05-04T12:10:00.1234567891Z", 0, 1, -1, 1.5, json.Number("9223372036854775807"), json.Number("1e20"), true, false, []any{}, []any{nil}, object{}, object{"a": 1}}
 	var walk func(v any)
 	walk = func(v any) {
 		switch v := v.(type) {

@@ -24,7 +24,10 @@ func write(v any) ([]byte, error) {
 	return w.out, w.err
 }
 
-var errNull = errors.New("a document holds no null")
+var (
+	errNull  = errors.New("a document holds no null")
+	errLocal = errors.New("times in documents are in UTC")
+)
 
 // fails notes why something has no form.
 func (w *writer) fails(err error) bool {
@@ -179,6 +182,9 @@ func writeNumber(w *writer, v reflect.Value) bool {
 func writeTime(w *writer, v reflect.Value) bool {
 	w.out = append(w.out, '"')
 	out, err := v.Interface().(time.Time).AppendText(w.out)
+	if err == nil && out[len(out)-1] != 'Z' {
+		err = errLocal
+	}
 	if err != nil {
 		return w.fails(err)
 	}

@@ -3,6 +3,7 @@ package evidence_test
 import (
 	"bytes"
 	"encoding/hex"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -228,11 +229,18 @@ func leafTexts(t testing.TB) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	timed := func(end string) string {
+		return regexp.MustCompile(`("time":"[^".Z]*)[^"]*`).ReplaceAllString(string(entry), "${1}"+end)
+	}
 	return map[string]string{
 		"nothing":                    "",
 		"another format":             strings.Replace(string(entry), "leaf/v1", "leaf/v2", 1),
 		"an unknown type":            strings.Replace(string(entry), "request-opened", "request-read", 1),
 		"another body":               strings.Replace(string(entry), "request-opened", "genesis", 1),
+		"a local time":               timed(`+01:00`),
+		"a time with a zero behind":  timed(`.10Z`),
+		"a time of ten digits":       timed(`.1234567891Z`),
+		"a time with a comma":        timed(`,5Z`),
 		"a sequence of zero":         strings.Replace(string(entry), `"sequence":2`, `"sequence":0`, 1),
 		"a first leaf after another": strings.Replace(string(entry), `"sequence":2`, `"sequence":1`, 1),
 		"too large":                  string(entry) + strings.Repeat(" ", evidence.MaxLeaf),

@@ -56,14 +56,20 @@ type OpenedChain struct {
 	PullRequest int64  `json:"pullRequest"`
 }
 
-// ParseOpenings reads openings. It does not compare them with the log.
+// Encode returns the openings' bytes.
+func (o Openings) Encode() ([]byte, error) {
+	o.Format = OpeningsFormat
+	o.Roster, o.Enrolments, o.SignedActs = listed(o.Roster), listed(o.Enrolments), listed(o.SignedActs)
+	o.Protections, o.Policies, o.Chains = listed(o.Protections), listed(o.Policies), listed(o.Chains)
+	return canonical(o, MaxOpenings)
+}
+
+// ParseOpenings reads openings, and accepts exactly what [Openings.Encode] writes. It
+// does not compare them with the log.
 func ParseOpenings(data []byte) (Openings, error) {
 	var o Openings
-	if len(data) > MaxOpenings {
-		return o, refuse(CodeTooLarge, "%d bytes are more than the limit of %d", len(data), MaxOpenings)
-	}
-	if err := json.Unmarshal(data, &o); err != nil {
-		return Openings{}, refuse(CodeMalformed, "not openings: %v", err)
+	if err := parse(data, &o, MaxOpenings); err != nil {
+		return Openings{}, err
 	}
 	if o.Format != OpeningsFormat {
 		return Openings{}, refuse(CodeInvalid, "format must be %s", OpeningsFormat)

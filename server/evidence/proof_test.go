@@ -399,6 +399,11 @@ func proofForgeries() []forged {
 			w.decide("dave", evidence.Approve)
 		}), "statements", evidence.CodeLog},
 
+		{"an approval that was filed before it was issued", told(func(w *world) {
+			w.tamperStatement = func(s *evidence.Statement) { s.IssuedAt = s.IssuedAt.Add(2 * time.Minute) }
+			w.open("old")
+			w.decide("bob", evidence.Approve)
+		}), "statements", evidence.CodeChain},
 		{"an approval that was held back until its signature had expired", told(func(w *world) {
 			w.open("old")
 			w.tamperStatement = func(s *evidence.Statement) { s.IssuedAt, s.ExpiresAt = s.IssuedAt.Add(-5*time.Minute), s.IssuedAt }

@@ -8,6 +8,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/sha256"
+	"fmt"
 	"math/big"
 
 	"filippo.io/edwards25519"
@@ -35,6 +36,7 @@ const (
 var strictCBOR = func() cbor.DecMode {
 	mode, err := cbor.DecOptions{
 		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
+		FieldNameMatching: cbor.FieldNameMatchingCaseSensitive,
 		IndefLength:       cbor.IndefLengthForbidden,
 		TagsMd:            cbor.TagsForbidden,
 		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
@@ -49,7 +51,9 @@ var strictCBOR = func() cbor.DecMode {
 }()
 
 // coseHead is what all COSE keys share, and coseEC2, coseOKP and coseRSA are
-// the three kinds, each with every parameter that WebAuthn allows it.
+// the three kinds, each with every parameter that WebAuthn allows it. Bytes are of
+// the type [cbor.ByteString], for into a slice of them a list of numbers could be
+// read too.
 type coseHead struct {
 	Kind      int64     `cbor:"1,keyasint"`
 	Algorithm Algorithm `cbor:"3,keyasint"`
@@ -57,21 +61,30 @@ type coseHead struct {
 
 type coseEC2 struct {
 	coseHead
-	Curve int64  `cbor:"-1,keyasint"`
-	X     []byte `cbor:"-2,keyasint"`
-	Y     []byte `cbor:"-3,keyasint"`
+	Curve int64           `cbor:"-1,keyasint"`
+	X     cbor.ByteString `cbor:"-2,keyasint"`
+	Y     cbor.ByteString `cbor:"-3,keyasint"`
 }
 
 type coseOKP struct {
 	coseHead
-	Curve int64  `cbor:"-1,keyasint"`
-	X     []byte `cbor:"-2,keyasint"`
+	Curve int64           `cbor:"-1,keyasint"`
+	X     cbor.ByteString `cbor:"-2,keyasint"`
 }
 
 type coseRSA struct {
 	coseHead
-	N []byte `cbor:"-1,keyasint"`
-	E []byte `cbor:"-2,keyasint"`
+	N cbor.ByteString `cbor:"-1,keyasint"`
+	E cbor.ByteString `cbor:"-2,keyasint"`
+}
+
+// textMap reads one CBOR map whose keys are texts, each once, to its end: extensions
+// of authenticator data, and attestation statements (WebAuthn Level 3, sections 6.1
+// and 6.5). Of the values it makes sure only that they are well-formed.
+func textMap(data []byte) (map[string]cbor.RawMessage, bool) {
+	var members map[string]cbor.RawMessage
+	err := strictCBOR.Unmarshal(data, &members)
+	return members, err == nil && members != nil
 }
 
 // publicKey verifies signatures of one key.
@@ -116,7 +129,7 @@ func parsePublicKey(cose []byte) (publicKey, error) {
 			return none, refuse(CodeKey, "the public key is not a P-256 key for ES256")
 		}
 		var ok bool
-		if key, ok = onP256(append(append([]byte{4}, k.X...), k.Y...)); !ok {
+		if key, ok = onP256([]byte("\x04" + k.X + k.Y)); !ok {
 			return none, refuse(CodeKey, "the public key is not a point on P-256")
 		}
 	case EdDSA:
@@ -124,24 +137,25 @@ func parsePublicKey(cose []byte) (publicKey, error) {
 		if err := strictCBOR.Unmarshal(cose, &k); err != nil || k.Kind != 1 || k.Curve != 6 || len(k.X) != ed25519.PublicKeySize {
 			return none, refuse(CodeKey, "the public key is not an Ed25519 key for EdDSA")
 		}
-		if !largeOrder(k.X) {
+		public := ed25519.PublicKey(k.X)
+		if !largeOrder(public) {
 			return none, refuse(CodeKey, "the public key is not a point of large order on Ed25519")
 		}
 		key.id = string(k.X)
 		key.verify = func(message, signature []byte) bool {
 			return len(signature) == ed25519.SignatureSize && largeOrder(signature[:32]) &&
-				ed25519.Verify(k.X, message, signature)
+				ed25519.Verify(public, message, signature)
 		}
 	case RS256:
 		var k coseRSA
 		if err := strictCBOR.Unmarshal(cose, &k); err != nil || k.Kind != 3 || len(k.N) == 0 || k.N[0] == 0 || len(k.E) == 0 || len(k.E) > 4 || k.E[0] == 0 {
 			return none, refuse(CodeKey, "the public key is not an RSA key for RS256")
 		}
-		pub := &rsa.PublicKey{N: new(big.Int).SetBytes(k.N), E: int(new(big.Int).SetBytes(k.E).Int64())}
+		pub := &rsa.PublicKey{N: new(big.Int).SetBytes([]byte(k.N)), E: int(new(big.Int).SetBytes([]byte(k.E)).Int64())}
 		if bits := pub.N.BitLen(); bits < minRSA || bits > maxRSA || pub.N.Bit(0) == 0 || pub.E < 3 || pub.E%2 == 0 || pub.E > 1<<31-1 {
 			return none, refuse(CodeKey, "an RSA key has %d to %d bits and an odd exponent from 3", minRSA, maxRSA)
 		}
-		key.id = string(k.N) + string(k.E)
+		key.id = fmt.Sprintf("%x %x", string(k.N), string(k.E))
 		key.verify = func(message, signature []byte) bool {
 			sum := sha256.Sum256(message)
 			return rsa.VerifyPKCS1v15(pub, crypto.SHA256, sum[:], signature) == nil

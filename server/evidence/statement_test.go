@@ -266,6 +266,10 @@ func statementTexts(t testing.TB) []statementText {
 		{"a second subject", replace(`"subject":[`, `"subject":[{"digest":{"gitCommit":"`+commits["old"]+`"}},`), evidence.CodeInvalid},
 		{"padding", replace(`","origin"`, `=","origin"`), evidence.CodeMalformed},
 		{"a time with an offset", replace(`2026-05-04T12:13:00Z`, `2026-05-04T12:05:00+00:00`), evidence.CodeNotCanonical},
+		{"a time in another zone", replace(`2026-05-04T12:13:00Z`, `2026-05-04T13:13:00+01:00`), evidence.CodeNotCanonical},
+		{"a time with a small letter", replace(`2026-05-04T12:13:00Z`, `2026-05-04T12:13:00z`), evidence.CodeMalformed},
+		{"a fraction of a second", replace(`2026-05-04T12:13:00Z`, `2026-05-04T12:13:00.5Z`), evidence.CodeInvalid},
+		{"a leap second", replace(`2026-05-04T12:13:00Z`, `2026-05-04T12:13:60Z`), evidence.CodeMalformed},
 	}
 }
 

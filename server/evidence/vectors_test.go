@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/evidence"
@@ -55,6 +56,7 @@ func bundleVectors(t *testing.T) (list []bundleVector) {
 		"good approved":   {(*world).story, 0},
 		"good rejected":   {rejection, 0},
 		"good overridden": {broken, 0},
+		"good closed":     {closedStory, 0},
 		"good pending":    {func(w *world) { w.open("old") }, 0},
 		"good merge checked": {func(w *world) {
 			w.open("old")
@@ -67,6 +69,12 @@ func bundleVectors(t *testing.T) (list []bundleVector) {
 			w.story()
 			w.decisions[0].Approver, w.decisions[0].Author, w.outcome = nil, nil, nil
 		}, 2},
+		"good erased people whose accounts are pinned": {erasedStory, 2},
+		"good pinned in another encoding":              {(*world).story, 2},
+		"good issued in the second in which it was filed": {func(w *world) {
+			w.tamperStatement = func(s *evidence.Statement) { s.IssuedAt = s.IssuedAt.Add(time.Minute) }
+			w.story()
+		}, 0},
 		"good erased people":                      {erasedStory, 2},
 		"good roster":                             {rosterStory, 0},
 		"good compromised":                        {compromisedStory, 0},
@@ -94,8 +102,14 @@ func bundleVectors(t *testing.T) (list []bundleVector) {
 		good.story(w)
 		exitCodes[name] = good.exitCode
 		anchors := w.anchors()
-		if name == "good roster" { // as of before it moved
+		switch name {
+		case "good roster": // as of before it moved
 			anchors.Roster = newWorld(t).newest()
+		case "good erased people whose accounts are pinned":
+			anchors.Keys = w.pins()
+		case "good pinned in another encoding":
+			anchors.Roster, anchors.Keys = "", w.pins()
+			anchors.Keys[0].PublicKey = otherEncoding(anchors.Keys[0].PublicKey)
 		}
 		list = append(list, bundleVector{Name: name, Anchors: anchors, Bundle: string(w.encoded())})
 	}
@@ -140,12 +154,8 @@ func bundleVectors(t *testing.T) (list []bundleVector) {
 
 func assertionVectors(t *testing.T) (list []assertionVector) {
 	t.Helper()
-	data := canonical(t, statement(t, evidence.Approve))
-	for name, bob := range map[string]token{"good ES256": es256(t, "bob"), "good EdDSA": eddsa(t, "bob")} {
-		list = append(list, assertionVector{name, "", data, bob.assert(ordinary(data)), []evidence.Key{bob.key}, rp})
-	}
-	if list[0].Name > list[1].Name {
-		list[0], list[1] = list[1], list[0]
+	for _, r := range accepted(t) {
+		list = append(list, assertionVector{"good " + r.name, "", r.statement, r.assertion, r.keys, r.rp})
 	}
 	for _, r := range refusals(t) {
 		list = append(list, assertionVector{"bad " + r.name, r.code, r.statement, r.assertion, r.keys, r.rp})

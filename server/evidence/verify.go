@@ -204,7 +204,7 @@ type decision struct {
 	statement Statement
 	digest    Digest // of the statement
 	sequence  int64  // of its leaf
-	account   string // of the approver; empty if erased and of no concern to the tally
+	account   string // of the approver; empty if it was erased, or is not open and of no concern to the tally
 	version   int64  // of the roster that the signer was shown
 	key       RosterKey
 	// compromised says that the key may have been in other hands by then.
@@ -277,6 +277,9 @@ func (v *verification) requests() (string, error) {
 	next := 0
 	var live standing
 	for i, leaf := range v.leaves {
+		if body, ok := leaf.Body.(RequestClosed); ok && body.Request == v.b.Facts.Request.ID && i+1 < len(v.leaves) {
+			return "", refuse(CodeChain, "leaf %d closes the request that the verdict is about, and the chain goes on after it", i+1)
+		}
 		if body, ok := leaf.Body.(MergeChecked); ok && body.Answer == AnswerYes && !live.allows(body, v.b.Salt) {
 			return "", refuse(CodeChain, "leaf %d lets something be merged that the leaves before it do not show as approved or overridden", i+1)
 		}
@@ -460,6 +463,9 @@ func (v *verification) statement(s Statement, i int) error {
 	if slices.ContainsFunc(v.made[:i], func(d decision) bool { return bytes.Equal(d.statement.Nonce, s.Nonce) }) {
 		return refuse(CodeInvalid, "its nonce was used before")
 	}
+	if leaf.Time.Before(s.IssuedAt) {
+		return refuse(CodeChain, "it was filed before it was issued")
+	}
 	if !leaf.Time.Before(s.ExpiresAt) {
 		return refuse(CodeChain, "it was filed when its signature had expired")
 	}
@@ -570,7 +576,9 @@ func (v *verification) facts() (string, error) {
 		if got != want {
 			return "", refuse(CodeInvalid, "the tally was given decision %d otherwise than it was signed", i+1)
 		}
-		v.made[i].account = want.AccountID
+		if d.Approver == nil && !erased(got.AccountID) {
+			v.made[i].account = got.AccountID
+		}
 		if d.Author != nil && d.Author.AccountID != f.Author {
 			return "", refuse(CodeInvalid, "decision %d names another author than the tally was given", i+1)
 		}
@@ -637,12 +645,14 @@ func deciding(f approval.Facts) approval.Facts {
 // erasedFacts reports whether the bundle gives out that somebody was erased from
 // its facts: then nothing commits to them.
 func (v *verification) erasedFacts() bool {
-	erased := func(account string) bool { return strings.HasPrefix(account, ErasedPrefix) }
 	person := func(p approval.Person) bool { return erased(p.AccountID) }
 	f := v.b.Facts
 	return len(v.b.OutcomeSalt) == 0 && (erased(f.Author) || slices.ContainsFunc(f.Writers, person) || slices.ContainsFunc(f.People, person) ||
 		slices.ContainsFunc(f.Decisions, func(d approval.Decision) bool { return erased(d.AccountID) }))
 }
+
+// erased reports whether facts or a verdict have this in place of an account.
+func erased(account string) bool { return strings.HasPrefix(account, ErasedPrefix) }
 
 // verdict makes sure that the chain's last word on the request is this verdict.
 func (v *verification) verdict() (string, error) {

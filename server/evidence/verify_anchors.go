@@ -1,7 +1,6 @@
 package evidence
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -74,14 +73,21 @@ func (v *verification) anchoredKeys() error {
 			return refuse(CodeRoster, "the roster that is an anchor is not a version of the bundle's")
 		}
 	}
+	pinned, err := a.pinned()
+	if err != nil {
+		return err
+	}
 	known := map[Digest]bool{}
-	for _, e := range v.enrolled {
+	for i, e := range v.enrolled {
 		key := v.keys.keys[v.keys.byDigest[e.key]]
-		pin := slices.IndexFunc(a.Keys, func(p PinnedKey) bool { return bytes.Equal(p.PublicKey, key.Key.PublicKey) })
-		if pin >= 0 && a.Keys[pin].Person != key.Key.Person {
+		pins := pinned[key.public.id]
+		if slices.ContainsFunc(pins, func(p PinnedKey) bool { return p.Person != key.Key.Person }) {
 			return refuse(CodeKey, "a key that is pinned for one person is in the roster for another")
 		}
-		known[e.key] = pin >= 0 || key.Added <= at // also one that was only taken out of use since
+		if e.Owner != nil && a.otherAccount(key.Key.Person, e.Owner.AccountID) {
+			return refuse(CodePerson, "enrolment %d names another account than the one that is pinned for its person", i+1)
+		}
+		known[e.key] = len(pins) > 0 || key.Added <= at // also one that was only taken out of use since
 	}
 	for grown := true; grown; {
 		grown = false
@@ -101,13 +107,32 @@ func (v *verification) anchoredKeys() error {
 		if v.pinned && !known[d.key.Digest] {
 			return refuse(CodeKey, "decision %d was signed with a key that is not known: it was not in the roster that is an anchor, and no key that was has signed for it", i+1)
 		}
-		for _, p := range a.Keys {
-			if p.AccountID != "" && d.account != "" && p.Person == d.key.Key.Person && p.AccountID != d.account {
-				return refuse(CodePerson, "decision %d is given to an account that is not the signer's", i+1)
-			}
+		if d.account != "" && a.otherAccount(d.key.Key.Person, d.account) {
+			return refuse(CodePerson, "decision %d is given to an account that is not the signer's", i+1)
 		}
 	}
 	return nil
+}
+
+// pinned are the pinned keys by their [publicKey].id: a key that is pinned in one
+// encoding can be in the roster in another one.
+func (a Anchors) pinned() (map[string][]PinnedKey, error) {
+	pins := make(map[string][]PinnedKey, len(a.Keys))
+	for i, p := range a.Keys {
+		key, err := parsePublicKey(p.PublicKey)
+		if err != nil {
+			return nil, refuse(CodeInvalid, "keys[%d] must be a person's id and a public key", i)
+		}
+		pins[key.id] = append(pins[key.id], p)
+	}
+	return pins, nil
+}
+
+// otherAccount reports whether another account than this one is pinned for a person.
+func (a Anchors) otherAccount(person, account string) bool {
+	return slices.ContainsFunc(a.Keys, func(p PinnedKey) bool {
+		return p.Person == person && p.AccountID != "" && p.AccountID != account
+	})
 }
 
 // labelKeys says of each key that signed on what it rests that it is its

@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"cmp"
+	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
@@ -132,6 +133,9 @@ func verifierKeys(keys []string, read func(string) (note.Verifier, error)) ([]no
 		data, _ := base64.StdEncoding.DecodeString(strings.SplitN(key, "+", 3)[2]) // an algorithm, and the key; as it was read
 		if seen[string(data[1:])] {
 			return nil, refuse(CodeInvalid, "key %d of the anchor is there twice", i+1)
+		}
+		if len(data) == 1+ed25519.PublicKeySize && !largeOrder(data[1:]) { // anybody could sign for it
+			return nil, refuse(CodeInvalid, "key %d of the anchor is not a point of large order on Ed25519", i+1)
 		}
 		seen[string(data[1:])] = true
 	}

@@ -202,6 +202,7 @@ func TestVerifyMergeChecks(t *testing.T) {
 	w.check(evidence.AnswerYes, evidence.CheckApproved, func(c *evidence.MergeChecked) { c.Trigger = evidence.TriggerPreMerge })
 	w.append(evidence.RequestClosed{Request: w.request().ID, Reason: "cancelled"})
 	w.check(evidence.AnswerYes, evidence.CheckNoRule, func(c *evidence.MergeChecked) { c.Request = "" })
+	w.open("new")
 	report := evidence.Verify(w.encoded(), w.anchors())
 	if report.ExitCode() != 0 {
 		t.Fatal(report.Sentence())
@@ -317,6 +318,19 @@ func pinned(change func(w *world, a *evidence.Anchors)) func(t *testing.T) ([]by
 	}
 }
 
+// otherEncoding is an ES256 key with its first two parameters in another order.
+func otherEncoding(plain []byte) evidence.Bytes {
+	return slices.Concat([]byte{0xa5, 0x03, 0x26, 0x01, 0x02}, plain[5:])
+}
+
+// closedStory is a request that was approved by one of two, and superseded.
+func closedStory(w *world) {
+	w.open("old")
+	w.decide("bob", evidence.Approve)
+	w.append(evidence.RequestClosed{Request: w.request().ID, Reason: "superseded"})
+	w.publish()
+}
+
 // rejection is the story of one approval and one rejection.
 func rejection(w *world) {
 	w.open("old")
@@ -356,6 +370,15 @@ func forgeries() []forged {
 			w.story()
 			return bytes.Replace(w.encoded(), []byte("bundle/v1"), []byte("bundle/v2"), 1), w.anchors()
 		}, "bundle", evidence.CodeInvalid},
+		{"a time in another zone", func(t *testing.T) ([]byte, evidence.Anchors) {
+			w := newWorld(t)
+			w.story()
+			data := w.encoded()
+			expires := w.facts.Request.ExpiresAt
+			here, there := expires.Format(time.RFC3339), expires.In(time.FixedZone("", 3600)).Format(time.RFC3339)
+			at := bytes.LastIndex(data[:bytes.Index(data, []byte(`"format"`))], []byte(here)) // in the facts
+			return slices.Replace(data, at, at+len(here), []byte(there)...), w.anchors()
+		}, "bundle", evidence.CodeNotCanonical},
 		{"a duplicate key", func(t *testing.T) ([]byte, evidence.Anchors) {
 			w := newWorld(t)
 			w.story()
@@ -408,6 +431,13 @@ func forgeries() []forged {
 			}
 		}), "chain", evidence.CodeChain},
 
+		{"a chain that goes on after the request was closed", told(func(w *world) {
+			w.open("old")
+			w.decide("bob", evidence.Approve)
+			facts, verdict, outcome := w.facts, w.verdict, w.outcome
+			w.open("new")
+			w.facts, w.verdict, w.outcome = facts, verdict, outcome
+		}), "requests", evidence.CodeChain},
 		{"a request under another name", told(func(w *world) {
 			w.tamperLeaf = func(l *evidence.Leaf) {
 				if body, ok := l.Body.(evidence.RequestOpened); ok {
@@ -435,6 +465,8 @@ func forgeries() []forged {
 		{"a request twice", told(func(w *world) {
 			w.open("old")
 			w.tamperRequest = func(r *evidence.Request) { r.ID = "req-1" }
+			w.open("old")
+			w.tamperRequest = nil
 			w.open("new")
 		}), "requests", evidence.CodeChain},
 		{"facts about another branch", altered(func(b *evidence.Bundle) { b.Facts.Request.DestinationBranch = "release/2.0" }), "requests", evidence.CodeInvalid},
@@ -656,8 +688,8 @@ func forgeries() []forged {
 		{"another author", told(func(w *world) {
 			w.tamperFacts = func(f *approval.Facts) { f.Author = "acc-erin" }
 		}), "facts", evidence.CodeInvalid},
-		{"a local time", told(func(w *world) {
-			w.tamperFacts = func(f *approval.Facts) { f.Now = f.Now.In(time.FixedZone("", 3600)) }
+		{"a time that is none", told(func(w *world) {
+			w.tamperFacts = func(f *approval.Facts) { f.Now = time.Time{} }
 		}), "facts", evidence.CodeInvalid},
 
 		{"an approval by people who were erased and never gave it", told(func(w *world) {
@@ -717,10 +749,36 @@ func forgeries() []forged {
 		{"a key that is not pinned", pinned(func(w *world, a *evidence.Anchors) {
 			a.Roster, a.Keys = "", w.pins()[1:2]
 		}), "anchors", evidence.CodeKey},
+		{"a pin that is no key", pinned(func(w *world, a *evidence.Anchors) {
+			a.Keys = w.pins()
+			a.Keys[1].PublicKey = []byte{0xa0}
+		}), "anchors", evidence.CodeInvalid},
+		{"a key pinned for somebody else in another encoding", pinned(func(w *world, a *evidence.Anchors) {
+			a.Keys = w.pins()[:1]
+			a.Keys[0].Person, a.Keys[0].PublicKey = "per-carol", otherEncoding(a.Keys[0].PublicKey)
+		}), "anchors", evidence.CodeKey},
+		{"a key pinned for two people", pinned(func(w *world, a *evidence.Anchors) {
+			a.Keys = append(w.pins(), w.pins()[0])
+			a.Keys[3].Person = "per-carol"
+		}), "anchors", evidence.CodeKey},
+		{"an account pinned for somebody else, of a key that only vouched", pinned(func(w *world, a *evidence.Anchors) {
+			w.decisions[0].Approver, w.decisions[1].Approver, w.outcome = nil, nil, nil
+			w.facts.Decisions[0].AccountID, w.facts.Decisions[0].Name = evidence.ErasedPrefix+"x", "Erased person"
+			a.Keys = w.pins()[:1]
+			a.Keys[0].AccountID = "acc-carol"
+		}), "anchors", evidence.CodePerson},
 		{"a key pinned for somebody else", pinned(func(w *world, a *evidence.Anchors) {
 			a.Keys = w.pins()
 			a.Keys[0].Person = "per-carol"
 		}), "anchors", evidence.CodeKey},
+		{"an account pinned for somebody else, whose enrolment was erased", pinned(func(w *world, a *evidence.Anchors) {
+			credential := string(w.tokens["bob"].key.CredentialID)
+			e := w.enrolled[credential]
+			e.Owner = nil
+			w.enrolled[credential] = e
+			a.Keys = w.pins()
+			a.Keys[0].AccountID = "acc-carol"
+		}), "anchors", evidence.CodePerson},
 		{"an account pinned for somebody else", pinned(func(w *world, a *evidence.Anchors) {
 			a.Keys = w.pins()
 			a.Keys[0].AccountID = "acc-carol"

@@ -272,6 +272,21 @@ func (w *world) append(body evidence.Body) {
 	w.entries = append(w.entries, w.record(body, &chain))
 }
 
+// ended reports whether no request is open.
+func (w *world) ended() bool {
+	for _, entry := range slices.Backward(w.entries) {
+		leaf, err := evidence.ParseLeaf(entry)
+		w.must(err)
+		switch leaf.Body.(type) {
+		case evidence.RequestClosed:
+			return true
+		case evidence.RequestOpened:
+			return false
+		}
+	}
+	return true
+}
+
 func (w *world) request() evidence.Request { return w.requests[len(w.requests)-1] }
 
 func (w *world) open(head string) {
@@ -286,7 +301,7 @@ func (w *world) open(head string) {
 	if w.tamperRequest != nil {
 		w.tamperRequest(&r)
 	}
-	if n := len(w.requests); n > 0 {
+	if n := len(w.requests); n > 0 && !w.ended() {
 		w.append(evidence.RequestClosed{Request: w.request().ID, Reason: "superseded"})
 	}
 	w.requests = append(w.requests, r)

@@ -412,7 +412,9 @@ func (d *decider) decide(ctx context.Context, pr store.PullRequest, challenge, s
 	if err != nil {
 		return made, err
 	}
-	if !now.Before(statement.ExpiresAt) { // which has whole seconds, and so may come before the challenge's
+	// ExpiresAt has whole seconds, and so may come before the challenge's end. The clock is the database's, which stamped
+	// IssuedAt: where another server with a slower one took its place, the leaf would be older than what it is about.
+	if now.Before(statement.IssuedAt) || !now.Before(statement.ExpiresAt) {
 		return made, spent
 	}
 	if err := d.verify(ctx, keep.Statement, statement.Roster); err != nil {

@@ -28,21 +28,15 @@ func (g *Gate) Openings(ctx context.Context, person store.Person, workspace stri
 	case role != store.RoleAdmin:
 		return nil, refusal.New(refusal.Forbidden, "Only an administrator of the workspace can follow its log.")
 	}
-	o := evidence.Openings{
-		Format: evidence.OpeningsFormat, Workspace: bitbucket.BracedUUID(workspace), Roster: []json.RawMessage{}, Enrolments: []evidence.EnrolledKey{},
-		SignedActs: []evidence.SignedAct{}, Protections: []evidence.ProtectionDocument{}, Policies: []evidence.OpenedPolicy{}, Chains: []evidence.OpenedChain{},
-	}
+	o := evidence.Openings{Workspace: bitbucket.BracedUUID(workspace)}
 	if err := g.Store.InWorkspace(ctx, workspace, func(tx *store.Tx) error { return readOpenings(ctx, tx, &o) }); err != nil {
 		return nil, err
 	}
-	data, err := json.Marshal(o)
-	if err != nil {
-		return nil, err
-	}
-	if len(data) > evidence.MaxOpenings {
+	data, err := o.Encode()
+	if evidence.CodeOf(err) == evidence.CodeTooLarge {
 		return nil, tooManyOpenings()
 	}
-	return data, nil
+	return data, err
 }
 
 func tooManyOpenings() error {

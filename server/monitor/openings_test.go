@@ -2,6 +2,7 @@ package monitor_test
 
 import (
 	"encoding/json"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -423,14 +424,31 @@ func TestAWorkspaceThatIsNot(t *testing.T) {
 // TestOpeningsThatCannotBeRead is no statement about the log.
 func TestOpeningsThatCannotBeRead(t *testing.T) {
 	t.Parallel()
-	for name, change := range map[string]func(*evidence.Openings){
-		"of another format":    func(o *evidence.Openings) { o.Format = "other" },
-		"of another workspace": func(o *evidence.Openings) { o.Workspace = strings.Replace(workspace, "5", "6", 1) },
+	for name, change := range map[string]func(text string) string{
+		"of another format": func(text string) string { return strings.Replace(text, evidence.OpeningsFormat, "other", 1) },
+		"of another workspace": func(text string) string {
+			return strings.ReplaceAll(text, workspace, strings.Replace(workspace, "5", "6", 1))
+		},
+		"in another form":        func(text string) string { return text + "\n" },
+		"with a name twice":      func(text string) string { return strings.Replace(text, `{`, `{"chains":[],`, 1) },
+		"with an unknown name":   func(text string) string { return strings.Replace(text, `{"chains"`, `{"also":1,"chains"`, 1) },
+		"with a null":            func(text string) string { return strings.Replace(text, `"chains":[]`, `"chains":null`, 1) },
+		"nested beyond all use":  func(string) string { return strings.Repeat("[", 1<<20) },
+		"in letters of any case": func(text string) string { return strings.Replace(text, `"salt"`, `"Salt"`, 1) },
 	} {
 		g, a := newGoverned(t), newAuditor(t)
 		a.withOpenings(nil)
-		change(g.openings)
 		g.publish()
+		g.lie = func(path string, body []byte) (int, []byte) {
+			if strings.HasPrefix(path, "/log/") {
+				return http.StatusOK, body
+			}
+			changed := change(string(body))
+			if changed == string(body) {
+				t.Errorf("%s: nothing changes", name)
+			}
+			return http.StatusOK, []byte(changed)
+		}
 		if found, err := a.pass(g.operator, g); err == nil || len(codes(found)) > 0 {
 			t.Errorf("%s: %v, %v", name, found, err)
 		}

@@ -4,7 +4,6 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -229,7 +228,7 @@ func (o *operator) answer(path string) ([]byte, bool) {
 		if o.openings == nil {
 			return nil, false
 		}
-		body, err := json.Marshal(o.openings)
+		body, err := o.openings.Encode()
 		return body, err == nil
 	case path == "checkpoint":
 		return o.note, o.note != nil

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/gowebpki/jcs"
-
 	"github.com/signedapproval/bitbucket/server/evidence"
 )
 
@@ -88,7 +86,7 @@ func ParseAssertion(responseJSON []byte) (evidence.Assertion, error) {
 	unreadable := func(cause error) error {
 		return refuse(CodeMalformed, "The browser's answer cannot be read.", cause)
 	}
-	if _, err := jcs.Transform(responseJSON); err != nil { // refuses duplicate keys
+	if err := evidence.CheckJSON(responseJSON); err != nil {
 		return none, unreadable(err)
 	}
 	var r authenticationResponse

@@ -199,6 +199,9 @@ func TestRegistration(t *testing.T) {
 	}
 }
 
+// tooDeep is one level deeper than documents may be.
+var tooDeep = strings.Repeat("[", evidence.MaxDepth+1) + strings.Repeat("]", evidence.MaxDepth+1)
+
 func TestRegistrationRefuses(t *testing.T) {
 	t.Parallel()
 	c := ceremonies(t)
@@ -235,6 +238,10 @@ func TestRegistrationRefuses(t *testing.T) {
 		}, code: passkey.CodeMalformed},
 		{name: "no answer", answer: func([]byte) []byte { return nil }, code: passkey.CodeMalformed},
 		{name: "an answer with a key twice", answer: replace(`{`, `{"type":"public-key",`), code: passkey.CodeMalformed},
+		{name: "an answer too deep", answer: replace(`{`, `{"x":`+tooDeep+`,`), code: passkey.CodeMalformed},
+		{name: "client data too deep", device: func(a *passkeytest.Authenticator) {
+			a.RewriteClientData = replace(`}`, `,"x":`+tooDeep+`}`)
+		}, code: passkey.CodeMalformed},
 		{name: "another type", answer: replace(`public-key`, `password`), code: passkey.CodeMalformed},
 		{name: "another id", answer: replace(`"id":"`, `"id":"AAAA`), code: passkey.CodeMalformed},
 		{name: "an answer that is too large", answer: func(answer []byte) []byte {
@@ -459,6 +466,7 @@ func TestParseAssertion(t *testing.T) {
 		"a user handle too long":  {`"Ym9i"`, `"` + strings.Repeat("AAAA", 22) + `"`, passkey.CodeMalformed},
 		"client data too long":    {`"e30"`, `"` + strings.Repeat("AAAA", 6000) + `"`, passkey.CodeMalformed},
 		"an answer too large":     {`{}`, `{"x":"` + strings.Repeat("x", passkey.MaxAssertion) + `"}`, passkey.CodeTooLarge},
+		"an answer too deep":      {`{}`, tooDeep, passkey.CodeMalformed},
 		"more after the document": {`{}}`, `{}}{}`, passkey.CodeMalformed},
 	} {
 		if !strings.Contains(answer, test.old) {

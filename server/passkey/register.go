@@ -9,7 +9,6 @@ import (
 	"github.com/go-webauthn/webauthn/protocol"
 	"github.com/go-webauthn/webauthn/protocol/webauthncose"
 	"github.com/go-webauthn/webauthn/webauthn"
-	"github.com/gowebpki/jcs"
 
 	"github.com/signedapproval/bitbucket/server/evidence"
 )
@@ -107,7 +106,7 @@ func (c *Ceremonies) FinishRegistration(session, responseJSON []byte) (Registere
 	if len(responseJSON) > MaxRegistration {
 		return Registered{}, refuse(CodeTooLarge, "The browser's answer is too large.", nil)
 	}
-	if _, err := jcs.Transform(responseJSON); err != nil {
+	if err := evidence.CheckJSON(responseJSON); err != nil {
 		return Registered{}, refuse(CodeMalformed, "The browser's answer cannot be read.", err)
 	}
 	parsed, err := protocol.ParseCredentialCreationResponseBytes(responseJSON)
@@ -151,7 +150,7 @@ func topLevel(clientData []byte) error {
 	if len(clientData) > evidence.MaxClientData {
 		return refuse(CodeTooLarge, "The browser's answer is too large.", nil)
 	}
-	if _, err := jcs.Transform(clientData); err != nil { // refuses duplicate keys
+	if err := evidence.CheckJSON(clientData); err != nil {
 		return refuse(CodeMalformed, "The browser's answer cannot be read.", err)
 	}
 	var members map[string]json.RawMessage
