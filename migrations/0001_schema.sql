@@ -589,3 +589,11 @@ grant execute on function signedapproval_sealed_workspaces() to signedapproval_a
 
 -- What the migrations have applied, for the server's readiness.
 grant select on signedapproval_schema_versions to signedapproval_app;
+-- One row: the oldest version of the schema for which a program may have been built that works on this one. A migration
+-- that takes something away raises it to the version since which no program needs that.
+create table signedapproval_schema_floor (
+  singleton boolean primary key default true check (singleton),
+  version   bigint not null
+);
+insert into signedapproval_schema_floor (version) values (1);
+grant select on signedapproval_schema_floor to signedapproval_app;

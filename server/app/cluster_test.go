@@ -142,10 +142,7 @@ func newCluster(t testing.TB, o options) *cluster {
 	c.must(err)
 	c.watcher = bitbucket.New(bitbucket.Config{BaseURL: c.sim.URL()}).As(token.AccessToken, "watcher", bitbucket.Foreground)
 	for range o.servers {
-		s := &server{cluster: c, log: &journal{}}
-		c.servers = append(c.servers, s)
-		c.proxy.add(s)
-		c.must(s.start())
+		c.must(c.add(nil).start())
 	}
 	t.Cleanup(func() {
 		for _, s := range c.servers {
@@ -157,6 +154,14 @@ func newCluster(t testing.TB, o options) *cluster {
 	})
 	c.enter(o.app)
 	return c
+}
+
+// add adds a server, of another program than this one where one is given; it is not started yet.
+func (c *cluster) add(program func() (string, error)) *server {
+	s := &server{cluster: c, log: &journal{}, program: program}
+	c.servers = append(c.servers, s)
+	c.proxy.add(s)
+	return s
 }
 
 func (c *cluster) must(err error) {
@@ -431,6 +436,7 @@ func (c *cluster) mergedOnce(list []opened) {
 type server struct {
 	cluster *cluster
 	log     *journal
+	program func() (string, error) // builds what it runs; nil means program
 
 	mu      sync.Mutex // guards what a restart changes
 	process *tether.Process
@@ -439,7 +445,11 @@ type server struct {
 
 // start starts the process and waits until it is ready.
 func (s *server) start() error {
-	path, err := program()
+	build := program
+	if s.program != nil {
+		build = s.program
+	}
+	path, err := build()
 	if err != nil {
 		return err
 	}

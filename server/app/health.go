@@ -6,8 +6,30 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/signedapproval/bitbucket/server/refusal"
+	"github.com/signedapproval/bitbucket/server/store"
 	"github.com/signedapproval/bitbucket/server/witness"
 )
+
+// Why a server does not start beside its database. Stable, for those who watch it.
+const (
+	codeSchemaOld = "SCHEMA_TOO_OLD"
+	codeSchemaNew = "SCHEMA_TOO_NEW"
+)
+
+// checkSchema makes sure, before anything is served, that this program works on the database's schema.
+func (s *Server) checkSchema(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	err := s.store.CheckSchema(ctx)
+	switch {
+	case errors.Is(err, store.ErrSchemaTooOld):
+		return refusal.New(codeSchemaOld, "the server does not start: run `signedapproval migrate` of this version first").Because(err)
+	case errors.Is(err, store.ErrSchemaTooNew):
+		return refusal.New(codeSchemaNew, "the server does not start: a newer version has replaced this one for good; start that").Because(err)
+	}
+	return err
+}
 
 // live answers as long as the process serves.
 func (s *Server) live(w http.ResponseWriter, _ *http.Request) {
@@ -25,9 +47,16 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "postgres: away", http.StatusServiceUnavailable)
 		return
 	}
-	if applied, wanted, err := s.store.SchemaVersion(ctx); err != nil || applied < wanted {
-		s.log.WarnContext(ctx, "not ready", "schema", applied, "wanted", wanted, "error", err)
-		http.Error(w, "postgres: its schema is too old for this server: run signedapproval migrate", http.StatusServiceUnavailable)
+	if err := s.store.CheckSchema(ctx); err != nil {
+		s.log.WarnContext(ctx, "not ready", "error", err)
+		problem := "postgres: its schema cannot be read"
+		switch {
+		case errors.Is(err, store.ErrSchemaTooOld):
+			problem = "postgres: its schema is too old for this server: run signedapproval migrate"
+		case errors.Is(err, store.ErrSchemaTooNew):
+			problem = "postgres: its schema is too new for this server: replace it by a newer one"
+		}
+		http.Error(w, problem, http.StatusServiceUnavailable)
 		return
 	}
 	if err := s.publisher.Check(ctx); err != nil {

@@ -48,18 +48,28 @@ func TestReadyNeedsPostgresWithANewEnoughSchema(t *testing.T) {
 	}
 	want(http.StatusOK, "postgres: here")
 
+	// A newer schema serves this program until it takes something away.
 	conn, err := pgx.Connect(t.Context(), db.SuperURL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := conn.Exec(t.Context(), `delete from `+migrations.VersionTable+` where version_id > 0`); err != nil {
-		t.Error(err)
+	for _, step := range []struct {
+		statement string
+		status    int
+		text      string
+	}{
+		{`insert into ` + migrations.VersionTable + ` (version_id, is_applied) values (9999, true)`, http.StatusOK, "postgres: here"},
+		{`update signedapproval_schema_floor set version = 9999`, http.StatusServiceUnavailable, "too new for this server"},
+		{`delete from ` + migrations.VersionTable + ` where version_id > 0`, http.StatusServiceUnavailable, "run signedapproval migrate"},
+	} {
+		if _, err := conn.Exec(t.Context(), step.statement); err != nil {
+			t.Error(err)
+		}
+		want(step.status, step.text)
 	}
 	if err := conn.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
-	want(http.StatusServiceUnavailable, "run signedapproval migrate")
-
 	server.Close()
 	closed = true
 	want(http.StatusServiceUnavailable, "postgres: away")

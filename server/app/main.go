@@ -86,6 +86,9 @@ func (c *serveCommand) Run(ctx context.Context, s streams) error {
 		return err
 	}
 	defer server.Close()
+	if err := server.checkSchema(ctx); err != nil {
+		return err
+	}
 	if err := server.compareLog(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil // told to stop

@@ -2,7 +2,10 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/signedapproval/bitbucket/migrations"
 )
@@ -13,16 +16,33 @@ func Migrate(ctx context.Context, ownerURL string) error {
 	return migrations.Apply(ctx, ownerURL)
 }
 
-// SchemaVersion is the version that the database has and the one that this program was built for.
-// The server is ready while applied is not less than wanted: a newer schema still serves an older
-// program during a rolling update.
-func (s *Store) SchemaVersion(ctx context.Context) (applied, wanted int64, err error) {
-	if wanted, err = migrations.Newest(); err != nil {
-		return 0, 0, err
-	}
-	err = s.pool.QueryRow(ctx, `select max(version_id) from `+migrations.VersionTable+` where is_applied`).Scan(&applied)
+// What a schema can be that this program does not work on.
+var (
+	ErrSchemaTooOld = errors.New("the database's schema is too old for this program")
+	ErrSchemaTooNew = errors.New("the database's schema is too new for this program")
+)
+
+// CheckSchema tells whether this program works on the database's schema: [ErrSchemaTooOld] where a migration is missing
+// that it was built with, [ErrSchemaTooNew] where one has taken away what it needs. A schema that is newer and has taken
+// nothing away serves an older program during a rolling update.
+func (s *Store) CheckSchema(ctx context.Context) error {
+	wanted, err := migrations.Newest()
 	if err != nil {
-		return 0, 0, fmt.Errorf("store: schema version: %w", err)
+		return err
 	}
-	return applied, wanted, nil
+	var applied, oldest int64
+	err = s.pool.QueryRow(ctx, `select coalesce(max(version_id), 0), (select version from signedapproval_schema_floor)
+		from `+migrations.VersionTable+` where is_applied`).Scan(&applied, &oldest)
+	var refused *pgconn.PgError
+	switch {
+	case errors.As(err, &refused) && refused.Code == "42P01": // there is no such table
+		return fmt.Errorf("%w: it was never migrated, and version %d is needed", ErrSchemaTooOld, wanted)
+	case err != nil:
+		return fmt.Errorf("store: schema version: %w", err)
+	case applied < wanted:
+		return fmt.Errorf("%w: it has version %d, and %d is needed", ErrSchemaTooOld, applied, wanted)
+	case wanted < oldest:
+		return fmt.Errorf("%w: it has version %d, which serves programs from version %d on, and this one is of version %d", ErrSchemaTooNew, applied, oldest, wanted)
+	}
+	return nil
 }
