@@ -58,27 +58,14 @@ func (g *Gate) Evaluate(ctx context.Context, job store.Job) error {
 
 func (g *Gate) look(ctx context.Context, at store.Place) (seen, error) {
 	var s seen
-	var known store.PullRequest
-	err := g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
-		config, err := tx.RepositoryConfig(ctx, at.Repository)
-		if errors.Is(err, store.ErrNotFound) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		s.gated = true
-		if s.version, err = tx.PolicyVersion(ctx, config.PolicyVersionID); err != nil {
-			return err
-		}
-		known, err = tx.FindPullRequest(ctx, at.Repository, at.Number)
-		if errors.Is(err, store.ErrNotFound) {
-			return nil
-		}
-		return err
-	})
-	if err != nil || !s.gated {
+	gated, err := g.Store.Gated(ctx, at.Workspace, at.Repository, at.Number)
+	if err != nil || gated.Policy == nil {
 		return s, err
+	}
+	s.gated, s.version = true, *gated.Policy
+	var known store.PullRequest
+	if gated.PullRequest != nil {
+		known = *gated.PullRequest
 	}
 	policy, err := approval.ParsePolicy(s.version.Document)
 	if err != nil {

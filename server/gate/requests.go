@@ -2,7 +2,6 @@ package gate
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"time"
 
@@ -15,12 +14,7 @@ import (
 
 // requests brings the pull request's approval request to where it should be.
 func (t *settlement) requests(ctx context.Context, before store.PullRequest) (next time.Time, err error) {
-	var live *store.ApprovalRequest
-	if r, err := t.tx.LiveRequest(ctx, t.pr.ID); err == nil {
-		live = &r
-	} else if !errors.Is(err, store.ErrNotFound) {
-		return next, err
-	}
+	live := t.live
 	if t.pr.State == "MERGED" && (before.State == "OPEN" || before.State == "GONE") {
 		if err := t.merged(ctx, before, live); err != nil {
 			return next, err

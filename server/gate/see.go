@@ -134,11 +134,13 @@ func (g *Gate) readView(ctx context.Context, tx *store.Tx, requestID string, fin
 	if v.PullRequest, err = find(tx); err != nil {
 		return v, err
 	}
-	if v.Workspace, err = tx.ReadWorkspace(ctx); err != nil {
+	around, err := tx.Around(ctx, v.PullRequest)
+	if err != nil {
 		return v, err
 	}
-	if v.Repository, err = tx.RepositoryConfig(ctx, v.PullRequest.RepositoryID); optional(err) != nil {
-		return v, err
+	v.Workspace, v.Status, v.Merge = around.Workspace, around.Status, around.Merge
+	if around.Repository != nil {
+		v.Repository = *around.Repository
 	}
 	var r store.ApprovalRequest
 	if requestID != "" {
@@ -159,20 +161,6 @@ func (g *Gate) readView(ctx context.Context, tx *store.Tx, requestID string, fin
 		if err := g.proveModels(ctx, tx, v.Rule, v.Decisions); err != nil {
 			return v, err
 		}
-	}
-	status, err := tx.Status(ctx, v.PullRequest.ID, v.PullRequest.HeadCommit)
-	if optional(err) != nil {
-		return v, err
-	}
-	if err == nil {
-		v.Status = &status
-	}
-	merge, err := tx.Merge(ctx, v.PullRequest.ID, v.PullRequest.HeadCommit)
-	if optional(err) != nil {
-		return v, err
-	}
-	if err == nil {
-		v.Merge = &merge
 	}
 	return v, nil
 }

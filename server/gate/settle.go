@@ -26,6 +26,7 @@ type settlement struct {
 	workspace store.Workspace
 	config    store.RepositoryConfig // the zero one where the repository is not gated
 	pr        *store.PullRequest
+	live      *store.ApprovalRequest // that was found; nil for none
 	chain     *chain
 	changed   bool
 }
@@ -53,25 +54,24 @@ func (g *Gate) settle(ctx context.Context, claim store.Claim, at store.Place, s 
 // nothing happens; zero for never.
 func (g *Gate) settleIn(ctx context.Context, tx *store.Tx, at store.Place, s seen) (next time.Time, err error) {
 	t := &settlement{Gate: g, tx: tx, at: at, seen: s}
+	found, err := tx.Settling(ctx, at.Repository, at.Number)
+	if err != nil {
+		return next, err
+	}
 	if t.now, err = tx.Now(ctx); err != nil {
 		return next, err
 	}
-	if t.workspace, err = tx.ReadWorkspace(ctx); err != nil {
-		return next, err
+	t.workspace, t.live = found.Workspace, found.Live
+	if found.Repository != nil {
+		t.config = *found.Repository
 	}
-	pr, err := tx.LockPullRequest(ctx, at.Repository, at.Number)
-	known := err == nil
-	if optional(err) != nil {
-		return next, err
-	}
-	t.config, err = tx.RepositoryConfig(ctx, at.Repository)
-	switch gated := err == nil; {
-	case optional(err) != nil:
-		return next, err
-	case gated != s.gated || gated && t.config.PolicyVersionID != s.version.ID:
+	if gated := found.Repository != nil; gated != s.gated || gated && t.config.PolicyVersionID != s.version.ID {
 		return t.now, nil // the rules changed since they were read: go round again
 	}
-	if !known {
+	var pr store.PullRequest
+	if found.PullRequest != nil {
+		pr = *found.PullRequest
+	} else {
 		if !s.gated || s.remote == nil || s.remote.State != bitbucket.Open {
 			return next, t.unseen(ctx)
 		}

@@ -107,13 +107,7 @@ func (g *Gate) uncosigned(ctx context.Context, at store.Place, status store.Comm
 
 // owed reads what is owed, and then the end of the chain that says why.
 func (g *Gate) owed(ctx context.Context, at store.Place) (status store.CommitStatus, end chainEnd, err error) {
-	err = g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
-		if status, err = tx.Status(ctx, at.PullRequest, at.Commit); err != nil {
-			return err
-		}
-		end, err = readChainEnd(ctx, tx, at.PullRequest)
-		return err
-	})
+	status, end.size, end.published, err = g.Store.Owed(ctx, at.Workspace, at.PullRequest, at.Commit)
 	return status, end, err
 }
 
@@ -121,15 +115,11 @@ func (g *Gate) owed(ctx context.Context, at store.Place) (status store.CommitSta
 // intended and nothing has changed meanwhile.
 func (g *Gate) pay(ctx context.Context, job store.Job, at store.Place, status store.CommitStatus) error {
 	return g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
-		workspace, err := tx.ReadWorkspace(ctx)
+		workspace, pr, err := tx.LockTogether(ctx, at.PullRequest)
 		if err != nil {
 			return err
 		}
 		now, err := tx.Now(ctx)
-		if err != nil {
-			return err
-		}
-		pr, err := tx.LockPullRequestByID(ctx, at.PullRequest)
 		if err != nil {
 			return err
 		}

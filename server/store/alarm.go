@@ -53,13 +53,10 @@ func (tx *Tx) RaiseAlarm(ctx context.Context, a Alarm) (bool, error) {
 }
 
 // CloseAlarm ends the open alarm of a kind about a subject, if there is one.
-func (tx *Tx) CloseAlarm(ctx context.Context, kind, subject string) error {
-	_, err := tx.tx.Exec(ctx, `
+func (tx *Tx) CloseAlarm(_ context.Context, kind, subject string) error {
+	tx.tx.later(`
 		update signedapproval_alarms set closed_at = now()
 		where workspace_id = $1 and kind = $2 and subject = $3 and closed_at is null`, tx.Workspace, kind, subject)
-	if err != nil {
-		return fmt.Errorf("store: close alarm: %w", err)
-	}
 	return nil
 }
 

@@ -70,18 +70,17 @@ func (s *Store) Unpublished(ctx context.Context) (leaves int64, err error) {
 func (s *Store) PutCheckpoint(ctx context.Context, head TreeHead, note []byte, cosignatures ...Cosignature) error {
 	var newest int64
 	err := s.Outside(ctx, func(sh *Shared) error {
-		batch := &pgx.Batch{}
 		// Each statement sees what was committed before it: so the lock comes first.
-		batch.Queue(`select from signedapproval_log_tree for update`)
-		batch.Queue(`
+		sh.tx.later(`select from signedapproval_log_tree for update`)
+		sh.tx.later(`
 			insert into signedapproval_log_checkpoints (size, root, note)
 			select $1::bigint, $2::bytea, $3::bytea from signedapproval_log_tree
 			where size >= $1::bigint and not exists (select from signedapproval_log_checkpoints where size >= $1::bigint)`, head.Size, head.Root[:], note)
 		for _, c := range cosignatures {
-			batch.Queue(putCosignature, head.Size, c.Witness, c.Line)
+			sh.tx.later(putCosignature, head.Size, c.Witness, c.Line)
 		}
-		batch.Queue(`select coalesce(max(size), -1) from signedapproval_log_checkpoints`).QueryRow(func(row pgx.Row) error { return row.Scan(&newest) })
-		return sh.tx.batch(ctx, batch)
+		sh.tx.later(`select coalesce(max(size), -1) from signedapproval_log_checkpoints`).QueryRow(func(row pgx.Row) error { return row.Scan(&newest) })
+		return nil
 	})
 	if err == nil && newest < head.Size {
 		err = errors.New("the tree is smaller")

@@ -37,13 +37,15 @@ func leafColumns(leaves []leaf) (hashes, entries [][]byte, workspaces, chains []
 	return hashes, entries, workspaces, chains, sequences
 }
 
+const chainEnd = `
+	select l.index + 1, l.index < coalesce((select max(size) from signedapproval_log_checkpoints), 0)
+	from signedapproval_pull_requests p join signedapproval_leaves l on l.chain_id = p.chain_id and l.sequence = p.chain_sequence
+	where p.workspace_id = $1 and p.id = $2 and l.chain_id <> ''`
+
 // ChainEnd says how large the log must be published for the newest leaf of a pull request's chain, and with it all
 // those before, to be under a checkpoint, and whether it is. [ErrNotFound] for a pull request without leaves.
 func (tx *Tx) ChainEnd(ctx context.Context, pullRequestID string) (size int64, published bool, err error) {
-	err = one(tx.tx.QueryRow(ctx, `
-		select l.index + 1, l.index < coalesce((select max(size) from signedapproval_log_checkpoints), 0)
-		from signedapproval_pull_requests p join signedapproval_leaves l on l.chain_id = p.chain_id and l.sequence = p.chain_sequence
-		where p.workspace_id = $1 and p.id = $2 and l.chain_id <> ''`, tx.Workspace, pullRequestID).Scan(&size, &published))
+	err = one(tx.tx.QueryRow(ctx, chainEnd, tx.Workspace, pullRequestID).Scan(&size, &published))
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		err = fmt.Errorf("store: end of a chain: %w", err)
 	}

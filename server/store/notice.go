@@ -46,7 +46,7 @@ func (sh *Shared) AddNotice(ctx context.Context, notices ...Notice) error {
 		sentences, paths = append(sentences, n.Sentence), append(paths, n.Path)
 	}
 	// In the order of the keys, like everybody, so that no two transactions wait for each other.
-	rows, err := sh.tx.Query(ctx, `
+	added := sh.tx.later(`
 		insert into signedapproval_notices (person_id, workspace_id, pull_request_id, request_id, kind, dedupe_key, title, sentence, path)
 		select person::uuid, workspace::uuid, pull_request::uuid, request::uuid, kind, key, title, sentence, path
 		from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
@@ -54,18 +54,21 @@ func (sh *Shared) AddNotice(ctx context.Context, notices ...Notice) error {
 		order by key
 		on conflict (dedupe_key) do nothing returning id, person_id, workspace_id`,
 		people, workspaces, pullRequests, requests, kinds, keys, titles, sentences, paths)
-	if err != nil {
-		return fmt.Errorf("store: add notices: %w", err)
-	}
 	var id, person, workspace string
-	_, err = pgx.ForEachRow(rows, []any{&id, &person, &workspace}, func() error {
-		sh.Touch("inbox:" + person)
-		if sh.noMail {
-			return nil
-		}
-		return sh.Enqueue(ctx, AskNotify(workspace, id))
+	added.Query(func(rows pgx.Rows) error {
+		_, err := pgx.ForEachRow(rows, []any{&id, &person, &workspace}, func() error {
+			sh.Touch("inbox:" + person)
+			if sh.noMail {
+				return nil
+			}
+			return sh.Enqueue(ctx, AskNotify(workspace, id))
+		})
+		return err
 	})
-	if err != nil {
+	if sh.noMail {
+		return nil
+	}
+	if err := sh.tx.batch(ctx, &pgx.Batch{}); err != nil { // the ledger must know before the commit
 		return fmt.Errorf("store: add notices: %w", err)
 	}
 	return nil
@@ -131,27 +134,28 @@ func (sh *Shared) ReadNotice(ctx context.Context, personID, id string) (Notice, 
 
 // ReadNoticesOf marks the notices about a request as read, those of one person or, where personID is
 // "", of everybody: nothing is asked of them any more.
-func (sh *Shared) ReadNoticesOf(ctx context.Context, requestID, personID string) error {
-	return sh.touchInboxes(ctx, `update signedapproval_notices set read_at = now()
+func (sh *Shared) ReadNoticesOf(_ context.Context, requestID, personID string) error {
+	sh.touchInboxes(`update signedapproval_notices set read_at = now()
 		where request_id = $1 and ($2 = '' or person_id = nullif($2, '')::uuid) and read_at is null returning person_id`, requestID, personID)
+	return nil
 }
 
 // ReadNoticesKeyed marks the notices with these dedupe keys as read.
-func (sh *Shared) ReadNoticesKeyed(ctx context.Context, dedupeKeys []string) error {
-	return sh.touchInboxes(ctx, `update signedapproval_notices set read_at = now()
+func (sh *Shared) ReadNoticesKeyed(_ context.Context, dedupeKeys []string) error {
+	sh.touchInboxes(`update signedapproval_notices set read_at = now()
 		where dedupe_key = any($1) and read_at is null returning person_id`, dedupeKeys)
+	return nil
 }
 
-func (sh *Shared) touchInboxes(ctx context.Context, query string, arguments ...any) error {
-	rows, err := sh.tx.Query(ctx, query, arguments...)
-	if err != nil {
-		return fmt.Errorf("store: inboxes: %w", err)
-	}
-	people, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	for _, id := range people {
-		sh.Touch("inbox:" + id)
-	}
-	return err
+// touchInboxes touches the inboxes of the people whom a statement answers, which is carried out before the next one.
+func (sh *Shared) touchInboxes(query string, arguments ...any) {
+	sh.tx.later(query, arguments...).Query(func(rows pgx.Rows) error {
+		people, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		for _, id := range people {
+			sh.Touch("inbox:" + id)
+		}
+		return err
+	})
 }
 
 // MailedNotice records that a notice was handed to the mail server.

@@ -99,17 +99,14 @@ func (tx *Tx) InsertPullRequest(ctx context.Context, p PullRequest) (PullRequest
 }
 
 // UpdatePullRequest writes what Bitbucket said and where the chain stands. The caller holds the lock.
-func (tx *Tx) UpdatePullRequest(ctx context.Context, p PullRequest) error {
-	_, err := tx.tx.Exec(ctx, `
+func (tx *Tx) UpdatePullRequest(_ context.Context, p PullRequest) error {
+	tx.tx.later(`
 		update signedapproval_pull_requests set title = $3, state = $4, draft = $5, author_account_id = $6,
 			author_name = $7, source_repository_id = $8, source_branch = $9, head_commit = $10,
 			destination_branch = $11, chain_sequence = $12, chain_leaf = $13, version = $14, synced_at = now()
 		where workspace_id = $1 and id = $2`,
 		tx.Workspace, p.ID, p.Title, p.State, p.Draft, p.AuthorAccountID, p.AuthorName, p.SourceRepositoryID,
 		p.SourceBranch, p.HeadCommit, p.DestinationBranch, p.ChainSequence, p.ChainLeaf, p.Version)
-	if err != nil {
-		return fmt.Errorf("store: update pull request: %w", err)
-	}
 	return nil
 }
 

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -112,16 +111,24 @@ func (tx *Tx) PermissionsOf(ctx context.Context, accountID string, repositoryIDs
 // list is not older than maxAge; ErrNotFound where it must be read anew.
 func (tx *Tx) RepositoryPeople(ctx context.Context, repositoryID string, maxAge time.Duration) ([]RepositoryPerson, error) {
 	var fresh bool
-	err := tx.tx.QueryRow(ctx, `select fetched_at > now() - make_interval(secs => $3) from signedapproval_repository_people_lists
-		where workspace_id = $1 and repository_id = $2`, tx.Workspace, repositoryID, maxAge.Seconds()).Scan(&fresh)
-	if errors.Is(err, pgx.ErrNoRows) || err == nil && !fresh {
+	var people []RepositoryPerson
+	batch := &pgx.Batch{}
+	batch.Queue(`select exists (select from signedapproval_repository_people_lists
+		where workspace_id = $1 and repository_id = $2 and fetched_at > now() - make_interval(secs => $3))`,
+		tx.Workspace, repositoryID, maxAge.Seconds()).QueryRow(func(row pgx.Row) error { return row.Scan(&fresh) })
+	batch.Queue(`select `+repositoryPersonColumns+` from signedapproval_repository_people
+		where workspace_id = $1 and repository_id = $2 and permission <> 'none' order by account_id`, tx.Workspace, repositoryID).
+		Query(func(rows pgx.Rows) (err error) {
+			people, err = pgx.CollectRows(rows, pgx.RowToStructByName[RepositoryPerson])
+			return err
+		})
+	if err := tx.tx.batch(ctx, batch); err != nil {
+		return nil, fmt.Errorf("store: read repository people: %w", err)
+	}
+	if !fresh {
 		return nil, ErrNotFound
 	}
-	if err != nil {
-		return nil, fmt.Errorf("store: read age of repository people: %w", err)
-	}
-	return list[RepositoryPerson](ctx, tx.tx, `select `+repositoryPersonColumns+` from signedapproval_repository_people
-		where workspace_id = $1 and repository_id = $2 and permission <> 'none' order by account_id`, tx.Workspace, repositoryID)
+	return people, nil
 }
 
 // DeleteRepositoryPeople forgets everything about a repository's people; all repositories' of the

@@ -101,9 +101,7 @@ func (tx *Tx) InsertRequest(ctx context.Context, r ApprovalRequest) (ApprovalReq
 // SaveVerdict stores what a tally said about a live request, and has everybody for whom it waited
 // or waits now look at their inbox again.
 func (tx *Tx) SaveVerdict(ctx context.Context, r ApprovalRequest) error {
-	if err := tx.touchWaiting(ctx, r.ID); err != nil {
-		return err
-	}
+	tx.touchWaiting(r.ID)
 	tag, err := tx.tx.Exec(ctx, `
 		update signedapproval_approval_requests set state = $3, sentence = $4, verdict = $5, facts = $6, policy_version_id = $7, outcome_salt = $8,
 			decided_at = case when $3 in ('APPROVED', 'REJECTED', 'OVERRIDDEN') and state <> $3 then now()
@@ -116,13 +114,14 @@ func (tx *Tx) SaveVerdict(ctx context.Context, r ApprovalRequest) error {
 	if tag.RowsAffected() == 0 {
 		return ErrNotFound
 	}
-	return tx.touchWaiting(ctx, r.ID)
+	tx.touchWaiting(r.ID)
+	return nil
 }
 
 // touchWaiting touches the inboxes of the people for whom a request waits, whether they were told of
 // it or not: somebody who signed in only after it was opened has no notice of it.
-func (tx *Tx) touchWaiting(ctx context.Context, requestID string) error {
-	return tx.touchInboxes(ctx, `select id from signedapproval_people where account_id in (
+func (tx *Tx) touchWaiting(requestID string) {
+	tx.touchInboxes(`select id from signedapproval_people where account_id in (
 		select jsonb_path_query(verdict, '$.requirements[*].canStillApprove[*].accountId') #>> '{}'
 		from signedapproval_approval_requests where workspace_id = $1 and id = $2 and state = 'PENDING')`, tx.Workspace, requestID)
 }
@@ -130,15 +129,10 @@ func (tx *Tx) touchWaiting(ctx context.Context, requestID string) error {
 // CloseRequest ends a request for good, SUPERSEDED or CANCELLED, and with it what its notices ask
 // for. Closing a closed one changes nothing.
 func (tx *Tx) CloseRequest(ctx context.Context, id, state, sentence string) error {
-	if err := tx.touchWaiting(ctx, id); err != nil {
-		return err
-	}
-	_, err := tx.tx.Exec(ctx, `
+	tx.touchWaiting(id)
+	tx.tx.later(`
 		update signedapproval_approval_requests set state = $3, sentence = $4, closed_at = now()
 		where workspace_id = $1 and id = $2 and `+requestAlive, tx.Workspace, id, state, sentence)
-	if err != nil {
-		return fmt.Errorf("store: close approval request: %w", err)
-	}
 	return tx.ReadNoticesOf(ctx, id, "")
 }
 

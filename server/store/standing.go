@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -18,21 +17,14 @@ type Standing struct {
 
 // Standing reads how a workspace stands, in one round trip: everything that calls Bitbucket begins with it.
 func (s *Store) Standing(ctx context.Context, workspace string) (Standing, error) {
-	if !ValidID(workspace) {
-		return Standing{}, fmt.Errorf("store: %q is no workspace: %w", workspace, ErrNotFound)
-	}
-	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
-	defer cancel()
 	var connection *sealedConnection
 	var installation *sealedInstallation
 	var standing Standing
-	// A batch outside of any transaction is one: what it sets holds until its end.
 	batch := &pgx.Batch{}
-	batch.Queue(`select set_config('app.workspace', $1, true)`, workspace)
 	batch.Queue(selectConnection, workspace).Query(maybe(&connection))
 	batch.Queue(selectInstallation+lastInstallation, workspace).Query(maybe(&installation))
 	batch.Queue(`select now()`).QueryRow(func(row pgx.Row) error { return row.Scan(&standing.Now) })
-	if err := s.pool.SendBatch(ctx, batch).Close(); err != nil {
+	if err := s.readTogether(ctx, workspace, batch); err != nil {
 		return Standing{}, fmt.Errorf("store: standing of a workspace: %w", err)
 	}
 	standing.Now = standing.Now.UTC()
@@ -51,16 +43,4 @@ func (s *Store) Standing(ctx context.Context, workspace string) (Standing, error
 		standing.Installation = &opened
 	}
 	return standing, nil
-}
-
-// maybe reads a row that need not be there.
-func maybe[T any](into **T) func(pgx.Rows) error {
-	return func(rows pgx.Rows) error {
-		row, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[T])
-		if err = one(err); errors.Is(err, ErrNotFound) {
-			return nil
-		}
-		*into = &row
-		return err
-	}
 }

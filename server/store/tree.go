@@ -109,10 +109,9 @@ func (sh *Shared) growTree(ctx context.Context, most int) (head TreeHead, took i
 	if head.Root, err = tlog.TreeHash(head.Size, memory); err != nil {
 		return head, 0, err
 	}
-	batch := &pgx.Batch{}
-	batch.Queue(`insert into signedapproval_log_hashes (level, index, hash) select * from unnest($1::smallint[], $2::bigint[], $3::bytea[])`, levels, indexes, hashes)
-	batch.Queue(`update signedapproval_log_tree set size = $1`, head.Size)
-	return head, int(head.Size - first), sh.tx.batch(ctx, batch)
+	sh.tx.later(`insert into signedapproval_log_hashes (level, index, hash) select * from unnest($1::smallint[], $2::bigint[], $3::bytea[])`, levels, indexes, hashes)
+	sh.tx.later(`update signedapproval_log_tree set size = $1`, head.Size)
+	return head, int(head.Size - first), nil
 }
 
 // Tree reads the hashes of the log's tree, with one statement for each call of ReadHashes; so a proof

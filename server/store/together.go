@@ -1,0 +1,139 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// The queries of this file read together, in one round trip, what is needed together. Each still sees what was
+// committed before it, and not before the first of them.
+
+// maybe reads a row that need not be there.
+func maybe[T any](into **T) func(pgx.Rows) error {
+	return func(rows pgx.Rows) error {
+		row, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[T])
+		if err = one(err); errors.Is(err, ErrNotFound) {
+			return nil
+		}
+		*into = &row
+		return err
+	}
+}
+
+// exactly reads a row that must be there.
+func exactly[T any](into *T) func(pgx.Rows) error {
+	return func(rows pgx.Rows) (err error) {
+		*into, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[T])
+		return one(err)
+	}
+}
+
+// readTogether has reads carried out in one round trip, as a transaction of their own that sees one workspace.
+func (s *Store) readTogether(ctx context.Context, workspace string, batch *pgx.Batch) error {
+	if !ValidID(workspace) {
+		return fmt.Errorf("store: %q is no workspace: %w", workspace, ErrNotFound)
+	}
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
+	// A batch outside of any transaction is one: what it sets holds until its end.
+	whole := &pgx.Batch{}
+	whole.Queue(`select set_config('app.workspace', $1, true)`, workspace)
+	whole.QueuedQueries = append(whole.QueuedQueries, batch.QueuedQueries...)
+	if err := s.pool.SendBatch(ctx, whole).Close(); err != nil {
+		return fmt.Errorf("store: read together: %w", err)
+	}
+	return nil
+}
+
+const (
+	selectWorkspace        = `select ` + workspaceColumns + ` from signedapproval_workspaces where workspace_id = $1`
+	selectRepositoryConfig = `select ` + repositoryConfigColumns + ` from signedapproval_bitbucket_repo_configs where workspace_id = $1 and repository_id = $2`
+	selectPullRequest      = `select ` + pullRequestColumns + ` from signedapproval_pull_requests where workspace_id = $1 and repository_id = $2 and number = $3`
+	selectStatus           = `select ` + statusColumns + ` from signedapproval_bitbucket_commit_statuses where workspace_id = $1 and pull_request_id = $2 and commit = $3`
+	selectMerge            = `select ` + mergeColumns + ` from signedapproval_merge_intents where workspace_id = $1 and pull_request_id = $2 and head_commit = $3`
+)
+
+// Gated is what is known of a pull request before Bitbucket is asked.
+type Gated struct {
+	Repository  *RepositoryConfig // nil where it is not gated
+	Policy      *PolicyVersion    // in force; nil where it is not gated
+	PullRequest *PullRequest      // nil where it is not known
+}
+
+// Gated reads what is known of a pull request.
+func (s *Store) Gated(ctx context.Context, workspace, repositoryID string, number int64) (g Gated, err error) {
+	batch := &pgx.Batch{}
+	batch.Queue(selectRepositoryConfig, workspace, repositoryID).Query(maybe(&g.Repository))
+	batch.Queue(`select `+policyVersionColumns+` from signedapproval_policy_versions where workspace_id = $1
+		and id = (select policy_version_id from signedapproval_bitbucket_repo_configs where workspace_id = $1 and repository_id = $2)`,
+		workspace, repositoryID).Query(maybe(&g.Policy))
+	batch.Queue(selectPullRequest, workspace, repositoryID, number).Query(maybe(&g.PullRequest))
+	return g, s.readTogether(ctx, workspace, batch)
+}
+
+// Settling is what an evaluation settles upon.
+type Settling struct {
+	Workspace   Workspace
+	PullRequest *PullRequest      // locked as by [Tx.LockPullRequest]; nil where it is not known
+	Repository  *RepositoryConfig // nil where it is not gated
+	Live        *ApprovalRequest  // the request that is alive; nil for none
+}
+
+// Settling locks a pull request and reads, then, what an evaluation settles upon.
+func (tx *Tx) Settling(ctx context.Context, repositoryID string, number int64) (s Settling, err error) {
+	batch := &pgx.Batch{}
+	batch.Queue(selectWorkspace, tx.Workspace).Query(exactly(&s.Workspace))
+	batch.Queue(selectPullRequest+` for update`, tx.Workspace, repositoryID, number).Query(maybe(&s.PullRequest))
+	batch.Queue(selectRepositoryConfig, tx.Workspace, repositoryID).Query(maybe(&s.Repository))
+	batch.Queue(`select `+requestColumns+` from signedapproval_approval_requests where workspace_id = $1 and `+requestAlive+`
+		and pull_request_id = (select id from signedapproval_pull_requests where workspace_id = $1 and repository_id = $2 and number = $3)`,
+		tx.Workspace, repositoryID, number).Query(maybe(&s.Live))
+	if err := tx.tx.batch(ctx, batch); err != nil {
+		return Settling{}, fmt.Errorf("store: read what to settle: %w", err)
+	}
+	return s, nil
+}
+
+// LockTogether locks a pull request as [Tx.LockPullRequestByID] does, and reads its workspace.
+func (tx *Tx) LockTogether(ctx context.Context, id string) (w Workspace, pr PullRequest, err error) {
+	batch := &pgx.Batch{}
+	batch.Queue(selectWorkspace, tx.Workspace).Query(exactly(&w))
+	batch.Queue(`select `+pullRequestColumns+` from signedapproval_pull_requests where workspace_id = $1 and id = $2 for update`, tx.Workspace, id).Query(exactly(&pr))
+	if err := tx.tx.batch(ctx, batch); err != nil {
+		return w, pr, fmt.Errorf("store: lock a pull request: %w", err)
+	}
+	return w, pr, nil
+}
+
+// Owed reads the status of one commit of a pull request, and then the end of its chain, as [Tx.ChainEnd] does.
+func (s *Store) Owed(ctx context.Context, workspace, pullRequestID, commit string) (status CommitStatus, size int64, published bool, err error) {
+	batch := &pgx.Batch{}
+	batch.Queue(selectStatus, workspace, pullRequestID, commit).Query(exactly(&status))
+	batch.Queue(chainEnd, workspace, pullRequestID).QueryRow(func(row pgx.Row) error { return one(row.Scan(&size, &published)) })
+	err = s.readTogether(ctx, workspace, batch)
+	return status, size, published, err
+}
+
+// Around is what a screen shows around a pull request.
+type Around struct {
+	Workspace  Workspace
+	Repository *RepositoryConfig // nil where it is no longer gated
+	Status     *CommitStatus     // on the head; nil for none
+	Merge      *MergeIntent      // of the head; nil for none
+}
+
+// Around reads what a screen shows around a pull request.
+func (tx *Tx) Around(ctx context.Context, pr PullRequest) (a Around, err error) {
+	batch := &pgx.Batch{}
+	batch.Queue(selectWorkspace, tx.Workspace).Query(exactly(&a.Workspace))
+	batch.Queue(selectRepositoryConfig, tx.Workspace, pr.RepositoryID).Query(maybe(&a.Repository))
+	batch.Queue(selectStatus, tx.Workspace, pr.ID, pr.HeadCommit).Query(maybe(&a.Status))
+	batch.Queue(selectMerge, tx.Workspace, pr.ID, pr.HeadCommit).Query(maybe(&a.Merge))
+	if err := tx.tx.batch(ctx, batch); err != nil {
+		return Around{}, fmt.Errorf("store: read around a pull request: %w", err)
+	}
+	return a, nil
+}
