@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,8 +36,8 @@ func sameUUID(a, b string) bool {
 	return bare(a) == bare(b)
 }
 
-// judged is how far a workspace's openings were compared with the log. What comes before is not looked at again: it rests
-// on leaves, and those cannot change.
+// judged is how far a workspace's openings were compared with the log. Signatures and changes before that are not looked at
+// again: they rest on leaves, and those cannot change.
 type judged struct {
 	// By names the anchors and the keys by which it was judged: with others it begins again.
 	By evidence.Digest `json:"by"`
@@ -48,37 +49,42 @@ type judged struct {
 	Next int64 `json:"next"`
 	// Rules are those before Next.
 	Rules rulebook `json:"rules"`
+	// Size is how many leaves were read, Settled whether the openings told all of them, and nothing beyond.
+	Size    int64 `json:"size"`
+	Settled bool  `json:"settled"`
+	// Ahead are versions that the openings had and the log had not, each with when it was so first.
+	Ahead map[string]time.Time `json:"ahead"`
 }
 
 // replay compares what is new in a workspace's openings with the log as far as it was read. It is done in memory; what
 // was found and how far it came are written down together.
 func (m *Monitor) replay(ctx context.Context) error {
+	p, err := m.State.progress()
+	if err != nil {
+		return err
+	}
 	r := replay{options: &m.Options, now: m.Now(), roster: m.roster, work: &m.work}
-	idle := false
-	err := m.State.db.View(func(tx *bbolt.Tx) error {
+	err = m.State.db.View(func(tx *bbolt.Tx) error {
 		raw := tx.Bucket(tableJudged).Get([]byte(m.Workspace))
 		if raw == nil {
 			return nil
 		}
-		if err := json.Unmarshal(raw, &r.judged); err != nil || r.By != m.by {
-			r.judged = judged{}
-			return err
-		}
-		idle = true
-		return turns(tx, r.ID, r.Next, func(int64, []byte) error {
-			idle = false
-			return errEnough
-		})
+		return json.Unmarshal(raw, &r.judged)
 	})
-	if idle || err != nil && !errors.Is(err, errEnough) {
+	if err != nil {
 		return err
 	}
+	if r.By != m.by {
+		r.judged = judged{By: m.by}
+	} else if r.Settled && r.Size == p.Next {
+		return nil
+	}
+	r.Size = p.Next
 	opened, err := m.Client.Openings(ctx, m.Workspace)
 	if err != nil {
 		return err
 	}
 	r.open(opened)
-	r.By = m.by
 	err = m.State.db.View(func(tx *bbolt.Tx) error {
 		r.tx = tx
 		return r.run()
@@ -174,6 +180,7 @@ func (r *replay) wrong(code Code, subject, detail string, args ...any) {
 }
 
 func (r *replay) run() error {
+	r.Settled = false
 	about := "workspace " + r.o.Workspace
 	r.ID = evidence.WorkspaceID(r.o.Salt, r.o.Workspace)
 	r.genesis = evidence.LeafDigest(r.o.Genesis)
@@ -201,7 +208,75 @@ func (r *replay) run() error {
 	if err := r.proofs(); err != nil {
 		return err
 	}
-	return r.rules()
+	told, err := r.rules()
+	if err != nil {
+		return err
+	}
+	r.still()
+	r.ahead()
+	r.Settled = told && len(r.Ahead) == 0
+	return nil
+}
+
+// still makes sure that the openings still say of what is in force what they said when it was looked at: who changes a
+// row of the database writes no leaf.
+func (r *replay) still() {
+	if n := r.roster.Versions(); n > 0 && approval.DigestOf(r.o.Roster[n-1]) != r.roster.Digest(n) {
+		r.wrong(RosterWrong, r.rosterVersion(n), "The log names another roster than the openings.")
+	}
+	for repository, digest := range r.Rules.Newest {
+		rule := r.Rules.InForce[repository]
+		opened, found := r.policies[policyPlace{repository, rule.Version}]
+		if why := differs(opened.Policy, digest); !found || why != "" {
+			r.wrong(PolicyWrong, rule.Subject, "It is in force, and the openings have none or another one.")
+		}
+	}
+	if set := r.Rules.Force.Version; set > 0 {
+		i := slices.IndexFunc(r.o.Protections, func(d evidence.ProtectionDocument) bool { return d.Version == set })
+		if i < 0 || !same(r.Rules.Force, r.o.Protections[i]) {
+			r.wrong(OpeningsWrong, r.Rules.InForce[""].Subject, "It is in force, and the openings have none or another one.")
+		}
+	}
+}
+
+func same(a, b evidence.ProtectionDocument) bool {
+	one, err := a.Digest()
+	other, wrong := b.Digest()
+	return err == nil && wrong == nil && one == other
+}
+
+// ahead looks for versions that the openings have and the log has not. They are newer than what was read of the log,
+// so there can be some; but those that are there still after a while were never put into the log.
+func (r *replay) ahead() {
+	beyond := map[string]time.Time{}
+	look := func(code Code, subject, name string, version int64) {
+		if _, found := r.logged(subject, version); found {
+			return
+		}
+		place := fmt.Sprintf("%s version %d", name, version)
+		first, known := r.Ahead[place]
+		if !known {
+			first = r.now
+		}
+		beyond[place] = first
+		if r.now.After(first.Add(r.options.Late)) {
+			r.wrong(code, place, "The openings have had it since %s, and the log still does not.", first.UTC().Format(time.RFC3339))
+		}
+	}
+	for n := r.roster.Versions() + 1; n <= int64(len(r.o.Roster)); n++ {
+		look(RosterWrong, "roster", "roster of workspace "+r.o.Workspace, n)
+	}
+	for _, d := range r.o.Protections {
+		if d.Version > r.Rules.Force.Version {
+			look(OpeningsWrong, "protection", "protection of workspace "+r.o.Workspace, d.Version)
+		}
+	}
+	for at, p := range r.policies {
+		if at.version > r.Rules.InForce[at.repository].Version {
+			look(PolicyWrong, "policy/"+string(at.repository), "policy of repository "+p.Repository, p.Version)
+		}
+	}
+	r.Ahead = beyond
 }
 
 // logged gives the leaf of a version in the log.

@@ -17,8 +17,6 @@ func (r *replay) readRoster() (whole bool, err error) {
 			return false, err
 		}
 	}
-	about := "roster of workspace " + r.o.Workspace
-	version := func(n int64) string { return fmt.Sprintf("%s version %d", about, n) }
 	var changes []evidence.RosterChange
 	whole = true
 	for n := r.roster.Versions() + 1; whole; n++ {
@@ -31,7 +29,7 @@ func (r *replay) readRoster() (whole bool, err error) {
 			return false, err
 		}
 		if why != "" {
-			r.wrong(RosterWrong, version(n), "%s", why)
+			r.wrong(RosterWrong, r.rosterVersion(n), "%s", why)
 			whole = false
 			break
 		}
@@ -39,15 +37,19 @@ func (r *replay) readRoster() (whole bool, err error) {
 	}
 	r.work.versions += len(changes)
 	if err := r.roster.Extend(changes); err != nil {
-		r.wrong(RosterWrong, version(r.roster.Versions()+1), "It does not replay: %v", err)
+		r.wrong(RosterWrong, r.rosterVersion(r.roster.Versions()+1), "It does not replay: %v", err)
 		return false, nil
 	}
 	if pinned := r.options.Anchors.Roster; whole && pinned != "" {
 		if _, found := r.roster.VersionOf(pinned); !found {
-			r.wrong(RosterWrong, about, "The roster that is pinned is none of its versions.")
+			r.wrong(RosterWrong, "roster of workspace "+r.o.Workspace, "The roster that is pinned is none of its versions.")
 		}
 	}
 	return whole, nil
+}
+
+func (r *replay) rosterVersion(n int64) string {
+	return fmt.Sprintf("roster of workspace %s version %d", r.o.Workspace, n)
 }
 
 // opened gives the change that the openings have for a version in the log, or why they have none.
@@ -79,7 +81,7 @@ func (r *replay) proofs() error {
 		if err != nil {
 			return err
 		}
-		subject := fmt.Sprintf("roster of workspace %s version %d", r.o.Workspace, n)
+		subject := r.rosterVersion(n)
 		if change.Event == evidence.KeyAdded {
 			if err := r.added(subject, change, key); err != nil {
 				return err

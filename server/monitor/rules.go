@@ -32,6 +32,7 @@ func (b rulebook) clone() rulebook {
 // ruled is a version of a policy or protection with who agreed to it.
 type ruled struct {
 	Leaf    int64    `json:"leaf"`
+	Version int64    `json:"version"`
 	Subject string   `json:"subject"`
 	Agreed  []agreed `json:"agreed"`
 }
@@ -50,8 +51,8 @@ type policyPlace struct {
 
 // rules judges the policies, protections and the changes of members' keys that are new, in the order of the log: who
 // could make them at that place did. What the openings do not tell is judged again, with what comes after it, in
-// every pass until they do.
-func (r *replay) rules() error {
+// every pass until they do. It returns whether they told all.
+func (r *replay) rules() (told bool, err error) {
 	now, next, held := r.Rules.clone(), r.Next, false
 	if now.Newest == nil {
 		now.Newest, now.InForce = map[evidence.Digest]evidence.Digest{}, map[evidence.Digest]ruled{}
@@ -61,7 +62,7 @@ func (r *replay) rules() error {
 			held, r.Rules, r.Next = true, now.clone(), next
 		}
 	}
-	err := turns(r.tx, r.ID, r.Next, func(index int64, place []byte) error {
+	err = turns(r.tx, r.ID, r.Next, func(index int64, place []byte) error {
 		_, leaf, err := readPast(r.tx.Bucket(tableHistory).Get(place))
 		if err != nil {
 			return err
@@ -81,20 +82,20 @@ func (r *replay) rules() error {
 				return errEnough // what comes after it cannot be judged
 			}
 			now.Force = *document
-			now.InForce[""] = r.ruled(index, fmt.Sprintf("protection of workspace %s version %d", r.o.Workspace, body.Version), body.Acts)
+			now.InForce[""] = r.ruled(index, body.Version, fmt.Sprintf("protection of workspace %s version %d", r.o.Workspace, body.Version), body.Acts)
 		case evidence.PolicyVersion:
 			hold(r.policy(index, body, now))
 			now.Newest[body.Repository] = body.Policy
-			now.InForce[body.Repository] = r.ruled(index, fmt.Sprintf("policy of repository %s version %d", body.Repository, body.Version), body.Acts)
+			now.InForce[body.Repository] = r.ruled(index, body.Version, fmt.Sprintf("policy of repository %s version %d", body.Repository, body.Version), body.Acts)
 		}
 		next = index + 1
 		return nil
 	})
 	if errors.Is(err, errEnough) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	if !held {
 		r.Rules, r.Next = now, next
@@ -102,12 +103,12 @@ func (r *replay) rules() error {
 	for _, rule := range now.InForce {
 		r.compromised(rule)
 	}
-	return nil
+	return !held, nil
 }
 
 // ruled takes a version of a rule into force.
-func (r *replay) ruled(index int64, subject string, acts []evidence.Digest) ruled {
-	rule := ruled{Leaf: index, Subject: subject}
+func (r *replay) ruled(index, version int64, subject string, acts []evidence.Digest) ruled {
+	rule := ruled{Leaf: index, Version: version, Subject: subject}
 	for _, digest := range acts {
 		signed, found := r.acts.find(digest)
 		if !found {

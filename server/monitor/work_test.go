@@ -1,6 +1,7 @@
 package monitor_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -62,11 +63,13 @@ func TestFollowingCostsWhatIsNew(t *testing.T) {
 		t.Errorf("openings asked for, versions read, proofs, rules: %v, want %v", got, want)
 	}
 
-	// Leaves that are of no roster and no rule ask for no openings.
+	// Other leaves: it is only made sure that what is in force still is.
+	before := count()
 	g.story(0, 3)
 	pass()
-	if got := count(); got[0] != 1+members {
-		t.Errorf("openings were asked for %d times", got[0])
+	before[0]++
+	if got := count(); got != before {
+		t.Errorf("after other leaves: %v, want %v", got, before)
 	}
 }
 
@@ -184,4 +187,76 @@ func TestOpeningsOutOfReach(t *testing.T) {
 	if got := codes(found); err != nil || !slices.Equal(got, []monitor.Code{monitor.RuleUnsigned}) {
 		t.Errorf("found %v, %v", found, err)
 	}
+}
+
+// TestRowsThatChangeWithoutALeaf has somebody at the database change what the log has leaves of, or add what it has not.
+func TestRowsThatChangeWithoutALeaf(t *testing.T) {
+	t.Parallel()
+	weaker := json.RawMessage(`{"name":"weaker"}`)
+	for name, c := range map[string]struct {
+		change func(g *governed)
+		want   []monitor.Code
+	}{
+		"the policy in force": {func(g *governed) { g.openings.Policies[0].Policy = weaker }, []monitor.Code{monitor.PolicyWrong}},
+		"no policy any more":  {func(g *governed) { g.openings.Policies = nil }, []monitor.Code{monitor.PolicyWrong}},
+		"a policy more": {func(g *governed) {
+			g.openings.Policies = append(g.openings.Policies, evidence.OpenedPolicy{Repository: repository, Version: 2, Policy: weaker})
+		}, []monitor.Code{monitor.PolicyWrong}},
+		"a policy of another repository": {func(g *governed) {
+			g.openings.Policies = append(g.openings.Policies, evidence.OpenedPolicy{Repository: workspace, Version: 1, Policy: weaker})
+		}, []monitor.Code{monitor.PolicyWrong}},
+		"the protection in force": {func(g *governed) { g.openings.Protections[0].People = []string{"per-bob"} }, []monitor.Code{monitor.OpeningsWrong}},
+		"a protection more": {func(g *governed) {
+			g.openings.Protections = append(g.openings.Protections, evidence.ProtectionDocument{Version: 2, People: []string{}})
+		}, []monitor.Code{monitor.OpeningsWrong}},
+		"the newest version of the roster": {func(g *governed) { g.openings.Roster[1] = g.openings.Roster[0] }, []monitor.Code{monitor.RosterWrong}},
+		"a version of the roster more":     {func(g *governed) { g.openings.Roster = append(g.openings.Roster, g.openings.Roster[0]) }, []monitor.Code{monitor.RosterWrong}},
+	} {
+		for _, stays := range []bool{false, true} {
+			g, a := newGoverned(t), newAuditor(t)
+			a.withOpenings(nil)
+			a.stays = stays
+			g.publish()
+			if found, err := a.pass(g.operator, g); err != nil || len(codes(found)) > 0 {
+				t.Fatalf("%s: found %v, %v", name, found, err)
+			}
+			told := *g.openings
+			lie := told
+			lie.Policies, lie.Protections, lie.Roster = slices.Clone(told.Policies), slices.Clone(told.Protections), slices.Clone(told.Roster)
+			g.openings = &lie
+			c.change(g)
+			// What is more may be on its way, so only after a while.
+			var found []monitor.Finding
+			for n := range 2 {
+				g.story(n, n+1)
+				g.now = g.now.Add(2 * late)
+				g.publish()
+				more, err := a.pass(g.operator, g)
+				g.must(err)
+				found = append(found, more...)
+			}
+			if got := codes(found); !slices.Equal(got, c.want) {
+				t.Errorf("%s: found %v, want %v", name, found, c.want)
+			}
+		}
+	}
+}
+
+// TestOpeningsMayBeAhead of the log as far as it was read, for as long as it takes to be published.
+func TestOpeningsMayBeAhead(t *testing.T) {
+	t.Parallel()
+	g, a := newGoverned(t), newAuditor(t)
+	a.withOpenings(nil)
+	g.publish()
+	g.setPolicy("second", bob)
+	for range 2 {
+		if found, err := a.pass(g.operator, g); err != nil || len(codes(found)) > 0 {
+			t.Fatalf("found %v, %v", found, err)
+		}
+	}
+	g.now = g.now.Add(2 * late)
+	g.publish()
+	a.quiet(g.operator)
+	g.now = g.now.Add(2 * late)
+	a.quiet(g.operator)
 }
