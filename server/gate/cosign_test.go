@@ -3,6 +3,7 @@ package gate_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/signedapproval/bitbucket/internal/witnesstest"
 	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/bitbucketsim"
 	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/gate"
 	"github.com/signedapproval/bitbucket/server/refusal"
@@ -301,4 +303,57 @@ func TestARuleThatDemandsNobodyAsksNobody(t *testing.T) {
 	if _, err := w.gate.Receipt(t.Context(), w.people["bob"].Person, w.workspace, v.Decisions[0].ID); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestTheAlarmEndsWithItsOwnReason lets one pull request wait for a witness that is away, and another one turn green by a
+// rule that asks for none: the alarm of the first stays. It ends once its status does not wait any more, whatever comes
+// instead of the witness.
+func TestTheAlarmEndsWithItsOwnReason(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(c *cosigned, number int64){
+		"the rule asks for none": func(c *cosigned, _ int64) { c.save(c.undemanding(), c.rule(1, "bob")) },
+		"declined":               func(c *cosigned, number int64) { c.post(number, "decline", nil) },
+		"merged around it":       func(c *cosigned, number int64) { c.land(number) },
+		"a newer commit":         func(c *cosigned, _ int64) { c.push("src/nozzle.go", "package nozzle\n") },
+		"taken back":             func(c *cosigned, number int64) { c.decides(number, "bob", approval.Withdraw) },
+		"no longer gated":        func(c *cosigned, _ int64) { c.sql(`delete from signedapproval_bitbucket_repo_configs`) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCosigned(t)
+			c.away[1].Store(true)
+			c.save(c.undemanding(), c.demanding(2))
+			number := c.open()
+			c.settle()
+			c.decides(number, "bob", approval.Approve)
+			c.again()
+			_, err := c.sim.Push(bitbucketsim.Push{Repository: rocket, Branch: "feature/other", From: "main", Person: "alice", Files: map[string]string{"other.txt": "other"}})
+			c.must(err)
+			other, err := c.sim.OpenPullRequest(bitbucketsim.PullRequest{Repository: rocket, Author: "alice", Title: "Another", Source: "feature/other", Destination: "main"})
+			c.must(err)
+			c.event(int64(other.ID))
+			c.again()
+			c.decides(int64(other.ID), "bob", approval.Approve)
+			c.again()
+			if v := c.view(int64(other.ID)); v.Status == nil || v.Status.State != "SUCCESSFUL" || !v.Status.Paid() {
+				t.Fatalf("the other one: %+v", v.Status)
+			}
+			if open := c.alarms(); len(open) != 1 || !strings.Contains(open[0], fmt.Sprintf("pull request #%d waits until 2 witnesses", number)) {
+				t.Fatalf("alarms %q", open)
+			}
+			end(c, number)
+			c.event(number)
+			c.again()
+			c.again()
+			if open := c.alarms(); len(open) > 0 {
+				t.Errorf("still alarmed: %q", open)
+			}
+		})
+	}
+}
+
+// undemanding is a rule of another branch that asks for no witness.
+func (c *cosigned) undemanding() approval.Rule {
+	rule := c.rule(1, "bob")
+	rule.Name, rule.Branches = "Trunk", []string{"main"}
+	return rule
 }

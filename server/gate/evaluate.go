@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -135,15 +136,25 @@ func readBoth(ctx context.Context, client *bitbucket.Client, at store.Place, kno
 	read := func() (string, error) { return client.PullRequestHead(ctx, at.Workspace, at.Repository, at.Number) }
 	first := read
 	if known.ID == "" || known.State == "OPEN" || known.State == "GONE" {
-		var hash string
+		var hash, fault string
 		var failure error
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
+			defer func() {
+				if p := recover(); p != nil {
+					fault = fmt.Sprintf("%v, while the head was read:\n%s", p, debug.Stack())
+				}
+			}()
 			hash, failure = read()
 		}()
-		// Nobody leaves a call behind: it would outlive the lease that it was made under.
-		defer func() { <-done }()
+		// Nobody leaves a call behind: it would outlive the lease that it was made under. And no panic: it would end the
+		// process, and in the job's own goroutine it ends the job.
+		defer func() {
+			if <-done; fault != "" {
+				panic(fault)
+			}
+		}()
 		first = func() (string, error) { return hash, failure }
 	}
 	remote, err = client.PullRequest(ctx, at.Workspace, at.Repository, at.Number)

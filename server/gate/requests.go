@@ -19,6 +19,10 @@ func (t *settlement) requests(ctx context.Context, before store.PullRequest) (ne
 		if err := t.merged(ctx, before, live); err != nil {
 			return next, err
 		}
+		// What was approved stays owed, and nobody waits for it.
+		if err := t.tx.CloseAlarm(ctx, store.AlarmUncosigned, waiting(t.pr.ID, before.HeadCommit)); err != nil {
+			return next, err
+		}
 	}
 	wanted := t.seen.gated && t.pr.State == "OPEN" && !t.pr.Draft && t.seen.rule != nil
 	if live != nil && (!wanted || !t.fits(*live)) {

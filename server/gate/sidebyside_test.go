@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/bitbucketsim"
 	"github.com/signedapproval/bitbucket/server/store"
 )
@@ -71,5 +72,43 @@ func TestAHeadOfBeforeThePushIsThrownAway(t *testing.T) {
 	}
 	if again := w.calls(http.MethodGet, `/pullrequests/1/commits$`) - before; again < 2 {
 		t.Errorf("the head was read %d times: the stale one was taken", again)
+	}
+}
+
+// headPanics is a way to Bitbucket that panics when the head of a pull request is asked for.
+type headPanics struct{ http.RoundTripper }
+
+func (p headPanics) RoundTrip(r *http.Request) (*http.Response, error) {
+	if strings.HasSuffix(r.URL.Path, "/commits") {
+		panic("no way to the head")
+	}
+	return p.RoundTripper.RoundTrip(r)
+}
+
+// A panic beside the reading of the pull request is one of the job, which the queue makes an error of, and not the end of
+// the process.
+func TestAPanicBesideTheReadingIsTheJobs(t *testing.T) {
+	w := newWorld(t)
+	w.save(w.rule(1, "bob"))
+	w.settle()
+	number := w.open()
+	works := w.client
+	token, err := w.sim.IssueToken(bitbucketsim.TokenRequest{Person: "alice"})
+	w.must(err)
+	api := bitbucket.New(bitbucket.Config{BaseURL: w.sim.URL(), Timeout: callTimeout, Transport: headPanics{w.wire}})
+	w.client = api.As(token.AccessToken, "test", bitbucket.Foreground)
+	var caught any
+	func() {
+		defer func() { caught = recover() }()
+		w.onlyAll(store.KindEvaluate)
+	}()
+	if told, _ := caught.(string); !strings.Contains(told, "no way to the head") || !strings.Contains(told, "RoundTrip") {
+		t.Errorf("the job's own goroutine caught %v", caught)
+	}
+	w.client = works
+	w.expireLeases()
+	w.drainAll()
+	if v := w.view(number); v.Request == nil || v.Status == nil || !v.Status.Paid() {
+		t.Error("the pull request was not evaluated afterwards")
 	}
 }

@@ -92,18 +92,33 @@ func (g *Gate) uncosigned(ctx context.Context, at store.Place, status store.Comm
 		return g.statusRefused(ctx, at, status, err)
 	}
 	err = g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
+		// Whoever owes something else holds the pull request, and ends the alarm of what was owed before.
+		pr, err := tx.LockPullRequestByID(ctx, at.PullRequest)
+		if err != nil {
+			return err
+		}
+		now, err := tx.Status(ctx, at.PullRequest, at.Commit)
+		if err != nil || now.OwedVersion != status.OwedVersion {
+			return err
+		}
 		if err := tx.SetStatusProblem(ctx, at.PullRequest, at.Commit, problem); err != nil {
 			return err
 		}
 		tx.Touch("pr:" + at.PullRequest)
-		_, err := tx.RaiseAlarm(ctx, store.Alarm{
-			Kind: store.AlarmUncosigned, Subject: store.AlarmUncosigned,
-			Sentence: "What is approved " + waits + ", as its rule asks, and too few of them do so. The operator of this server has to look at its witnesses, or the rule has to ask for fewer.",
+		if pr.State != "OPEN" {
+			return nil // nobody waits for it
+		}
+		_, err = tx.RaiseAlarm(ctx, store.Alarm{
+			Kind: store.AlarmUncosigned, RepositoryID: &status.RepositoryID, PullRequestID: &at.PullRequest, Subject: waiting(at.PullRequest, at.Commit),
+			Sentence: fmt.Sprintf("The approval of pull request #%d ", pr.Number) + waits + ", as its rule asks, and too few of them do so. The operator of this server has to look at its witnesses, or the rule has to ask for fewer.",
 		})
 		return err
 	})
 	return errors.Join(cause, err)
 }
+
+// waiting is the subject of the alarm that a status on a commit of a pull request waits for witnesses.
+func waiting(pullRequestID, commit string) string { return pullRequestID + ":" + commit }
 
 // owed reads what is owed, and then the end of the chain that says why.
 func (g *Gate) owed(ctx context.Context, at store.Place) (status store.CommitStatus, end chainEnd, err error) {
@@ -136,7 +151,7 @@ func (g *Gate) pay(ctx context.Context, job store.Job, at store.Place, status st
 			return err
 		}
 		if status.State == string(bitbucket.StatusSuccessful) && status.Cosignatures > 0 {
-			if err := tx.CloseAlarm(ctx, store.AlarmUncosigned, store.AlarmUncosigned); err != nil {
+			if err := tx.CloseAlarm(ctx, store.AlarmUncosigned, waiting(at.PullRequest, at.Commit)); err != nil {
 				return err
 			}
 		}
