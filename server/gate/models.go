@@ -14,12 +14,22 @@ import (
 // is judged anew each time, by the metadata that the server has now: what a model is accused of later
 // takes its keys out of every verdict that is still to come.
 func (g *Gate) proveModels(ctx context.Context, tx *store.Tx, rule approval.Rule, decisions []store.Decision) error {
-	if !rule.Needs().Models || g.Models == nil || len(decisions) == 0 {
+	if !rule.Needs().Models {
 		return nil
 	}
-	ids := make([][]byte, len(decisions))
-	for i, d := range decisions {
-		ids[i] = d.CredentialID
+	return g.proveAll(ctx, tx, decisions)
+}
+
+// proveAll does as proveModels for decisions on many pull requests, whose rules ask, with one statement.
+func (g *Gate) proveAll(ctx context.Context, tx *store.Tx, lists ...[]store.Decision) error {
+	var ids [][]byte
+	for _, decisions := range lists {
+		for _, d := range decisions {
+			ids = append(ids, d.CredentialID)
+		}
+	}
+	if g.Models == nil || len(ids) == 0 {
+		return nil
 	}
 	keys, err := tx.CredentialsByID(ctx, ids)
 	if err != nil {
@@ -31,8 +41,10 @@ func (g *Gate) proveModels(ctx context.Context, tx *store.Tx, rule approval.Rule
 			return err
 		}
 	}
-	for i, d := range decisions {
-		decisions[i].Model = models[string(d.CredentialID)]
+	for _, decisions := range lists {
+		for i, d := range decisions {
+			decisions[i].Model = models[string(d.CredentialID)]
+		}
 	}
 	return nil
 }

@@ -6,8 +6,8 @@ import (
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
-// viewsOfRequests reads the views of many requests with a handful of statements, however many
-// they are. The order stays.
+// viewsOfRequests reads the views of many requests with as many statements as of one; a roster that nobody has read yet
+// is read by the page. The order stays.
 func (g *Gate) viewsOfRequests(ctx context.Context, tx *store.Tx, requests []store.ApprovalRequest) ([]View, error) {
 	ids := make([]string, len(requests))
 	for i, r := range requests {
@@ -79,6 +79,9 @@ func (g *Gate) fill(ctx context.Context, tx *store.Tx, views []View) error {
 	if err != nil {
 		return err
 	}
+	if _, err := judge(ctx, tx, decisions); err != nil {
+		return err
+	}
 	statuses, err := tx.StatusesOnHeads(ctx, ids)
 	if err != nil {
 		return err
@@ -87,6 +90,7 @@ func (g *Gate) fill(ctx context.Context, tx *store.Tx, views []View) error {
 	if err != nil {
 		return err
 	}
+	var asking [][]store.Decision // those on which models have a say
 	for i := range views {
 		v := &views[i]
 		v.Workspace = workspace
@@ -100,10 +104,8 @@ func (g *Gate) fill(ctx context.Context, tx *store.Tx, views []View) error {
 				v.Decisions = append(v.Decisions, d)
 			}
 		}
-		if v.Request != nil {
-			if err := g.proveModels(ctx, tx, v.Rule, v.Decisions); err != nil {
-				return err
-			}
+		if v.Request != nil && v.Rule.Needs().Models {
+			asking = append(asking, v.Decisions)
 		}
 		for _, s := range statuses {
 			if s.PullRequestID == v.PullRequest.ID {
@@ -116,5 +118,5 @@ func (g *Gate) fill(ctx context.Context, tx *store.Tx, views []View) error {
 			}
 		}
 	}
-	return nil
+	return g.proveAll(ctx, tx, asking...)
 }

@@ -32,6 +32,36 @@ func (tx *Tx) Keys(ctx context.Context, personID string) (Keys, error) {
 	return k, err
 }
 
+// KeysOf reads the keys of several people as [Tx.Keys] does, with as many statements as of one.
+func (tx *Tx) KeysOf(ctx context.Context, people []string) (map[string]Keys, error) {
+	var all Keys
+	var err error
+	all.Credentials, err = list[Credential](ctx, tx.tx, `select `+credentialColumns+` from signedapproval_credentials
+		where person_id = any($1) order by created_at desc, id`, people)
+	if err != nil {
+		return nil, fmt.Errorf("store: list keys: %w", err)
+	}
+	if err := tx.fill(ctx, &all); err != nil {
+		return nil, err
+	}
+	judgement, err := tx.Judgement(ctx)
+	if err != nil {
+		return nil, err
+	}
+	keys := make(map[string]Keys, len(people))
+	for _, id := range people {
+		// What others signed is found by the credential id, so that everybody can have it all.
+		k := Keys{Countersignatures: all.Countersignatures, Revocations: all.Revocations, roster: judgement.Roster}
+		for _, c := range all.Credentials {
+			if c.PersonID == id {
+				k.Credentials = append(k.Credentials, c)
+			}
+		}
+		keys[id] = k
+	}
+	return keys, nil
+}
+
 // Keys reads all keys of a person. Whether they count in a workspace is what [Tx.Keys] is for.
 func (sh *Shared) Keys(ctx context.Context, personID string) (k Keys, err error) {
 	if k.Credentials, err = sh.Credentials(ctx, personID); err != nil {
@@ -259,28 +289,13 @@ func (tx *Tx) KeyHolders(ctx context.Context, wanting bool, page Page) ([]KeyHol
 	for i, p := range people {
 		ids[i] = p.ID
 	}
-	var all Keys
-	all.Credentials, err = list[Credential](ctx, tx.tx, `select `+credentialColumns+` from signedapproval_credentials
-		where person_id = any($1) order by created_at desc, id`, ids)
-	if err != nil {
-		return nil, false, fmt.Errorf("store: list keys: %w", err)
-	}
-	if err := tx.fill(ctx, &all); err != nil {
-		return nil, false, err
-	}
-	judgement, err := tx.Judgement(ctx)
+	keys, err := tx.KeysOf(ctx, ids)
 	if err != nil {
 		return nil, false, err
 	}
 	holders := make([]KeyHolder, len(people))
 	for i, p := range people {
-		// What others signed is found by the credential id, so that each holder can have it all.
-		holders[i] = KeyHolder{Person: p, Keys: Keys{Countersignatures: all.Countersignatures, Revocations: all.Revocations, roster: judgement.Roster}}
-		for _, c := range all.Credentials {
-			if c.PersonID == p.ID {
-				holders[i].Keys.Credentials = append(holders[i].Keys.Credentials, c)
-			}
-		}
+		holders[i] = KeyHolder{Person: p, Keys: keys[p.ID]}
 	}
 	return holders, more, nil
 }

@@ -348,20 +348,19 @@ func (s *signing) sign(ctx context.Context, assertion evidence.Assertion) error 
 	return s.apply(ctx, view, acts)
 }
 
-// lockKeys holds the keys of people still, and then the roster: in the order of everybody who locks both.
+// lockKeys holds the keys of people still, and then the roster: in the order of everybody who locks both. It reads the
+// keys then.
 func (s *signing) lockKeys(ctx context.Context, people []string) (map[string]store.Keys, error) {
-	keys := map[string]store.Keys{}
-	for _, id := range slices.Compact(slices.Sorted(slices.Values(people))) {
+	people = slices.Compact(slices.Sorted(slices.Values(people)))
+	for _, id := range people {
 		if _, err := s.tx.LockCredentials(ctx, id); err != nil {
 			return nil, err
 		}
-		k, err := s.tx.Keys(ctx, id)
-		if err != nil {
-			return nil, err
-		}
-		keys[id] = k
 	}
-	return keys, s.tx.LockRoster(ctx)
+	if err := s.tx.LockRoster(ctx); err != nil {
+		return nil, err
+	}
+	return s.tx.KeysOf(ctx, people)
 }
 
 // keep verifies the assertion over the kept act, by one of the keys, and stores both.
