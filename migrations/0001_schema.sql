@@ -103,6 +103,8 @@ create table signedapproval_pull_requests (
   unique (workspace_id, repository_id, number)
   -- No reference to the configuration: what was decided outlives it.
 );
+-- What is walked over again and again is what is open, however much is closed.
+create index on signedapproval_pull_requests (workspace_id, repository_id, created_at desc, id desc) where state = 'OPEN';
 
 create table signedapproval_approval_requests (
   workspace_id       uuid not null,
@@ -130,7 +132,8 @@ create table signedapproval_approval_requests (
 -- At most one request of a pull request is alive.
 create unique index on signedapproval_approval_requests (workspace_id, pull_request_id)
   where state in ('PENDING', 'APPROVED', 'REJECTED', 'EXPIRED', 'OVERRIDDEN');
-create index on signedapproval_approval_requests (workspace_id, state, requested_at desc, id);
+create index on signedapproval_approval_requests (workspace_id, state, requested_at desc, id desc);
+create index on signedapproval_approval_requests (workspace_id, requested_at desc, id desc);
 create index on signedapproval_approval_requests (workspace_id, head_commit);
 create index on signedapproval_approval_requests (expires_at) where state = 'PENDING';
 
@@ -195,6 +198,8 @@ create table signedapproval_merge_intents (
   primary key (workspace_id, pull_request_id, head_commit),
   foreign key (workspace_id, pull_request_id) references signedapproval_pull_requests (workspace_id, id)
 );
+
+create index on signedapproval_merge_intents (workspace_id, head_commit) where state = 'PLANNED';
 
 -- Who may do what on a repository, as Bitbucket said; believed for at most five minutes.
 create table signedapproval_repository_people (
@@ -392,6 +397,7 @@ create table signedapproval_api_tokens (
   last_used_at timestamptz,
   revoked_at   timestamptz
 );
+create index on signedapproval_api_tokens (workspace_id, person_id);
 
 -- What a person may do in a workspace, as Bitbucket said; believed for at most five minutes.
 -- Tenantless: it answers "which workspaces has this person?".
@@ -402,6 +408,7 @@ create table signedapproval_memberships (
   fetched_at   timestamptz not null default now(),
   primary key (person_id, workspace_id)
 );
+create index on signedapproval_memberships (workspace_id);
 
 -- Notices belong to people.
 create table signedapproval_notices (
@@ -419,7 +426,9 @@ create table signedapproval_notices (
   read_at         timestamptz,
   mailed_at       timestamptz
 );
-create index on signedapproval_notices (person_id, created_at desc, id);
+create index on signedapproval_notices (person_id, created_at desc, id desc);
+create index on signedapproval_notices (person_id, workspace_id) where read_at is null;
+create index on signedapproval_notices (request_id) where read_at is null;
 
 -- The webhook door finds the secret before it can know the workspace.
 create table signedapproval_hook_endpoints (

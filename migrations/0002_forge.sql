@@ -68,6 +68,8 @@ create table signedapproval_merges_seen (
   primary key (workspace_id, repository_id, number)
 );
 create index on signedapproval_merges_seen (workspace_id, repository_id, seen_at desc);
+create index on signedapproval_merges_seen (workspace_id, repository_id, seen_at desc, number desc) where kind = 'VIOLATION';
+create index on signedapproval_merges_seen (workspace_id, repository_id, destination_branch, asked, checked, by_gate, seen_at desc);
 create index on signedapproval_merges_seen (workspace_id, landed_commit) where landed_commit <> '';
 
 -- What the doctor found out last about each rule's branch patterns.

@@ -82,7 +82,8 @@ func (tx *Tx) DecisionsOn(ctx context.Context, pullRequestID, headCommit string)
 
 // DecisionsOfRequests lists the decisions of several requests at once, in the order of their chains.
 func (tx *Tx) DecisionsOfRequests(ctx context.Context, requestIDs []string) ([]Decision, error) {
-	return tx.decisions(ctx, `request_id = any($2::uuid[])`, requestIDs)
+	return tx.decisions(ctx, `request_id = any($2::uuid[]) and pull_request_id in (
+		select pull_request_id from signedapproval_approval_requests where workspace_id = $1 and id = any($2::uuid[]))`, requestIDs)
 }
 
 func (tx *Tx) decisions(ctx context.Context, where string, args ...any) ([]Decision, error) {

@@ -61,9 +61,17 @@ func (tx *Tx) MergeSeen(ctx context.Context, repositoryID string, number int64) 
 // them apart: asked or not, said yes or not, made by the gate or not. However much is merged elsewhere
 // since, none is left out.
 func (tx *Tx) LastMergesSeen(ctx context.Context, repositoryID string) ([]MergeSeen, error) {
-	return list[MergeSeen](ctx, tx.tx, `select distinct on (destination_branch, asked, checked, by_gate) `+mergeSeenColumns+`
-		from signedapproval_merges_seen where workspace_id = $1 and repository_id = $2
-		order by destination_branch, asked, checked, by_gate, seen_at desc`, tx.Workspace, repositoryID)
+	// From each kind to the next by the index, and not over all that were ever seen.
+	return list[MergeSeen](ctx, tx.tx, `
+		with recursive last as (
+			(select * from signedapproval_merges_seen where workspace_id = $1 and repository_id = $2
+				order by destination_branch, asked, checked, by_gate, seen_at desc limit 1)
+			union all
+			select following.* from last cross join lateral (
+				select * from signedapproval_merges_seen m where m.workspace_id = $1 and m.repository_id = $2
+					and (m.destination_branch, m.asked, m.checked, m.by_gate) > (last.destination_branch, last.asked, last.checked, last.by_gate)
+				order by m.destination_branch, m.asked, m.checked, m.by_gate, m.seen_at desc limit 1) following)
+		select `+mergeSeenColumns+` from last order by destination_branch, asked, checked, by_gate`, tx.Workspace, repositoryID)
 }
 
 // Violations lists the merges of a repository that its rules had not approved, newest first.
