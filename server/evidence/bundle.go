@@ -156,11 +156,12 @@ func OutcomeDigest(salt Bytes, policy Digest, facts approval.Facts, verdict appr
 }
 
 func digest(v any) (Digest, error) {
-	data, err := canonical(v, MaxBundle)
-	if err != nil {
+	w := scratch.Get().(*writer)
+	defer w.release()
+	if err := w.canonical(v, MaxBundle); err != nil {
 		return "", err
 	}
-	return approval.DigestOf(data), nil
+	return approval.DigestOf(w.out), nil
 }
 
 func utc(t time.Time) bool { return !t.IsZero() && t.Location() == time.UTC && t.Year() < 10000 }
@@ -313,9 +314,15 @@ func (a Anchors) checkLog() error {
 		if _, err := verifierKeys(l.Keys, formats.NewVerifier); err != nil {
 			return err
 		}
+		if err := ofLargeOrder(l.Keys); err != nil {
+			return err
+		}
 	}
 	if w := a.Witnesses; w != nil {
 		if _, err := w.verifiers(); err != nil {
+			return err
+		}
+		if err := ofLargeOrder(w.Keys); err != nil {
 			return err
 		}
 	}

@@ -44,14 +44,11 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 
 // canonical returns the RFC 8785 form of v, at most limit bytes.
 func canonical(v any, limit int) ([]byte, error) {
-	data, err := write(v)
-	if err != nil {
-		return nil, refuse(CodeInvalid, "cannot be written as canonical JSON: %v", err)
+	var w writer
+	if err := w.canonical(v, limit); err != nil {
+		return nil, err
 	}
-	if len(data) > limit {
-		return nil, refuse(CodeTooLarge, "%d bytes are more than the limit of %d", len(data), limit)
-	}
-	return data, nil
+	return w.out, nil
 }
 
 // parse reads a document into v, which points to a zero value. It accepts no other

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"reflect"
 	"strconv"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -18,10 +19,40 @@ type writer struct {
 
 // write returns the canonical form of v, or says why it has none.
 func write(v any) ([]byte, error) {
-	w := writer{out: make([]byte, 0, 512)}
-	value := reflect.ValueOf(v)
-	formOf(value.Type()).write(&w, value)
+	var w writer
+	w.write(v)
 	return w.out, w.err
+}
+
+func (w *writer) write(v any) {
+	if w.out == nil {
+		w.out = make([]byte, 0, 512)
+	}
+	value := reflect.ValueOf(v)
+	formOf(value.Type()).write(w, value)
+}
+
+// canonical writes v in at most limit bytes.
+func (w *writer) canonical(v any, limit int) error {
+	w.write(v)
+	if w.err != nil {
+		return refuse(CodeInvalid, "cannot be written as canonical JSON: %v", w.err)
+	}
+	if len(w.out) > limit {
+		return refuse(CodeTooLarge, "%d bytes are more than the limit of %d", len(w.out), limit)
+	}
+	return nil
+}
+
+// scratch are writers of what is only hashed.
+var scratch = sync.Pool{New: func() any { return new(writer) }}
+
+// release gives a writer back to scratch, unless it has become large.
+func (w *writer) release() {
+	if cap(w.out) <= 64<<10 {
+		w.out, w.err = w.out[:0], nil
+		scratch.Put(w)
+	}
 }
 
 var (

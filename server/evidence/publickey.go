@@ -12,6 +12,7 @@ import (
 	"math/big"
 
 	"filippo.io/edwards25519"
+	"filippo.io/nistec"
 	"github.com/fxamacker/cbor/v2"
 )
 
@@ -166,12 +167,14 @@ func parsePublicKey(cose []byte) (publicKey, error) {
 	return key, nil
 }
 
-// onP256 returns the key of an uncompressed point.
+// onP256 returns the key of an uncompressed point. Most keys of a roster sign nothing
+// in a bundle: they are only checked, and made ready when they are asked.
 func onP256(point []byte) (publicKey, bool) {
-	pub, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
+	_, err := nistec.NewP256Point().SetBytes(point)
 	return publicKey{algorithm: ES256, id: string(point[1:]), verify: func(message, signature []byte) bool {
+		pub, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
 		sum := sha256.Sum256(message)
-		return ecdsa.VerifyASN1(pub, sum[:], signature) // strict DER only
+		return err == nil && ecdsa.VerifyASN1(pub, sum[:], signature) // strict DER only
 	}}, err == nil
 }
 

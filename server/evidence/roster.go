@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"bytes"
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -13,6 +14,9 @@ const RosterFormat = "signedapproval.roster/v1"
 
 // MaxRosterChange is the limit of a roster change in bytes.
 const MaxRosterChange = 16 << 10
+
+// minRosterChange is less than what any change has.
+const minRosterChange = 256
 
 // RosterEvent is what a roster change does.
 type RosterEvent string
@@ -298,9 +302,19 @@ func (r *Roster) Extend(changes []RosterChange) error {
 	return nil
 }
 
-func replayRoster(genesis Digest, changes []rosterVersion) (*Roster, error) {
-	r := newRoster(genesis, len(changes))
-	for _, c := range changes {
+// replayRoster reads a roster from the bytes of its changes. A list of rubbish can be
+// much longer than one of changes with as many bytes, so room is made by the bytes.
+func replayRoster(genesis Digest, documents []json.RawMessage) (*Roster, error) {
+	bytes := 0
+	for _, data := range documents {
+		bytes += len(data)
+	}
+	r := newRoster(genesis, min(len(documents), bytes/minRosterChange))
+	for i, data := range documents {
+		c, err := readChange(data)
+		if err != nil {
+			return nil, refuse(CodeOf(err), "version %d of the roster: %s", i+1, err.Error())
+		}
 		if err := r.next(c); err != nil {
 			return nil, err
 		}

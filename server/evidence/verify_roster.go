@@ -18,18 +18,10 @@ func (v *verification) roster() (string, error) {
 	if start.Salt != approval.DigestOf(v.b.Salt) || genesis.Workspace != v.leaves[0].Workspace {
 		return "", refuse(CodeRoster, "the genesis is not that of this workspace")
 	}
-	var changes []rosterVersion // as they are read: a list of rubbish is long before its first one is refused
-	for i, data := range v.b.Roster {
-		c, err := readChange(data)
-		if err != nil {
-			return "", refuse(CodeOf(err), "version %d of the roster: %s", i+1, err.Error())
-		}
-		changes = append(changes, c)
-	}
-	if v.keys, err = replayRoster(LeafDigest(v.b.Genesis), changes); err != nil {
+	if v.keys, err = replayRoster(LeafDigest(v.b.Genesis), v.b.Roster); err != nil {
 		return "", err
 	}
-	if workspace := v.b.Requests[0].Workspace; len(changes) > 0 && v.keys.Workspace != workspace {
+	if workspace := v.b.Requests[0].Workspace; len(v.b.Roster) > 0 && v.keys.Workspace != workspace {
 		return "", refuse(CodeRoster, "the roster is that of another workspace")
 	}
 	credentials := make([][]byte, len(v.b.Decisions))
@@ -50,7 +42,7 @@ func (v *verification) roster() (string, error) {
 			return "", refuse(CodeOf(err), "act %d: %s", i+1, err.Error())
 		}
 	}
-	return fmt.Sprintf("%d versions from the genesis on; %d enrolments and %d acts are signed", len(changes), len(keys), len(acts)), nil
+	return fmt.Sprintf("%d versions from the genesis on; %d enrolments and %d acts are signed", len(v.b.Roster), len(keys), len(acts)), nil
 }
 
 // enrolled is an enrolment of the bundle with what was read from it.
