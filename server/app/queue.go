@@ -31,10 +31,11 @@ func (s *Server) ledger() jobs.Ledger {
 		Extend: func(ctx context.Context, claim jobs.Claim, lease time.Duration) error {
 			return s.store.ExtendJob(ctx, store.Claim(claim), lease)
 		},
-		Due: func(ctx context.Context, epoch int64, limit int) ([]jobs.Ring, error) {
-			rings, err := s.store.DueJobs(ctx, epoch, limit)
-			return toJobs(rings), err
+		Due: func(ctx context.Context, epoch int64, limit int) ([]jobs.Ring, time.Duration, error) {
+			rings, next, err := s.store.DueJobs(ctx, epoch, limit)
+			return toJobs(rings), next, err
 		},
+		Defer: s.store.DeferJobs,
 		Epoch: s.store.QueueEpoch, NextEpoch: s.store.MoveQueueEpoch, LeaseLost: store.ErrLeaseLost, LeftBehind: store.HolderDied,
 	}
 }

@@ -128,6 +128,7 @@ func (s *Server) wire(logKeys *witness.Keys) error {
 	if s.publisher, err = s.publish(logKeys); err != nil {
 		return err
 	}
+	s.store.Grown = s.publisher.Grown
 	s.tiles = tiles.New(s.store, logKeys.Verifiers(), s.log)
 
 	api := bitbucket.New(bitbucket.Config{

@@ -27,6 +27,9 @@ type Bell struct {
 	ready   chan struct{}
 }
 
+// healthCheck is how long a silent connection is believed to be alive. A broken one is noticed at once.
+const healthCheck = 10 * time.Second
+
 // NewBell makes a bell; Run connects it to the other replicas. prefix must be the same in all of
 // them.
 func NewBell(client redis.UniversalClient, prefix string, log *slog.Logger) *Bell {
@@ -79,8 +82,8 @@ func (b *Bell) Run(ctx context.Context) error {
 	sender.Go(func() { b.send(ctx) })
 	defer sender.Wait()
 	// A subscription message comes with each connection: what rang in between is not known. go-redis
-	// pings the connection each health check, and so notices one that is dead.
-	messages := subscription.ChannelWithSubscriptions(redis.WithChannelHealthCheckInterval(time.Second))
+	// pings a connection on which nothing came, and so notices one that is dead.
+	messages := subscription.ChannelWithSubscriptions(redis.WithChannelHealthCheckInterval(healthCheck))
 	for {
 		select {
 		case <-ctx.Done():

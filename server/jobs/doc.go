@@ -5,7 +5,13 @@
 // goes onto a stream. Whoever reads the entry claims the row, and only the claim gives the right to
 // work; the entry has then done its duty and is removed. So an entry may come twice, late or not at
 // all: a second one finds nothing to claim, and a lost one is found by the sweep, which every
-// replica makes each second over the rows that are due and that nobody holds.
+// replica makes over the rows that are due and that nobody holds: each second while anything is
+// going on, else when the next row comes due, and each five seconds.
+//
+// Workspaces take turns. A process reads on although it has no place to work, and lets some hundreds
+// of rings of each workspace wait; what comes beyond goes back to the ledger, of which the sweep
+// rings a share for each workspace at a time. So however much one asks for, another one's job waits
+// for those that run, and for one of each workspace that waits.
 //
 // A claim is a lease with a fencing number. The handler ends it in the transaction of its effect,
 // where the ledger refuses a claim that somebody has taken over. What a dead worker held is due

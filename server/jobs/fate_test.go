@@ -65,26 +65,3 @@ func TestPause(t *testing.T) {
 		}
 	})
 }
-
-// TestRingsOfOneKeyShareAStream, so that its rings stay in order; and streams are all used.
-func TestRingsOfOneKeyShareAStream(t *testing.T) {
-	t.Parallel()
-	q := &Queue{Options: Options{Partitions: 16, Prefix: "p"}, handlers: map[string]handler{
-		"evaluate": {}, "reconcile": {HandlerOptions: HandlerOptions{Background: true}},
-	}}
-	used := map[int]bool{}
-	rapid.Check(t, func(r *rapid.T) {
-		key := rapid.String().Draw(r, "key")
-		stream := q.stream(Ring{ID: 1, Kind: "evaluate", Key: key})
-		used[stream] = true
-		if stream < 0 || stream >= 16 || stream != q.stream(Ring{ID: 2, Kind: "evaluate", Key: key}) {
-			r.Fatalf("stream = %d", stream)
-		}
-		if got := q.stream(Ring{Kind: "reconcile", Key: key}); got != q.background() {
-			r.Fatalf("stream of a background kind = %d", got)
-		}
-	})
-	if len(used) < 8 {
-		t.Errorf("100 keys use %d of 16 streams", len(used))
-	}
-}

@@ -2,68 +2,209 @@ package jobs
 
 import (
 	"context"
+	"slices"
+	"sync"
 	"time"
 )
 
-// lane bounds how many jobs of one class run. A job that takes longer than slow is waiting for
-// somebody, as a rule for Bitbucket: it moves to the reserve, so that the slots stay free for those
-// that are quick. Where the reserve is full it keeps its slot.
+const (
+	// share is how many rings of one workspace wait in a process, crowd how many of all. What does not
+	// fit is deferred: the ledger has it, and names it again.
+	share = 512
+	crowd = 8192
+	// keptShare is the share of the places of a lane, one at least where there are four, that is for
+	// workspaces of which nothing runs: those whose jobs all hang cannot have it.
+	keptShare = 10
+)
+
+// waiting is a ring that waits for a place; entry is nil where it did not come through Redis.
+type waiting struct {
+	Ring
+	entry *ack
+}
+
+func (w waiting) same(other waiting) bool {
+	return w.entry != nil && other.entry != nil && *w.entry == *other.entry
+}
+
+// lane is where the jobs of one class wait and run. Workspaces take turns: whoever comes with one job
+// waits for one of each other workspace at most, and for a place.
+//
+// A job that runs longer than slow is waiting for somebody, as a rule for Bitbucket. It no longer
+// counts among the quick ones, of which slots may run at a time, but among the slow ones, of which
+// reserve may run besides; what is beyond takes the quick ones' places.
 type lane struct {
-	slots   chan struct{}
-	reserve chan struct{}
-	slow    time.Duration
-	// local is this process's own stream, for while Redis is away.
-	local chan Ring
+	slots, reserve int
+	slow           time.Duration
+	// changed holds a token when there may be something to start that was not there before.
+	changed chan struct{}
+
+	// guard guards what follows. It is never held over a call.
+	guard       sync.Mutex
+	queues      map[string][]waiting // by workspace; none is empty
+	turns       []string             // the workspaces that wait; who was served goes behind the others
+	ids         map[int64]waiting    // what waits, by job
+	running     map[string]int       // by workspace
+	quick, late int
 }
 
 func newLane(slots, reserve int, slow time.Duration) *lane {
 	return &lane{
-		slots: make(chan struct{}, slots), reserve: make(chan struct{}, reserve), slow: slow,
-		local: make(chan Ring, 256),
+		slots: slots, reserve: reserve, slow: slow, changed: make(chan struct{}, 1),
+		queues: map[string][]waiting{}, ids: map[int64]waiting{}, running: map[string]int{},
 	}
 }
 
-// enter takes a slot, or answers false when ctx ends first.
-func (l *lane) enter(ctx context.Context) bool {
-	select {
-	case l.slots <- struct{}{}:
-		return true
-	case <-ctx.Done():
-		return false
+// put lets rings wait. It returns those that have no use, because their job waits already, and those
+// that found no room, which need not be of those that came.
+func (l *lane) put(rings []waiting) (needless, deferred []waiting) {
+	l.guard.Lock()
+	defer l.guard.Unlock()
+	for _, w := range rings {
+		if present, there := l.ids[w.ID]; there {
+			if !w.same(present) { // else it was taken over from ourselves
+				needless = append(needless, w)
+			}
+			continue
+		}
+		queue := l.queues[w.Workspace]
+		if len(queue) >= share {
+			deferred = append(deferred, w)
+			continue
+		}
+		if len(queue) == 0 {
+			l.turns = append(l.turns, w.Workspace)
+		}
+		l.queues[w.Workspace] = append(queue, w)
+		l.ids[w.ID] = w
+		if len(l.ids) > crowd {
+			deferred = append(deferred, l.evict())
+		}
+	}
+	poke(l.changed)
+	return needless, deferred
+}
+
+// evict takes out what would be served last.
+func (l *lane) evict() waiting {
+	longest := l.turns[0]
+	for _, workspace := range l.turns {
+		if len(l.queues[workspace]) >= len(l.queues[longest]) {
+			longest = workspace
+		}
+	}
+	last := len(l.queues[longest]) - 1
+	w := l.queues[longest][last]
+	l.remove(longest, last)
+	return w
+}
+
+// remove takes one out of a queue.
+func (l *lane) remove(workspace string, at int) {
+	delete(l.ids, l.queues[workspace][at].ID)
+	l.queues[workspace] = slices.Delete(l.queues[workspace], at, at+1)
+	if len(l.queues[workspace]) == 0 {
+		delete(l.queues, workspace)
+		l.turns = slices.DeleteFunc(l.turns, func(w string) bool { return w == workspace })
 	}
 }
 
-// run works in the slot that enter took and gives it back.
-func (l *lane) run(work func()) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		work()
+// next waits until something may run, and takes a place for it; false when ctx ends first. Whoever
+// calls it must call run.
+func (l *lane) next(ctx context.Context) (waiting, bool) {
+	for ctx.Err() == nil {
+		if w, ok := l.take(); ok {
+			return w, true
+		}
+		select {
+		case <-l.changed:
+		case <-ctx.Done():
+		}
+	}
+	return waiting{}, false
+}
+
+func (l *lane) take() (waiting, bool) {
+	l.guard.Lock()
+	defer l.guard.Unlock()
+	if l.quick+max(0, l.late-l.reserve) >= l.slots {
+		return waiting{}, false
+	}
+	scarce := l.slots+l.reserve-l.quick-l.late <= l.kept()
+	for i, workspace := range l.turns {
+		if scarce && l.running[workspace] > 0 {
+			continue
+		}
+		w := l.queues[workspace][0]
+		l.turns = append(slices.Delete(l.turns, i, i+1), workspace)
+		l.remove(workspace, 0)
+		l.running[workspace]++
+		l.quick++
+		return w, true
+	}
+	return waiting{}, false
+}
+
+func (l *lane) kept() int {
+	places := l.slots + l.reserve
+	return max(places/keptShare, min(places/4, 1))
+}
+
+// run works in the place that next took, and gives it back.
+func (l *lane) run(workspace string, work func()) {
+	var late, ended bool
+	timer := time.AfterFunc(l.slow, func() {
+		l.guard.Lock()
+		defer l.guard.Unlock()
+		if !ended {
+			late = true
+			l.quick--
+			l.late++
+			poke(l.changed)
+		}
+	})
+	defer func() {
+		timer.Stop()
+		l.guard.Lock()
+		defer l.guard.Unlock()
+		ended = true
+		if late {
+			l.late--
+		} else {
+			l.quick--
+		}
+		if l.running[workspace]--; l.running[workspace] == 0 {
+			delete(l.running, workspace)
+		}
+		poke(l.changed)
 	}()
-	timer := time.NewTimer(l.slow)
-	defer timer.Stop()
-	select {
-	case <-done:
-		<-l.slots
-		return
-	case <-timer.C:
-	}
-	select {
-	case <-done:
-		<-l.slots
-	case l.reserve <- struct{}{}:
-		<-l.slots
-		<-done
-		<-l.reserve
-	}
+	work()
 }
 
-// offer puts a ring onto the local stream; false where it is full.
-func (l *lane) offer(ring Ring) bool {
-	select {
-	case l.local <- ring:
-		return true
-	default:
-		return false
+// drain takes out all that waits.
+func (l *lane) drain() []waiting {
+	l.guard.Lock()
+	defer l.guard.Unlock()
+	var all []waiting
+	for _, queue := range l.queues {
+		all = append(all, queue...)
 	}
+	clear(l.queues)
+	clear(l.ids)
+	l.turns = nil
+	return all
+}
+
+// room is how many more may wait.
+func (l *lane) room() int {
+	l.guard.Lock()
+	defer l.guard.Unlock()
+	return crowd - len(l.ids)
+}
+
+// load is how many run quickly, and how many slowly.
+func (l *lane) load() (quick, late int) {
+	l.guard.Lock()
+	defer l.guard.Unlock()
+	return l.quick + max(0, l.late-l.reserve), min(l.late, l.reserve)
 }

@@ -10,6 +10,7 @@ import (
 type Ring struct {
 	ID        int64
 	Kind, Key string
+	Workspace string // "" for none
 }
 
 // Claim is one holder's right to a job.
@@ -41,8 +42,12 @@ type Ledger struct {
 	Retry func(ctx context.Context, claim Claim, reason string, after time.Duration, burn bool, maxAttempts int) (dead bool, err error)
 	// Extend keeps a claim for the length of lease from now.
 	Extend func(ctx context.Context, claim Claim, lease time.Duration) error
-	// Due marks up to limit due jobs as dispatched in an epoch, and returns them.
-	Due func(ctx context.Context, epoch int64, limit int) ([]Ring, error)
+	// Due marks up to limit due jobs as dispatched in an epoch, and returns them: a fair share of each
+	// workspace. next is how long it will take until there is more, zero where there is more already.
+	Due func(ctx context.Context, epoch int64, limit int) (rings []Ring, next time.Duration, err error)
+	// Defer takes back that jobs were dispatched: nobody will claim them for the moment, and Due names
+	// them again some time soon.
+	Defer func(ctx context.Context, ids []int64) error
 	// Epoch is the number of the queue's present life. It is above zero.
 	Epoch func(ctx context.Context) (int64, error)
 	// NextEpoch begins a new life, numbered above floor, unless somebody has since seen was read;

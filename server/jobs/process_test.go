@@ -45,8 +45,8 @@ func worker() error {
 	}
 	defer client.Close()
 	q := jobs.New(jobs.Options{
-		Redis: client, Ledger: ledger(s), Prefix: os.Getenv("JOBS_TEST_PREFIX"), Partitions: 4, Concurrency: 4, Reserve: 4,
-		Sweep: 200 * time.Millisecond, MinIdle: time.Second, Reclaim: 200 * time.Millisecond, Block: 200 * time.Millisecond,
+		Redis: client, Ledger: ledger(s), Prefix: os.Getenv("JOBS_TEST_PREFIX"), Concurrency: 4, Reserve: 4,
+		Sweep: 200 * time.Millisecond, MinIdle: time.Second, Block: 200 * time.Millisecond,
 	})
 	s.Ring = func(ctx context.Context, rings []store.Ring) { q.Ring(ctx, toJobs(rings)) }
 	// The effect is a leaf, written with the finish: the log has no opinion on how often a leaf comes.

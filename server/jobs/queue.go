@@ -4,9 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"hash/fnv"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,33 +16,33 @@ import (
 
 // Options say how a queue works; zero fields mean the defaults.
 type Options struct {
-	// Redis is required. Each partition blocks a connection: the pool needs Partitions + 9 of them,
-	// and commands must obey the deadline of their context. [Connect] makes such a client.
+	// Redis is required. The commands must obey the deadline of their context, and one connection is
+	// the reader's. [Connect] makes such a client.
 	Redis  redis.UniversalClient
 	Ledger Ledger // required
 	// Prefix begins every key: "signedapproval".
 	Prefix string
 	// Holder is a UUID that names this process; a random one.
 	Holder string
-	// Partitions is the number of streams, which must be the same in all replicas: 16.
-	Partitions int
 	// Concurrency is how many quick jobs run at once: 16.
 	Concurrency int
 	// Reserve is how many slow ones run besides: 4 × Concurrency.
 	Reserve int
 	// Background is how many jobs of background kinds run at once: a quarter of Concurrency.
 	Background int
-	// Grace is how long running jobs may take to end after Run was told to stop, and again how long
-	// those that are cancelled then may take to be given back: 10 s.
+	// Grace is how long running jobs may take to end after Run was told to stop, and half of it how
+	// long those that are cancelled then may take to be given back: 6 s.
 	Grace time.Duration
 	Log   *slog.Logger
 	// Observe is told how each job ended and how long it ran, for metrics; nil tells nobody.
 	Observe func(kind, outcome string, took time.Duration)
 
-	// Slow is when a job moves to the reserve (25 ms: one that takes longer waits for Bitbucket), Sweep the pause between sweeps (1 s), Block
-	// how long a reader waits for an entry (2 s). An entry that its reader left alone for MinIdle
-	// (4 s) goes to another; readers look for such each Reclaim (1 s).
-	Slow, Sweep, Block, MinIdle, Reclaim time.Duration
+	// Slow is when a job moves to the reserve: 25 ms, since one that takes longer waits for Bitbucket.
+	Slow time.Duration
+	// Sweep is the pause between sweeps while anything is going on (1 s), and Calm the longest one
+	// while nothing is (5 s). Block is how long the reader waits for an entry (4 s). An entry that its
+	// reader left alone for MinIdle (4 s) goes to another, which looks for such with each sweep.
+	Sweep, Calm, Block, MinIdle time.Duration
 }
 
 // HandlerOptions say how jobs of one kind run; zero fields mean the defaults.
@@ -97,17 +96,24 @@ type Queue struct {
 	quiet    *lane // background
 	stats    counters
 
-	rings chan Ring
-	acks  chan ack
+	rings    chan Ring
+	acks     chan ack
+	deferred chan waiting
 	// kick makes the sweep begin at once.
 	kick chan struct{}
 
 	// down is true while Redis does not answer; suspect is set by whoever met an error and read by
 	// the sweep, which then begins a new epoch: what Redis lost meanwhile nobody knows.
 	down, suspect atomic.Bool
-	// life is owned by the sweep: the run ids of the Redis servers, "" where they do not tell.
-	life     string
+	// asked is when, in Unix nanoseconds, somebody rang last: the sweep is awake until those rings
+	// have arrived for certain.
+	asked atomic.Int64
+	// sweeping guards what follows, which only sweeps know: which Redis servers these are; where the search for abandoned entries goes on, by stream; and when consumers
+	// that are gone are forgotten.
 	sweeping sync.Mutex
+	life     string
+	cursors  [streams]string
+	tidyAt   time.Time
 
 	// quarantine holds one token for the job that runs although its workers died time and again.
 	quarantine chan struct{}
@@ -126,30 +132,29 @@ var errStopping = errors.New("jobs: the server is stopping")
 func New(options Options) *Queue {
 	l := options.Ledger
 	if options.Redis == nil || l.Claim == nil || l.Retry == nil || l.Extend == nil || l.Due == nil ||
-		l.Epoch == nil || l.NextEpoch == nil || l.LeaseLost == nil || l.LeftBehind == "" {
+		l.Defer == nil || l.Epoch == nil || l.NextEpoch == nil || l.LeaseLost == nil || l.LeftBehind == "" {
 		panic("jobs: a queue needs Redis and a whole ledger")
 	}
 	o := &options
 	o.Prefix = cmp.Or(o.Prefix, "signedapproval")
 	o.Holder = cmp.Or(o.Holder, uuid.NewString())
-	o.Partitions = cmp.Or(o.Partitions, 16)
 	o.Concurrency = cmp.Or(o.Concurrency, 16)
 	o.Reserve = cmp.Or(o.Reserve, 4*o.Concurrency)
 	o.Background = cmp.Or(o.Background, max(2, o.Concurrency/4))
-	o.Grace = cmp.Or(o.Grace, 10*time.Second)
+	o.Grace = cmp.Or(o.Grace, 6*time.Second)
 	o.Log = cmp.Or(o.Log, slog.Default())
 	o.Slow = cmp.Or(o.Slow, 25*time.Millisecond)
 	o.Sweep = cmp.Or(o.Sweep, time.Second)
-	o.Block = cmp.Or(o.Block, 2*time.Second)
+	o.Calm = cmp.Or(o.Calm, 5*o.Sweep)
+	o.Block = cmp.Or(o.Block, 4*time.Second)
 	o.MinIdle = cmp.Or(o.MinIdle, 4*time.Second)
-	o.Reclaim = cmp.Or(o.Reclaim, time.Second)
 	q := &Queue{
 		Options: options, handlers: map[string]handler{},
 		quick: newLane(o.Concurrency, o.Reserve, o.Slow),
 		// Background work is slow as a rule, and what it may use is its slots.
 		quiet: newLane(o.Background, 0, o.Slow),
-		rings: make(chan Ring, ringBacklog), acks: make(chan ack, ringBacklog), kick: make(chan struct{}, 1),
-		quarantine: make(chan struct{}, 1),
+		rings: make(chan Ring, ringBacklog), acks: make(chan ack, ringBacklog), deferred: make(chan waiting, ringBacklog), kick: make(chan struct{}, 1),
+		quarantine: make(chan struct{}, 1), tidyAt: time.Now().Add(rand.N(tidyEvery)),
 	}
 	q.alive, q.stop = context.WithCancelCause(context.Background())
 	return q
@@ -169,6 +174,10 @@ func (q *Queue) Handle(kind string, options HandlerOptions, run Handler) {
 // Ring makes due jobs known. It never waits: what does not fit is dropped and counted, and what gets
 // lost on the way is found by the sweep.
 func (q *Queue) Ring(_ context.Context, rings []Ring) {
+	// Where nothing was going on, the sweep looks soon whether these arrive.
+	if last := q.asked.Swap(time.Now().UnixNano()); time.Since(time.Unix(0, last)) > q.settled() {
+		q.wake()
+	}
 	for _, ring := range rings {
 		select {
 		case q.rings <- ring:
@@ -179,27 +188,31 @@ func (q *Queue) Ring(_ context.Context, rings []Ring) {
 }
 
 // Run works until ctx ends. Then it reads no more, gives back what it has not begun, waits Grace for
-// what is running, cancels the rest, whose jobs go back without blame, and returns. Its error says
-// that a handler obeys nothing.
+// what is running, cancels the rest, whose jobs go back without blame, and returns after one and a
+// half times Grace at the latest. Its error says that a handler obeys nothing.
 func (q *Queue) Run(ctx context.Context) error {
-	var readers, tail sync.WaitGroup
+	var inside, tail sync.WaitGroup
 	late, endTail := context.WithCancel(context.WithoutCancel(ctx))
 	defer endTail()
 	tail.Go(func() { q.sendRings(late) })
 	tail.Go(func() { q.sendAcks(late) })
+	tail.Go(func() { q.sendDeferred(late) })
 
-	readers.Go(func() { q.sweepLoop(ctx) })
-	for stream := range q.Partitions + 1 {
-		readers.Go(func() { q.read(ctx, stream) })
-	}
+	inside.Go(func() { q.sweepLoop(ctx) })
+	inside.Go(func() { q.read(ctx) })
 	for _, l := range []*lane{q.quick, q.quiet} {
-		readers.Go(func() { q.readLocal(ctx, l) })
+		inside.Go(func() { q.start(ctx, l) })
 	}
 	<-ctx.Done()
-	readers.Wait()
 
 	ended := make(chan struct{})
 	go func() {
+		inside.Wait()
+		for _, l := range []*lane{q.quick, q.quiet} {
+			left := l.drain()
+			q.stats.handedBack.Add(int64(len(left)))
+			q.putOff(left)
+		}
 		q.working.Wait()
 		close(ended)
 	}()
@@ -207,7 +220,7 @@ func (q *Queue) Run(ctx context.Context) error {
 	if !within(ended, q.Grace) {
 		q.stop(errStopping)
 		// A handler that does not obey its context keeps its lease, which then runs out.
-		if !within(ended, q.Grace) {
+		if !within(ended, q.Grace/2) {
 			err = errors.New("jobs: handlers are still running; their jobs are taken over when their leases end")
 		}
 	}
@@ -229,31 +242,34 @@ func within(done <-chan struct{}, d time.Duration) bool {
 	}
 }
 
-// background is the stream of background kinds; the others are numbered from 0.
-func (q *Queue) background() int { return q.Partitions }
+// The streams: one for each lane.
+const (
+	quickStream = iota
+	quietStream
+	streams
+)
 
-// stream is where a ring goes: all rings of one key share a stream.
-func (q *Queue) stream(ring Ring) int {
-	if q.handlers[ring.Kind].Background {
-		return q.background()
+func (q *Queue) stream(kind string) int {
+	if q.handlers[kind].Background {
+		return quietStream
 	}
-	hash := fnv.New32a()
-	_, _ = hash.Write([]byte(ring.Key))
-	return int(hash.Sum32()>>1) % q.Partitions // 31 bits: an int everywhere
+	return quickStream
 }
 
-// streamKey has a hash tag of its own, so that the streams spread over a Redis Cluster.
+// streamKey has the same hash tag for all of them, so that one command reads them in a Redis Cluster
+// too. One node bears the whole queue, whose entries are small and few beside what it can.
 func (q *Queue) streamKey(stream int) string {
-	if stream == q.background() {
-		return fmt.Sprintf("%s:{jobs-background}", q.Prefix)
-	}
-	return fmt.Sprintf("%s:{jobs-%d}", q.Prefix, stream)
+	return q.Prefix + [streams]string{":{jobs}:quick", ":{jobs}:background"}[stream]
 }
 
 func (q *Queue) epochKey() string { return q.Prefix + ":epoch" }
 
 func (q *Queue) lane(kind string) *lane {
-	if q.handlers[kind].Background {
+	return q.laneOf(q.stream(kind))
+}
+
+func (q *Queue) laneOf(stream int) *lane {
+	if stream == quietStream {
 		return q.quiet
 	}
 	return q.quick
@@ -262,8 +278,12 @@ func (q *Queue) lane(kind string) *lane {
 // doubt notes that Redis may have lost something, and asks for a sweep.
 func (q *Queue) doubt() {
 	q.suspect.Store(true)
-	select {
-	case q.kick <- struct{}{}:
-	default:
-	}
+	q.wake()
 }
+
+// wake makes the sweep begin soon.
+func (q *Queue) wake() { poke(q.kick) }
+
+// settled is how long a ring may be on its way without the sweep growing calm: longer than the
+// ledger and the streams wait before they think it lost.
+func (q *Queue) settled() time.Duration { return q.MinIdle + 2*q.Sweep }

@@ -11,7 +11,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// poolSize has room for the readers of the default number of partitions and for everything else.
+// poolSize has room for the reader and the subscription, which keep a connection each, and for the
+// calls of all jobs that run.
 const poolSize = 64
 
 // Connect makes a client as this package needs it. url is redis://, rediss:// or unix:// for one

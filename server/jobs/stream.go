@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// readCount is how many entries one read takes. They wait for slots in this process, so few.
-	readCount    = 8
+	// readCount is how many entries one read takes of each stream.
+	readCount    = 64
 	reclaimCount = 64
 	// A consumer without entries that was not seen for an hour belongs to a process that is gone.
 	staleConsumer = time.Hour
@@ -27,101 +27,172 @@ type ack struct {
 	entry  string
 }
 
-// read takes the entries of one stream, and starts a job for each as slots allow.
-func (q *Queue) read(ctx context.Context, stream int) {
-	cursor := "0-0"
-	reclaimAt := time.Now().Add(q.Reclaim)
-	tidyAt := time.Now().Add(rand.N(tidyEvery))
+// read lets the entries of the streams wait for a place, as they come. It does not wait for places:
+// behind a thousand entries of one workspace there may be one of another.
+func (q *Queue) read(ctx context.Context) {
 	for ctx.Err() == nil {
-		var entries []redis.XMessage
-		var err error
-		if time.Now().After(reclaimAt) {
-			// The cursor is carried on: starting at the beginning each time would never reach what
-			// lies behind the first page.
-			entries, cursor, err = q.reclaim(ctx, stream, cursor)
-			if cursor == "0-0" {
-				reclaimAt = time.Now().Add(q.Reclaim)
-			}
-			q.stats.reclaimed.Add(int64(len(entries)))
-			if err == nil && time.Now().After(tidyAt) {
-				q.tidy(ctx, stream, staleConsumer)
-				tidyAt = time.Now().Add(tidyEvery)
-			}
-		} else {
-			entries, err = q.readNew(ctx, stream)
-		}
-		if err != nil && ctx.Err() == nil {
-			cursor = "0-0"
+		err := q.readUntilTrouble(ctx)
+		if ctx.Err() == nil {
+			q.Log.Debug("the queue's reader begins again", slog.Any("error", err))
 			q.doubt()
 			wait(ctx, 100*time.Millisecond+rand.N(400*time.Millisecond))
-			continue
 		}
-		q.begin(ctx, stream, entries)
 	}
 }
 
-func (q *Queue) readNew(ctx context.Context, stream int) ([]redis.XMessage, error) {
-	ctx, cancel := context.WithTimeout(ctx, q.Block+redisTimeout)
+func (q *Queue) readUntilTrouble(ctx context.Context) error {
+	begin, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
 	defer cancel()
-	streams, err := q.Redis.XReadGroup(ctx, &redis.XReadGroupArgs{
-		Group: group, Consumer: q.Holder, Streams: []string{q.streamKey(stream), ">"}, Count: readCount, Block: q.Block,
+	node, err := q.node(begin)
+	if err != nil {
+		return err
+	}
+	conn := node.Conn()
+	defer conn.Close()
+	id, err := conn.ClientID(begin).Result()
+	var refused redis.Error
+	switch {
+	case err == nil:
+		left := make(chan struct{})
+		defer close(left)
+		defer context.AfterFunc(ctx, func() { interrupt(node, id, left) })()
+	case errors.As(err, &refused): // it does not know how to interrupt: then each read takes its time
+	default:
+		return err
+	}
+	for ctx.Err() == nil {
+		entries, err := q.readNew(conn)
+		if err != nil {
+			return err
+		}
+		for stream, messages := range entries {
+			q.admit(stream, messages)
+		}
+	}
+	return nil
+}
+
+// node is the server that has the streams.
+func (q *Queue) node(ctx context.Context) (*redis.Client, error) {
+	switch client := q.Redis.(type) {
+	case *redis.Client:
+		return client, nil
+	case *redis.ClusterClient:
+		client.ReloadState(ctx) // they may have moved, which is not said to who speaks to a node
+		return client.MasterForKey(ctx, q.streamKey(quickStream))
+	}
+	return nil, errors.New("jobs: this kind of Redis client is not known")
+}
+
+// interrupt makes a connection that waits for entries, or is about to, answer at once, where Redis
+// knows how.
+func interrupt(node *redis.Client, id int64, left <-chan struct{}) {
+	for {
+		ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
+		err := node.ClientUnblock(ctx, id).Err()
+		cancel()
+		if err != nil {
+			return
+		}
+		pause := time.NewTimer(10 * time.Millisecond)
+		select {
+		case <-left:
+			pause.Stop()
+			return
+		case <-pause.C:
+		}
+	}
+}
+
+func (q *Queue) readNew(conn *redis.Conn) (entries [streams][]redis.XMessage, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), q.Block+redisTimeout)
+	defer cancel()
+	found, err := conn.XReadGroup(ctx, &redis.XReadGroupArgs{
+		Group: group, Consumer: q.Holder, Count: readCount, Block: q.Block,
+		Streams: []string{q.streamKey(quickStream), q.streamKey(quietStream), ">", ">"},
 	}).Result()
 	if errors.Is(err, redis.Nil) {
-		return nil, nil
+		return entries, nil
 	}
-	if err != nil || len(streams) == 0 {
-		return nil, err
+	for _, one := range found {
+		for stream := range entries {
+			if one.Stream == q.streamKey(stream) {
+				entries[stream] = one.Messages
+			}
+		}
 	}
-	return streams[0].Messages, nil
+	return entries, err
 }
 
-// reclaim takes over entries that their reader has left alone: it died before it claimed their jobs,
-// or its acknowledgement got lost.
-func (q *Queue) reclaim(ctx context.Context, stream int, cursor string) ([]redis.XMessage, string, error) {
-	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
-	defer cancel()
-	return q.Redis.XAutoClaim(ctx, &redis.XAutoClaimArgs{
-		Stream: q.streamKey(stream), Group: group, Consumer: q.Holder, MinIdle: q.MinIdle, Start: cursor, Count: reclaimCount,
-	}).Result()
-}
-
-// begin starts a job for each entry. When the process stops first, the rest goes back to the stream.
-func (q *Queue) begin(ctx context.Context, stream int, entries []redis.XMessage) {
-	l := q.quick
-	if stream == q.background() {
-		l = q.quiet
-	}
-	for i, entry := range entries {
+// admit lets the rings of entries wait for places.
+func (q *Queue) admit(stream int, entries []redis.XMessage) {
+	rings := make([]waiting, 0, len(entries))
+	for _, entry := range entries {
 		ring, ok := ringOf(entry)
 		if !ok {
 			q.Log.Warn("an entry of the queue is not a ring", slog.String("entry", entry.ID))
 			q.done(ack{stream, entry.ID})
 			continue
 		}
-		if !l.enter(ctx) {
-			q.handBack(stream, entries[i:])
-			return
+		rings = append(rings, waiting{ring, &ack{stream, entry.ID}})
+	}
+	q.await(q.laneOf(stream), rings)
+}
+
+// await lets rings wait in a lane.
+func (q *Queue) await(l *lane, rings []waiting) {
+	if len(rings) == 0 {
+		return
+	}
+	needless, deferred := l.put(rings)
+	for _, w := range needless {
+		q.stats.duplicates.Add(1)
+		q.acknowledge(w.entry)
+	}
+	q.stats.deferred.Add(int64(len(deferred)))
+	q.putOff(deferred)
+}
+
+// putOff leaves jobs to the ledger, some time soon. Where that gets lost, their entries are taken over
+// in a while, and those that have none are rung again after a minute.
+func (q *Queue) putOff(rings []waiting) {
+	for _, w := range rings {
+		select {
+		case q.deferred <- w:
+		default:
 		}
-		q.start(l, ring, &ack{stream, entry.ID})
 	}
 }
 
-func (q *Queue) start(l *lane, ring Ring, entry *ack) {
-	q.working.Go(func() { l.run(func() { q.work(ring, entry) }) })
+// sendDeferred leaves jobs to the ledger in batches, until ctx ends and nothing waits.
+func (q *Queue) sendDeferred(ctx context.Context) {
+	for batch := range batches(ctx, q.deferred) {
+		ids := make([]int64, len(batch))
+		for i, w := range batch {
+			ids[i] = w.ID
+		}
+		send, cancel := context.WithTimeout(context.Background(), ledgerTimeout)
+		err := q.Ledger.Defer(send, ids)
+		cancel()
+		if err != nil {
+			q.stats.ledgerErrors.Add(1)
+			q.Log.Error("jobs could not be put off", slog.Any("error", err))
+			continue
+		}
+		for _, w := range batch {
+			q.acknowledge(w.entry)
+		}
+	}
 }
 
-// readLocal starts the jobs that came to this process without Redis.
-func (q *Queue) readLocal(ctx context.Context, l *lane) {
+// start starts what waits in a lane as places get free, until ctx ends.
+func (q *Queue) start(ctx context.Context, l *lane) {
 	for {
-		select {
-		case ring := <-l.local:
-			if !l.enter(ctx) {
-				return // nobody has claimed it; it is due for others
-			}
-			q.start(l, ring, nil)
-		case <-ctx.Done():
+		w, ok := l.next(ctx)
+		if !ok {
 			return
 		}
+		q.working.Go(func() { l.run(w.Workspace, func() { q.work(w.Ring, w.entry) }) })
 	}
 }
 
@@ -129,32 +200,13 @@ func ringOf(entry redis.XMessage) (Ring, bool) {
 	text, _ := entry.Values["id"].(string)
 	kind, _ := entry.Values["kind"].(string)
 	key, _ := entry.Values["key"].(string)
+	workspace, _ := entry.Values["workspace"].(string)
 	id, err := strconv.ParseInt(text, 10, 64)
-	return Ring{ID: id, Kind: kind, Key: key}, err == nil
+	return Ring{ID: id, Kind: kind, Key: key, Workspace: workspace}, err == nil
 }
 
 func entryOf(ring Ring) map[string]any {
-	return map[string]any{"id": strconv.FormatInt(ring.ID, 10), "kind": ring.Kind, "key": ring.Key}
-}
-
-// handBack puts entries that were read and not begun behind the others, for another process.
-func (q *Queue) handBack(stream int, entries []redis.XMessage) {
-	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
-	defer cancel()
-	key := q.streamKey(stream)
-	_, err := q.Redis.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		for _, entry := range entries {
-			p.XAdd(ctx, &redis.XAddArgs{Stream: key, Values: entry.Values})
-			p.XAck(ctx, key, group, entry.ID)
-			p.XDel(ctx, key, entry.ID)
-		}
-		return nil
-	})
-	if err != nil {
-		q.Log.Warn("entries could not be handed back; another process takes them over", slog.Any("error", err))
-		return
-	}
-	q.stats.handedBack.Add(int64(len(entries)))
+	return map[string]any{"id": strconv.FormatInt(ring.ID, 10), "kind": ring.Kind, "key": ring.Key, "workspace": ring.Workspace}
 }
 
 // done acknowledges an entry, some time soon. A lost acknowledgement costs a look at the ledger.
@@ -171,22 +223,24 @@ func (q *Queue) sendAcks(ctx context.Context) {
 		if q.down.Load() {
 			continue
 		}
-		entries := map[int][]string{}
+		var entries [streams][]string
 		for _, a := range batch {
 			entries[a.stream] = append(entries[a.stream], a.entry)
 		}
-		for stream, ids := range entries {
-			send, cancel := context.WithTimeout(context.Background(), redisTimeout)
-			// One transaction: an entry that is acknowledged and not deleted would stay for good.
-			_, err := q.Redis.TxPipelined(send, func(p redis.Pipeliner) error {
-				p.XAck(send, q.streamKey(stream), group, ids...)
-				p.XDel(send, q.streamKey(stream), ids...)
-				return nil
-			})
-			cancel()
-			if err != nil {
-				q.doubt()
+		send, cancel := context.WithTimeout(context.Background(), redisTimeout)
+		// One transaction: an entry that is acknowledged and not deleted would stay for good.
+		_, err := q.Redis.TxPipelined(send, func(p redis.Pipeliner) error {
+			for stream, ids := range entries {
+				if len(ids) > 0 {
+					p.XAck(send, q.streamKey(stream), group, ids...)
+					p.XDel(send, q.streamKey(stream), ids...)
+				}
 			}
+			return nil
+		})
+		cancel()
+		if err != nil {
+			q.doubt()
 		}
 	}
 }
@@ -210,12 +264,9 @@ func (q *Queue) dispatch(rings []Ring) {
 		q.doubt()
 		q.Log.Warn("the queue's Redis does not answer; this process works from the ledger", slog.Any("error", err))
 	}
+	q.stats.local.Add(int64(len(rings)))
 	for _, ring := range rings {
-		if q.lane(ring.Kind).offer(ring) {
-			q.stats.local.Add(1)
-		} else {
-			q.stats.ringsDropped.Add(1)
-		}
+		q.await(q.lane(ring.Kind), []waiting{{ring, nil}})
 	}
 }
 
@@ -224,7 +275,7 @@ func (q *Queue) publish(rings []Ring) error {
 	defer cancel()
 	_, err := q.Redis.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for _, ring := range rings {
-			p.XAdd(ctx, &redis.XAddArgs{Stream: q.streamKey(q.stream(ring)), Values: entryOf(ring)})
+			p.XAdd(ctx, &redis.XAddArgs{Stream: q.streamKey(q.stream(ring.Kind)), Values: entryOf(ring)})
 		}
 		return nil
 	})
@@ -259,7 +310,7 @@ func batches[T any](ctx context.Context, from <-chan T) func(yield func([]T) boo
 
 // createGroups makes the streams and their group where they are missing.
 func (q *Queue) createGroups(ctx context.Context) error {
-	for stream := range q.Partitions + 1 {
+	for stream := range streams {
 		err := q.Redis.XGroupCreateMkStream(ctx, q.streamKey(stream), group, "0").Err()
 		if err != nil && !strings.HasPrefix(err.Error(), "BUSYGROUP") {
 			return err
@@ -268,42 +319,31 @@ func (q *Queue) createGroups(ctx context.Context) error {
 	return nil
 }
 
-// tidy forgets consumers that hold nothing and were idle for that long.
-func (q *Queue) tidy(ctx context.Context, stream int, idle time.Duration) {
-	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
-	defer cancel()
-	key := q.streamKey(stream)
-	consumers, err := q.Redis.XInfoConsumers(ctx, key, group).Result()
-	if err != nil {
-		return // only tidying
-	}
-	for _, c := range consumers {
-		if c.Name != q.Holder && c.Pending == 0 && c.Idle > idle {
-			_ = q.Redis.XGroupDelConsumer(ctx, key, group, c.Name).Err()
+// tidy forgets consumers that hold nothing and that gone says are gone. One that still holds entries
+// stays until others have taken them over.
+func (q *Queue) tidy(ctx context.Context, gone func(redis.XInfoConsumer) bool) {
+	for stream := range streams {
+		key := q.streamKey(stream)
+		consumers, err := q.Redis.XInfoConsumers(ctx, key, group).Result()
+		if err != nil {
+			return // only tidying
+		}
+		for _, c := range consumers {
+			if c.Pending == 0 && gone(c) {
+				_ = q.Redis.XGroupDelConsumer(ctx, key, group, c.Name).Err()
+			}
 		}
 	}
 }
 
-// leave forgets this process's consumers, once nothing reads any more. One that still holds entries
-// stays until others have taken them over.
+// leave forgets this process's consumers, once nothing reads any more.
 func (q *Queue) leave() {
 	if q.down.Load() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
 	defer cancel()
-	for stream := range q.Partitions + 1 {
-		key := q.streamKey(stream)
-		consumers, err := q.Redis.XInfoConsumers(ctx, key, group).Result()
-		if err != nil {
-			return
-		}
-		for _, c := range consumers {
-			if c.Name == q.Holder && c.Pending == 0 {
-				_ = q.Redis.XGroupDelConsumer(ctx, key, group, c.Name).Err()
-			}
-		}
-	}
+	q.tidy(ctx, func(c redis.XInfoConsumer) bool { return c.Name == q.Holder })
 }
 
 // wait returns after d or when ctx ends.

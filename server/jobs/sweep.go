@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +31,10 @@ type Swept struct {
 	Healed     bool // a new epoch began, or another replica's was adopted
 	Degraded   bool // Redis does not answer; due jobs went straight to this process's workers
 	Dispatched int
+	// Calm says that nothing was found, and that nobody waits for anything on the streams.
+	Calm bool
+	// Next is how long it will take until something is due, as far as the ledger knows.
+	Next time.Duration
 }
 
 // raiseEpoch sets the epoch unless a later one is there: replicas that heal at the same time may
@@ -44,14 +49,17 @@ return 0`)
 
 func (q *Queue) sweepLoop(ctx context.Context) {
 	for ctx.Err() == nil {
-		if _, err := q.SweepOnce(ctx); err != nil && ctx.Err() == nil {
+		began := time.Now()
+		swept, err := q.SweepOnce(ctx)
+		if err != nil && ctx.Err() == nil {
 			q.stats.ledgerErrors.Add(1)
 			q.Log.Error("sweep of the job ledger", slog.Any("error", err))
 		}
-		// A kick shortens the pause; what is left of it keeps errors from making a busy loop.
-		least := q.Sweep / 10
+		// A kick shortens the pause; what is left of it keeps errors from making a busy loop, and a
+		// long backlog from making one sweep after the other.
+		least := max(q.Sweep/10, 2*time.Since(began))
 		wait(ctx, least)
-		timer := time.NewTimer(q.Sweep - least + rand.N(q.Sweep/10+1))
+		timer := time.NewTimer(q.pause(swept, err) - least)
 		select {
 		case <-q.kick:
 		case <-timer.C:
@@ -59,6 +67,21 @@ func (q *Queue) sweepLoop(ctx context.Context) {
 		}
 		timer.Stop()
 	}
+}
+
+// pause is how long until the next sweep. While nothing is going on, and nothing is due, there are
+// few: what they would find was rung by a process that died before its ring was out, or was done to
+// the ledger by hand.
+func (q *Queue) pause(swept Swept, err error) time.Duration {
+	pause := q.Sweep
+	if err == nil && swept.Calm && time.Since(time.Unix(0, q.asked.Load())) > q.settled() {
+		pause = max(q.Calm, q.Sweep)
+	}
+	pause += rand.N(pause/10 + 1)
+	if err == nil {
+		pause = min(pause, swept.Next)
+	}
+	return pause
 }
 
 // SweepOnce rings every due job that no ring seems to reach, after it has seen to it that Redis
@@ -73,7 +96,10 @@ func (q *Queue) SweepOnce(ctx context.Context) (Swept, error) {
 		return Swept{}, err
 	}
 	swept := Swept{Epoch: epoch}
-	swept.Epoch, swept.Healed, err = q.heal(ledger, epoch)
+	seen, err := q.look(ctx)
+	if err == nil {
+		swept.Epoch, swept.Healed, err = q.heal(ledger, epoch, seen)
+	}
 	var gone redisError
 	if errors.As(err, &gone) {
 		return q.sweepWithoutRedis(ledger, gone)
@@ -85,7 +111,8 @@ func (q *Queue) SweepOnce(ctx context.Context) (Swept, error) {
 		q.Log.Info("the queue's Redis answers again", slog.Int64("epoch", swept.Epoch))
 	}
 	for range sweepRounds {
-		rings, err := q.Ledger.Due(ledger, swept.Epoch, sweepBatch)
+		var rings []Ring
+		rings, swept.Next, err = q.Ledger.Due(ledger, swept.Epoch, sweepBatch)
 		if err != nil {
 			return swept, err
 		}
@@ -98,7 +125,67 @@ func (q *Queue) SweepOnce(ctx context.Context) (Swept, error) {
 			break
 		}
 	}
+	swept.Calm = seen.waiting == 0 && !swept.Healed && swept.Dispatched == 0
 	return swept, nil
+}
+
+// seen is what a sweep sees of Redis.
+type seen struct {
+	epoch   int64  // 0 where there is none
+	life    string // the run ids of the servers, which change with a restart and with a fail-over; "" where they do not tell
+	waiting int64  // entries on the streams
+	lost    bool   // a stream or its group is not there
+}
+
+// look asks Redis all that a sweep wants to know, and takes over entries that their reader has left
+// alone: it died before it claimed their jobs, or its acknowledgement got lost.
+func (q *Queue) look(ctx context.Context) (seen, error) {
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	var epoch, info *redis.StringCmd
+	var lengths [streams]*redis.IntCmd
+	var abandoned [streams]*redis.XAutoClaimCmd
+	_, _ = q.Redis.Pipelined(ctx, func(p redis.Pipeliner) error { // each command has its own error
+		epoch, info = p.Get(ctx, q.epochKey()), p.Info(ctx, "server")
+		for stream := range streams {
+			key := q.streamKey(stream)
+			lengths[stream] = p.XLen(ctx, key)
+			// The cursor is carried on: starting at the beginning each time would never reach what lies
+			// behind the first page.
+			abandoned[stream] = p.XAutoClaim(ctx, &redis.XAutoClaimArgs{
+				Stream: key, Group: group, Consumer: q.Holder, MinIdle: q.MinIdle, Start: cmp.Or(q.cursors[stream], "0-0"), Count: reclaimCount,
+			})
+		}
+		return nil
+	})
+	text, err := epoch.Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return seen{}, redisError{err}
+	}
+	var s seen
+	if s.epoch, err = strconv.ParseInt(text, 10, 64); err != nil {
+		s.epoch = 0 // missing, or not ours
+	}
+	for stream := range streams {
+		s.waiting += lengths[stream].Val()
+		entries, cursor, err := abandoned[stream].Result()
+		if err != nil {
+			s.lost = true
+			continue
+		}
+		q.cursors[stream] = cursor
+		q.stats.reclaimed.Add(int64(len(entries)))
+		q.admit(stream, entries)
+	}
+	if time.Now().After(q.tidyAt) {
+		q.tidyAt = time.Now().Add(tidyEvery)
+		q.tidy(ctx, func(c redis.XInfoConsumer) bool { return c.Name != q.Holder && c.Idle > staleConsumer })
+	}
+	s.life = runID(info.Val())
+	if cluster, ok := q.Redis.(*redis.ClusterClient); ok {
+		s.life = lifeOf(ctx, cluster)
+	}
+	return s, nil
 }
 
 // redisError sets an error of Redis apart from one of the ledger.
@@ -108,21 +195,11 @@ func (e redisError) Unwrap() error { return e.error }
 
 // heal compares the epoch of Redis with the ledger's, and begins a new one where they differ, where
 // Redis was away or is another server than before. It returns the epoch that holds.
-func (q *Queue) heal(ctx context.Context, epoch int64) (now int64, healed bool, err error) {
-	ask, cancel := context.WithTimeout(ctx, redisTimeout)
-	defer cancel()
-	text, err := q.Redis.Get(ask, q.epochKey()).Result()
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return 0, false, redisError{err}
-	}
-	found, err := strconv.ParseInt(text, 10, 64)
-	if err != nil {
-		found = 0 // missing, or not ours
-	}
-	life := q.readLife(ask)
+func (q *Queue) heal(ctx context.Context, epoch int64, s seen) (now int64, healed bool, err error) {
+	found, life := s.epoch, s.life
 	changed := life != "" && q.life != "" && life != q.life
 	doubted := q.suspect.Swap(false)
-	if found == epoch && !changed && !doubted && !q.down.Load() {
+	if found == epoch && !s.lost && !changed && !doubted && !q.down.Load() {
 		q.life = life
 		return epoch, false, nil
 	}
@@ -131,6 +208,8 @@ func (q *Queue) heal(ctx context.Context, epoch int64) (now int64, healed bool, 
 		q.suspect.Store(true)
 		return 0, false, err
 	}
+	ask, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
 	err = q.createGroups(ask)
 	if err == nil {
 		err = raiseEpoch.Run(ask, q.Redis, []string{q.epochKey()}, next).Err()
@@ -145,38 +224,32 @@ func (q *Queue) heal(ctx context.Context, epoch int64) (now int64, healed bool, 
 	return next, true, nil
 }
 
-// readLife is which Redis servers these are: their run ids, which change with a restart and with a
-// fail-over. "" where they do not tell.
-func (q *Queue) readLife(ctx context.Context) string {
+// lifeOf is the run ids of all nodes, "" where one does not tell.
+func lifeOf(ctx context.Context, cluster *redis.ClusterClient) string {
 	var guard sync.Mutex
 	var ids []string
-	ask := func(ctx context.Context, client *redis.Client) error {
-		info, err := client.Info(ctx, "server").Result()
-		if err != nil {
-			return err
-		}
-		for line := range strings.Lines(info) {
-			if id, ok := strings.CutPrefix(line, "run_id:"); ok {
-				guard.Lock()
-				defer guard.Unlock()
-				ids = append(ids, strings.TrimSpace(id))
-				return nil
-			}
-		}
-		return errors.New("jobs: Redis names no run id")
-	}
-	var err error
-	switch client := q.Redis.(type) {
-	case *redis.Client:
-		err = ask(ctx, client)
-	case *redis.ClusterClient:
-		err = client.ForEachMaster(ctx, ask)
-	}
-	if err != nil {
+	err := cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
+		info, err := node.Info(ctx, "server").Result()
+		guard.Lock()
+		defer guard.Unlock()
+		ids = append(ids, runID(info))
+		return err
+	})
+	if err != nil || slices.Contains(ids, "") {
 		return ""
 	}
 	slices.Sort(ids)
 	return strings.Join(ids, " ")
+}
+
+// runID finds the run id in what INFO says; "" where it is not there.
+func runID(info string) string {
+	for line := range strings.Lines(info) {
+		if id, ok := strings.CutPrefix(line, "run_id:"); ok {
+			return strings.TrimSpace(id)
+		}
+	}
+	return ""
 }
 
 // sweepWithoutRedis hands due jobs to this process's workers, as many as they can take.
@@ -184,15 +257,15 @@ func (q *Queue) sweepWithoutRedis(ctx context.Context, cause error) (Swept, erro
 	if !q.down.Swap(true) {
 		q.Log.Warn("the queue's Redis does not answer; this process works from the ledger", slog.Any("error", cause))
 	}
-	free := min(cap(q.quick.local)-len(q.quick.local), cap(q.quiet.local)-len(q.quiet.local))
+	free := min(q.quick.room(), q.quiet.room(), sweepBatch)
 	if free == 0 {
-		return Swept{Degraded: true}, nil
+		return Swept{Degraded: true, Next: q.Sweep}, nil
 	}
-	rings, err := q.Ledger.Due(ctx, localEpoch, free)
+	rings, next, err := q.Ledger.Due(ctx, localEpoch, free)
 	if err != nil {
 		return Swept{Degraded: true}, fmt.Errorf("without Redis: %w", err)
 	}
 	q.dispatch(rings)
 	q.stats.swept.Add(int64(len(rings)))
-	return Swept{Degraded: true, Dispatched: len(rings)}, nil
+	return Swept{Degraded: true, Dispatched: len(rings), Next: next}, nil
 }

@@ -14,8 +14,8 @@ import (
 // takes its process down each time would take the same others down with it, until they are dead too.
 const suspect = 2
 
-// await gives a suspect back for a moment, without blame.
-func (q *Queue) await(h handler, job Job) {
+// postpone gives a suspect back for a moment, without blame.
+func (q *Queue) postpone(h handler, job Job) {
 	after := 200*time.Millisecond + rand.N(800*time.Millisecond)
 	_, err := q.giveBack(job, errors.New(q.Ledger.LeftBehind), fate{after: after, maxAttempts: h.MaxAttempts, outcome: OutcomeHandedBack})
 	if err != nil && !errors.Is(err, q.Ledger.LeaseLost) {
@@ -45,7 +45,7 @@ func (q *Queue) work(ring Ring, entry *ack) {
 		// none: it waits here, as long as the sweep would.
 		q.stats.ledgerErrors.Add(1)
 		if entry == nil {
-			time.AfterFunc(q.Sweep, func() { q.lane(ring.Kind).offer(ring) })
+			time.AfterFunc(q.Sweep, func() { q.await(q.lane(ring.Kind), []waiting{{ring, nil}}) })
 		}
 		q.Log.Error("claim a job", slog.String("kind", ring.Kind), slog.Int64("job", ring.ID), slog.Any("error", err))
 		return
@@ -61,7 +61,7 @@ func (q *Queue) work(ring Ring, entry *ack) {
 		case q.quarantine <- struct{}{}:
 			defer func() { <-q.quarantine }()
 		default:
-			q.await(h, job)
+			q.postpone(h, job)
 			return
 		}
 	}

@@ -38,10 +38,11 @@ func ledger(s *store.Store) jobs.Ledger {
 		Extend: func(ctx context.Context, claim jobs.Claim, lease time.Duration) error {
 			return s.ExtendJob(ctx, store.Claim(claim), lease)
 		},
-		Due: func(ctx context.Context, epoch int64, limit int) ([]jobs.Ring, error) {
-			rings, err := s.DueJobs(ctx, epoch, limit)
-			return toJobs(rings), err
+		Due: func(ctx context.Context, epoch int64, limit int) ([]jobs.Ring, time.Duration, error) {
+			rings, next, err := s.DueJobs(ctx, epoch, limit)
+			return toJobs(rings), next, err
 		},
+		Defer: s.DeferJobs,
 		Epoch: s.QueueEpoch, NextEpoch: s.MoveQueueEpoch, LeaseLost: store.ErrLeaseLost, LeftBehind: store.HolderDied,
 	}
 }
@@ -108,7 +109,6 @@ func (w *world) queueOf(t *testing.T, s *store.Store, options jobs.Options) *job
 	t.Helper()
 	options.Redis, options.Ledger, options.Prefix = w.client(t), ledger(s), w.prefix
 	options.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
-	options.Partitions = 4
 	short := func(d *time.Duration, to time.Duration) {
 		if *d == 0 {
 			*d = to
@@ -117,7 +117,6 @@ func (w *world) queueOf(t *testing.T, s *store.Store, options jobs.Options) *job
 	short(&options.Sweep, 100*time.Millisecond)
 	short(&options.Block, 200*time.Millisecond)
 	short(&options.MinIdle, 300*time.Millisecond)
-	short(&options.Reclaim, 100*time.Millisecond)
 	return jobs.New(options)
 }
 
@@ -219,11 +218,7 @@ func (w *world) entries(t *testing.T) int64 {
 }
 
 func (w *world) streams() []string {
-	streams := []string{w.prefix + ":{jobs-background}"}
-	for i := range 4 {
-		streams = append(streams, fmt.Sprintf("%s:{jobs-%d}", w.prefix, i))
-	}
-	return streams
+	return []string{w.prefix + ":{jobs}:background", w.prefix + ":{jobs}:quick"}
 }
 
 func must(t *testing.T, err error) {

@@ -25,6 +25,7 @@ const maxReason = 500
 type Ring struct {
 	ID        int64
 	Kind, Key string
+	Workspace string // "" for none
 }
 
 // JobSpec asks for a thing to be looked at again.
@@ -181,7 +182,7 @@ const onConflict = `
 		attempt = case when j.state = 'READY' then j.attempt else 0 end,
 		dispatched_at = null,
 		updated_at = now()
-	returning j.id, j.kind, j.key, j.run_at <= now() and (j.leased_until is null or j.leased_until <= now()) as due`
+	returning j.id, j.kind, j.key, coalesce(j.workspace_id::text, ''), j.run_at <= now() and (j.leased_until is null or j.leased_until <= now()) as due`
 
 const enqueueJobs = `
 	insert into signedapproval_jobs as j (kind, key, workspace_id, payload, state, run_at)
@@ -196,9 +197,9 @@ const finishJob = `
 		run_at = case when seq <> $2 then least(run_at, now()) else coalesce($4, run_at) end,
 		attempt = 0, last_error = '', holder = null, leased_until = null, dispatched_at = null, updated_at = now()
 	where id = $1 and fence = $3 and holder is not null and state = 'READY'
-	returning id, kind, key, state = 'READY' and run_at <= now() as due)
-	select id, kind, key, due from ended
-	union all select 0, '', '', signedapproval_lease_lost() where not exists (select from ended)`
+	returning id, kind, key, coalesce(workspace_id::text, '') as workspace, state = 'READY' and run_at <= now() as due)
+	select id, kind, key, workspace, due from ended
+	union all select 0, '', '', '', signedapproval_lease_lost() where not exists (select from ended)`
 
 // leaseLost is the SQLSTATE of signedapproval_lease_lost.
 const leaseLost = "SA001"
@@ -252,12 +253,12 @@ func (sh *Shared) collectRings(rows pgx.Rows) error {
 	return err
 }
 
-// dueRings reads rows of (id, kind, key, due).
+// dueRings reads rows of (id, kind, key, workspace, due).
 func dueRings(rows pgx.Rows) ([]Ring, error) {
 	var rings []Ring
 	var ring Ring
 	var due bool
-	_, err := pgx.ForEachRow(rows, []any{&ring.ID, &ring.Kind, &ring.Key, &due}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&ring.ID, &ring.Kind, &ring.Key, &ring.Workspace, &due}, func() error {
 		if due {
 			rings = append(rings, ring)
 		}
@@ -311,9 +312,9 @@ func (s *Store) RetryJob(ctx context.Context, claim Claim, reason string, after 
 				run_at = case when seq <> $2 then least(run_at, now()) else now() + $5 end,
 				last_error = $4, holder = null, leased_until = null, dispatched_at = null, updated_at = now()
 			where id = $1 and fence = $3 and holder is not null and state = 'READY'
-			returning id, kind, key, state = 'READY' and run_at <= now(), state = 'DEAD'`,
+			returning id, kind, key, coalesce(workspace_id::text, ''), state = 'READY' and run_at <= now(), state = 'DEAD'`,
 			claim.ID, claim.Seq, claim.Fence, shorten(reason), max(after, 0), burn, maxAttempts).
-			Scan(&ring.ID, &ring.Kind, &ring.Key, &due, &dead)
+			Scan(&ring.ID, &ring.Kind, &ring.Key, &ring.Workspace, &due, &dead)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return ErrLeaseLost
 		}
@@ -352,31 +353,81 @@ func (s *Store) ExtendJob(ctx context.Context, claim Claim, lease time.Duration)
 	return nil
 }
 
-// DueJobs marks up to limit jobs as dispatched in this epoch of the queue and returns their rings,
-// the longest due first. It takes those that nobody holds and that were not dispatched in this
-// epoch, or more than a minute ago, or before they became due, or before a lease on them ran out. A
-// job that was rung by its own transaction gets two seconds for that ring to arrive.
-func (s *Store) DueJobs(ctx context.Context, epoch int64, limit int) ([]Ring, error) {
-	rows, err := s.pool.Query(ctx, `
+// dueShare is how many jobs of one kind and workspace may be on their way to a worker because of
+// [Store.DueJobs]: who has thousands that are due does not fill the queue with them.
+const dueShare = 128
+
+// deferredEpoch is the epoch in which jobs were dispatched that came back from [Store.DeferJobs].
+const deferredEpoch = -1
+
+// What DueJobs says of a job that is READY. A job that nobody rings is silent.
+const (
+	unheld = `run_at <= now() and (leased_until is null or leased_until <= now())`
+	silent = `case
+		when dispatched_at is null then run_at > updated_at or updated_at < now() - interval '2 seconds' or leased_until is not null
+		when dispatched_at < run_at or dispatched_at < leased_until then true
+		when dispatch_epoch = -1 then dispatched_at < now() - interval '2 seconds' -- deferredEpoch
+		else dispatch_epoch <> $1 or dispatched_at < now() - interval '60 seconds' end`
+)
+
+// DueJobs marks up to limit jobs as dispatched in this epoch of the queue and returns their rings:
+// of each kind and workspace the longest due first, and of none more than may be on their way. It
+// takes those that nobody holds and that were not dispatched in this epoch, or more than a minute
+// ago, or before they became due, or before a lease on them ran out. A job that was rung by its own
+// transaction gets two seconds for that ring to arrive, and one that was deferred waits as long.
+//
+// next is how long it takes until there is something to dispatch, as far as is known now, an hour at most;
+// zero where there was more than the limit and the shares allow.
+func (s *Store) DueJobs(ctx context.Context, epoch int64, limit int) (rings []Ring, next time.Duration, err error) {
+	batch := &pgx.Batch{}
+	batch.Queue(`
+		with due as (
+			select id, workspace_id, kind, run_at, dispatched_at, `+silent+` as silent
+			from signedapproval_jobs where state = 'READY' and `+unheld+`),
+		ranked as (
+			select id, run_at, silent,
+				row_number() over (partition by workspace_id, kind, silent order by run_at, id)
+					+ count(*) filter (where not silent and dispatched_at > now() - interval '5 seconds') over (partition by workspace_id, kind) as turn
+			from due),
+		chosen as (select id from ranked where silent and turn <= $3 order by turn, run_at limit $2)
 		update signedapproval_jobs set dispatched_at = now(), dispatch_epoch = $1
 		where id in (
 			select id from signedapproval_jobs
-			where state = 'READY' and run_at <= now() and (leased_until is null or leased_until <= now())
-				and case when dispatched_at is null
-					then run_at > updated_at or updated_at < now() - interval '2 seconds' or leased_until is not null
-					else dispatch_epoch <> $1 or dispatched_at < now() - interval '60 seconds'
-						or dispatched_at < run_at or dispatched_at < leased_until end
-			order by run_at limit $2
+			where id in (select id from chosen) and state = 'READY' and `+unheld+` and `+silent+`
 			for update skip locked)
-		returning id, kind, key, true`, epoch, limit)
-	if err != nil {
-		return nil, fmt.Errorf("store: due jobs: %w", err)
+		returning id, kind, key, coalesce(workspace_id::text, ''), true`, epoch, limit, dueShare).Query(func(rows pgx.Rows) error {
+		rings, err = dueRings(rows)
+		return err
+	})
+	batch.Queue(`
+		select greatest(least(min(at) - now(), interval '1 hour'), interval '0') from (
+			select min(case
+				when leased_until > now() then leased_until
+				when `+silent+` then now()
+				when dispatched_at is null then updated_at + interval '2 seconds'
+				when dispatch_epoch = -1 then dispatched_at + interval '2 seconds'
+				else dispatched_at + interval '60 seconds' end) as at
+			from signedapproval_jobs where state = 'READY' and run_at <= now()
+			union all
+			(select run_at from signedapproval_jobs where state = 'READY' and run_at > now() order by run_at limit 1)) soon`, epoch).
+		QueryRow(func(row pgx.Row) error { return row.Scan(&next) })
+	if err := s.pool.SendBatch(ctx, batch).Close(); err != nil {
+		return nil, 0, fmt.Errorf("store: due jobs: %w", err)
 	}
-	rings, err := dueRings(rows)
+	return rings, next, nil
+}
+
+// DeferJobs says that nobody will claim the jobs of these rings for the moment: [Store.DueJobs]
+// names them again, two seconds later at the soonest, and in the order that is fair. Jobs that
+// somebody holds or has done meanwhile are left alone.
+func (s *Store) DeferJobs(ctx context.Context, ids []int64) error {
+	_, err := s.pool.Exec(ctx, `
+		update signedapproval_jobs set dispatched_at = now(), dispatch_epoch = $2
+		where id = any($1) and state = 'READY' and (leased_until is null or leased_until <= now())`, ids, deferredEpoch)
 	if err != nil {
-		return nil, fmt.Errorf("store: due jobs: %w", err)
+		return fmt.Errorf("store: defer jobs: %w", err)
 	}
-	return rings, nil
+	return nil
 }
 
 // DeadJob is a job that failed too often and waits for a person.
@@ -422,7 +473,7 @@ func (s *Store) RequeueJob(ctx context.Context, id int64) error {
 		rows, err := sh.tx.Query(ctx, `
 			update signedapproval_jobs set state = 'READY', seq = seq + 1, attempt = 0, run_at = now(), dispatched_at = null, updated_at = now()
 			where id = $1 and state = 'DEAD'
-			returning id, kind, key, true`, id)
+			returning id, kind, key, coalesce(workspace_id::text, ''), true`, id)
 		if err != nil {
 			return fmt.Errorf("store: requeue job %d: %w", id, err)
 		}
@@ -509,7 +560,7 @@ func (sh *Shared) ReleaseLease(ctx context.Context, claim Claim) error {
 	rows, err := sh.tx.Query(ctx, `
 		update signedapproval_jobs set holder = null, leased_until = null, dispatched_at = null, updated_at = now()
 		where id = $1 and fence = $2 and holder is not null
-		returning id, kind, key, state = 'READY' and run_at <= now()`, claim.ID, claim.Fence)
+		returning id, kind, key, coalesce(workspace_id::text, ''), state = 'READY' and run_at <= now()`, claim.ID, claim.Fence)
 	if err != nil {
 		return fmt.Errorf("store: release lease: %w", err)
 	}

@@ -239,10 +239,10 @@ func TestDueJobs(t *testing.T) {
 			if test.change != "" {
 				h.super(t, `update signedapproval_jobs set `+test.change)
 			}
-			rings, err := h.DueJobs(t.Context(), epoch, 10)
+			rings, _, err := h.DueJobs(t.Context(), epoch, 10)
 			must(t, err)
 			same(t, "due", len(rings) == 1, test.want)
-			again, err := h.DueJobs(t.Context(), epoch, 10)
+			again, _, err := h.DueJobs(t.Context(), epoch, 10)
 			must(t, err)
 			same(t, "due again at once", len(again), 0)
 			if test.want && (rings[0].Kind != "evaluate" || rings[0].Key != "1" || rings[0].ID == 0) {
@@ -267,7 +267,7 @@ func TestDueJobsShareTheWork(t *testing.T) {
 	for range 4 {
 		sweepers.Go(func() {
 			for {
-				rings, err := h.DueJobs(t.Context(), 1, 7)
+				rings, _, err := h.DueJobs(t.Context(), 1, 7)
 				if err != nil {
 					t.Error(err)
 					return
@@ -285,7 +285,7 @@ func TestDueJobsShareTheWork(t *testing.T) {
 	}
 	sweepers.Wait()
 	// A sweeper that found all the rest locked may stop early; nothing is left over all the same.
-	rest, err := h.DueJobs(t.Context(), 1, 200)
+	rest, _, err := h.DueJobs(t.Context(), 1, 200)
 	must(t, err)
 	for _, ring := range rest {
 		seen[ring.ID]++

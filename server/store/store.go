@@ -46,6 +46,9 @@ type Store struct {
 	// Changed is called after the commit of a transaction that changed what a screen may show, with
 	// the topics given to [Shared.Touch]. Best effort, set by app; nil tells nobody.
 	Changed func(ctx context.Context, topics []string)
+	// Grown is called after the commit of a transaction that appended to the log. Best effort, set by
+	// app; nil tells nobody.
+	Grown func()
 
 	rosters *lru.Cache[string, *evidence.Roster] // replayed, by the digest of their newest version
 }
@@ -156,6 +159,9 @@ func (s *Store) begin(ctx context.Context, workspace string, fn func(*Shared) er
 	}
 	if len(sh.touch) > 0 && s.Changed != nil {
 		s.Changed(context.WithoutCancel(ctx), sh.touch)
+	}
+	if len(sh.leaves) > 0 && s.Grown != nil {
+		s.Grown()
 	}
 	return nil
 }

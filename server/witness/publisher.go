@@ -20,8 +20,11 @@ var ErrBehind = errors.New("the log is behind what was published")
 var ErrFork = errors.New("the log is not the one that was published")
 
 const (
-	// publishPace is how often it is looked for leaves that nobody asked to publish.
+	// publishPace is how soon leaves are published of which the publisher was told and that nobody asked to publish,
+	// and how often a publication that failed is tried again.
 	publishPace = 500 * time.Millisecond
+	// publishCalm is how often it is looked for leaves of which nobody told: those of a server that died with them.
+	publishCalm = 5 * time.Second
 	// publishTime is how long one publication takes at most.
 	publishTime = 10 * time.Second
 )
@@ -83,6 +86,7 @@ type Options struct {
 type Publisher struct {
 	Options
 	turn    chan struct{} // one publication at a time
+	grown   chan struct{} // holds a token when leaves were appended
 	asking  chan struct{} // one caller at a time asks witnesses beyond the quorum of publications
 	audited atomic.Bool   // the sink was compared with the log further back
 	// recorded is the size of the newest checkpoint that was seen on record.
@@ -91,7 +95,15 @@ type Publisher struct {
 
 // New makes a Publisher. It publishes nothing by itself before Run.
 func New(options Options) *Publisher {
-	return &Publisher{Options: options, turn: make(chan struct{}, 1), asking: make(chan struct{}, 1)}
+	return &Publisher{Options: options, turn: make(chan struct{}, 1), grown: make(chan struct{}, 1), asking: make(chan struct{}, 1)}
+}
+
+// Grown tells that leaves were appended. It never waits.
+func (p *Publisher) Grown() {
+	select {
+	case p.grown <- struct{}{}:
+	default:
+	}
 }
 
 // Publish returns once a checkpoint of at least size leaves, which must be committed, is published. Whoever calls
@@ -319,7 +331,8 @@ func (p *Publisher) Check(ctx context.Context) error {
 	return nil
 }
 
-// Run publishes what nobody asks to publish, within a second, and has it cosigned by every witness, until ctx ends.
+// Run publishes what nobody asks to publish, within a second of being told of it, else within some seconds, and has it
+// cosigned by every witness, until ctx ends.
 // It says in the logger where the sink is and who the witnesses are, and each failure that is another than the one
 // before.
 func (p *Publisher) Run(ctx context.Context) error {
@@ -338,8 +351,6 @@ func (p *Publisher) Run(ctx context.Context) error {
 		defer following.Wait()
 		following.Go(func() { p.follow(ctx) })
 	}
-	tick := time.NewTicker(publishPace)
-	defer tick.Stop()
 	trouble := ""
 	for {
 		unpublished, err := p.Log.Unpublished(ctx)
@@ -359,10 +370,17 @@ func (p *Publisher) Run(ctx context.Context) error {
 			trouble = err.Error()
 			p.Logger.ErrorContext(ctx, "the log is not published", "error", err)
 		}
-		select {
+		if trouble == "" {
+			select {
+			case <-ctx.Done():
+			case <-p.grown:
+			case <-time.After(publishCalm):
+			}
+		}
+		select { // what comes one after the other is published together
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-tick.C:
+		case <-time.After(publishPace):
 		}
 	}
 }
