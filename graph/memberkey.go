@@ -18,9 +18,8 @@ type keyHolder struct {
 }
 
 type memberKey struct {
-	batch     *memberKeyBatch
-	workspace string
-	row       store.Credential
+	batch *memberKeyBatch
+	row   store.Credential
 
 	ID               graphql.ID
 	Name             string
@@ -38,9 +37,11 @@ type memberKey struct {
 
 // memberKeyBatch lets the keys of a list share the names of who signed about them.
 type memberKeyBatch struct {
-	r    *resolver
-	keys []store.Keys
-	acts lazy[people.KeyActs]
+	r         *resolver
+	workspace string
+	keys      []store.Keys
+	acts      lazy[people.KeyActs]
+	falls     lazy[people.KeyFalls]
 }
 
 type keyHoldersArgs struct {
@@ -57,27 +58,28 @@ func (w *workspaceNode) KeyHolders(ctx context.Context, args keyHoldersArgs) (*c
 	if err != nil {
 		return nil, err
 	}
-	batch := &memberKeyBatch{r: w.r}
+	batch := &memberKeyBatch{r: w.r, workspace: w.row.ID}
 	for _, h := range rows {
 		batch.keys = append(batch.keys, h.Keys)
 	}
 	return connect(rows, more, store.KeyHolder.Cursor, func(h store.KeyHolder) *keyHolder {
 		return &keyHolder{
 			Person: personOf(h.Person),
-			Keys:   each(h.Keys.Credentials, func(c store.Credential) *memberKey { return batch.key(w.row.ID, h, c, viewer) }),
+			Keys:   each(h.Keys.Credentials, func(c store.Credential) *memberKey { return batch.key(h, c, viewer) }),
 		}
 	}), nil
 }
 
 // memberKey is one key of a member.
 func (r *resolver) memberKey(workspace string, h store.KeyHolder, c store.Credential, viewer store.Person) *memberKey {
-	return (&memberKeyBatch{r: r, keys: []store.Keys{h.Keys}}).key(workspace, h, c, viewer)
+	return (&memberKeyBatch{r: r, workspace: workspace, keys: []store.Keys{h.Keys}}).key(h, c, viewer)
 }
 
-func (b *memberKeyBatch) key(workspace string, h store.KeyHolder, c store.Credential, viewer store.Person) *memberKey {
+func (b *memberKeyBatch) key(h store.KeyHolder, c store.Credential, viewer store.Person) *memberKey {
+	workspace := b.workspace
 	revoked := h.Keys.Revocation(workspace, c.ID)
 	k := &memberKey{
-		batch: b, workspace: workspace, row: c,
+		batch: b, row: c,
 		ID: nodeID(kindMemberKey, workspace, base64.RawURLEncoding.EncodeToString(c.ID)), Name: c.Name, State: stateOf(c), Model: c.AAGUID,
 		Synced: c.BackupEligible, CreatedAt: timeOf(c.CreatedAt), EnrolledAt: timeOrNil(c.EnrolledAt), RevokedAt: timeOrNil(c.RevokedAt),
 		CompromisedSince: timeOrNil(h.Keys.CompromisedSince(workspace, c.ID)),
@@ -89,11 +91,14 @@ func (b *memberKeyBatch) key(workspace string, h store.KeyHolder, c store.Creden
 	case revoked != nil:
 		k.State = keyRevoked
 		k.RevokedAt = timeOrNil(&revoked.CreatedAt)
+	case k.State == keyEnrolled && h.Keys.FellWith(workspace, c.ID) != nil:
+		k.State = keyFallen
 	case k.State == keyEnrolled && !h.Keys.Trusted(workspace, c.ID):
 		k.State = keyWaiting
 	}
 	switch {
-	case h.Keys.Countersignature(workspace, c.ID) != nil:
+	case h.Keys.FellWith(workspace, c.ID) != nil: // nothing that was said of it counts
+	case h.Keys.Vouched(workspace, c.ID):
 		k.IdentifiedBy = new(identities[store.ByCountersigner])
 	case c.IdentifiedBy != nil && h.Keys.Trusted(workspace, c.ID):
 		k.IdentifiedBy = new(identities[*c.IdentifiedBy])
@@ -103,7 +108,29 @@ func (b *memberKeyBatch) key(workspace string, h store.KeyHolder, c store.Creden
 
 func (k *memberKey) Acts(ctx context.Context) ([]workspaceKeyAct, error) {
 	acts, err := k.batch.acts.get(func() (people.KeyActs, error) { return k.batch.r.people.NameKeyActs(ctx, k.batch.keys...) })
-	return each(acts.Of(k.workspace, k.row.ID), keyActRecord), err
+	return each(acts.Of(k.batch.workspace, k.row.ID), keyActRecord), err
+}
+
+type keyFall struct {
+	Key              string
+	Owner            *person
+	CompromisedSince Time
+	Since            Time
+	By               string
+}
+
+// Fall is with which compromised key it fell.
+func (k *memberKey) Fall(ctx context.Context) (*keyFall, error) {
+	falls, err := k.batch.falls.get(func() (people.KeyFalls, error) {
+		return k.batch.r.people.NameKeyFalls(ctx, k.batch.workspace, k.batch.keys...)
+	})
+	fall := falls.Of(k.row.ID)
+	if err != nil || fall == nil {
+		return nil, err
+	}
+	return &keyFall{
+		Key: fall.Key, Owner: personOf(fall.Owner), CompromisedSince: timeOf(fall.CompromisedSince), Since: timeOf(fall.Since), By: fall.By,
+	}, nil
 }
 
 // ProvedModel is what the attestation of the enrolment proves.

@@ -41,6 +41,7 @@ const (
 	keyUnconfirmed = "UNCONFIRMED"
 	keyWaiting     = "WAITING_FOR_COUNTERSIGNER"
 	keyEnrolled    = "ENROLLED"
+	keyFallen      = "FALLEN"
 	keyRevoked     = "REVOKED"
 )
 
@@ -92,6 +93,7 @@ type workspaceKeyAct struct {
 	By               string
 	At               Time
 	CompromisedSince *Time
+	Counts           bool
 }
 
 func (p *passkeyNode) WorkspaceActs(ctx context.Context) ([]workspaceKeyAct, error) {
@@ -104,7 +106,7 @@ func keyActRecord(a people.KeyActRecord) workspaceKeyAct {
 	if a.Revokes {
 		action = "REVOKE"
 	}
-	return workspaceKeyAct{Action: action, Workspace: a.Workspace, By: a.By, At: timeOf(a.At), CompromisedSince: timeOrNil(a.CompromisedSince)}
+	return workspaceKeyAct{Action: action, Workspace: a.Workspace, By: a.By, At: timeOf(a.At), CompromisedSince: timeOrNil(a.CompromisedSince), Counts: a.Counts}
 }
 
 // ProvedModel is what the attestation of the enrolment proves.

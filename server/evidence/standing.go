@@ -47,6 +47,26 @@ func (r *Roster) Stands(k RosterKey) bool {
 	return known && r.stands[i]
 }
 
+// FellWith returns the key that was in other hands and signed for a key that does not
+// stand, or for one that this goes back to: the first of several, in the order in which
+// they signed. It returns false for a key that stands.
+func (r *Roster) FellWith(k RosterKey) (RosterKey, bool) {
+	for k.word != nil && !r.Stands(k) {
+		next := RosterKey{}
+		for _, act := range k.word.acts {
+			signer := r.keys[r.byDigest[act.Signer]]
+			if InOtherHands(signer.CompromisedSince, act.IssuedAt) {
+				return signer, true
+			}
+			if next.word == nil && !r.Stands(signer) {
+				next = signer
+			}
+		}
+		k = next // which was added earlier, so this ends
+	}
+	return RosterKey{}, false
+}
+
 // judge finds out which keys stand: those that were added since it last did, and all where a key is said
 // to have been in other hands. It goes in the order in which they were added: who signed for a key was
 // there before it. Each is looked at once, since quorums that sign for one another in turn make as many

@@ -18,6 +18,8 @@ type KeyActRecord struct {
 	By               string // the names of who signed
 	At               time.Time
 	CompromisedSince *time.Time
+	// Counts is whether it still does: a countersignature does not where a key that signed it was in other hands by then.
+	Counts bool
 
 	credential  []byte
 	workspaceID string
@@ -48,6 +50,7 @@ func (p *People) KeyActs(ctx context.Context, person store.Person) (KeyActs, err
 func (p *People) NameKeyActs(ctx context.Context, keys ...store.Keys) (KeyActs, error) {
 	var (
 		acts KeyActs
+		all  store.Keys
 		ids  []string // of people
 	)
 	seen := map[string]bool{}
@@ -55,6 +58,7 @@ func (p *People) NameKeyActs(ctx context.Context, keys ...store.Keys) (KeyActs, 
 		for _, c := range k.Countersignatures {
 			if id := "c" + c.WorkspaceID + string(c.CredentialID); !seen[id] {
 				seen[id] = true
+				all.Countersignatures = append(all.Countersignatures, c)
 				acts = append(acts, KeyActRecord{At: c.CreatedAt, credential: c.CredentialID, workspaceID: c.WorkspaceID, signers: signersOf(c.PersonID, c.Agreed)})
 			}
 		}
@@ -74,7 +78,7 @@ func (p *People) NameKeyActs(ctx context.Context, keys ...store.Keys) (KeyActs, 
 	for _, a := range acts {
 		ids = append(ids, a.signers...)
 	}
-	people, workspaces := map[string]store.Person{}, map[string]string{}
+	people, workspaces, judged := map[string]store.Person{}, map[string]string{}, map[string]store.Keys{}
 	err := p.store.Outside(ctx, func(sh *store.Shared) error {
 		signers, err := sh.People(ctx, ids)
 		for _, s := range signers {
@@ -89,7 +93,11 @@ func (p *People) NameKeyActs(ctx context.Context, keys ...store.Keys) (KeyActs, 
 		if workspaces[a.workspaceID] == "" {
 			err := p.store.InWorkspace(ctx, a.workspaceID, func(tx *store.Tx) error {
 				workspace, err := tx.ReadWorkspace(ctx)
+				if err != nil {
+					return err
+				}
 				workspaces[a.workspaceID] = workspace.Name
+				judged[a.workspaceID], err = tx.Judge(ctx, all)
 				return err
 			})
 			if err != nil {
@@ -101,6 +109,7 @@ func (p *People) NameKeyActs(ctx context.Context, keys ...store.Keys) (KeyActs, 
 			by[n] = people[id]
 		}
 		acts[i].By, acts[i].Workspace = names(by), workspaces[a.workspaceID]
+		acts[i].Counts = a.Revokes || judged[a.workspaceID].Vouched(a.workspaceID, a.credential)
 	}
 	slices.SortStableFunc(acts, func(a, b KeyActRecord) int { return a.At.Compare(b.At) })
 	return acts, nil

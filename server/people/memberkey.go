@@ -79,7 +79,7 @@ func (p *People) administers(ctx context.Context, person store.Person, workspace
 }
 
 func nothingToCountersign() *refusal.Error {
-	return refusal.New(CodeCountersigned, "There is nothing to countersign: the passkey was countersigned here before, is known otherwise, was revoked, or its owner has not confirmed it yet.")
+	return refusal.New(CodeCountersigned, "There is nothing to countersign: the passkey was countersigned here before, is known otherwise, was revoked, fell with a compromised one, or its owner has not confirmed it yet.")
 }
 
 // PrepareCountersignature makes the act by which an administrator of the workspace vouches for the key of another

@@ -27,6 +27,11 @@ func (tx *Tx) Keys(ctx context.Context, personID string) (Keys, error) {
 	if err != nil {
 		return Keys{}, err
 	}
+	return tx.Judge(ctx, k)
+}
+
+// Judge gives keys that were read elsewhere what the workspace makes of compromised ones, as [Tx.Keys] does.
+func (tx *Tx) Judge(ctx context.Context, k Keys) (Keys, error) {
 	judgement, err := tx.Judgement(ctx)
 	k.roster = judgement.Roster
 	return k, err
@@ -171,6 +176,33 @@ func (k Keys) fallen(id []byte) bool {
 	return found && !k.roster.Stands(key)
 }
 
+// FellWith is the credential id of the key that was in other hands and with which an enrolled key fell that does not stand in
+// a workspace: it signed for that one, or for one that it goes back to. Nil where the key stands.
+func (k Keys) FellWith(workspace string, id []byte) []byte {
+	for range k.Credentials { // as in through
+		if k.fallen(id) {
+			key, _ := k.roster.Key(id)
+			with, _ := k.roster.FellWith(key)
+			return with.Key.CredentialID
+		}
+		i := slices.IndexFunc(k.Credentials, func(c Credential) bool { return bytes.Equal(c.ID, id) && c.EnrolledAt != nil })
+		if i < 0 || k.Stands(workspace, id) || *k.Credentials[i].IdentifiedBy != ByOwnKey {
+			return nil
+		}
+		id = k.Credentials[i].AuthorityID
+		if k.Stands(workspace, id) {
+			return id
+		}
+	}
+	return nil
+}
+
+// Vouched tells whether somebody else vouched for a key in a workspace, with keys that were in their owners' hands.
+func (k Keys) Vouched(workspace string, id []byte) bool {
+	signed := k.Countersignature(workspace, id)
+	return signed != nil && k.vouches(*signed)
+}
+
 // vouches reports whether nobody who signed a countersignature was in other hands by then, as the roster says.
 func (k Keys) vouches(c Countersignature) bool {
 	if k.roster == nil {
@@ -230,9 +262,9 @@ func (k Keys) Trusted(workspace string, id []byte) bool {
 }
 
 // Countersignable tells whether a key is one that somebody else can vouch for in a workspace: it waits for that, rests on
-// the log-in alone, or is not trusted here.
+// the log-in alone, or is not trusted here. One that fell with a compromised key cannot be mended.
 func (k Keys) Countersignable(workspace string, key Credential) bool {
-	if key.RevokedAt != nil || k.Countersignature(workspace, key.ID) != nil || k.Revocation(workspace, key.ID) != nil {
+	if key.RevokedAt != nil || k.Countersignature(workspace, key.ID) != nil || k.Revocation(workspace, key.ID) != nil || k.fallen(key.ID) {
 		return false
 	}
 	if key.EnrolledAt == nil {
@@ -265,9 +297,9 @@ type KeyHolder struct {
 // Cursor is the place of h in a list by name.
 func (h KeyHolder) Cursor() string { return cursor(h.Person.Name, h.Person.ID) }
 
-// KeyHolders lists those who have a key and were members of the workspace when we last read it, by name. With wanting
-// they are only those of whom a key waits for a countersigner, rests on the log-in alone or was recovered in another
-// workspace.
+// KeyHolders lists those who have a key and were members of the workspace when we last read it, by name, with what it
+// makes of compromised keys. With wanting they are only those of whom a key waits for a countersigner, rests on the
+// log-in alone or was recovered in another workspace.
 func (tx *Tx) KeyHolders(ctx context.Context, wanting bool, page Page) ([]KeyHolder, bool, error) {
 	name, id, err := page.afterName()
 	if err != nil {

@@ -11,6 +11,20 @@ const actFragment = graphql(`
     by
     at
     compromisedSince
+    counts
+  }
+`);
+
+const fallFragment = graphql(`
+  fragment KeyFall_fall on KeyFall {
+    key
+    owner {
+      id
+      name
+    }
+    compromisedSince
+    since
+    by
   }
 `);
 
@@ -18,6 +32,7 @@ const states: Record<PasskeyState, { tone: Tone; text: string } | null> = {
   UNCONFIRMED: { tone: "warning", text: "Not confirmed" },
   WAITING_FOR_COUNTERSIGNER: { tone: "warning", text: "Waits for an administrator" },
   ENROLLED: null,
+  FALLEN: { tone: "danger", text: "Counts no longer" },
   REVOKED: { tone: "danger", text: "Revoked" },
 };
 
@@ -58,10 +73,14 @@ export interface KeyActsProps {
   /** Whether its owner signed the revocation; null where there is none. */
   revoked?: boolean | null;
   compromisedSince?: string | null | undefined;
+  /** With which compromised key it fell; null where it stands. */
+  fall?: FragmentType<typeof fallFragment> | null | undefined;
 }
 
 /** By what it is known whose a key is, and what was signed about it. */
-export function KeyActs({ identifiedBy, acts: masked, own = false, revoked = null, compromisedSince }: KeyActsProps) {
+export function KeyActs(props: KeyActsProps) {
+  const { identifiedBy, acts: masked, own = false, revoked = null, compromisedSince } = props;
+  const fall = props.fall ? readFragment(fallFragment, props.fall) : null;
   const acts = masked.map((act) => readFragment(actFragment, act));
   const countersigned = acts.some((act) => act.action === "COUNTERSIGN");
   return (
@@ -84,10 +103,18 @@ export function KeyActs({ identifiedBy, acts: masked, own = false, revoked = nul
               ; does not count since <Time value={act.compromisedSince} exact />
             </>
           )}
+          {!act.counts && "; counts no longer: the key that signed this was in other hands by then"}
         </li>
       ))}
       {revoked !== null && <li>{revoked ? "Revoked with a signature" : "Revoked without a signature"}</li>}
-      {own && compromisedSince && (
+      {fall && (
+        <li>
+          No longer counts since <Time value={fall.since} exact />: it goes back to <Visible text={fall.key} /> of{" "}
+          <Visible text={fall.owner.name} />, which may have been in other hands since{" "}
+          <Time value={fall.compromisedSince} exact />, as <Visible text={fall.by} /> said
+        </li>
+      )}
+      {compromisedSince && (
         <li>
           Does not count since <Time value={compromisedSince} exact />
         </li>

@@ -88,8 +88,12 @@ const keyFragment = graphql(`
     compromisedSince
     canCountersign
     canRevoke
+    fall {
+      ...KeyFall_fall
+    }
     acts {
       ...KeyActs_act
+      compromisedSince
     }
   }
 `);
@@ -162,7 +166,7 @@ function WorkspaceKeys({ workspace }: { workspace: string }) {
           return holders.length > 0 ? (
             <Holders caption="Keys to be countersigned" holders={holders} onlyWanting />
           ) : (
-            <EmptyState title="Nothing to countersign">Every key that signs here is vouched for.</EmptyState>
+            <EmptyState title="Nothing to countersign">No key waits for somebody to vouch for it.</EmptyState>
           );
         }}
       </Answer>
@@ -252,7 +256,13 @@ function KeyCells({ masked, member }: KeyCellsProps) {
         <Visible text={key.name} /> <KeyState state={key.state} />
       </td>
       <td>
-        <KeyActs identifiedBy={key.identifiedBy} acts={key.acts} />
+        <KeyActs
+          identifiedBy={key.identifiedBy}
+          acts={key.acts}
+          // What was said for the workspace stands with the act; this is its owner's word.
+          compromisedSince={key.acts.some((act) => act.compromisedSince) ? null : key.compromisedSince}
+          fall={key.fall}
+        />
       </td>
       <td>
         <KeyKind synced={key.synced} model={key.model} proved={key.provedModel} />

@@ -1,0 +1,116 @@
+package graph
+
+import (
+	"testing"
+	"time"
+
+	"github.com/signedapproval/bitbucket/server/passkey/passkeytest"
+)
+
+// enrolAnother enrols a further passkey, for which the first one signs, and gives it.
+func (b *browser) enrolAnother() *passkeytest.Authenticator {
+	b.t.Helper()
+	further := passkeytest.New(origin)
+	response, err := further.Create([]byte(b.do("beginPasskey", "options", map[string]any{}).text("options")))
+	b.must(err)
+	act := b.do("finishPasskey", "act { options }", map[string]any{"response": string(response), "name": "further"})
+	for _, key := range []*passkeytest.Authenticator{further, b.key} {
+		response, err = key.Get([]byte(act.text("act.options")))
+		b.must(err)
+		act = b.do("confirmPasskey", "passkey { state } act { options }", map[string]any{"response": string(response)})
+	}
+	if act.text("passkey.state") != "ENROLLED" {
+		b.t.Fatalf("the further passkey: %v", act)
+	}
+	return further
+}
+
+// signs has a passkey of the browser sign something about a key.
+func (b *browser) signs(about map[string]any) {
+	b.t.Helper()
+	act := b.do("prepareKeyAct", "act { options }", about)
+	response, err := b.key.Get([]byte(act.text("act.options")))
+	b.must(err)
+	b.do("signKeyAct", "memberKey { id }", map[string]any{"response": string(response)})
+}
+
+const membersKeys = `query($w: String!, $wanting: Boolean) { workspace(key: $w) { keyHolders(wanting: $wanting) { edges { node { person { name } keys {
+	id name state identifiedBy revokedAt compromisedSince canCountersign canRevoke
+	fall { key owner { name } compromisedSince since by } acts { action by counts } } } } } } }`
+
+// Alice's passkey vouched for Bob's and for a further one of hers. Once she says that it was in other hands before, both show
+// what the roster makes of that: Bob is known by his log-in alone again, and the further passkey has fallen.
+func TestKeysThatFell(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob := w.signIn("alice"), w.signIn("bob")
+	g := alice.gates(alice.connect("alice"), ruleFor(1))
+	alice.enrol()
+	bob.enrol()
+	keysOf := func(name string) (keys object) {
+		t.Helper()
+		edges, _ := alice.ask(membersKeys, map[string]any{"w": g.workspace}).at("workspace.keyHolders.edges").([]any)
+		for _, edge := range edges {
+			if holder := object(edge.(map[string]any)); holder.text("node.person.name") == name {
+				return object{"keys": holder.at("node.keys")}
+			}
+		}
+		t.Fatalf("%s has no keys", name)
+		return nil
+	}
+	names := [2]string{
+		alice.ask(`{ viewer { person { name } } }`, nil).text("viewer.person.name"), bob.ask(`{ viewer { person { name } } }`, nil).text("viewer.person.name"),
+	}
+	alice.signs(map[string]any{"key": keysOf(names[1]).text("keys.0.id"), "action": "COUNTERSIGN"})
+	further := alice.enrolAnother()
+	if bobs := keysOf(names[1]); bobs.text("keys.0.identifiedBy") != "COUNTERSIGNER" || bobs.at("keys.0.acts.0.counts") != true || bobs.at("keys.0.fall") != nil {
+		t.Errorf("Bob's key, countersigned: %v", bobs)
+	}
+	if hers := keysOf(names[0]); hers.text("keys.0.state") != "ENROLLED" || hers.text("keys.0.identifiedBy") != "OWN_KEY" || hers.at("keys.0.fall") != nil {
+		t.Errorf("Alice's further key: %v", hers)
+	}
+	before := alice.statements(membersKeys, map[string]any{"w": g.workspace})
+
+	mine := alice.ask(`{ viewer { passkeys { id name } } }`, nil)
+	if mine.text("viewer.passkeys.1.name") != "key" {
+		t.Fatalf("Alice's passkeys %v", mine)
+	}
+	since := time.Now().Add(-time.Hour).UTC().Format(time.RFC3339)
+	alice.key = further
+	alice.signs(map[string]any{"key": mine.text("viewer.passkeys.1.id"), "action": "REVOKE", "compromisedSince": since})
+	w.settle()
+
+	bobs := keysOf(names[1])
+	if bobs.text("keys.0.state") != "ENROLLED" || bobs.text("keys.0.identifiedBy") != "BITBUCKET_LOG_IN" || bobs.at("keys.0.fall") != nil ||
+		bobs.text("keys.0.acts.0.action") != "COUNTERSIGN" || bobs.at("keys.0.acts.0.counts") != false || bobs.at("keys.0.canCountersign") != false {
+		t.Errorf("Bob's key: %v", bobs)
+	}
+	if own := bob.ask(`{ viewer { passkeys { workspaceActs { by counts } } } }`, nil); own.at("viewer.passkeys.0.workspaceActs.0.counts") != false {
+		t.Errorf("Bob sees %v", own)
+	}
+	hers := keysOf(names[0])
+	if hers.text("keys.0.state") != "FALLEN" || hers.at("keys.0.identifiedBy") != nil || hers.at("keys.0.canCountersign") != false {
+		t.Errorf("Alice's further key: %v", hers)
+	}
+	fall := object(map[string]any{"fall": hers.at("keys.0.fall")})
+	if said, err := time.Parse(time.RFC3339, fall.text("fall.since")); err != nil || time.Since(said) > time.Hour ||
+		fall.text("fall.key") != "key" || fall.text("fall.owner.name") != names[0] || fall.text("fall.by") != names[0] || fall.text("fall.compromisedSince") != since {
+		t.Errorf("why it fell: %v, since %v", fall, err)
+	}
+	if hers.text("keys.1.state") != "REVOKED" || hers.text("keys.1.compromisedSince") != since || hers.at("keys.1.fall") != nil {
+		t.Errorf("Alice's first key: %v", hers)
+	}
+	node := alice.ask(`query($id: ID!) { node(id: $id) { ... on MemberKey { state fall { key } } } }`, map[string]any{"id": hers.text("keys.0.id")})
+	if node.text("node.state") != "FALLEN" || node.text("node.fall.key") != "key" {
+		t.Errorf("the key by itself: %v", node)
+	}
+	// The roster, and the names in the fall: whatever the number of keys.
+	if after := alice.statements(membersKeys, map[string]any{"w": g.workspace}); after > before+12 {
+		t.Errorf("%d statements, %d before the fall", after, before)
+	} else {
+		t.Logf("%d statements, %d before the fall", after, before)
+	}
+	if refused := alice.try("prepareKeyAct", "act { step }", map[string]any{"key": hers.text("keys.0.id"), "action": "COUNTERSIGN"}); refused.at("act") != nil {
+		t.Errorf("a fallen key of one's own is countersigned: %v", refused)
+	}
+}
