@@ -171,6 +171,25 @@ func decisionOf(workspace, requestID string, d store.Decision) *decision {
 	}
 }
 
+type keyProblem struct{ Code, Sentence string }
+
+// KeyProblem says why no passkey of the viewer would count.
+func (q *approvalRequest) KeyProblem(ctx context.Context) (*keyProblem, error) {
+	if q.view.Rule.Keys == nil || !q.view.Request.Alive() {
+		return nil, nil
+	}
+	workspace := q.view.Workspace.ID
+	keys, err := q.batch.keys.get(func() (store.Keys, error) { return q.r.gate.Keys(ctx, viewerOf(ctx), workspace) })
+	if err != nil {
+		return nil, err
+	}
+	problem, err := q.r.gate.KeyProblem(q.view.Rule, keys, workspace)
+	if err != nil || problem == nil {
+		return nil, err
+	}
+	return &keyProblem{Code: problem.Code, Sentence: problem.Sentence}, nil
+}
+
 type prepareDecisionInput struct {
 	RequestID  graphql.ID
 	Action     string

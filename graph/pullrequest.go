@@ -155,6 +155,7 @@ type commitStatus struct {
 	Description string
 	Paid        bool
 	PaidAt      *Time
+	OwedSince   *Time
 	Problem     string
 }
 
@@ -162,9 +163,13 @@ func statusOf(s *store.CommitStatus) *commitStatus {
 	if s == nil {
 		return nil
 	}
-	return &commitStatus{
+	shown := &commitStatus{
 		Commit: s.Commit, State: s.State, Description: s.Description, Paid: s.Paid(), PaidAt: timeOrNil(s.PaidAt), Problem: s.Problem,
 	}
+	if !shown.Paid {
+		shown.OwedSince = timeOrNil(&s.OwedSince)
+	}
+	return shown
 }
 
 type mergeIntent struct {

@@ -27,6 +27,7 @@ type server struct {
 	SendsMail      bool
 	ConnectScopes  []oauthScope
 	Models         []authenticatorModel
+	Witnesses      int32
 }
 
 type oauthScope struct{ Name, Purpose string }
@@ -36,7 +37,7 @@ func (r *resolver) Server() server {
 	return server{
 		RelyingPartyID: r.gate.RPID, Origin: r.gate.Origin, SendsMail: r.gate.Mail != nil,
 		ConnectScopes: each(workspace.Scopes(), func(s workspace.Scope) oauthScope { return oauthScope{Name: s.Name, Purpose: s.Purpose} }),
-		Models:        each(r.gate.Models.Acceptable(), r.model),
+		Models:        each(r.gate.Models.Acceptable(), r.model), Witnesses: clamp(r.workspaces.Witnesses),
 	}
 }
 

@@ -41,6 +41,7 @@ type repositoryBatch struct {
 
 	policies lazy[map[string]*policyVersion] // in force, by repository
 	rights   lazy[map[string]bool]           // which the viewer may configure
+	keys     lazy[store.Keys]                // the viewer's
 
 	enforcements lazy[map[string][]enforcement] // by repository
 	mergeChecks  lazy[map[string][]mergeCheck]  // the last ones, by repository

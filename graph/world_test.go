@@ -104,7 +104,7 @@ func (w *world) wire() {
 	hooks := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	w.t.Cleanup(hooks.Close)
 	w.spaces = workspace.New(workspace.Options{
-		Store: w.store, API: api, Origin: hooks.URL, Passkeys: ceremonies, LogOrigin: "approvals.example/log", Log: log, Models: w.models,
+		Store: w.store, API: api, Origin: hooks.URL, Passkeys: ceremonies, LogOrigin: "approvals.example/log", Log: log, Models: w.models, Witnesses: 2,
 		Connect: w.consumer("/connect/callback", "account", "pullrequest:write", "repository:admin", "webhook"),
 	})
 	w.people = people.New(people.Options{

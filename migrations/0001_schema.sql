@@ -175,6 +175,7 @@ create table signedapproval_bitbucket_commit_statuses (
   owed_version    bigint not null default 1,   -- moves when state, description or link change
   paid_version    bigint not null default 0,   -- what Bitbucket has confirmed
   paid_at         timestamptz,
+  owed_since      timestamptz not null default now(), -- of what is owed and not confirmed: when it was first owed
   doubt_until     timestamptz,                 -- a call whose outcome is unknown may still land until then
   problem         text not null default '',    -- why it could not be written, for the administrator
   cosignatures    smallint not null default 0, -- of a checkpoint that covers what it says, before SUCCESSFUL is shown

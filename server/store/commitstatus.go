@@ -23,6 +23,7 @@ type CommitStatus struct {
 	OwedVersion   int64
 	PaidVersion   int64
 	PaidAt        *time.Time
+	OwedSince     time.Time  // since when Bitbucket may show something else, while it is owed
 	DoubtUntil    *time.Time // a call whose outcome is unknown may still land until then
 	Problem       string
 	// Cosignatures is how many witnesses must have cosigned a checkpoint that covers what the status says before
@@ -34,7 +35,7 @@ type CommitStatus struct {
 func (s CommitStatus) Paid() bool { return s.PaidVersion >= s.OwedVersion }
 
 const statusColumns = `pull_request_id, commit, repository_id, request_id, key, refname, state, description, url,
-	owed_version, paid_version, paid_at, doubt_until, problem, cosignatures`
+	owed_version, paid_version, paid_at, owed_since, doubt_until, problem, cosignatures`
 
 // OweStatus sets what Bitbucket should show. It answers whether anything is owed now that was not
 // before; the caller then enqueues the job that pays. The caller holds the pull request's lock.
@@ -46,6 +47,7 @@ func (tx *Tx) OweStatus(ctx context.Context, s CommitStatus) (bool, error) {
 		on conflict (workspace_id, pull_request_id, commit) do update
 			set request_id = excluded.request_id, refname = excluded.refname, state = excluded.state,
 				description = excluded.description, url = excluded.url, cosignatures = excluded.cosignatures, owed_version = old.owed_version + 1,
+				owed_since = case when old.paid_version < old.owed_version then old.owed_since else now() end,
 				problem = '' -- whoever tries to pay it finds out anew
 			where (old.refname, old.state, old.description, old.url, old.cosignatures)
 				is distinct from (excluded.refname, excluded.state, excluded.description, excluded.url, excluded.cosignatures)`,
@@ -59,7 +61,7 @@ func (tx *Tx) OweStatus(ctx context.Context, s CommitStatus) (bool, error) {
 // OweStatusAgain makes a paid status owed once more: somebody else has overwritten it.
 func (tx *Tx) OweStatusAgain(ctx context.Context, pullRequestID, commit string) error {
 	_, err := tx.tx.Exec(ctx, `
-		update signedapproval_bitbucket_commit_statuses set owed_version = owed_version + 1
+		update signedapproval_bitbucket_commit_statuses set owed_version = owed_version + 1, owed_since = now()
 		where workspace_id = $1 and pull_request_id = $2 and commit = $3 and paid_version = owed_version`,
 		tx.Workspace, pullRequestID, commit)
 	if err != nil {

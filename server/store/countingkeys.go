@@ -203,6 +203,22 @@ func (k Keys) Vouched(workspace string, id []byte) bool {
 	return signed != nil && k.vouches(*signed)
 }
 
+// VouchedFor tells whether somebody else vouched for a key in a workspace, or for the one of the same person that it goes
+// back to. It is what [evidence.Roster.IdentityAt] says, of a key that stands.
+func (k Keys) VouchedFor(workspace string, id []byte) bool {
+	for range k.Credentials { // as in through
+		if k.Vouched(workspace, id) {
+			return true
+		}
+		i := slices.IndexFunc(k.Credentials, func(c Credential) bool { return bytes.Equal(c.ID, id) && c.EnrolledAt != nil })
+		if i < 0 || *k.Credentials[i].IdentifiedBy != ByOwnKey {
+			return false
+		}
+		id = k.Credentials[i].AuthorityID
+	}
+	return false
+}
+
 // vouches reports whether nobody who signed a countersignature was in other hands by then, as the roster says.
 func (k Keys) vouches(c Countersignature) bool {
 	if k.roster == nil {

@@ -92,7 +92,7 @@ func (w *Workspaces) problems(ctx context.Context, client *bitbucket.Client, wor
 		return nil, err
 	}
 	// Whether the branches offer a strategy is asked of each branch below.
-	population := approval.Population{Strategies: approval.Strategies(), Witnesses: w.witnesses, Models: w.models.Acceptable()}
+	population := approval.Population{Strategies: approval.Strategies(), Witnesses: w.Witnesses, Models: w.models.Acceptable()}
 	for _, p := range people {
 		if bitbucket.Permission(p.Permission).Allows(bitbucket.PermissionWrite) {
 			population.Writers = append(population.Writers, p.AccountID)

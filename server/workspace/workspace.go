@@ -90,8 +90,10 @@ type Workspaces struct {
 
 	passkeys  *passkey.Ceremonies
 	logOrigin string
-	witnesses int
 	models    *evidence.Models
+
+	// Witnesses is as in [Options].
+	Witnesses int
 
 	// people lets callers who want the same list at the same time share one reading of it.
 	people singleflight.Group
@@ -115,7 +117,7 @@ func New(options Options) *Workspaces {
 	return &Workspaces{
 		store: options.Store, api: options.API, connect: options.Connect,
 		origin: strings.TrimRight(options.Origin, "/"), log: options.Log, passkeys: options.Passkeys, logOrigin: options.LogOrigin,
-		witnesses: options.Witnesses, models: options.Models,
+		Witnesses: options.Witnesses, models: options.Models,
 	}
 }
 

@@ -441,6 +441,9 @@ describe("the rules of a repository", () => {
     expect(field).toHaveValue("0");
     await userEvent.clear(field);
     await userEvent.type(field, "3");
+    expect(field).toHaveAccessibleDescription(expect.stringContaining("This server has 2 witnesses."));
+    expect(field).toHaveAccessibleDescription(expect.stringContaining("The rule asks for 3, but this server has 2."));
+    expect(field).toBeInvalid();
     const message = "The rule asks for the cosignatures of 3 witnesses, but this server has 2.";
     api.world.Mutation = {
       saveRepository: {
@@ -783,6 +786,7 @@ describe("keys of members", () => {
     identifiedBy: "BITBUCKET_LOG_IN",
     revokedAt: null,
     compromisedSince: null,
+    fall: null,
     acts: [],
     canCountersign: true,
     canRevoke: true,
@@ -804,6 +808,7 @@ describe("keys of members", () => {
         by: "Alice Moreau",
         at: "2026-11-02T08:00:00Z",
         compromisedSince: null,
+        counts: true,
       },
     ],
   });
@@ -828,6 +833,40 @@ describe("keys of members", () => {
     expect(screen.getAllByRole("button", { name: "Countersign Laptop of Bob Tanaka" })).not.toHaveLength(0);
     expect(screen.queryByRole("button", { name: "Countersign Blue key of Bob Tanaka" })).toBeNull();
     expect(screen.queryByRole("button", { name: "Revoke New key of Carol Okafor" })).toBeNull();
+    expect(await violations(container)).toEqual([]);
+  });
+
+  test("are shown with what no longer counts for them, since when and on whose word", async () => {
+    const act = { action: "COUNTERSIGN", workspace: "Acme", by: "Alice Moreau", at: "2026-11-02T08:00:00Z" };
+    const known = key({ canCountersign: false, acts: [{ ...act, compromisedSince: null, counts: false }] });
+    const fall = {
+      key: "Old phone",
+      owner: { __typename: "Person", id: "person-alice", name: "Alice Moreau", accountId: "alice" },
+      compromisedSince: "2026-11-01T09:00:00Z",
+      since: "2026-11-05T09:00:00Z",
+      by: "Dana Silva",
+    };
+    const fell = key({
+      id: "key-2",
+      name: "Blue key",
+      state: "FALLEN",
+      identifiedBy: null,
+      fall,
+      canCountersign: false,
+    });
+    const taken = key({ id: "key-3", name: "Red key", state: "REVOKED", compromisedSince: "2026-11-01T09:00:00Z" });
+    const keyHolders = connectionOf([holder("Bob Tanaka", known, fell, taken)]);
+    const { container } = open("/settings/keys", { workspace: workspace({ keyHolders }) });
+    const members = await screen.findByRole("group", { name: "Keys of members" });
+    const rowOf = (name: string) => within(members).getByText(name).closest("tr");
+    expect(rowOf("Laptop")).toHaveTextContent("Identified by Bitbucket log-in");
+    expect(rowOf("Laptop")).toHaveTextContent(/Countersigned by Alice Moreau.*counts no longer/);
+    expect(rowOf("Blue key")).toHaveTextContent("Counts no longer");
+    expect(rowOf("Blue key")).toHaveTextContent(
+      /No longer counts since .*goes back to Old phone of Alice Moreau.*other hands since .*as Dana Silva said/,
+    );
+    expect(members.querySelector(`time[datetime="${fall.since}"]`)).toBeVisible();
+    expect(rowOf("Red key")).toHaveTextContent(/Does not count since/);
     expect(await violations(container)).toEqual([]);
   });
 

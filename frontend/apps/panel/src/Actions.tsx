@@ -5,6 +5,7 @@ import { Button } from "@signedapproval/ui/Button";
 import { ErrorNote } from "@signedapproval/ui/ErrorNote";
 import { ExternalLink } from "@signedapproval/ui/Link";
 import { Note } from "@signedapproval/ui/Note";
+import { Visible } from "@signedapproval/ui/Visible";
 import { useMutation } from "urql";
 import { useSignAddress } from "./useSignAddress.ts";
 
@@ -21,6 +22,10 @@ const requestFragment = graphql(`
       code
       reason
       override
+    }
+    keyProblem {
+      code
+      sentence
     }
   }
 `);
@@ -59,6 +64,19 @@ export function Actions({ request: masked, draft, host }: ActionsProps) {
   if (can.approve || can.reject || can.withdraw || can.override) {
     return (
       <div className="sa-stack sa-stack--tight">
+        {request.keyProblem && (can.approve || can.override) && (
+          <Note
+            tone="warning"
+            title="No passkey of yours would count"
+            actions={
+              <ExternalLink href={host.address("/settings/passkeys")} onOpen={host.openExternal}>
+                Your passkeys
+              </ExternalLink>
+            }
+          >
+            <Visible text={request.keyProblem.sentence} />
+          </Note>
+        )}
         <SignLink requestId={request.id} path={request.signPath} host={host} look={can.approve ? "primary" : "outline"}>
           {nameOf(can)}
         </SignLink>

@@ -17,7 +17,8 @@ import { MockApi } from "@signedapproval/graph/mockapi";
 import { GraphProvider } from "@signedapproval/graph/provider";
 import { recordingHost } from "@signedapproval/host/recording";
 import { violations } from "@signedapproval/ui/accessibility.ts";
-import { cleanup, render, screen, waitFor } from "@testing-library/react";
+import { patience } from "@signedapproval/ui/OwedStatus";
+import { act, cleanup, render, screen, waitFor } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { Panel } from "./Panel.tsx";
@@ -163,6 +164,8 @@ describe("what it says", () => {
     expect(await screen.findByRole("link", { name: /^Review/ })).toHaveAttribute("href", `/sign/${place}`);
     expect(screen.getByText("You can also override the rule there.")).toBeVisible();
     expect(screen.getByText("Wants it overridden")).toBeVisible();
+    expect(screen.getByText("The override waits: 1 more has to sign it too.")).toBeVisible();
+    expect(screen.getByRole("list", { name: "Can still override" })).toHaveTextContent(carol.name);
     await userEvent.click(screen.getByText("1 decision does not count"));
     expect(screen.getByText("Alice Moreau is the author and may not override")).toBeVisible();
   });
@@ -236,6 +239,42 @@ describe("what it says", () => {
     });
     expect(await screen.findByText("The build status on Bitbucket is not right")).toBeVisible();
     expect(screen.getByText("Bitbucket refused it.")).toBeVisible();
+  });
+
+  test("a build status that does not reach Bitbucket, once that takes long", async () => {
+    vi.useFakeTimers({ shouldAdvanceTime: true, toFake: ["setTimeout", "clearTimeout"] });
+    const owedSince = "2026-11-22T10:05:00Z";
+    const status = {
+      commit: head,
+      state: "SUCCESSFUL",
+      description: "",
+      paid: false,
+      paidAt: null,
+      owedSince,
+      problem: "",
+    };
+    const { container } = showPullRequest({ status });
+    expect(await screen.findByText("Waiting")).toBeVisible();
+    expect(screen.queryByText("Bitbucket does not show this yet")).toBeNull();
+    await act(() => vi.advanceTimersByTimeAsync(patience));
+    vi.useRealTimers();
+    expect(screen.getByText("Bitbucket does not show this yet")).toBeVisible();
+    expect(container.querySelector(`time[datetime="${owedSince}"]`)).toBeVisible();
+    expect(await violations(container)).toEqual([]);
+  });
+
+  test("that no passkey of the viewer would count, and where they are", async () => {
+    const sentence = "This rule counts only passkeys for which somebody else vouched. None of yours is one.";
+    const { container } = showPullRequest({ request: request({ keyProblem: { code: "LOGIN_ONLY_KEY", sentence } }) });
+    expect(await screen.findByText("No passkey of yours would count")).toBeVisible();
+    expect(screen.getByText(sentence)).toBeVisible();
+    expect(screen.getByRole("link", { name: /^Your passkeys/ })).toHaveAttribute("href", "/settings/passkeys");
+    expect(await violations(container)).toEqual([]);
+    cleanup();
+    // Who cannot approve has nothing to be warned of.
+    showPullRequest({ request: request({ viewerCan: nothing, keyProblem: { code: "LOGIN_ONLY_KEY", sentence } }) });
+    expect(await screen.findByText("Waiting")).toBeVisible();
+    expect(screen.queryByText(sentence)).toBeNull();
   });
 
   test("many people are counted, and named on demand", async () => {

@@ -7,6 +7,7 @@ import { Icon } from "@signedapproval/ui/Icon";
 import { ExternalLink } from "@signedapproval/ui/Link";
 import { Lozenge } from "@signedapproval/ui/Lozenge";
 import { Note } from "@signedapproval/ui/Note";
+import { OwedStatus } from "@signedapproval/ui/OwedStatus";
 import { sentenceCase } from "@signedapproval/ui/sentence.ts";
 import { Visible } from "@signedapproval/ui/Visible";
 import { useEffect, useRef } from "react";
@@ -29,7 +30,7 @@ const pullRequestFragment = graphql(`
     version
     status {
       state
-      paid
+      owedSince
       problem
     }
     merge {
@@ -79,11 +80,7 @@ export function PullRequestGate({ pullRequest: masked, host }: PullRequestGatePr
           {sentenceCase(merge.sentence) || "Auto-merge is under way."}
         </Note>
       )}
-      {status?.problem && (
-        <Note tone="warning" title="The build status on Bitbucket is not right">
-          {status.problem}
-        </Note>
-      )}
+      <OwedStatus status={status} />
 
       <footer className="panel__about">
         <div className="panel__commit">

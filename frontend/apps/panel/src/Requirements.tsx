@@ -19,6 +19,10 @@ const requestFragment = graphql(`
         accountId
         name
       }
+      canStillOverride {
+        accountId
+        name
+      }
       ignored {
         code
         sentence
@@ -76,6 +80,19 @@ export function Requirements({ request: masked }: { request: FragmentType<typeof
             </span>
           </h2>
           <People people={request.override.overriddenBy} label="Overridden by" />
+          {open && request.override.missing > 0 && (
+            <>
+              <p className="requirements__label">
+                The override waits: {request.override.missing} more {request.override.missing === 1 ? "has" : "have"} to
+                sign it too.
+              </p>
+              <StillAble
+                people={request.override.canStillOverride}
+                label="Can still override"
+                words={{ many: "can still override", named: "Can sign it", nobody: "Nobody is left who can." }}
+              />
+            </>
+          )}
         </div>
       )}
       {request.override && <NotCounted decisions={request.override.ignored} />}
@@ -145,13 +162,30 @@ function CanStillApprove({
   people: readonly { accountId: string; name: string }[];
   requirement: string;
 }) {
-  const label = `Can still approve for ${requirement}`;
-  if (people.length === 0) return <p className="requirements__label">Nobody is left who can approve.</p>;
+  return (
+    <StillAble
+      people={people}
+      label={`Can still approve for ${requirement}`}
+      words={{ many: "can still approve", named: "Can still approve", nobody: "Nobody is left who can approve." }}
+    />
+  );
+}
+
+interface StillAbleProps {
+  people: readonly { accountId: string; name: string }[];
+  /** What the list is called. */
+  label: string;
+  words: { many: string; named: string; nobody: string };
+}
+
+/** Who can still do something: by name, or by their number where they are many. */
+function StillAble({ people, label, words }: StillAbleProps) {
+  if (people.length === 0) return <p className="requirements__label">{words.nobody}</p>;
   if (people.length <= named) {
     return (
       <div className="requirements__group">
         <p className="requirements__label">
-          <Icon name="clock" /> Can still approve
+          <Icon name="clock" /> {words.named}
         </p>
         <People people={people} label={label} />
       </div>
@@ -161,7 +195,7 @@ function CanStillApprove({
     <details>
       <summary className="requirements__label">
         {/* The API names fifty at most. */}
-        {people.length >= 50 ? "50 or more people" : `${people.length} people`} can still approve
+        {people.length >= 50 ? "50 or more people" : `${people.length} people`} {words.many}
       </summary>
       <People people={people} label={label} />
     </details>

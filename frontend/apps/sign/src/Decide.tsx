@@ -7,6 +7,7 @@ import { Field } from "@signedapproval/ui/Field";
 import { Icon } from "@signedapproval/ui/Icon";
 import { ExternalLink } from "@signedapproval/ui/Link";
 import { Note } from "@signedapproval/ui/Note";
+import { OwedStatus } from "@signedapproval/ui/OwedStatus";
 import { sentenceCase } from "@signedapproval/ui/sentence.ts";
 import { Time } from "@signedapproval/ui/Time";
 import { Visible } from "@signedapproval/ui/Visible";
@@ -16,7 +17,7 @@ import { ConfirmStep } from "./ConfirmStep.tsx";
 import { decide, type Made, type Step } from "./decision.ts";
 import { enrol } from "./enrolment.ts";
 import { InLog } from "./InLog.tsx";
-import { Override } from "./Override.tsx";
+import { Override, WaitingOverride } from "./Override.tsx";
 import { Refusal } from "./refusal.ts";
 import { adviceFor } from "./refusals.ts";
 import type { RenderedChange } from "./ShownChange.tsx";
@@ -51,6 +52,10 @@ const pullRequestFragment = graphql(`
     sourceBranch
     path
     url
+    status {
+      owedSince
+      problem
+    }
     repository {
       id
       uuid
@@ -102,9 +107,21 @@ const requestFragment = graphql(`
         ...Unfit_decision
       }
     }
+    keyProblem {
+      code
+      sentence
+    }
     override {
       quorum
       missing
+      overriddenBy {
+        accountId
+        name
+      }
+      canStillOverride {
+        accountId
+        name
+      }
       ignored {
         ...Unfit_decision
       }
@@ -232,6 +249,16 @@ export function Decide(props: DecideProps) {
           ({ ignored }) => ignored,
         )}
       />
+      <OwedStatus status={pullRequest.status} />
+      {request.keyProblem && (can.approve || can.override) && (
+        <Note
+          tone="warning"
+          title="No passkey of yours would count"
+          actions={<a href="/settings/passkeys">Your passkeys</a>}
+        >
+          <Visible text={request.keyProblem.sentence} />
+        </Note>
+      )}
       {anything ? (
         <>
           <Field
@@ -275,11 +302,14 @@ export function Decide(props: DecideProps) {
       ) : (
         can.reason && <Note tone="neutral">{can.reason}</Note>
       )}
+      {request.override && !can.override && (
+        <WaitingOverride accountId={viewer.person.accountId} progress={request.override} />
+      )}
       {question && <ConfirmStep question={question} resumed={unconfirmed !== undefined} />}
       {can.override && request.override && (
         <Override
-          quorum={request.override.quorum}
-          missing={request.override.missing}
+          accountId={viewer.person.accountId}
+          progress={request.override}
           busy={step?.action}
           doing={!anything && step ? steps[step.step] : ""}
           ready={change !== null}

@@ -1,15 +1,54 @@
 import type { DecisionAction } from "@signedapproval/graph/generated/graphql.ts";
 import { Button } from "@signedapproval/ui/Button";
 import { Field } from "@signedapproval/ui/Field";
+import { Note } from "@signedapproval/ui/Note";
+import { Visible } from "@signedapproval/ui/Visible";
 import { useId, useState } from "react";
 
 /** As long as a comment may be, in characters. */
 const longest = 2_000;
 
-export interface OverrideProps {
+type People = readonly { accountId: string; name: string }[];
+
+interface Progress {
   /** How many people it needs, and how many of them are missing. */
   quorum: number;
   missing: number;
+  overriddenBy: People;
+  canStillOverride: People;
+}
+
+interface WaitingOverrideProps {
+  /** Of the viewer. */
+  accountId: string;
+  progress: Progress;
+}
+
+/** Says who wants a rule overridden, and for whom that waits; nothing where nobody does, or enough do. */
+export function WaitingOverride({ accountId, progress }: WaitingOverrideProps) {
+  const { quorum, missing, overriddenBy, canStillOverride } = progress;
+  if (missing === 0 || overriddenBy.length === 0) return null;
+  const own = overriddenBy.some((person) => person.accountId === accountId);
+  const others = canStillOverride.filter((person) => person.accountId !== accountId);
+  return (
+    <Note tone="information" title="An override waits">
+      <Visible text={overriddenBy.map((person) => (person.accountId === accountId ? "You" : person.name)).join(", ")} />{" "}
+      {own || overriddenBy.length > 1 ? "want" : "wants"} the rule overridden for this commit. It takes {quorum} people;{" "}
+      {missing} more {missing === 1 ? "has" : "have"} to sign it too
+      {others.length > 0 && others.length <= named && (
+        <>
+          : <Visible text={others.map((person) => person.name).join(", ")} /> can
+        </>
+      )}
+      .
+    </Note>
+  );
+}
+
+/** As many people are named one by one. */
+const named = 5;
+
+export interface OverrideProps extends WaitingOverrideProps {
   /** What is being decided; nothing while nothing is. */
   busy: DecisionAction | undefined;
   /** How far the decision has come, where nobody else says so. */
@@ -20,7 +59,7 @@ export interface OverrideProps {
 }
 
 /** Lets a commit be merged without its approvals: apart from the decisions of every day, and never without a reason. */
-export function Override({ quorum, missing, busy, doing, ready, start }: OverrideProps) {
+export function Override({ accountId, progress, busy, doing, ready, start }: OverrideProps) {
   const heading = useId();
   const [text, setText] = useState("");
   const reason = text.trim();
@@ -30,11 +69,10 @@ export function Override({ quorum, missing, busy, doing, ready, start }: Overrid
       <p>
         This lets the commit be merged without the approvals that the rule asks for. It is recorded and shown for ever.
       </p>
-      {quorum > 1 && (
-        <p>
-          It takes {quorum} people; {quorum - missing === 0 ? "nobody" : quorum - missing} overrode it so far.
-        </p>
+      {progress.quorum > 1 && progress.overriddenBy.length === 0 && (
+        <p>It takes {progress.quorum} people; nobody overrode it so far.</p>
       )}
+      <WaitingOverride accountId={accountId} progress={progress} />
       <Field
         label="Reason"
         hint="Required. Signed with the override; the approvers and the administrators are told."

@@ -1,5 +1,6 @@
 import { openGraph } from "@signedapproval/graph/client";
 import {
+  alice,
   bob,
   carol,
   decision,
@@ -289,6 +290,26 @@ describe("a rule that asks something of keys", () => {
   });
 });
 
+describe("a key that the rule does not take", () => {
+  const keyProblem = { code: "NO_PASSKEY", sentence: "This rule counts only passkeys of the model Example Key." };
+
+  test("is told before anything is signed, with the way to the keys", async () => {
+    const { container } = await open({ request: { keyProblem } });
+    expect(await screen.findByText("No passkey of yours would count")).toBeVisible();
+    expect(screen.getByText(keyProblem.sentence)).toBeVisible();
+    expect(screen.getByRole("link", { name: "Your passkeys" })).toHaveAttribute("href", "/settings/passkeys");
+    expect(screen.getByRole("button", { name: "Approve" })).toBeVisible();
+    expect(authenticator.signed).toEqual([]);
+    expect(await violations(container)).toEqual([]);
+  });
+
+  test("is nothing to somebody who can only withdraw", async () => {
+    await open({ request: { keyProblem, viewerCan: viewerCan({ approve: false, reject: false, withdraw: true }) } });
+    expect(await screen.findByRole("button", { name: "Withdraw my decision" })).toBeVisible();
+    expect(screen.queryByText(keyProblem.sentence)).toBeNull();
+  });
+});
+
 describe("overriding", () => {
   const can = viewerCan({
     approve: false,
@@ -299,12 +320,15 @@ describe("overriding", () => {
     overrideCode: "",
     overrideReason: "",
   });
-  const override = { quorum: 2, missing: 1, overriddenBy: [bob], canStillOverride: [carol], ignored: [] };
+  const override = { quorum: 2, missing: 1, overriddenBy: [bob], canStillOverride: [carol, alice], ignored: [] };
 
   test("is not offered where it cannot be done", async () => {
     await open({ request: { override, viewerCan: viewerCan() } });
     expect(await screen.findByRole("button", { name: "Approve" })).toBeVisible();
     expect(screen.queryByRole("button", { name: "Override" })).toBeNull();
+    expect(screen.getByText("An override waits").closest(".sa-note")).toHaveTextContent(
+      "Bob Tanaka wants the rule overridden for this commit. It takes 2 people; 1 more has to sign it too: Alice Moreau can.",
+    );
   });
 
   test("needs a reason, which is part of what is signed", async () => {
@@ -338,7 +362,7 @@ describe("overriding", () => {
     expect(section).toHaveTextContent(
       "without the approvals that the rule asks for. It is recorded and shown for ever.",
     );
-    expect(section).toHaveTextContent("It takes 2 people; 1 overrode it so far.");
+    expect(section).toHaveTextContent("Bob Tanaka wants the rule overridden for this commit. It takes 2 people; 1 more has");
     expect(screen.getByText("This rule does not ask for your approval.")).toBeVisible();
     await screen.findByText("2 files changed");
     const button = within(section).getByRole("button", { name: "Override" });

@@ -97,6 +97,7 @@ export function request(like: Like = {}): Like {
     requestedAt: "2026-11-22T09:00:00.000000Z",
     expiresAt: "2026-11-29T09:00:00.000000Z",
     viewerCan: viewerCan(),
+    keyProblem: null,
     signPath: `/sign/${place}`,
     pullRequest: () => pullRequest(),
     evidencePath: `/evidence/${workspaceUuid}/b7d3c1a2-4e5f-4a6b-8c7d-9e0f1a2b3c4d`,
@@ -130,6 +131,7 @@ export function pullRequest(like: Like = {}): Like {
       description: "1 of 2 approvals",
       paid: true,
       paidAt: null,
+      owedSince: null,
       problem: "",
     },
     merge: null,
@@ -326,6 +328,7 @@ export function server(like: Like = {}): Like {
     origin: "http://localhost:3000",
     sendsMail: true,
     models: [],
+    witnesses: 2,
     connectScopes: [
       { name: "account", purpose: "To know who consents and which workspaces they administer." },
       { name: "pullrequest:write", purpose: "To read pull requests and to merge those that are approved." },

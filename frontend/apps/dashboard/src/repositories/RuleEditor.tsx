@@ -17,6 +17,8 @@ export interface RuleEditorProps {
   count: number;
   workspace: string;
   repositoryUuid: string;
+  /** How many witnesses the server has; undefined until that is known. */
+  witnesses: number | undefined;
   problems: Problems;
   onChange: (rule: RuleDraft) => void;
   onMove: (to: number) => void;
@@ -25,7 +27,7 @@ export interface RuleEditorProps {
 
 /** One rule: for which branches, who must approve, and what happens then. */
 export function RuleEditor(props: RuleEditorProps) {
-  const { rule, index, count, workspace, repositoryUuid, problems, onChange, onMove, onRemove } = props;
+  const { rule, index, count, workspace, repositoryUuid, witnesses, problems, onChange, onMove, onRemove } = props;
   const path = `rules.${index}`;
   const name = rule.name || `rule ${index + 1}`;
   const set = (part: Partial<RuleDraft>) => onChange({ ...rule, ...part });
@@ -165,8 +167,8 @@ export function RuleEditor(props: RuleEditorProps) {
           </Field>
           <Field
             label="Witnesses who must have cosigned the log"
-            hint="0 to 16; 0 waits for none. Witnesses are independent of this server, and see its log grow. Until so many have cosigned what was decided, the status stays in progress and nothing is merged, also while they cannot be reached."
-            problem={problems.at(`${path}.cosignatures`)}
+            hint={`${witnessesInWords(witnesses)}0 waits for none. Witnesses are independent of this server, and see its log grow. Until so many have cosigned what was decided, the status stays in progress and nothing is merged, also while they cannot be reached.`}
+            problem={problems.at(`${path}.cosignatures`) ?? tooFew(rule.cosignatures, witnesses)}
           >
             {(control) => (
               <input
@@ -190,4 +192,17 @@ export function RuleEditor(props: RuleEditorProps) {
       </div>
     </section>
   );
+}
+
+/** How many witnesses there are; nothing until that is known. */
+function witnessesInWords(witnesses: number | undefined): string {
+  if (witnesses === undefined) return "";
+  if (witnesses === 0) return "This server has no witness: whoever operates it can give it some. ";
+  return `This server has ${witnesses === 1 ? "1 witness" : `${witnesses} witnesses`}. `;
+}
+
+/** What is wrong with asking for so many witnesses, which the server would say on saving. */
+function tooFew(asked: string, witnesses: number | undefined): string | undefined {
+  if (witnesses === undefined || !/^\s*\d+\s*$/.test(asked) || Number(asked) <= witnesses) return undefined;
+  return `The rule asks for ${Number(asked)}, but this server has ${witnesses === 0 ? "none" : witnesses}. It cannot be saved like this.`;
 }

@@ -16,6 +16,9 @@ import "./RulesEditor.css";
 
 const ProtectedQuery = graphql(`
   query Protected($workspace: String!) {
+    server {
+      witnesses
+    }
     workspace(key: $workspace) {
       id
       protection {
@@ -113,6 +116,7 @@ export function RulesEditor(props: RulesEditorProps) {
               count={rules.length}
               workspace={workspace}
               repositoryUuid={repositoryUuid}
+              witnesses={known?.server.witnesses}
               problems={problems}
               onChange={(next) => change(index, next)}
               onMove={(to) => move(index, to)}

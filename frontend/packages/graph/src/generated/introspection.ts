@@ -391,6 +391,15 @@ export default {
             "args": []
           },
           {
+            "name": "keyProblem",
+            "type": {
+              "kind": "OBJECT",
+              "name": "KeyProblem",
+              "ofType": null
+            },
+            "args": []
+          },
+          {
             "name": "override",
             "type": {
               "kind": "OBJECT",
@@ -930,6 +939,14 @@ export default {
                 "kind": "SCALAR",
                 "name": "Any"
               }
+            },
+            "args": []
+          },
+          {
+            "name": "owedSince",
+            "type": {
+              "kind": "SCALAR",
+              "name": "Any"
             },
             "args": []
           },
@@ -2373,6 +2390,35 @@ export default {
                 "name": "KeyHolder",
                 "kind": "OBJECT",
                 "ofType": null
+              }
+            },
+            "args": []
+          }
+        ],
+        "interfaces": []
+      },
+      {
+        "kind": "OBJECT",
+        "name": "KeyProblem",
+        "fields": [
+          {
+            "name": "code",
+            "type": {
+              "kind": "NON_NULL",
+              "ofType": {
+                "kind": "SCALAR",
+                "name": "Any"
+              }
+            },
+            "args": []
+          },
+          {
+            "name": "sentence",
+            "type": {
+              "kind": "NON_NULL",
+              "ofType": {
+                "kind": "SCALAR",
+                "name": "Any"
               }
             },
             "args": []
@@ -6298,6 +6344,17 @@ export default {
           },
           {
             "name": "sendsMail",
+            "type": {
+              "kind": "NON_NULL",
+              "ofType": {
+                "kind": "SCALAR",
+                "name": "Any"
+              }
+            },
+            "args": []
+          },
+          {
+            "name": "witnesses",
             "type": {
               "kind": "NON_NULL",
               "ofType": {
