@@ -1,12 +1,14 @@
 package webhook
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/store"
@@ -78,16 +80,39 @@ const (
 	maxBranchName = 1000
 )
 
-// body is as much of Bitbucket's bodies as matters; each event has one of the raw parts. Everything
-// else may be absent, null or of another shape: it is not looked at. encoding/json bounds the depth.
-type body struct {
+// repository is what every body says. Everything else that a body holds, and that its event does not ask for, may be
+// absent, null or of another shape: it is not looked at, only that it is JSON.
+type repository struct {
 	Repository struct {
 		UUID string `json:"uuid"`
 	} `json:"repository"`
-	PullRequest  json.RawMessage `json:"pullrequest"`
-	Push         json.RawMessage `json:"push"`
-	CommitStatus json.RawMessage `json:"commit_status"`
 }
+
+// The bodies of the kinds of events, as much of them as matters.
+type (
+	pullRequestBody struct {
+		repository
+
+		PullRequest struct {
+			ID int64 `json:"id"`
+		} `json:"pullrequest"`
+	}
+	pushBody struct {
+		repository
+
+		Push struct {
+			Changes []change `json:"changes"`
+		} `json:"push"`
+	}
+	statusBody struct {
+		repository
+
+		CommitStatus struct {
+			Key    string         `json:"key"`
+			Commit jsontext.Value `json:"commit"`
+		} `json:"commit_status"`
+	}
+)
 
 // change is one entry of push.changes.
 type change struct {
@@ -111,80 +136,77 @@ func Parse(key string, raw []byte) (Event, error) {
 	if !utf8.Valid(raw) {
 		return Event{}, errors.New("webhook: the body is not UTF-8")
 	}
-	var b body
-	if err := json.Unmarshal(raw, &b); err != nil {
-		return Event{}, fmt.Errorf("webhook: the body is not the JSON of %s: %w", key, err)
-	}
-	event := Event{Kind: kind}
-	if b.Repository.UUID != "" {
-		if event.RepositoryUUID, ok = bitbucket.BareUUID(b.Repository.UUID); !ok {
-			return Event{}, errors.New("webhook: the repository's UUID is none")
-		}
-	}
-	var err error
-	switch kind {
-	case PullRequestChanged, PullRequestDiscussed:
-		event.PullRequest, err = pullRequest(b.PullRequest)
-	case Pushed:
-		event.Branches, err = branches(b.Push)
-	case StatusWritten:
-		event.StatusKey, event.Commit, err = status(b.CommitStatus)
-	case RepositoryChanged: // what it is now, the reconciler finds out
-	}
+	event, err := parse(kind, raw)
 	if err != nil {
 		return Event{}, fmt.Errorf("webhook: the body of %s: %w", key, err)
 	}
 	return event, nil
 }
 
-func pullRequest(raw json.RawMessage) (int64, error) {
-	var part struct {
-		ID int64 `json:"id"`
-	}
-	if err := json.Unmarshal(raw, &part); err != nil {
-		return 0, err
-	}
-	if part.ID <= 0 {
-		return 0, errors.New("the pull request has no number")
-	}
-	return part.ID, nil
+// unmarshal reads a body in one pass. The last of two members of one name wins, and half a surrogate, which can only be
+// escaped, is replaced: Bitbucket would send the like again, and the rest of the body can be trusted.
+func unmarshal(raw []byte, into any) error {
+	return json.Unmarshal(raw, into, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 }
 
-func status(raw json.RawMessage) (key, commit string, err error) {
-	var part struct {
-		Key    string          `json:"key"`
-		Commit json.RawMessage `json:"commit"`
+func parse(kind Kind, raw []byte) (event Event, err error) {
+	event.Kind = kind
+	var of repository
+	switch kind {
+	case PullRequestChanged, PullRequestDiscussed:
+		var b pullRequestBody
+		if err = unmarshal(raw, &b); err == nil && b.PullRequest.ID <= 0 {
+			err = errors.New("the pull request has no number")
+		}
+		of, event.PullRequest = b.repository, b.PullRequest.ID
+	case Pushed:
+		var b pushBody
+		if err = unmarshal(raw, &b); err == nil {
+			event.Branches, err = branches(b.Push.Changes)
+		}
+		of = b.repository
+	case StatusWritten:
+		var b statusBody
+		if err = unmarshal(raw, &b); err == nil && b.CommitStatus.Key == "" {
+			err = errors.New("the build status has no key")
+		}
+		of, event.StatusKey, event.Commit = b.repository, b.CommitStatus.Key, commitOf(b.CommitStatus.Commit)
+	case RepositoryChanged: // what it is now, the reconciler finds out
+		err = unmarshal(raw, &of)
 	}
-	if err := json.Unmarshal(raw, &part); err != nil {
-		return "", "", err
+	if err != nil {
+		return Event{}, err
 	}
-	if part.Key == "" {
-		return "", "", errors.New("the build status has no key")
+	if of.Repository.UUID != "" {
+		var ok bool
+		if event.RepositoryUUID, ok = bitbucket.BareUUID(of.Repository.UUID); !ok {
+			return Event{}, errors.New("the repository's UUID is none")
+		}
 	}
+	return event, nil
+}
+
+// commitOf is the hash of a build status's commit; "" where it has another form, as in old bodies and in the
+// documentation's samples.
+func commitOf(raw jsontext.Value) string {
 	var on struct {
 		Hash string `json:"hash"`
 	}
-	if err := json.Unmarshal(part.Commit, &on); err != nil || !bitbucket.IsFullHash(on.Hash) {
-		on.Hash = "" // old bodies and the documentation's samples have another form
+	if err := unmarshal(raw, &on); err != nil || !bitbucket.IsFullHash(on.Hash) {
+		return ""
 	}
-	return part.Key, on.Hash, nil
+	return on.Hash
 }
 
 // branches names the branches of a push. A change that is "truncated" lacks some of its commits, not
 // its name.
-func branches(raw json.RawMessage) ([]string, error) {
-	var part struct {
-		Changes []change `json:"changes"`
-	}
-	if err := json.Unmarshal(raw, &part); err != nil {
-		return nil, err
-	}
-	if part.Changes == nil {
+func branches(changes []change) ([]string, error) {
+	if changes == nil {
 		return nil, errors.New("the push has no list of changes")
 	}
 	all := []string{""}
 	var names []string
-	for _, c := range part.Changes {
+	for _, c := range changes {
 		if c == (change{}) {
 			return all, nil
 		}

@@ -124,14 +124,14 @@ func (p *Publisher) PublishCosigned(ctx context.Context, size int64, quorum int)
 	}
 	least := size // of the checkpoint to publish
 	for round := 1; ; round++ {
-		done, err := p.published(ctx, size, quorum)
+		newest, done, err := p.published(ctx, size, quorum)
 		if err != nil {
 			return fmt.Errorf("publish the log: %w", err)
 		}
 		if done {
 			return nil
 		}
-		if err = p.take(ctx, least); err == nil && quorum > p.Quorum {
+		if err = p.take(ctx, least, newest); err == nil && quorum > p.Quorum {
 			err = p.gather(ctx, quorum)
 		}
 		// A witness may have seen what another server is about to publish: then this one publishes as much.
@@ -148,19 +148,27 @@ func (p *Publisher) PublishCosigned(ctx context.Context, size int64, quorum int)
 	}
 }
 
-// take publishes in turn, unless whoever had the turn before did.
-func (p *Publisher) take(ctx context.Context, size int64) error {
+// take publishes in turn, unless whoever had the turn before did. newest is the newest checkpoint on record as it was
+// read just now; nil if there is none.
+func (p *Publisher) take(ctx context.Context, size int64, newest *Checkpoint) error {
 	select {
-	case p.turn <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	defer func() { <-p.turn }()
-	if done, err := p.published(ctx, size, p.Quorum); done || err != nil {
-		return err
+	case p.turn <- struct{}{}: // at once: nobody has published meanwhile
+		defer func() { <-p.turn }()
+	default:
+		select {
+		case p.turn <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		defer func() { <-p.turn }()
+		var done bool
+		var err error
+		if newest, done, err = p.published(ctx, size, p.Quorum); done || err != nil {
+			return err
+		}
 	}
 	start := time.Now()
-	head, err := p.publish(ctx)
+	head, err := p.publish(ctx, newest)
 	if p.Observe != nil {
 		p.Observe(time.Since(start), err)
 	}
@@ -174,21 +182,21 @@ func (p *Publisher) take(ctx context.Context, size int64) error {
 // asked of the record each time: a database that was put back while this server runs has lost its newest
 // checkpoints too. What is left on record was of another past: nothing counts as published before the log was compared
 // with the sink again, as when this server started.
-func (p *Publisher) published(ctx context.Context, size int64, quorum int) (bool, error) {
+func (p *Publisher) published(ctx context.Context, size int64, quorum int) (newest *Checkpoint, done bool, err error) {
 	before := p.recorded.Load()
-	newest, err := p.Log.Newest(ctx)
+	newest, err = p.Log.Newest(ctx)
 	if err != nil || newest == nil || newest.Size < max(size, before) || p.Sink != nil && !p.audited.Load() {
-		return false, err
+		return newest, false, err
 	}
 	p.recorded.CompareAndSwap(before, newest.Size)
 	if quorum == 0 || len(p.cosigners(newest.Note)) >= quorum {
-		return true, nil
+		return newest, true, nil
 	}
 	_, err = p.Cosigned(ctx, size, quorum)
 	if errors.Is(err, ErrUncosigned) {
-		return false, nil
+		return newest, false, nil
 	}
-	return err == nil, err
+	return newest, err == nil, err
 }
 
 // Cosigned gives the newest checkpoint on record that covers size leaves and that quorum witnesses cosigned, such as
@@ -208,8 +216,8 @@ func (p *Publisher) Cosigned(ctx context.Context, size int64, quorum int) (*Chec
 	return found, nil
 }
 
-func (p *Publisher) publish(ctx context.Context) (Head, error) {
-	past, err := p.past(ctx)
+func (p *Publisher) publish(ctx context.Context, newest *Checkpoint) (Head, error) {
+	past, err := p.past(ctx, newest)
 	if err != nil {
 		return Head{}, err
 	}
@@ -255,7 +263,7 @@ func (p *Publisher) ours(recorded *Checkpoint) bool {
 	return err == nil
 }
 
-// past is what was published last. It is read before the log's size is: the log grows under other servers too.
+// past is what was published last. All of it is read before the log's size is: the log grows under other servers too.
 type past struct {
 	recorded *Head // nil for none
 	ours     bool
@@ -263,11 +271,7 @@ type past struct {
 	history  []int64 // see [Publisher.history]
 }
 
-func (p *Publisher) past(ctx context.Context) (was past, err error) {
-	newest, err := p.Log.Newest(ctx)
-	if err != nil {
-		return past{}, err
-	}
+func (p *Publisher) past(ctx context.Context, newest *Checkpoint) (was past, err error) {
 	if newest != nil {
 		was.recorded, was.ours = &newest.Head, p.ours(newest)
 	}
@@ -317,7 +321,11 @@ func (p *Publisher) holds(ctx context.Context, size int64, past Head) error {
 // Check makes sure that the log is what was published, and that the sink can be read. It fails as [Publisher.Publish]
 // does.
 func (p *Publisher) Check(ctx context.Context) error {
-	was, err := p.past(ctx)
+	newest, err := p.Log.Newest(ctx)
+	if err != nil {
+		return fmt.Errorf("the log: %w", err)
+	}
+	was, err := p.past(ctx, newest)
 	if err != nil {
 		return fmt.Errorf("the log: %w", err)
 	}
