@@ -31,7 +31,7 @@ FRONTEND_SOURCES := $(shell find frontend \( -name node_modules -o -path fronten
 VERIFIER_SOURCES := go.mod go.sum $(shell find frontend/apps/verify/wasm server/evidence server/approval -name '*.go' ! -name '*_test.go')
 PACKAGE_FILES := package.json package-lock.json .npmrc $(wildcard frontend/apps/*/package.json frontend/packages/*/package.json frontend/e2e/package.json descriptor/package.json)
 
-.PHONY: help demo test attack chaos chaos-selftest check generate format e2e bench bench-go screenshots frontend size descriptor clean
+.PHONY: help demo test attack chaos chaos-selftest model check generate format e2e bench bench-go screenshots frontend size descriptor clean
 .PHONY: tools check-packages check-modules check-generated check-frontend check-go check-darwin
 
 help: ## Print this list
@@ -72,6 +72,9 @@ chaos: ## Break everything around three servers, and check what must hold (CHAOS
 chaos-selftest: ## Build five bugs into the server, one after the other, and see chaos catch each of them (SEED=n)
 	@scripts/system-deps.sh redis
 	@go run ./internal/chaos -selftest -duration 6m -seed "$(SEED)" $(CHAOSFLAGS)
+
+model: ## Explore the model of evaluate, decide, put and merge further than the tests do: some ten million states
+	@go test ./server/gate -run TestEveryOrderOfEvents -count=1 -v -timeout 60m -wide
 
 bench: ## Measure the server against bare counterparts: a table, .bench/results.json, and a comparison with internal/bench/baseline.json (BENCH=quick: within three minutes; BENCH=growth BENCH_SCALE=0.05: on a grown database; BENCH_ARGS=-help)
 	@scripts/system-deps.sh redis
