@@ -38,6 +38,7 @@ type Witness struct {
 	key      string // in the encoding of signed notes
 	address  string
 	client   *http.Client
+	patience time.Duration // for one checkpoint
 
 	turn  chan struct{} // one call at a time
 	known int64         // the size that it has seen, as far as this server knows; whoever has the turn may use it
@@ -85,7 +86,7 @@ func parseWitness(key, address string) (*Witness, error) {
 		return nil, errors.New("its address must be https, such as https://witness.example/")
 	}
 	return &Witness{
-		verifier: verifier, key: key, address: at.JoinPath("add-checkpoint").String(), client: client(witnessTime), turn: make(chan struct{}, 1),
+		verifier: verifier, key: key, address: at.JoinPath("add-checkpoint").String(), client: client(witnessTime), patience: witnessTime, turn: make(chan struct{}, 1),
 	}, nil
 }
 
@@ -144,7 +145,7 @@ func (w *Witness) cosign(turn context.Context, log Log, head Head, signed []byte
 	if turn.Err() != nil {
 		return Cosignature{}, errNotAsked
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(turn), witnessTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(turn), w.patience)
 	defer cancel()
 	for range witnessCalls {
 		old := min(w.known, head.Size)

@@ -327,6 +327,58 @@ func TestWhoDemandsCosignaturesWaitsAlone(t *testing.T) {
 	}
 }
 
+// TestAHungWitnessHoldsUpNobodyElse: who demands the witness that hangs waits for it, and who demands fewer does not wait
+// for the one that does; nor do the others miss what comes meanwhile. In the end each has as many as it demanded.
+func TestAHungWitnessHoldsUpNobodyElse(t *testing.T) {
+	l := newLedger(t)
+	keys := newKeys(t, 1)
+	one, two, hung := newOther(t, "one.example/w", keys), newOther(t, "two.example/w", keys), newOther(t, "hung.example/w", keys)
+	letGo := hung.hold(t)
+	p, heard := l.witnessed(keys, nil, 0, one.line(), hung.line(), two.line())
+	p.WaitFor(10 * time.Minute)
+	all := make(chan error, 1)
+	go func() { all <- p.PublishCosigned(t.Context(), l.grow(3), 3) }()
+	until(t, "it is asked", func() bool { return hung.calls.Load() > 0 })
+	for range 3 {
+		size := l.grow(2)
+		must(t, p.PublishCosigned(t.Context(), size, 2))
+		found, err := p.Cosigned(t.Context(), size, 2)
+		must(t, err)
+		if n := cosigned(t, found.Note, one, two); n != 2 {
+			t.Errorf("%d cosignatures", n)
+		}
+	}
+	select {
+	case err := <-all:
+		t.Fatalf("who demands all three did not wait: %v", err)
+	default:
+	}
+	letGo()
+	if err := <-all; err != nil {
+		t.Errorf("once it is back: %v", err)
+	}
+
+	held := hung.hold(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = p.Run(ctx) })
+	before := hung.calls.Load()
+	must(t, p.Publish(t.Context(), l.grow(1)))
+	until(t, "it is asked", func() bool { return hung.calls.Load() > before })
+	told := len(heard.of("hung.example/w"))
+	for range 2 {
+		must(t, p.Publish(t.Context(), l.grow(1)))
+		until(t, "the others follow", func() bool { return cosigned(t, l.newest(), one, two) == 2 })
+	}
+	if got := len(heard.of("hung.example/w")); got != told {
+		t.Errorf("they waited for the one that hangs: it was told of %d times more", got-told)
+	}
+	held()
+	until(t, "the one that hung follows", func() bool { return cosigned(t, l.newest(), one, two, hung) == 3 })
+	cancel()
+	running.Wait()
+}
+
 // TestARollbackAndAForkShownToAWitness: a log that was put back finds no witness, though there is no sink to remember.
 func TestARollbackAndAForkShownToAWitness(t *testing.T) {
 	l := newLedger(t)

@@ -85,17 +85,22 @@ type Options struct {
 // same, and the record takes what is larger. It is safe for concurrent use.
 type Publisher struct {
 	Options
-	turn    chan struct{} // one publication at a time
-	grown   chan struct{} // holds a token when leaves were appended
-	asking  chan struct{} // one caller at a time asks witnesses beyond the quorum of publications
-	audited atomic.Bool   // the sink was compared with the log further back
+	patience time.Duration   // for one publication
+	turn     chan struct{}   // one publication at a time
+	grown    chan struct{}   // holds a token when leaves were appended
+	asking   []chan struct{} // by how many cosignatures are demanded beyond the quorum of publications: one caller at a time asks
+	audited  atomic.Bool     // the sink was compared with the log further back
 	// recorded is the size of the newest checkpoint that was seen on record.
 	recorded atomic.Int64
 }
 
 // New makes a Publisher. It publishes nothing by itself before Run.
 func New(options Options) *Publisher {
-	return &Publisher{Options: options, turn: make(chan struct{}, 1), grown: make(chan struct{}, 1), asking: make(chan struct{}, 1)}
+	p := &Publisher{Options: options, patience: publishTime, turn: make(chan struct{}, 1), grown: make(chan struct{}, 1)}
+	for range len(p.Witnesses) + 1 {
+		p.asking = append(p.asking, make(chan struct{}, 1))
+	}
+	return p
 }
 
 // Grown tells that leaves were appended. It never waits.
@@ -117,7 +122,7 @@ func (p *Publisher) Publish(ctx context.Context, size int64) error {
 // PublishCosigned does as Publish, and returns only once that many witnesses have cosigned the checkpoint, where this
 // is more than the quorum of all publications. Who demands less does not wait for it.
 func (p *Publisher) PublishCosigned(ctx context.Context, size int64, quorum int) error {
-	ctx, cancel := context.WithTimeout(ctx, publishTime)
+	ctx, cancel := context.WithTimeout(ctx, p.patience)
 	defer cancel()
 	if quorum = max(quorum, p.Quorum); quorum > len(p.Witnesses) {
 		return fmt.Errorf("publish the log: %w: %d are asked for, and the server has %d witnesses", ErrUncosigned, quorum, len(p.Witnesses))

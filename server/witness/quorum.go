@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -134,15 +134,17 @@ func (p *Publisher) missing(signed []byte) (witnesses []*Witness) {
 	return witnesses
 }
 
-// gather has the newest checkpoint on record cosigned by so many witnesses. One caller at a time asks; whoever waits
-// meanwhile finds what it found.
+// gather has the newest checkpoint on record cosigned by so many witnesses. Of those who demand as many, which comes to
+// waiting for the same ones, one at a time asks; whoever waits meanwhile finds what it found. Who demands fewer waits for
+// none that is hung, and so for nobody who does.
 func (p *Publisher) gather(ctx context.Context, quorum int) error {
+	turn := p.asking[quorum]
 	select {
-	case p.asking <- struct{}{}:
+	case turn <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	defer func() { <-p.asking }()
+	defer func() { <-turn }()
 	newest, err := p.Log.Newest(ctx)
 	if err != nil || newest == nil || !p.ours(newest) {
 		return err
@@ -161,37 +163,58 @@ func (p *Publisher) gather(ctx context.Context, quorum int) error {
 	return err
 }
 
-// follow has the newest checkpoint cosigned by every witness, without haste, until ctx ends.
+// follow has the newest checkpoint cosigned by every witness, without haste, until ctx ends. Each is asked by itself: one
+// that hangs keeps none of the others from what came meanwhile.
 func (p *Publisher) follow(ctx context.Context) {
 	type rest struct {
+		asked bool // and has not answered yet
 		until time.Time
 		pause time.Duration
 	}
 	resting := map[*Witness]rest{}
+	type end struct {
+		witness  *Witness
+		cosigned bool
+	}
+	ends := make(chan end, len(p.Witnesses))
+	var asked sync.WaitGroup
+	defer asked.Wait()
 	tick := time.NewTicker(gatherPace)
 	defer tick.Stop()
 	for {
 		newest, err := p.Log.Newest(ctx)
 		if err == nil && newest != nil && p.ours(newest) {
-			awake := p.missing(newest.Note)
-			awake = slices.DeleteFunc(awake, func(w *Witness) bool { return time.Now().Before(resting[w].until) })
-			given, _, _ := p.ask(ctx, newest.Head, bare(p.Keys.origin, newest.Note), awake, len(awake)) // told already
-			if err := p.record(ctx, newest.Size, given...); err != nil && ctx.Err() == nil {
-				p.Logger.WarnContext(ctx, "cosignatures were not put on record; they will be asked for again", "error", err)
-			}
-			for _, w := range awake {
-				if slices.ContainsFunc(given, func(c Cosignature) bool { return c.Witness == w.ID() }) {
-					delete(resting, w)
+			for _, w := range p.missing(newest.Note) {
+				if r := resting[w]; r.asked || time.Now().Before(r.until) {
 					continue
 				}
-				pause := min(max(2*resting[w].pause, gatherPace), gatherRest)
-				resting[w] = rest{time.Now().Add(pause), pause}
+				resting[w] = rest{asked: true, pause: resting[w].pause}
+				asked.Go(func() { ends <- end{w, p.follows(ctx, w, newest)} })
 			}
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
+		for waiting := true; waiting; {
+			select {
+			case <-ctx.Done():
+				return
+			case e := <-ends:
+				if e.cosigned {
+					delete(resting, e.witness)
+					continue
+				}
+				pause := min(max(2*resting[e.witness].pause, gatherPace), gatherRest)
+				resting[e.witness] = rest{until: time.Now().Add(pause), pause: pause}
+			case <-tick.C:
+				waiting = false
+			}
 		}
 	}
+}
+
+// follows has one witness cosign a checkpoint on record, and tells whether it did.
+func (p *Publisher) follows(ctx context.Context, w *Witness, newest *Checkpoint) bool {
+	given, _, _ := p.ask(ctx, newest.Head, bare(p.Keys.origin, newest.Note), []*Witness{w}, 1) // told already
+	if err := p.record(ctx, newest.Size, given...); err != nil && ctx.Err() == nil {
+		p.Logger.WarnContext(ctx, "cosignatures were not put on record; they will be asked for again", "error", err)
+	}
+	return len(given) > 0
 }
