@@ -31,7 +31,7 @@ FRONTEND_SOURCES := $(shell find frontend \( -name node_modules -o -path fronten
 VERIFIER_SOURCES := go.mod go.sum $(shell find frontend/apps/verify/wasm server/evidence server/approval -name '*.go' ! -name '*_test.go')
 PACKAGE_FILES := package.json package-lock.json .npmrc $(wildcard frontend/apps/*/package.json frontend/packages/*/package.json frontend/e2e/package.json descriptor/package.json)
 
-.PHONY: help demo test attack chaos chaos-selftest model check generate format e2e bench bench-go screenshots frontend size descriptor clean
+.PHONY: help demo test attack chaos chaos-selftest model check generate format e2e bench restore-drill bench-go screenshots frontend size descriptor clean
 .PHONY: tools check-packages check-modules check-generated check-frontend check-go check-darwin
 
 help: ## Print this list
@@ -81,6 +81,11 @@ bench: ## Measure the server against bare counterparts: a table, .bench/results.
 	@if [ "$(BENCH)" = growth ]; then scripts/system-deps.sh postgres; fi
 	@mkdir -p .bench && go build -o .bench/bench ./internal/bench
 	@BENCH=$(BENCH) .bench/bench $(BENCH_ARGS)
+
+restore-drill: ## Back up a running server's database with pg_dump, restore it, verify its log, and see an outdated backup refused
+	@scripts/system-deps.sh redis postgres
+	@mkdir -p .bench && go build -o .bench/bench ./internal/bench
+	@BENCH=growth BENCH_SCALE=0.0005 .bench/bench -only '^backup$$' -baseline ""
 
 bench-go: ## Run the Go benchmarks of the packages (GOPACKAGES=./server/gate: of one package)
 	@go test -run '^$$' -bench . -benchmem $(GOPACKAGES)

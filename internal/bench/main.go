@@ -71,7 +71,7 @@ func readMode() (mode, error) {
 	case "quick":
 		return mode{quick: true}, nil
 	case "growth":
-		m := mode{growth: 1}
+		m := mode{quick: true, growth: 1}
 		if text := os.Getenv("BENCH_SCALE"); text != "" {
 			var err error
 			if m.growth, err = strconv.ParseFloat(text, 64); err != nil || m.growth <= 0 || m.growth > 1 {
@@ -86,10 +86,10 @@ func readMode() (mode, error) {
 
 func (m mode) String() string {
 	switch {
-	case m.quick:
-		return "quick"
 	case m.growth > 0:
 		return "growth"
+	case m.quick:
+		return "quick"
 	}
 	return "full"
 }
