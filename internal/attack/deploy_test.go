@@ -8,15 +8,47 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/signedapproval/bitbucket/server/app"
+	"github.com/signedapproval/bitbucket/server/evidence"
 )
 
 // onDeployments are attacks on a pipeline that asks before it deploys.
 func onDeployments() []attack {
 	return []attack{{
+		wants:  "have a pipeline deploy by evidence of before: leave the end of the pull request's history out of it",
+		caught: []string{"deploy gate: stale"},
+		try: func(t *testing.T) []string {
+			l := newLive(t)
+			approved := l.open("pump")
+			l.approve(approved)
+			l.pin()
+			file := filepath.Join(t.TempDir(), "bundle.json")
+			if code, out := l.run("evidence", "get", approved.head, "--workspace=acme", "-o", file); code != 0 {
+				t.Fatalf("exit %d\n%s", code, out)
+			}
+			bundle, err := evidence.ParseBundle(contents(t, file))
+			must(t, err)
+			n := len(bundle.Chain) - 1
+			bundle.Chain, bundle.Log.Chain = bundle.Chain[:n], bundle.Log.Chain[:n]
+			cut, err := bundle.Encode()
+			must(t, err)
+			anchors, err := evidence.ParseAnchors(contents(t, l.anchors))
+			must(t, err)
+			if report := evidence.Verify(cut, anchors); report.ExitCode() != 0 {
+				t.Fatalf("the control, a bundle that verifies by itself: %s", report.Sentence())
+			}
+			code, said := l.deploys(l.liar(approved, map[string][]byte{"/evidence/": cut}), approved.head, branch, l.repository)
+			if code != 1 {
+				t.Errorf("exit %d", code)
+			}
+			return []string{said}
+		},
+	}, {
 		wants:  "have a pipeline deploy what nobody approved there: answer with the evidence of another commit, branch or repository, or with an old log",
 		caught: []string{"deploy gate: other_commit", "deploy gate: other_branch", "deploy gate: other_branch", "deploy gate: log"},
 		try: func(t *testing.T) (got []string) {
@@ -36,7 +68,7 @@ func onDeployments() []attack {
 				{liar, other.head, branch, l.repository},
 				{liar, approved.head, "production", l.repository},
 				{liar, approved.head, branch, "{00000000-0000-4000-8000-000000000001}"},
-				{l.liar(approved, old), approved.head, branch, l.repository},
+				{l.liar(approved, map[string][]byte{"/log/checkpoint": old}), approved.head, branch, l.repository},
 			} {
 				code, said := l.deploys(asked.url, asked.commit, asked.branch, asked.repository)
 				if code != 1 {
@@ -49,9 +81,16 @@ func onDeployments() []attack {
 	}}
 }
 
-// liar is a server that answers every question about a commit with the evidence of one pull request, and where it has
-// one with an old checkpoint.
-func (l *live) liar(about pull, checkpoint []byte) (address string) {
+func contents(t *testing.T, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	must(t, err)
+	return data
+}
+
+// liar is a server that answers every question about a commit with the evidence of one pull request, and what is asked for under
+// some paths with something of its own.
+func (l *live) liar(about pull, answers map[string][]byte) (address string) {
 	l.t.Helper()
 	to, err := url.Parse(l.origin)
 	must(l.t, err)
@@ -63,9 +102,11 @@ func (l *live) liar(about pull, checkpoint []byte) (address string) {
 		}
 	}}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if checkpoint != nil && r.URL.Path == "/log/checkpoint" {
-			_, _ = w.Write(checkpoint)
-			return
+		for path, answer := range answers {
+			if strings.HasPrefix(r.URL.Path, path) {
+				_, _ = w.Write(answer)
+				return
+			}
 		}
 		proxy.ServeHTTP(w, r)
 	}))

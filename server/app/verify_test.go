@@ -12,18 +12,81 @@ import (
 	"github.com/signedapproval/bitbucket/server/evidence"
 )
 
-// approvedBundle is the good bundle of the vectors whose request was approved and merged.
-func approvedBundle(t *testing.T) string {
+// vector is a bundle of the vectors, with all its anchors.
+func vector(t *testing.T, name string) (bundle, anchors string) {
 	t.Helper()
-	raw, err := os.ReadFile(filepath.Join("..", "evidence", "testdata", "vectors", "bundles", "good-approved.json"))
+	raw, err := os.ReadFile(filepath.Join("..", "evidence", "testdata", "vectors", "bundles", name+".json"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var vector struct{ Bundle string }
+	var vector struct {
+		Bundle  string
+		Anchors map[string]any
+	}
 	if err := json.Unmarshal(raw, &vector); err != nil {
 		t.Fatal(err)
 	}
-	return write(t, t.TempDir(), "bundle.json", vector.Bundle)
+	vector.Anchors["format"] = evidence.AnchorsFormat
+	document, err := json.Marshal(vector.Anchors)
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	return write(t, folder, "bundle.json", vector.Bundle), write(t, folder, "anchors.json", string(document))
+}
+
+// approvedBundle is the good bundle of the vectors whose request was approved and merged.
+func approvedBundle(t *testing.T) string {
+	t.Helper()
+	bundle, _ := vector(t, "good-approved")
+	return bundle
+}
+
+// That evidence holds and that it is evidence of an approval are two things.
+func TestVerifyRequiresAnApproval(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		bundle   string
+		anchored bool
+		args     []string
+		code     int
+		says     string // of the last line
+	}{
+		{"good-approved", true, nil, 0, "APPROVED"},
+		{"good-rejected", true, nil, 0, "REJECTED"},
+		{"good-pending", true, []string{"--require=any"}, 0, "PENDING"},
+		{"good-approved", true, []string{"--require=approved"}, 0, "PASSED: commit 2e1d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b: it was approved"},
+		{"good-approved", false, []string{"--require=approved"}, 2, "REFUSED: commit 2e1d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b: it was approved, if the server is to be believed: log"},
+		{"good-rejected", true, []string{"--require=approved"}, 1, "it is not approved: rejected by Carol"},
+		{"good-rejected", false, []string{"--require=approved"}, 1, "it is not approved: rejected by Carol"},
+		{"good-pending", true, []string{"--require=approved"}, 1, "it is not approved"},
+		{"good-overridden", true, []string{"--require=approved"}, 1, "--allow-override is not given"},
+		{"good-overridden", true, []string{"--require=approved", "--allow-override"}, 0, "it was let through by an override"},
+		{"good-pending", true, []string{"--require=approved", "--allow-override"}, 1, "it is not approved"},
+		{"bad-a-leaf-left-out", true, []string{"--require=approved"}, 1, "REFUSED: FAILED at step 3"},
+	} {
+		bundle, anchors := vector(t, c.bundle)
+		args := append([]string{"verify", bundle}, c.args...)
+		if c.anchored {
+			args = append(args, "--anchors", anchors)
+		}
+		code, out, errs := command(t, args...)
+		lines := strings.Split(strings.TrimSpace(out), "\n")
+		if code != c.code || !strings.Contains(lines[len(lines)-1], c.says) {
+			t.Errorf("%s %q: exit %d, %s%s", c.bundle, c.args, code, lines[len(lines)-1], errs)
+		}
+		_, out, _ = command(t, append(args, "--json")...)
+		var report struct {
+			Gate *struct{ Passed bool }
+		}
+		if err := json.Unmarshal([]byte(out), &report); err != nil || (report.Gate != nil) != slices.Contains(c.args, "--require=approved") || report.Gate != nil && report.Gate.Passed != (code == 0) {
+			t.Errorf("%s %q: %v, %+v", c.bundle, c.args, err, report.Gate)
+		}
+	}
+	bundle, _ := vector(t, "good-approved")
+	if code, _, errs := command(t, "verify", bundle, "--require=rejected"); code != 1 || !strings.Contains(errs, "approved") {
+		t.Errorf("another demand: exit %d, %s", code, errs)
+	}
 }
 
 func emptyRepository(t *testing.T, format string) string {

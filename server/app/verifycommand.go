@@ -23,14 +23,16 @@ type verifyCommand struct {
 	Repo    string `type:"existingdir" help:"A clone of the repository: compare with it what was shown and what landed. Needs git."`
 	Diff    string `type:"existingfile" help:"The bytes of the diff that was shown, where git renders it otherwise. With --repo only."`
 	JSON    bool   `help:"Print the report as JSON."`
+	Require string `help:"What the verdict must be: any, so that the exit code says only whether the evidence holds, of a rejection too, or approved." enum:"any,approved" default:"any" placeholder:"approved"`
 
 	Commit                string        `help:"Verify that this commit, by its whole hash, was approved: its bundle is fetched and must be in the log that is public now." group:"commit" xor:"what" placeholder:"HASH"`
 	Workspace             string        `help:"The workspace's UUID or slug." group:"commit"`
 	Repository            string        `help:"The repository's UUID, for which the commit has to be approved." group:"commit"`
 	Branch                string        `help:"The destination branch for which it has to be approved." group:"commit"`
-	AllowOverride         bool          `help:"A signed override is enough." group:"commit"`
+	AllowOverride         bool          `help:"A signed override is enough, also for --require=approved." group:"commit"`
 	AcceptAssertedLanding bool          `help:"Without --repo: believe the server that the commit is what became of the approved one." group:"commit"`
 	Wait                  time.Duration `help:"How long to wait for a commit that landed just now to be known." default:"2m" group:"commit"`
+	MaxLeaves             int64         `help:"How many leaves of the log to read at most, to see that nothing about the pull request came after the evidence." default:"200000" group:"commit" placeholder:"N"`
 	remote                `group:"commit"`
 }
 
@@ -61,6 +63,8 @@ const (
 	gateOtherCommit = "other_commit"
 	gateOtherBranch = "other_branch"
 	gateViolation   = "violation"
+	gateClosed      = "closed"
+	gateStale       = "stale"
 	gateLog         = "log"
 	gateAsserted    = "operator_asserted"
 )
@@ -92,7 +96,8 @@ func (c *verifyCommand) Run(ctx context.Context, s streams) error {
 		if err != nil {
 			return err
 		}
-		return c.finish(s, gateReport{Report: report}, report.ExitCode())
+		outcome, code := c.required(report)
+		return c.finish(s, gateReport{report, outcome}, code)
 	}
 	client, err := c.client(true)
 	if err != nil {
@@ -101,22 +106,65 @@ func (c *verifyCommand) Run(ctx context.Context, s streams) error {
 	if anchors.Log == nil {
 		return errors.New("--commit needs anchors that name the log and its keys")
 	}
-	bundle, err := c.take(ctx, client)
-	if err != nil {
-		return err
-	}
-	report, err := c.report(ctx, bundle, anchors)
-	if err != nil {
-		return err
-	}
-	outcome, code := c.judge(report, bundle)
-	if code == 0 {
-		if err := inPublicLog(ctx, client, anchors, bundle); err != nil {
-			outcome, code = gateOutcome{Code: gateLog, Sentence: err.Error()}, 1
+	// Something can happen to a pull request while its evidence is fetched. What happens every time is no chance.
+	for try := 1; ; try++ {
+		bundle, err := c.take(ctx, client)
+		if err != nil {
+			return err
 		}
+		report, err := c.report(ctx, bundle, anchors)
+		if err != nil {
+			return err
+		}
+		outcome, code := c.judge(report, bundle)
+		if code != 1 {
+			outcome, code = c.compare(ctx, client, anchors, bundle, outcome, code)
+		}
+		if outcome.Code == gateStale && try < takes {
+			continue
+		}
+		outcome.Commit, outcome.Passed = c.Commit, code == 0
+		return c.finish(s, gateReport{report, &outcome}, code)
 	}
-	outcome.Commit, outcome.Passed = c.Commit, code == 0
-	return c.finish(s, gateReport{report, &outcome}, code)
+}
+
+// takes is how often evidence is fetched that is behind the log.
+const takes = 3
+
+// required says whether the verdict of a bundle is what is asked for; nil where nothing is.
+func (c *verifyCommand) required(report evidence.Report) (*gateOutcome, int) {
+	code := report.ExitCode()
+	if c.Require != "approved" {
+		return nil, code
+	}
+	if code == 1 {
+		return &gateOutcome{Sentence: report.Sentence()}, 1
+	}
+	change, _ := report.Change()
+	outcome := gateOutcome{Commit: change.Head, Passed: code == 0, Sentence: "it was approved"}
+	if refused, ok := c.unapproved(report); ok {
+		refused.Commit = change.Head
+		return &refused, 1
+	}
+	if report.Verdict.State == approval.Overridden {
+		outcome.Sentence = "it was let through by an override"
+	}
+	if code == 2 {
+		outcome.Code = gateAsserted
+		outcome.Sentence += ", if the server is to be believed: " + strings.Join(report.Missing, ", ")
+	}
+	return &outcome, code
+}
+
+// unapproved says why a verdict is not enough, and false where it is.
+func (c *verifyCommand) unapproved(report evidence.Report) (gateOutcome, bool) {
+	switch state := report.Verdict.State; {
+	case state == approval.Overridden && !c.AllowOverride:
+		return gateOutcome{Code: gateOverridden, Sentence: "it was let through by an override, and --allow-override is not given"}, true
+	case state != approval.Approved && state != approval.Overridden:
+		return gateOutcome{Code: gateNotApproved, Sentence: fmt.Sprintf("it is not approved: %s", report.Verdict.Sentence)}, true
+	}
+	return gateOutcome{}, false
 }
 
 // report verifies a bundle, with a clone where there is one.
@@ -151,7 +199,11 @@ func (c *verifyCommand) finish(s streams, report gateReport, code int) error {
 		if code != 0 {
 			verb = "REFUSED"
 		}
-		_, err = fmt.Fprintf(s.out, "%s: commit %s: %s\n", verb, c.Commit, report.Gate.Sentence)
+		about := ""
+		if report.Gate.Commit != "" {
+			about = "commit " + report.Gate.Commit + ": "
+		}
+		_, err = fmt.Fprintf(s.out, "%s: %s%s\n", verb, about, report.Gate.Sentence)
 	}
 	if err == nil && code != 0 {
 		return exit(code)
@@ -189,15 +241,17 @@ func (c *verifyCommand) judge(report evidence.Report, bundle []byte) (gateOutcom
 	if code := report.ExitCode(); !ok || code == 1 {
 		return gateOutcome{Sentence: report.Sentence()}, 1
 	}
-	switch state := report.Verdict.State; {
+	refused, unapproved := c.unapproved(report)
+	kind, closed := ending(bundle)
+	switch {
 	case change.Repository != bitbucket.BracedUUID(repository(c.Repository)) || change.Branch != c.Branch:
 		return gateOutcome{Code: gateOtherBranch, Sentence: fmt.Sprintf("the evidence is that of branch %s of repository %s", change.Branch, change.Repository)}, 1
-	case state == approval.Overridden && !c.AllowOverride:
-		return gateOutcome{Code: gateOverridden, Sentence: "it was let through by an override, and --allow-override is not given"}, 1
-	case state != approval.Approved && state != approval.Overridden:
-		return gateOutcome{Code: gateNotApproved, Sentence: fmt.Sprintf("it is not approved: %s", report.Verdict.Sentence)}, 1
-	case c.Commit == change.Landed && violates(bundle):
+	case unapproved:
+		return refused, 1
+	case c.Commit == change.Landed && kind == "violation":
 		return gateOutcome{Code: gateViolation, Sentence: "the chain says that what landed is not what was approved"}, 1
+	case c.Commit != change.Landed && closed != "":
+		return gateOutcome{Code: gateClosed, Sentence: fmt.Sprintf("its request was %s before it was merged, and the approval ended with it", closed)}, 1
 	case c.Commit != change.Head && c.Commit != change.Landed:
 		return gateOutcome{Code: gateOtherCommit, Sentence: "the evidence is that of another commit"}, 1
 	}
@@ -223,41 +277,62 @@ func repository(uuid string) string {
 	return bare
 }
 
-// violates tells whether the chain of a bundle that was verified ends with a merge that is a violation.
-func violates(raw []byte) bool {
+// ending gives the kind of the last merge in the chain of a bundle that was verified, and for what reason its request was
+// closed; both are empty where there is none.
+func ending(raw []byte) (merged, closed string) {
 	bundle, err := evidence.ParseBundle(raw)
 	if err != nil {
-		return true
+		return "violation", ""
 	}
-	kind := ""
 	for _, entry := range bundle.Chain {
 		leaf, err := evidence.ParseLeaf(entry)
 		if err != nil {
-			return true
+			return "violation", ""
 		}
-		if merged, ok := leaf.Body.(evidence.Merged); ok {
-			kind = merged.Kind
+		switch body := leaf.Body.(type) {
+		case evidence.Merged:
+			merged = body.Kind
+		case evidence.RequestClosed:
+			if body.Request == bundle.Facts.Request.ID {
+				closed = body.Reason
+			}
 		}
 	}
-	return kind == "violation"
+	return merged, closed
 }
 
-// inPublicLog makes sure that the log that is public now has the bundle's log in it.
-func inPublicLog(ctx context.Context, client *monitor.Client, anchors evidence.Anchors, raw []byte) error {
+// compare compares a bundle with the log that is public now: that it has the bundle's log in it, and nothing about the pull
+// request that the bundle does not have, such as a withdrawal or a newer commit. It returns the outcome as it was where it finds
+// nothing.
+func (c *verifyCommand) compare(ctx context.Context, client *monitor.Client, anchors evidence.Anchors, raw []byte, outcome gateOutcome, code int) (gateOutcome, int) {
+	bad := func(err error) (gateOutcome, int) { return gateOutcome{Code: gateLog, Sentence: err.Error()}, 1 }
 	bundle, err := evidence.ParseBundle(raw)
 	if err != nil {
-		return err
+		return bad(err)
 	}
 	shown, err := monitor.Open([]byte(bundle.Log.Checkpoint), anchors)
 	if err != nil {
-		return fmt.Errorf("the bundle's checkpoint: %w", err)
+		return bad(fmt.Errorf("the bundle's checkpoint: %w", err))
 	}
 	public, err := client.Checkpoint(ctx, anchors)
 	if err != nil {
-		return err
+		return bad(err)
 	}
 	if err := client.Contains(ctx, public.Tree, shown.Tree); err != nil {
-		return fmt.Errorf("the public log is not the one of the bundle: %w", err)
+		return bad(fmt.Errorf("the public log is not the one of the bundle: %w", err))
 	}
-	return nil
+	last := bundle.Log.Chain[len(bundle.Log.Chain)-1].Index
+	if n := public.N - last - 1; n > c.MaxLeaves {
+		return gateOutcome{Code: gateAsserted, Sentence: fmt.Sprintf(
+			"it rests on the server's word that nothing happened to the pull request since: the log has %d leaves after it, and --max-leaves is %d", n, c.MaxLeaves)}, 2
+	}
+	chain := evidence.ChainID(bundle.Salt, bundle.Requests[0].Repository, bundle.Requests[0].PullRequest)
+	index, leaf, later, err := client.Later(ctx, public.Tree, chain, last+1)
+	if err != nil {
+		return bad(err)
+	}
+	if later {
+		return gateOutcome{Code: gateStale, Sentence: fmt.Sprintf("the evidence is not the newest: the log has leaf %d about the pull request after it (%s)", index, leaf.Body.Type())}, 1
+	}
+	return outcome, code
 }
