@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// evidenceFigures runs the benchmarks of the packages that know how: the verifier beside raw signature checks, and the
-// log beside plain inserts.
+// evidenceFigures runs the benchmarks of the packages that know how: the verifier beside raw signature checks, and proofs
+// of the log.
 func evidenceFigures(ctx context.Context, w *world) (figures []Figure, err error) {
 	time := fmt.Sprintf("%dms", w.mode.of(3000, 500))
 	verified, err := goBench(ctx, nil, "./server/evidence", "^BenchmarkVerifyBundle$|^BenchmarkP256$", time)
@@ -27,16 +27,15 @@ func evidenceFigures(ctx context.Context, w *world) (figures []Figure, err error
 			noting("the limit is the raw signature checks of a bundle alone: four of ECDSA P-256 and three of Ed25519; one of ECDSA takes %s us", number(verified["BenchmarkP256"]["ns/op"]/1000)))
 	}
 	leaves := w.mode.of(10_000_000, 200_000)
-	log, err := goBench(ctx, []string{"SIGNEDAPPROVAL_BENCH_LEAVES=" + strconv.Itoa(leaves)}, "./server/store", "^BenchmarkLog$", time)
+	log, err := goBench(ctx, []string{"SIGNEDAPPROVAL_BENCH_LEAVES=" + strconv.Itoa(leaves)}, "./server/store", "^BenchmarkLog$/^inclusion-proof$", time)
 	if err != nil {
 		return figures, err
 	}
-	plain, appended, proof := log["BenchmarkLog/plain-insert"]["transactions/s"], log["BenchmarkLog/append"]["transactions/s"], log["BenchmarkLog/inclusion-proof"]
-	if plain == 0 || appended == 0 || proof["p50-ms"] == 0 {
+	proof := log["BenchmarkLog/inclusion-proof"]
+	if proof["p50-ms"] == 0 {
 		return figures, fmt.Errorf("the benchmark of the log is incomplete: %v", log)
 	}
 	return append(figures,
-		shown("log appends, 8 writers", appended, "/s", false).beside(plain).noting("the limit is plain inserts of the same rows; both without fsync, on a database of tests"),
 		shown(fmt.Sprintf("inclusion proof among %d leaves, p50", leaves), proof["p50-ms"], "ms", true),
 		shown(fmt.Sprintf("inclusion proof among %d leaves, p99", leaves), proof["p99-ms"], "ms", true)), nil
 }

@@ -209,3 +209,18 @@ func TestPadded(t *testing.T) {
 		t.Error("the body lost its pull request")
 	}
 }
+
+func TestTheGuardAllowsTheSlowestMore(t *testing.T) {
+	t.Parallel()
+	b := baseline{Tolerance: 1.5}
+	for name, want := range map[string]map[float64]bool{
+		"road, p50": {1.4: false, 1.6: true, 2.3: true}, "road, p99": {1.6: false, 2.2: false, 2.3: true},
+	} {
+		for ratio, worse := range want {
+			f := shown(name, ratio, "ms", true).beside(1)
+			if got := regressed(f, 1, b.allowed(f)); got != worse {
+				t.Errorf("%s at %v: worse %t, want %t", name, ratio, got, worse)
+			}
+		}
+	}
+}

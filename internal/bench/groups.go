@@ -20,6 +20,7 @@ var groups = []group{
 	{"idle", idle},
 	{"start", coldStart},
 	{"intake", intake},
+	{"log", appends},
 	{"road", road},
 	{"remote", remote},
 	{"evaluations", evaluations},
