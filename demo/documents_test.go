@@ -15,7 +15,7 @@ func TestDocumentsLeadSomewhere(t *testing.T) {
 	t.Parallel()
 	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	for _, name := range []string{
-		"README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "descriptor/README.md", "descriptor/listing/description.md",
+		"README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "deploy/README.md", "deploy/OPERATE.md", "descriptor/README.md", "descriptor/listing/description.md",
 		"descriptor/listing/privacy-and-security.md", "descriptor/listing/screenshots.md", "descriptor/listing/support.md",
 	} {
 		text, err := os.ReadFile(filepath.Join("..", name))
