@@ -3,7 +3,7 @@ import { Note } from "./Note.tsx";
 import { Time } from "./Time.tsx";
 
 /** How long writing a build status may take before the reader is told that it does, in milliseconds. */
-export const patience = 5_000;
+export const patience = 3_000;
 
 export interface OwedStatusProps {
   /** The build status that is owed; null or undefined where none is. */

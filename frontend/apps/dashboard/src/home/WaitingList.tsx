@@ -117,15 +117,15 @@ function WaitingRow({ request: masked }: { request: FragmentType<typeof rowFragm
           <Visible text={pullRequest.repository.fullName} /> #{pullRequest.number}
         </div>
       </th>
-      <td>{pullRequest.author ? <Person name={pullRequest.author.name} /> : "Unknown"}</td>
+      <td data-label="Author">{pullRequest.author ? <Person name={pullRequest.author.name} /> : "Unknown"}</td>
       <td>
         <Branches source={pullRequest.sourceBranch} destination={request.destinationBranch} />
         <ShortCommit hash={request.headCommit} />
       </td>
-      <td>
+      <td data-label="Asked">
         <Time value={request.requestedAt} />
       </td>
-      <td>
+      <td data-label="Expires">
         <Time value={request.expiresAt} />
       </td>
       <td>

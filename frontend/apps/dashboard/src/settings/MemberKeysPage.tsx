@@ -267,7 +267,7 @@ function KeyCells({ masked, member }: KeyCellsProps) {
       <td>
         <KeyKind synced={key.synced} model={key.model} proved={key.provedModel} />
       </td>
-      <td>
+      <td data-label="Made">
         <Time value={key.createdAt} />
       </td>
       <td>

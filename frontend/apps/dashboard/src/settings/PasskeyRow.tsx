@@ -89,10 +89,10 @@ export function PasskeyRow({ passkey: masked, busy, onConfirm }: PasskeyRowProps
       <td>
         <KeyKind synced={passkey.synced} model={passkey.model} proved={passkey.provedModel} />
       </td>
-      <td>
+      <td data-label="Made">
         <Time value={passkey.createdAt} />
       </td>
-      <td>{passkey.lastUsedAt ? <Time value={passkey.lastUsedAt} /> : "Never"}</td>
+      <td data-label="Last signed">{passkey.lastUsedAt ? <Time value={passkey.lastUsedAt} /> : "Never"}</td>
       <td>
         {standsAlone && !passkey.revokedAt && (
           <span className="sa-row">

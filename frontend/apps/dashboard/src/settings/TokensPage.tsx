@@ -162,11 +162,11 @@ function TokenRow({ token: masked }: { token: FragmentType<typeof tokenFragment>
           <code className="sa-small sa-subtle">{token.prefix}…</code>
         </div>
       </th>
-      <td>{token.scopes.map((scope) => scopes[scope]).join(", ")}</td>
-      <td>
+      <td data-label="May">{token.scopes.map((scope) => scopes[scope]).join(", ")}</td>
+      <td data-label="Expires">
         <Time value={token.expiresAt} />
       </td>
-      <td>{token.lastUsedAt ? <Time value={token.lastUsedAt} /> : "Never"}</td>
+      <td data-label="Last used">{token.lastUsedAt ? <Time value={token.lastUsedAt} /> : "Never"}</td>
       <td>
         {!token.revokedAt && (
           <Button appearance="subtle" onClick={() => setAsking(true)}>

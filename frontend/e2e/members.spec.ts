@@ -1,0 +1,128 @@
+import { expect, type Page } from "@playwright/test";
+import { type Person, test } from "./stack.ts";
+import { violationsOn } from "./violations.ts";
+
+// The keys of a workspace's members: what is said about them, by whom, and how they change where the workspace is protected.
+
+const patience = { timeout: 30_000 };
+
+/** Signs in and makes a passkey on the page that is answered. */
+async function withPasskey(person: Person, name: string): Promise<Page> {
+  await person.signIn();
+  const page = await person.context.newPage();
+  const authenticator = await person.handPasskeys(page);
+  await page.goto(`${person.world.stack.server}/settings/passkeys`);
+  await page.getByLabel("Name of the new passkey (optional)").fill(name);
+  await page.getByRole("button", { name: "Add a passkey" }).click(patience);
+  await person.confirmPasskey(page);
+  await expect(page.getByText("The passkey can sign for you now.")).toBeVisible(patience);
+  await person.keepPasskeys(authenticator);
+  return page;
+}
+
+/** Signs the newest proposal that waits. */
+async function sign(page: Page): Promise<void> {
+  await page.reload();
+  await page.getByRole("button", { name: "Sign…" }).first().click(patience);
+  await page.getByRole("button", { name: "Sign with my passkey" }).click(patience);
+  await expect(page.getByRole("dialog")).toBeHidden(patience);
+}
+
+/** Holds what is on the screen against what every page must be, narrow and wide, in both colour schemes. */
+async function fits(page: Page, name: string): Promise<void> {
+  for (const width of [360, 1280]) {
+    await page.setViewportSize({ width, height: 900 });
+    for (const colorScheme of ["light", "dark"] as const) {
+      await page.emulateMedia({ colorScheme });
+      expect(await violationsOn(page), `${name}, ${width}, ${colorScheme}`).toEqual([]);
+      await page.screenshot({ path: test.info().outputPath(`${name}-${width}-${colorScheme}.png`), fullPage: true });
+    }
+    const cut = await page.evaluate((right) => {
+      const controls = [...document.querySelectorAll<HTMLElement>("main :is(button, a, input, select)")];
+      const out = controls.filter((it) => it.getBoundingClientRect().right > right).map((it) => it.innerText);
+      return document.documentElement.scrollWidth > right ? ["the page", ...out] : out;
+    }, width);
+    expect(cut, `cut off at ${width}`).toEqual([]);
+  }
+}
+
+test("a member's key is vouched for, and revoked by the signatures of those who protect the workspace", async ({
+  world,
+  person,
+}) => {
+  test.setTimeout(240_000);
+  const [alice, bob, carol] = [await person("alice"), await person("bob"), await person("carol")];
+  await alice.signIn();
+  await alice.gate();
+  const [alices, bobs, carols] = [
+    await withPasskey(alice, "Desk key"),
+    await withPasskey(bob, "Laptop"),
+    await withPasskey(carol, "Phone"),
+  ];
+  const keys = `${world.stack.server}/settings/keys?workspace=${world.slug}`;
+  const protection = `${world.stack.server}/settings/protection?workspace=${world.slug}`;
+  const members = alices.getByRole("group", { name: "Keys of members" });
+
+  await alices.goto(keys);
+  await members.getByRole("button", { name: "Countersign Phone of Carol Okafor" }).click(patience);
+  await alices.getByRole("button", { name: "Countersign with my passkey" }).click();
+  await expect(members).toContainText("Countersigned by Alice Moreau", patience);
+
+  await alices.goto(protection);
+  await alices.getByRole("button", { name: "Protect this workspace…" }).click(patience);
+  const who = alices.getByRole("group", { name: "People with a passkey" });
+  await who.getByLabel("Alice Moreau").check(patience);
+  await who.getByLabel("Bob Tanaka").check();
+  await alices.getByRole("button", { name: "Propose" }).click();
+  await expect(alices.getByText("It is proposed.")).toBeVisible(patience);
+  await sign(alices);
+  await bobs.goto(protection);
+  await sign(bobs);
+  await expect(bobs.getByText("Applied", { exact: true })).toBeVisible(patience);
+
+  // What an administrator wants to do with a member's key is a proposal now, and the key is what it was.
+  const propose = async (button: string) => {
+    await alices.goto(keys);
+    await members.getByRole("button", { name: button }).click(patience);
+    const dialog = alices.getByRole("dialog");
+    await dialog.getByLabel("Somebody else may have had it").check();
+    await dialog.getByLabel("Since when").fill("2026-01-02T03:04");
+    await dialog.getByRole("button", { name: "Revoke with a passkey" }).click();
+    await expect(alices.getByText("nothing has changed yet")).toBeVisible(patience);
+    await alices.getByRole("link", { name: "See the proposal" }).click();
+    await expect(alices.getByText("0 of 2 signatures")).toBeVisible(patience);
+  };
+  await propose("Revoke Phone of Carol Okafor");
+  await alices.goto(keys);
+  await expect(members.getByText("Phone", { exact: true })).toBeVisible(patience);
+  await expect(members.getByText("Revoked", { exact: true })).toHaveCount(0);
+
+  // She whose key it is can read what is proposed, and sign nothing.
+  await carols.goto(protection);
+  await expect(carols.getByRole("button", { name: "Sign…" })).toHaveCount(0);
+  await alices.goto(protection);
+  await sign(alices);
+  await expect(alices.getByText("1 of 2 signatures")).toBeVisible(patience);
+  await sign(bobs);
+  await expect(bobs.getByText("Applied", { exact: true })).toHaveCount(2, patience);
+  await alices.goto(keys);
+  await expect(members.getByText("Revoked", { exact: true })).toBeVisible(patience);
+  await expect(members).toContainText(/Revoked by .*Alice Moreau/);
+  await expect(members).toContainText(/Revoked by .*Bob Tanaka/);
+  await expect(members).toContainText("does not count since");
+
+  // Another one waits, and is taken back: nothing has come of it.
+  await propose("Revoke Laptop of Bob Tanaka");
+  await alices.goto(protection);
+  await expect(alices.getByText("Waits for signatures", { exact: true })).toBeVisible(patience);
+  await fits(alices, "protection");
+  await alices.goto(keys);
+  await expect(members.getByRole("button", { name: "Countersign Laptop of Bob Tanaka" })).toBeVisible(patience);
+  await fits(alices, "keys");
+  await alices.goto(protection);
+  await alices.getByRole("button", { name: "Withdraw" }).click(patience);
+  await expect(alices.getByText("Withdrawn", { exact: true })).toBeVisible(patience);
+  await alices.goto(keys);
+  await expect(members.getByRole("button", { name: "Revoke Laptop of Bob Tanaka" })).toBeVisible(patience);
+  await expect(members.getByText("Revoked", { exact: true })).toHaveCount(1);
+});
