@@ -222,6 +222,7 @@ function Holders({ caption, holders, onlyWanting = false }: HoldersProps) {
       {holders.map((masked) => {
         const holder = readFragment(holderFragment, masked);
         const keys = holder.keys.filter((key) => !onlyWanting || key.canCountersign);
+        if (keys.length === 0) return null;
         return (
           <tbody key={holder.person.id}>
             {keys.map((key, index) => (
