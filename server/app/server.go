@@ -114,7 +114,7 @@ func (s *Server) wire(logKeys *witness.Keys) error {
 	}
 	ceremonies.Attest = models != nil
 	warnOfOldModels(s.log, models, time.Now())
-	s.queue = jobs.New(jobs.Options{Redis: s.redis, Ledger: s.ledger(), Log: s.log, Observe: s.meters.job})
+	s.queue = jobs.New(jobs.Options{Redis: s.redis, Ledger: s.ledger(), Grace: jobsGrace, Log: s.log, Observe: s.meters.job})
 	s.bell = jobs.NewBell(s.redis, "signedapproval", s.log)
 	s.budget = jobs.NewBudget(jobs.BudgetOptions{
 		Redis: s.redis, PerHour: s.config.CallsPerHour, Spent: s.spent, AddSpent: s.store.AddSpent, Log: s.log,
@@ -222,6 +222,15 @@ func (s *Server) Handler() http.Handler {
 	return s.behindProxies(s.harden(s.letFramesFollow(s.graph, guard.Handler(mux))))
 }
 
+// How long a server takes to stop, at most: what it is being asked gets doorsGrace, then its jobs get jobsGrace, and
+// half as long again to be given back. Another server then does what is left.
+const (
+	doorsGrace = 5 * time.Second
+	jobsGrace  = 5 * time.Second
+	// stopLimit is the time after which a process that still runs ends itself.
+	stopLimit = 20 * time.Second
+)
+
 // Run serves until ctx ends, then lets running work end.
 func (s *Server) Run(ctx context.Context, listener net.Listener) error {
 	server := &http.Server{
@@ -253,9 +262,13 @@ func (s *Server) Run(ctx context.Context, listener net.Listener) error {
 		return nil
 	})
 	<-over.Done() // told to stop, or a part failed
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), doorsGrace)
 	defer cancel()
 	err := server.Shutdown(last) // first the doors, so that what they took in is committed
+	if errors.Is(err, context.DeadlineExceeded) {
+		s.log.Warn("requests that did not end in time were cut off")
+		err = server.Close()
+	}
 	s.intake.Stop()
 	stopWorking()
 	return errors.Join(err, group.Wait())

@@ -13,7 +13,7 @@ import (
 )
 
 // SweepInterval is how soon what nothing attends to is found.
-const SweepInterval = 5 * time.Second
+const SweepInterval = 15 * time.Second
 
 // sweepBatch bounds one turn of the sweep.
 const sweepBatch = 500

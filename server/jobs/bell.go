@@ -28,7 +28,7 @@ type Bell struct {
 }
 
 // healthCheck is how long a silent connection is believed to be alive. A broken one is noticed at once.
-const healthCheck = 10 * time.Second
+const healthCheck = 30 * time.Second
 
 // NewBell makes a bell; Run connects it to the other replicas. prefix must be the same in all of
 // them.

@@ -3,6 +3,7 @@ package jobs_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -316,5 +317,29 @@ func TestBudgetObeysItsContext(t *testing.T) {
 	ok, _, err := b.Take(ctx, token, jobs.Urgent)
 	if ok || !errors.Is(err, context.Canceled) {
 		t.Errorf("Take = %t, %v; want the context's error", ok, err)
+	}
+}
+
+// TestBudgetsAreApart: a connection that has spent its calls, or that Bitbucket refuses, leaves those of
+// others alone, with Redis and without.
+func TestBudgetsAreApart(t *testing.T) {
+	t.Parallel()
+	const other = "connection:2"
+	server := redistest.Start(t)
+	b := budget(t, server.URL(), 400, &books{spent: map[string]int64{token: 0, other: 0}})
+	for _, redisLives := range []bool{true, false} {
+		if !redisLives {
+			server.Kill(t)
+		}
+		_, _ = takeAll(t, b, jobs.Urgent)
+		for _, class := range []jobs.Class{jobs.Background, jobs.Foreground, jobs.Urgent} {
+			ok, _, err := b.Take(t.Context(), other, class)
+			must(t, err)
+			same(t, fmt.Sprintf("Redis lives: %t: the other may take as %s", redisLives, class), ok, true)
+		}
+		_ = b.Pause(t.Context(), token, time.Now().Add(time.Hour)) // an error says that nobody else is told
+		ok, _, err := b.Take(t.Context(), other, jobs.Background)
+		must(t, err)
+		same(t, fmt.Sprintf("Redis lives: %t: the other may take beside a refused one", redisLives), ok, true)
 	}
 }

@@ -6,7 +6,7 @@
 // work; the entry has then done its duty and is removed. So an entry may come twice, late or not at
 // all: a second one finds nothing to claim, and a lost one is found by the sweep, which every
 // replica makes over the rows that are due and that nobody holds: each second while anything is
-// going on, else when the next row comes due, and each five seconds.
+// going on, else when the next row comes due, and each ten seconds.
 //
 // Workspaces take turns. A process reads on although it has no place to work, and lets some hundreds
 // of rings of each workspace wait; what comes beyond goes back to the ledger, of which the sweep

@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -34,7 +35,9 @@ func TestFaultsOfARing(t *testing.T) {
 		q := w.queueOf(t, asking, jobs.Options{})
 		q.Handle("evaluate", jobs.HandlerOptions{}, w.finish)
 		done := func() bool { return w.jobs(t, `state = 'DONE' and key = '`+key+`'`) == 1 }
-		q.Redis.AddHook(&troubledRing{wire: wire, key: key, done: func() { eventually(t, "the job is done without its ring", done) }})
+		// It asks away from the test's goroutine, and so must not end the test.
+		late := make(chan struct{})
+		q.Redis.AddHook(&troubledRing{wire: wire, key: key, done: late})
 		stop := run(t, q)
 		asking.Ring = func(ctx context.Context, rings []store.Ring) { q.Ring(ctx, toJobs(rings)) }
 		if armed {
@@ -44,6 +47,7 @@ func TestFaultsOfARing(t *testing.T) {
 			return sh.Enqueue(t.Context(), store.JobSpec{Kind: "evaluate", Key: key, Workspace: workspace})
 		}))
 		eventually(t, "the job is done", done)
+		close(late)
 		eventually(t, "the ring was tried", func() bool { return !armed || wire.Fired() > 0 })
 		stop()
 		wire.Revive()
@@ -61,7 +65,7 @@ func TestFaultsOfARing(t *testing.T) {
 type troubledRing struct {
 	wire *fault.Wire
 	key  string
-	done func() // waits for the job
+	done <-chan struct{} // closed once the job is done without its ring
 }
 
 var errNoRedis = errors.New("the connection to Redis is cut")
@@ -106,7 +110,10 @@ func (h *troubledRing) process(ctx context.Context, commands []redis.Cmder, next
 		h.wire.Kill()
 		return errNoRedis
 	case fault.Slow:
-		h.done()
+		select {
+		case <-h.done:
+		case <-time.After(patience):
+		}
 		return next(ctx)
 	case fault.Happened, fault.DiedAfter, fault.Twice:
 		if err := next(ctx); err != nil {

@@ -40,7 +40,7 @@ type Options struct {
 	// Slow is when a job moves to the reserve: 25 ms, since one that takes longer waits for Bitbucket.
 	Slow time.Duration
 	// Sweep is the pause between sweeps while anything is going on (1 s), and Calm the longest one
-	// while nothing is (5 s). Block is how long the reader waits for an entry (4 s). An entry that its
+	// while nothing is (10 s). Block is how long the reader waits for an entry (10 s). An entry that its
 	// reader left alone for MinIdle (4 s) goes to another, which looks for such with each sweep.
 	Sweep, Calm, Block, MinIdle time.Duration
 }
@@ -145,8 +145,8 @@ func New(options Options) *Queue {
 	o.Log = cmp.Or(o.Log, slog.Default())
 	o.Slow = cmp.Or(o.Slow, 25*time.Millisecond)
 	o.Sweep = cmp.Or(o.Sweep, time.Second)
-	o.Calm = cmp.Or(o.Calm, 5*o.Sweep)
-	o.Block = cmp.Or(o.Block, 4*time.Second)
+	o.Calm = cmp.Or(o.Calm, 10*o.Sweep)
+	o.Block = cmp.Or(o.Block, 10*time.Second)
 	o.MinIdle = cmp.Or(o.MinIdle, 4*time.Second)
 	q := &Queue{
 		Options: options, handlers: map[string]handler{},

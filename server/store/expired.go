@@ -38,9 +38,7 @@ func (sh *Shared) ForgetExpired(ctx context.Context) error {
 	} {
 		// The condition stands twice: a row may have changed since it was found.
 		statement := fmt.Sprintf(`delete from signedapproval_%[1]s where ctid = any(array(select ctid from signedapproval_%[1]s where %[2]s limit $1)) and %[2]s`, old.table, old.which)
-		if _, err := sh.tx.Exec(ctx, statement, ForgetBatch); err != nil {
-			return fmt.Errorf("store: forget what expired: %w", err)
-		}
+		sh.tx.later(statement, ForgetBatch)
 	}
 	return sh.ForgetWaiting(ctx)
 }

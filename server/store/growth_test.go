@@ -194,7 +194,7 @@ func TestHistoryCostsNothing(t *testing.T) {
 	for name, do := range map[string]func(*store.Store) error{
 		// What sweeps and reconcilers do.
 		"sweep":             func(s *store.Store) error { _, err := s.Unattended(t.Context(), 100); return err },
-		"due jobs":          func(s *store.Store) error { _, err := s.DueJobs(t.Context(), 1, 500); return err },
+		"due jobs":          func(s *store.Store) error { _, _, err := s.DueJobs(t.Context(), 1, 500); return err },
 		"lag of the jobs":   func(s *store.Store) error { _, err := s.JobLag(t.Context()); return err },
 		"forget":            outside(func(ctx context.Context, sh *store.Shared) error { return sh.ForgetExpired(ctx) }),
 		"forget deliveries": func(s *store.Store) error { _, err := s.ForgetDeliveries(t.Context()); return err },

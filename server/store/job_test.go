@@ -219,6 +219,8 @@ func TestDueJobs(t *testing.T) {
 		{"just dispatched", ``, false},
 		{"dispatched in another epoch", `dispatch_epoch = 4`, true},
 		{"dispatched long ago", `dispatched_at = now() - interval '61 seconds'`, true},
+		{"deferred just now", `dispatch_epoch = -1`, false},
+		{"deferred for long enough", `dispatch_epoch = -1, dispatched_at = now() - interval '3 seconds'`, true},
 		{"dispatched less long ago", `dispatched_at = now() - interval '59 seconds'`, false},
 		{"became due since", `dispatched_at = now() - interval '10 seconds', run_at = now() - interval '5 seconds'`, true},
 		{"its lease ran out since", `dispatched_at = now() - interval '10 seconds', leased_until = now() - interval '1 second', holder = gen_random_uuid()`, true},
@@ -295,6 +297,89 @@ func TestDueJobsShareTheWork(t *testing.T) {
 		if times != 1 {
 			t.Errorf("job %d was dispatched %d times", id, times)
 		}
+	}
+}
+
+// TestDueJobsAreSharedOut: of one workspace with thousands that are due only a share is dispatched at a
+// time, and others come before its second.
+func TestDueJobsAreSharedOut(t *testing.T) {
+	t.Parallel()
+	h := open(t)
+	var specs []store.JobSpec
+	for n := range 1000 {
+		specs = append(specs, store.JobSpec{Kind: "evaluate", Key: fmt.Sprint(n), Workspace: acme})
+	}
+	h.enqueue(t, specs...)
+	h.super(t, `update signedapproval_jobs set run_at = now() - interval '1 hour', updated_at = now() - interval '1 hour'`)
+	h.enqueue(t, store.JobSpec{Kind: "evaluate", Key: "other", Workspace: globex})
+	h.super(t, `update signedapproval_jobs set updated_at = now() - interval '1 minute' where key = 'other'`)
+
+	first, next, err := h.DueJobs(t.Context(), 1, 2)
+	must(t, err)
+	var whose []string
+	for _, ring := range first {
+		whose = append(whose, ring.Workspace)
+	}
+	slices.Sort(whose)
+	same(t, "the first two", fmt.Sprint(whose), fmt.Sprint([]string{acme, globex}))
+	same(t, "next", next, 0)
+	rest, _, err := h.DueJobs(t.Context(), 1, 5000)
+	must(t, err)
+	same(t, "the rest of the share", len(rest), 127)
+	none, next, err := h.DueJobs(t.Context(), 1, 5000)
+	must(t, err)
+	same(t, "beyond the share", len(none), 0)
+	same(t, "next", next, 0)
+
+	// As they are claimed, others come.
+	for _, ring := range rest[:10] {
+		h.claim(t, ring.ID, alice)
+	}
+	more, _, err := h.DueJobs(t.Context(), 1, 5000)
+	must(t, err)
+	same(t, "as many as were claimed", len(more), 10)
+
+	// Those that were put off come again, but not at once.
+	var ids []int64
+	for _, ring := range more {
+		ids = append(ids, ring.ID)
+	}
+	must(t, h.DeferJobs(t.Context(), append(ids, rest[0].ID)))
+	same(t, "put off", h.count(t, `signedapproval_jobs where dispatch_epoch = -1`), 10)
+	none, _, err = h.DueJobs(t.Context(), 1, 5000)
+	must(t, err)
+	same(t, "at once", len(none), 0)
+}
+
+// TestWhenTheNextJobIsDue is what the sweep sleeps by.
+func TestWhenTheNextJobIsDue(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name, change string // of a job that was just dispatched
+		least, most  time.Duration
+	}{
+		{"just dispatched", ``, 50 * time.Second, time.Minute},
+		{"done", `state = 'DONE'`, time.Hour, time.Hour},
+		{"scheduled", `run_at = now() + interval '20 minutes'`, 15 * time.Minute, 20 * time.Minute},
+		{"scheduled for later than anybody sleeps", `run_at = now() + interval '40 days'`, time.Hour, time.Hour},
+		{"held", `leased_until = now() + interval '20 minutes', holder = gen_random_uuid()`, 15 * time.Minute, 20 * time.Minute},
+		{"deferred", `dispatch_epoch = -1, dispatched_at = now() + interval '20 minutes'`, 15 * time.Minute, 21 * time.Minute},
+		{"its own ring is on its way", `dispatched_at = null, updated_at = now() + interval '20 minutes'`, 15 * time.Minute, 21 * time.Minute},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			h := open(t)
+			h.enqueue(t, store.JobSpec{Kind: "evaluate", Key: "1"})
+			h.super(t, `update signedapproval_jobs set run_at = now() - interval '1 hour', updated_at = now() - interval '1 hour', dispatched_at = now(), dispatch_epoch = 1`)
+			if test.change != "" {
+				h.super(t, `update signedapproval_jobs set `+test.change)
+			}
+			_, next, err := h.DueJobs(t.Context(), 1, 10)
+			must(t, err)
+			if next < test.least || next > test.most {
+				t.Errorf("next = %v, want %v to %v", next, test.least, test.most)
+			}
+		})
 	}
 }
 

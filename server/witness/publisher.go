@@ -24,7 +24,7 @@ const (
 	// and how often a publication that failed is tried again.
 	publishPace = 500 * time.Millisecond
 	// publishCalm is how often it is looked for leaves of which nobody told: those of a server that died with them.
-	publishCalm = 5 * time.Second
+	publishCalm = 10 * time.Second
 	// publishTime is how long one publication takes at most.
 	publishTime = 10 * time.Second
 )
@@ -383,17 +383,19 @@ func (p *Publisher) Run(ctx context.Context) error {
 			trouble = err.Error()
 			p.Logger.ErrorContext(ctx, "the log is not published", "error", err)
 		}
+		pause := publishPace
 		if trouble == "" {
 			select {
 			case <-ctx.Done():
-			case <-p.grown:
+			case <-p.grown: // what comes one after the other is published together
 			case <-time.After(publishCalm):
+				pause = 0
 			}
 		}
-		select { // what comes one after the other is published together
+		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(publishPace):
+		case <-time.After(pause):
 		}
 	}
 }
