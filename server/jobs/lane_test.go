@@ -123,7 +123,7 @@ func TestALaneIsBounded(t *testing.T) {
 	for workspace := 0; l.room() > 0; workspace++ {
 		for range share + 1 {
 			id++
-			needless, deferred = l.put(ringsOf(fmt.Sprint(workspace), id))
+			_, deferred = l.put(ringsOf(fmt.Sprint(workspace), id))
 		}
 		if len(deferred) != 1 || deferred[0].ID != id {
 			t.Fatalf("beyond the share: deferred %v, want %d", deferred, id)
