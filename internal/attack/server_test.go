@@ -51,7 +51,11 @@ type live struct {
 	sink    string
 	witness *witnesstest.Witness
 	refused atomic.Int64 // answers of the witness with 409
-	stop    func() string
+	// lies is set where other code than the product's answers the merge check; question is what it was asked last.
+	lies     atomic.Bool
+	question atomic.Pointer[[]byte]
+	app      bool // installed in the workspace, which then has no OAuth connection
+	stop     func() string
 
 	alice, bob, carol *screen.Person
 	workspace         screen.Workspace
@@ -64,9 +68,14 @@ type live struct {
 // newLive starts everything. The repository asks for bob's and carol's approval on release branches, and then merges.
 func newLive(t *testing.T) *live {
 	t.Helper()
+	return begin(t, false)
+}
+
+func begin(t *testing.T, withApp bool) *live {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
 	t.Cleanup(cancel)
-	l := &live{t: t, ctx: ctx, db: dbtest.New(t), sink: filepath.Join(t.TempDir(), "sink"), state: filepath.Join(t.TempDir(), "state")}
+	l := &live{t: t, ctx: ctx, db: dbtest.New(t), sink: filepath.Join(t.TempDir(), "sink"), state: filepath.Join(t.TempDir(), "state"), app: withApp}
 	must(t, os.Mkdir(l.sink, 0o700))
 	l.sim = bitbucketsim.New(bitbucketsim.Options{RepositoryCallsPerHour: -1, HookCallsPerHour: -1, AsyncMergeDelay: time.Millisecond})
 	must(t, l.sim.Start("127.0.0.1:0"))
@@ -74,6 +83,9 @@ func newLive(t *testing.T) *live {
 	must(t, l.sim.AddExample())
 	l.front()
 	l.configure()
+	if l.app {
+		l.deployApp()
+	}
 	must(t, l.start())
 	t.Cleanup(func() { l.stop() })
 	l.enter()
@@ -82,7 +94,7 @@ func newLive(t *testing.T) *live {
 
 // front is the public address, which stays when the server is another one.
 func (l *live) front() {
-	proxy := httptest.NewServer(&httputil.ReverseProxy{
+	server := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			if to := l.to.Load(); to != nil {
 				r.SetURL(to)
@@ -90,7 +102,13 @@ func (l *live) front() {
 			r.Out.Host = r.In.Host
 		},
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusServiceUnavailable) },
-	})
+	}
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == mergeCheckPath && !l.answersCheck(w, r) {
+			return
+		}
+		server.ServeHTTP(w, r)
+	}))
 	l.t.Cleanup(proxy.Close)
 	l.origin = strings.Replace(proxy.URL, "127.0.0.1", "localhost", 1)
 }
@@ -222,6 +240,9 @@ func (l *live) eventually(what string, done func() bool) {
 // enter signs people in, connects the workspace, gates the repository, and gives the auditor a token.
 func (l *live) enter() {
 	l.t.Helper()
+	if l.app {
+		l.installApp()
+	}
 	for name, into := range map[string]**screen.Person{"alice": &l.alice, "bob": &l.bob, "carol": &l.carol} {
 		p, err := screen.NewPerson(name, l.origin)
 		must(l.t, err)
@@ -229,17 +250,15 @@ func (l *live) enter() {
 		*into = p
 	}
 	var err error
-	l.workspace, err = l.alice.Connect(l.ctx)
+	if l.app {
+		l.workspace, err = l.alice.Workspace(l.ctx, "acme")
+	} else {
+		l.workspace, err = l.alice.Connect(l.ctx)
+	}
 	must(l.t, err)
 	l.repository, err = l.alice.Repository(l.ctx, l.workspace, rocket, "rocket")
 	must(l.t, err)
-	approvers, err := l.alice.Accounts(l.ctx, l.workspace, "Bob", "Carol")
-	must(l.t, err)
-	_, err = l.alice.Gate(l.ctx, l.workspace, l.repository, map[string]any{
-		"name": "Releases", "branches": []string{"release/*"},
-		"requirements": []any{map[string]any{"name": "Approval", "quorum": 2, "approvers": approvers}},
-		"autoMerge":    map[string]any{"strategy": "merge_commit", "messageTemplate": "Merge #{number}: {title}"},
-	})
+	_, err = l.alice.Gate(l.ctx, l.workspace, l.repository, l.rule("Releases", 2))
 	must(l.t, err)
 	var made struct {
 		CreateAPIToken struct{ Secret string }
@@ -295,10 +314,16 @@ func (l *live) merged(p pull) (landed string) {
 		}
 		return len(found) == 1
 	})
+	l.published()
+	return landed
+}
+
+// published waits until everything is under a checkpoint.
+func (l *live) published() {
+	l.t.Helper()
 	l.eventually("it is published", func() bool {
 		return len(l.sql(`select 'x' from signedapproval_log_head h where size > (select max(size) from signedapproval_log_checkpoints)`)) == 0
 	})
-	return landed
 }
 
 // sql is the operator at the database, whom nothing binds.
@@ -353,9 +378,9 @@ func (l *live) evidence(commit string) (code int, out string) {
 }
 
 // watch makes a pass of the auditor's monitor, and gives its alarms.
-func (l *live) watch(anchors string) (alarms []string) {
+func (l *live) watch(anchors string, flags ...string) (alarms []string) {
 	l.t.Helper()
-	_, out := l.run("monitor", "--once", "--json", "--anchors", anchors, "--state", l.state, "--openings", "--workspace=acme")
+	_, out := l.run(append([]string{"monitor", "--once", "--json", "--anchors", anchors, "--state", l.state, "--openings", "--workspace=acme"}, flags...)...)
 	for _, line := range strings.Split(out, "\n") {
 		var f struct {
 			Code   string
