@@ -48,8 +48,10 @@ func (w *world) author(ctx context.Context, o settings, random *rand.Rand, r *re
 			w.note("%s: its pull requests cannot be listed: %v", r.fullName, err)
 		}
 		do := pick(random, o.scenario.acts)
-		if len(r.opened()) == 0 || w.events.Load() > 3*w.decisions.Load()+60 {
-			do = (*world).openOne // where people decide slowly, nothing would live long enough to be decided
+		if len(r.opened()) == 0 {
+			do = (*world).openOne
+		} else if o.bug == nil && w.events.Load() > 3*w.decisions.Load()+60 {
+			do = (*world).wait // where people can decide slowly only, nothing would live long enough to be decided
 		}
 		if err := do(w, ctx, random, r); err != nil && ctx.Err() == nil {
 			w.note("%s: %v", r.fullName, err)
@@ -98,6 +100,9 @@ func (w *world) refresh(ctx context.Context, r *repository) error {
 
 // mostOpen is how many pull requests of a repository are open at most that merge by themselves, and how many others.
 const mostOpen = 3
+
+// wait lets the others catch up.
+func (w *world) wait(context.Context, *rand.Rand, *repository) error { return nil }
 
 // openOne opens a pull request. Those that merge by themselves have places of their own; of the others the oldest makes room.
 func (w *world) openOne(ctx context.Context, random *rand.Rand, r *repository) error {

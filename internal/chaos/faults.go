@@ -192,8 +192,16 @@ func restartPostgres(w *world, ctx context.Context, random *rand.Rand, name stri
 	w.bouncePostgres(ctx, random, false, name)
 }
 
+// breather is how long PostgreSQL lives at least: on a busy machine it takes seconds to come back, and while it is away
+// nothing else can be shown.
+const breather = 15 * time.Second
+
 func (w *world) bouncePostgres(ctx context.Context, random *rand.Rand, crash bool, name string) {
 	postgresTurn.try(func() {
+		if time.Since(w.postgresSince()) < breather {
+			killServer(w, ctx, random, "server killed")
+			return
+		}
 		away := between(random, 0, 2)
 		if crash {
 			w.kill("PostgreSQL crashes (immediate shutdown), and comes back after %s", away)

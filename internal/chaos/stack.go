@@ -48,8 +48,9 @@ type stack struct {
 	mu        sync.Mutex // guards what a restart of PostgreSQL changes
 	data      string     // its folder
 	postgres  *embeddedpg.Server
-	socket    string // folder of its socket; "" while it is away
-	superUser string // URL of the database
+	socket    string    // folder of its socket; "" while it is away
+	superUser string    // URL of the database
+	since     time.Time // when it was last started
 }
 
 // start brings everything up. Whatever was started is stopped by stop, also after an error.
@@ -142,10 +143,17 @@ func (s *stack) startPostgres(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.postgres, s.socket = server, at.Query().Get("host")
+	s.postgres, s.socket, s.since = server, at.Query().Get("host"), time.Now()
 	at.Path = "/" + database
 	s.superUser = at.String()
 	return nil
+}
+
+// postgresSince is when the database was last started.
+func (s *stack) postgresSince() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.since
 }
 
 // postgresAt is where the database listens.
