@@ -136,8 +136,10 @@ type check struct {
 	// good are the requests with a verdict that lets merge, and rests on its quorum, with the index of
 	// the first such leaf.
 	good map[string]int64
-	// parsedLeaves are kept by parse.
+	// parsedLeaves are kept by parse, and of them those of policies by repository, and those of merges by chain.
 	parsedLeaves []parsed
+	policyLeaves map[evidence.Digest][]parsed
+	mergedLeaves map[string][]evidence.Merged
 	// strange are statuses on Bitbucket that the gate knows nothing of.
 	strange []string
 }

@@ -105,30 +105,27 @@ func (c *check) sorted() []*pullRequest {
 	return list
 }
 
-// sortedRequests are those of a pull request, by round.
-func (c *check) sortedRequests(pullRequestID string) (list []*request) {
-	for _, r := range c.snapshot.requests {
-		if r.PullRequest == pullRequestID {
-			list = append(list, r)
-		}
-	}
-	slices.SortFunc(list, func(a, b *request) int { return int(a.Round - b.Round) })
-	return list
-}
-
 // parse reads every leaf that can be read; what cannot is the chain's to tell.
 func (c *check) parse() []parsed {
 	if c.parsedLeaves != nil {
 		return c.parsedLeaves
 	}
-	list := []parsed{}
-	defer func() { c.parsedLeaves = list }()
+	c.parsedLeaves, c.policyLeaves, c.mergedLeaves = []parsed{}, map[evidence.Digest][]parsed{}, map[string][]evidence.Merged{}
 	for _, l := range c.leaves {
-		if read, err := evidence.ParseLeaf(l.Entry); err == nil {
-			list = append(list, parsed{l, read})
+		read, err := evidence.ParseLeaf(l.Entry)
+		if err != nil {
+			continue
+		}
+		one := parsed{l, read}
+		c.parsedLeaves = append(c.parsedLeaves, one)
+		switch body := read.Body.(type) {
+		case evidence.PolicyVersion:
+			c.policyLeaves[body.Repository] = append(c.policyLeaves[body.Repository], one)
+		case evidence.Merged:
+			c.mergedLeaves[l.Chain] = append(c.mergedLeaves[l.Chain], body)
 		}
 	}
-	return list
+	return c.parsedLeaves
 }
 
 // causes: each cause has one leaf.

@@ -3,10 +3,10 @@ package invariant
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/signedapproval/bitbucket/server/approval"
-	"github.com/signedapproval/bitbucket/server/evidence"
 )
 
 func (g Gate) readStatuses(ctx context.Context) (map[statusKey]status, error) {
@@ -190,12 +190,12 @@ func (c *check) recorded(pr *pullRequest, at repositoryKey, remote PullRequest) 
 		return good && r.PullRequest == pr.ID && r.Head == remote.Head && r.Destination == remote.Destination
 	}
 	if kind := c.mergesSeen[numberKey{at.Workspace, at.Repository, remote.Number}]; kind == "APPROVED" || kind == "OVERRIDE" {
-		if !slices.ContainsFunc(c.sortedRequests(pr.ID), func(r *request) bool { return rightly(r.ID) }) {
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(c.good)), rightly) {
 			c.breaks("%s: it is on record as merged %s, and %s into %s never was", pr, kind, remote.Head[:12], remote.Destination)
 		}
 	}
-	for _, l := range c.parse() {
-		if body, ok := l.Body.(evidence.Merged); ok && l.leaf.Chain == pr.Chain && body.Kind != "violation" && !rightly(body.Request) {
+	for _, body := range c.mergedLeaves[pr.Chain] {
+		if body.Kind != "violation" && !rightly(body.Request) {
 			c.breaks("%s: the log says that it was merged, kind %s, and %s into %s never was approved", pr, body.Kind, remote.Head[:12], remote.Destination)
 		}
 	}

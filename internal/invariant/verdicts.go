@@ -122,21 +122,15 @@ func (c *check) ruled(r *request, at int64) bool {
 	if pr == nil {
 		return false
 	}
-	repository := evidence.RepositoryID(c.salts[pr.Workspace], bitbucket.BracedUUID(pr.Repository))
+	leaves := c.policyLeaves[evidence.RepositoryID(c.salts[pr.Workspace], bitbucket.BracedUUID(pr.Repository))]
+	if len(leaves) == 0 {
+		return true
+	}
 	var force *evidence.PolicyVersion
-	known := false
-	for _, l := range c.parse() {
-		body, ok := l.Body.(evidence.PolicyVersion)
-		if !ok || body.Repository != repository {
-			continue
-		}
-		known = true
-		if l.Index < at {
+	for _, l := range leaves {
+		if body, ok := l.Body.(evidence.PolicyVersion); ok && l.Index < at {
 			force = &body
 		}
-	}
-	if !known {
-		return true
 	}
 	if force == nil {
 		return false
