@@ -72,6 +72,7 @@ begin
   end loop;
 end $$;
 -- +goose StatementEnd
--- What was proposed and under which protection stays what it was; only where it stands moves on.
-grant update (state, closed_at) on signedapproval_proposals to signedapproval_app;
+-- What was proposed and under which protection stays what it was; only where it stands moves on. How somebody called their
+-- key, which nobody signs, is erased with them.
+grant update (state, closed_at, name) on signedapproval_proposals to signedapproval_app;
 grant update (credential_id, key_digest, act, digest, opening, counted, signed_at) on signedapproval_proposal_acts to signedapproval_app;

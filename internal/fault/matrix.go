@@ -44,6 +44,8 @@ const (
 	CommitRequest    Step = "transaction commit: the evaluation that asks for approval"
 	CommitVerdict    Step = "transaction commit: the evaluation that finds it approved"
 	CommitDecision   Step = "transaction commit: a decision"
+	CommitOverride   Step = "transaction commit: an override"
+	CommitOverridden Step = "transaction commit: the evaluation that finds it overridden"
 	CommitPaid       Step = "transaction commit: the status was paid"
 	CommitCalling    Step = "transaction commit: the merge is about to be called"
 	Ring             Step = "ring"
@@ -76,6 +78,8 @@ func (r Row) At(m Mishap) string { return cmp.Or(r.Ends[m], r.End) }
 const (
 	whole = "approved head merged once; status SUCCESSFUL; one leaf per cause"
 	job   = "job done; effect once"
+
+	overridden = "open; overridden by Carol; status SUCCESSFUL; one leaf per cause; the administrator told once"
 )
 
 // Rows is the matrix.
@@ -87,6 +91,8 @@ var Rows = []Row{
 	{Step: CommitRequest, Package: "server/gate", Test: "TestFaultsOfCommits", End: whole},
 	{Step: CommitVerdict, Package: "server/gate", Test: "TestFaultsOfCommits", End: whole},
 	{Step: CommitDecision, Package: "server/gate", Test: "TestFaultsOfCommits", End: whole},
+	{Step: CommitOverride, Package: "server/gate", Test: "TestFaultsOfAnOverride", End: overridden},
+	{Step: CommitOverridden, Package: "server/gate", Test: "TestFaultsOfAnOverride", End: overridden},
 	{Step: CommitPaid, Package: "server/gate", Test: "TestFaultsOfCommits", End: whole},
 	{Step: CommitCalling, Package: "server/gate", Test: "TestFaultsOfCommits", End: whole},
 	{Step: Ring, Package: "server/jobs", Test: "TestFaultsOfARing", End: job},

@@ -79,6 +79,17 @@ func TestErasure(t *testing.T) {
 				t.Fatalf("before: %s", report.Sentence())
 			}
 
+			key := w.keyID(bob)
+			w.must(w.store.Outside(t.Context(), func(sh *store.Shared) error {
+				_, err := sh.RenameCredential(t.Context(), bob.ID, key, bob.Name+"'s own")
+				return err
+			}))
+			w.in(func(tx *store.Tx) error {
+				_, err := tx.InsertProposal(t.Context(), store.Proposal{
+					Kind: store.ProposalRevoke, Name: bob.Name + "'s own", CredentialID: key, Document: []byte("{}"), ProposedBy: carol.ID, ProposedVia: "session",
+				})
+				return err
+			})
 			for _, p := range []*person{bob, alice} {
 				n, err := w.keys.Erase(t.Context(), p.AccountID)
 				w.must(err)

@@ -85,6 +85,38 @@ func (t *settlement) tellOverride(ctx context.Context, r store.ApprovalRequest, 
 	return t.tx.AddNotice(ctx, notices...)
 }
 
+// askToOverride tells those who can still override the rule that somebody began to: an override of several is wanted only
+// once one of them gave it. They are told once, and again where it was taken back and given anew.
+func (t *settlement) askToOverride(ctx context.Context, r store.ApprovalRequest, verdict approval.Verdict, decisions []store.Decision) error {
+	o := verdict.Override
+	if o == nil || len(o.Counted) == 0 || verdict.State != approval.Pending && verdict.State != approval.Rejected {
+		return nil
+	}
+	first := standing(o.Counted[0].ID, decisions)
+	if first == nil {
+		return nil
+	}
+	accounts := make([]string, len(o.CanStillApprove))
+	for i, p := range o.CanStillApprove {
+		accounts[i] = p.AccountID
+	}
+	people, err := t.tx.PeopleByAccounts(ctx, accounts)
+	if err != nil {
+		return err
+	}
+	var notices []store.Notice
+	for _, p := range people[:min(len(people), maxNotified)] {
+		notices = append(notices, store.Notice{
+			PersonID: p.ID, WorkspaceID: t.tx.Workspace, PullRequestID: &t.pr.ID, RequestID: &r.ID, Kind: "OVERRIDE_WANTED",
+			DedupeKey: "override-wanted:" + first.ID + ":" + p.ID, Title: "Your override is wanted",
+			Sentence: fmt.Sprintf("Pull request #%d “%s” into %s: %s began to override its rule, and %d more must agree. %s: “%s”",
+				t.pr.Number, clip(t.pr.Title, 120), t.pr.DestinationBranch, clip(first.Name, 80), o.Missing, clip(first.Name, 80), clip(first.Comment, maxReason)),
+			Path: SignPath(t.tx.Workspace, t.pr.RepositoryID, t.pr.Number),
+		})
+	}
+	return t.tx.AddNotice(ctx, notices...)
+}
+
 // SendNotice is the job that mails a notice to the confirmed sign-in address of its person, where
 // mail is configured and there is one.
 func (g *Gate) SendNotice(ctx context.Context, job store.Job) error {

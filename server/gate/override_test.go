@@ -315,3 +315,57 @@ func TestAnOverrideByForgery(t *testing.T) {
 		t.Errorf("the forged bundle has %d decisions: %v", len(bundle.Decisions), err)
 	}
 }
+
+// TestWhoCanStillOverrideIsTold lets carol begin an override of three: those who can still join her are told why, once,
+// whatever happens to the request besides, and again when she begins anew. Nobody else is asked, and nobody before her.
+func TestWhoCanStillOverrideIsTold(t *testing.T) {
+	w := newCrew(t)
+	w.save(w.breakable(3, "carol", "dave", "bob"))
+	number := w.open()
+	w.settle()
+	wanted := func(who string) (list []store.Notice) {
+		for _, n := range w.inbox(who) {
+			if n.Kind == "OVERRIDE_WANTED" {
+				list = append(list, n)
+			}
+		}
+		return list
+	}
+	expect := func(when string, want map[string]int) {
+		t.Helper()
+		for _, who := range []string{"alice", "bob", "carol", "dave"} {
+			if got := wanted(who); len(got) != want[who] {
+				t.Errorf("%s: %s is asked %d times, want %d: %+v", when, who, len(got), want[who], got)
+			}
+		}
+	}
+	expect("before anybody began", nil)
+	w.overrides(number, "carol")
+	w.settle()
+	expect("once carol began", map[string]int{"bob": 1, "dave": 1})
+	told := wanted("dave")[0]
+	for _, part := range []string{"Carol began to override its rule, and 2 more must agree", "The site is down, and Bob is on a plane."} {
+		if !strings.Contains(told.Sentence, part) {
+			t.Errorf("dave was told %q, without %q", told.Sentence, part)
+		}
+	}
+	if !strings.HasPrefix(told.Path, "/sign/") && told.Path != gate.SignPath(w.workspace, w.repository, number) {
+		t.Errorf("dave is sent to %s", told.Path)
+	}
+	w.event(number)
+	w.settle()
+	w.overrides(number, "dave")
+	w.settle()
+	expect("once dave joined", map[string]int{"bob": 1, "dave": 1})
+	for _, n := range wanted("dave") {
+		if n.ReadAt == nil {
+			t.Errorf("dave is still asked: %+v", n)
+		}
+	}
+	w.decides(number, "dave", approval.Withdraw)
+	w.decides(number, "carol", approval.Withdraw)
+	w.settle()
+	w.overrides(number, "carol")
+	w.settle()
+	expect("once carol began anew", map[string]int{"bob": 2, "dave": 2})
+}

@@ -37,6 +37,9 @@ func (t *settlement) tally(ctx context.Context, r store.ApprovalRequest) (next t
 			return next, err
 		}
 	}
+	if err := t.askToOverride(ctx, r, verdict, decisions); err != nil {
+		return next, err
+	}
 	state := map[approval.State]bitbucket.StatusState{
 		approval.Pending: bitbucket.StatusInProgress, approval.Approved: bitbucket.StatusSuccessful,
 		approval.Rejected: bitbucket.StatusFailed, approval.Expired: bitbucket.StatusFailed,

@@ -62,13 +62,15 @@ func (tx *Tx) EraseRequest(ctx context.Context, r ApprovalRequest) error {
 }
 
 // EraseAccount forgets an account in what is not a pull request's: who asked a merge check, who installed the app, who
-// may do what, who signed for a change of the rules.
+// may do what, who signed for a change of the rules, and how they called the keys that others proposed to change.
 func (tx *Tx) EraseAccount(ctx context.Context, accountID string) error {
 	for _, statement := range []string{
 		`update signedapproval_merge_checks set account_id = '', asker_salt = null where workspace_id = $1 and account_id = $2`,
 		`update signedapproval_installations set installed_by = '' where workspace_id = $1 and installed_by = $2`,
 		`update signedapproval_proposal_acts set opening = null
 			where workspace_id = $1 and person_id in (select id from signedapproval_people where account_id = $2)`,
+		`update signedapproval_proposals set name = 'Passkey' where workspace_id = $1 and credential_id in (
+			select c.id from signedapproval_credentials c join signedapproval_people p on p.id = c.person_id where p.account_id = $2)`,
 		`delete from signedapproval_repository_people where workspace_id = $1 and account_id = $2`,
 	} {
 		if err := tx.erase(ctx, statement, accountID); err != nil {
