@@ -372,7 +372,7 @@ func (w *world) unattended(ctx context.Context, job store.Job) error {
 // due lists the jobs that are due now and that nobody holds, the longest due first.
 func (w *world) due() []store.Ring {
 	w.t.Helper()
-	rows, err := w.super.Query(w.t.Context(), `select id, kind, key from signedapproval_jobs
+	rows, err := w.super.Query(w.t.Context(), `select id, kind, key, coalesce(workspace_id::text, '') from signedapproval_jobs
 		where state = 'READY' and run_at <= now() and (leased_until is null or leased_until <= now()) order by run_at, id`)
 	w.must(err)
 	rings, err := pgx.CollectRows(rows, pgx.RowToStructByPos[store.Ring])
