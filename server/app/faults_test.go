@@ -314,16 +314,29 @@ func TestTokensExpireAndAreRevoked(t *testing.T) {
 	c.mergedOnce(list)
 }
 
-// TestServersAreStopped stops all of them in the middle of work that Bitbucket holds up. They end
-// well, each job is given back, and another server takes all of it up at once.
+// TestServersAreStopped stops all of them in the middle of work that Bitbucket holds up: some calls take
+// three seconds, and some are never answered. They end well, which they would not twenty seconds after they
+// were told; each job is given back, and another server takes all of it up at once. While they wait none of them is in a
+// transaction.
 func TestServersAreStopped(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, options{servers: 3})
-	_, err := c.sim.AddFault(bitbucketsim.Fault{Person: "alice", DelayMS: 300})
+	list := c.openMany(1, "early")
+	c.eventually("one is evaluated", func() bool { return c.shows(bitbucket.StatusInProgress, list...) })
+	c.must(c.approve(c.bob, list))
+	hang, err := c.sim.AddFault(bitbucketsim.Fault{Person: "alice", Path: "/pullrequests/", Skip: 1, Times: 6, Hang: true})
 	c.must(err)
-	list := c.openMany(12, "stop")
-	c.eventually("some are evaluated", func() bool { return c.shows(bitbucket.StatusInProgress, list[0]) })
-	c.must(c.approve(c.bob, list[:1]))
+	_, err = c.sim.AddFault(bitbucketsim.Fault{Person: "alice", DelayMS: 3000})
+	c.must(err)
+	list = append(list, c.openMany(11, "stop")...)
+	c.eventually("Bitbucket holds up some", func() bool { return c.sim.Strikes()[hang.ID] >= 3 })
+	since := c.sql(`select now()::text`)[0]
+	c.eventually("it has held them up for a while", func() bool {
+		return len(c.sql(`select '' where now() > $1::text::timestamptz + interval '2 seconds'`, since)) > 0
+	})
+	if open := c.sql(`select query from pg_stat_activity where datname = current_database() and state like 'idle in transaction%' and state_change < now() - interval '1 second'`); len(open) > 0 {
+		t.Errorf("transactions are open while their servers wait for Bitbucket: %q", open)
+	}
 	ended := make(chan error, len(c.servers))
 	for _, s := range c.servers {
 		go func() { ended <- s.end(syscall.SIGTERM) }()
