@@ -362,7 +362,9 @@ describe("overriding", () => {
     expect(section).toHaveTextContent(
       "without the approvals that the rule asks for. It is recorded and shown for ever.",
     );
-    expect(section).toHaveTextContent("Bob Tanaka wants the rule overridden for this commit. It takes 2 people; 1 more has");
+    expect(section).toHaveTextContent(
+      "Bob Tanaka wants the rule overridden for this commit. It takes 2 people; 1 more has",
+    );
     expect(screen.getByText("This rule does not ask for your approval.")).toBeVisible();
     await screen.findByText("2 files changed");
     const button = within(section).getByRole("button", { name: "Override" });

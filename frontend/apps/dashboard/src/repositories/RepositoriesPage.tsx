@@ -157,7 +157,7 @@ function RepositoryRow({
           <Visible text={repository.fullName} />
         </div>
       </th>
-      <td>
+      <td data-label="State">
         {repository.state === "ACTIVE" ? (
           <Lozenge tone="success">Gated</Lozenge>
         ) : (
@@ -167,8 +167,10 @@ function RepositoryRow({
           </>
         )}
       </td>
-      <td>{enforced ? <Lozenge tone={enforced.tone}>{enforced.label}</Lozenge> : "Not looked at yet"}</td>
-      <td>
+      <td data-label="Enforcement">
+        {enforced ? <Lozenge tone={enforced.tone}>{enforced.label}</Lozenge> : "Not looked at yet"}
+      </td>
+      <td data-label="Rules">
         <ul>
           {repository.policy.rules.map((rule) => (
             <li key={rule.name}>
@@ -180,7 +182,7 @@ function RepositoryRow({
           ))}
         </ul>
       </td>
-      <td>
+      <td data-label="Last walk">
         {repository.reconciledAt ? <Time value={repository.reconciledAt} /> : "Not yet"}
         {repository.reconcileSeconds !== null && (
           <div className="sa-small sa-subtle">every {repository.reconcileSeconds.toLocaleString()} s</div>

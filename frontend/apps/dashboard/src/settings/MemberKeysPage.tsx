@@ -162,7 +162,9 @@ function WorkspaceKeys({ workspace }: { workspace: string }) {
       <h2>To be countersigned</h2>
       <Answer result={wanting} ask={ask} doing="read which keys are to be countersigned">
         {({ workspace: node }) => {
-          const holders = node?.keyHolders?.edges.map((edge) => edge.node) ?? [];
+          const holders = (node?.keyHolders?.edges ?? [])
+            .map((edge) => edge.node)
+            .filter((holder) => readFragment(holderFragment, holder).keys.some((key) => key.canCountersign));
           return holders.length > 0 ? (
             <Holders caption="Keys to be countersigned" holders={holders} onlyWanting />
           ) : (

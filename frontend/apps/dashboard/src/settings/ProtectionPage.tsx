@@ -153,7 +153,7 @@ function State({ workspace }: { workspace: MemberWorkspace }) {
               {protection ? (
                 <Note tone="success" title="Protected">
                   A change of rules needs the signatures of {protection.quorum} of{" "}
-                  <Visible text={protection.people.map((person) => person.name).join(", ")} />, since{" "}
+                  <Visible text={protection.people.map((person) => person.name).join(", ")} />. Last changed{" "}
                   <Time value={protection.since} />.
                 </Note>
               ) : (
