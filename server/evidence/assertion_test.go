@@ -329,6 +329,12 @@ func ed25519Refusals(t testing.TB, data []byte) (list []refusal) {
 		list = append(list, refusal{name, data, a, []evidence.Key{by.key}, rp, evidence.CodeSignature})
 	}
 	bob := eddsa(t, "bob")
+	again := bob.key
+	again.Person, again.CredentialID = "per-carol", seed("credential carol")[:16]
+	list = append(list, refusal{"an Ed25519 key twice in the roster", data, bob.assert(ordinary(data)), []evidence.Key{bob.key, again}, rp, evidence.CodeAmbiguous})
+	other := bob.assert(ordinary(data))
+	other.CredentialID = eddsa(t, "carol").key.CredentialID
+	list = append(list, refusal{"an Ed25519 signature under the credential id of another key", data, other, []evidence.Key{bob.key, eddsa(t, "carol").key}, rp, evidence.CodeCredential})
 	add("an S beyond the order", bob, func(s []byte) []byte {
 		order, _ := new(big.Int).SetString("7237005577332262213973186563042994240857116359379907606001950938285454250989", 10)
 		little := bytes.Clone(s[32:])

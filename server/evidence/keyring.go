@@ -97,20 +97,27 @@ func (ring *keyring) signer(a Assertion) (Key, error) {
 //
 // It need not try them all: besides the P-256 key that made it, an ECDSA
 // signature verifies under one other key alone, which can be worked out and
-// looked up. So a ring of a thousand keys costs as much as one of ten.
+// looked up; and an Ed25519 signature under no other Ed25519 key, since the key is
+// part of what is hashed and none is of small order. So a ring of a thousand keys costs
+// as much as one of ten, but for RSA.
 func (ring *keyring) accepting(credential, message, signature []byte) (found []int) {
+	var made publicKey // the key that the credential id names, if it made the signature
+	if i, ok := ring.byCredential[string(credential)]; ok && ring.public[i].verify(message, signature) {
+		made = ring.public[i]
+	}
 	for _, i := range ring.others {
-		if ring.public[i].verify(message, signature) {
+		key := ring.public[i]
+		if key.id == made.id || (made.algorithm != EdDSA || key.algorithm != EdDSA) && key.verify(message, signature) {
 			found = append(found, i)
 		}
 	}
-	if i, ok := ring.byCredential[string(credential)]; ok && ring.public[i].algorithm == ES256 && ring.public[i].verify(message, signature) {
-		made := append(found, ring.alike(ring.public[i].id)...)
+	if made.algorithm == ES256 {
+		one := append(found, ring.alike(made.id)...)
 		if len(ring.points) == 1 {
-			return made
+			return one
 		}
-		if twin, ok := otherPoint(ring.public[i].id, sha256.Sum256(message), signature); ok {
-			return append(made, ring.alike(twin)...)
+		if twin, ok := otherPoint(made.id, sha256.Sum256(message), signature); ok {
+			return append(one, ring.alike(twin)...)
 		}
 	}
 	for _, i := range ring.points {
