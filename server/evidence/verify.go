@@ -1,7 +1,6 @@
 package evidence
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -191,6 +190,9 @@ type verification struct {
 	made    []decision
 	erased  int // openings that are absent
 
+	opened map[string]int  // the requests by their ids, as indexes
+	nonces map[string]bool // of the statements so far
+
 	keys     *Roster
 	enrolled []enrolled // in the order of the bundle's enrolments
 	places   []place    // of everything that was signed
@@ -204,6 +206,7 @@ type decision struct {
 	statement Statement
 	digest    Digest // of the statement
 	sequence  int64  // of its leaf
+	before    string // state of the last verdict on its request; empty where there was none
 	account   string // of the approver; empty if it was erased, or is not open and of no concern to the tally
 	version   int64  // of the roster that the signer was shown
 	key       RosterKey
@@ -273,7 +276,7 @@ func (v *verification) chain() (string, error) {
 }
 
 func (v *verification) requests() (string, error) {
-	opened := map[string]bool{}
+	v.opened = make(map[string]int, len(v.b.Requests))
 	next := 0
 	var live standing
 	for i, leaf := range v.leaves {
@@ -300,24 +303,26 @@ func (v *verification) requests() (string, error) {
 			if r.Workspace != first.Workspace || r.Repository != first.Repository || r.PullRequest != first.PullRequest {
 				return "", refuse(CodeChain, "request %d is about another pull request", next+1)
 			}
-			if opened[r.ID] {
+			if _, before := v.opened[r.ID]; before {
 				return "", refuse(CodeChain, "leaf %d opens a request again", i+1)
 			}
-			opened[r.ID] = true
+			v.opened[r.ID] = next
 			live = standing{request: &r}
 			next++
 			continue
 		}
-		if id := requestOf(leaf.Body); id != "" && !opened[id] {
-			return "", refuse(CodeChain, "leaf %d is about a request that was not opened", i+1)
+		if id := requestOf(leaf.Body); id != "" {
+			if _, before := v.opened[id]; !before {
+				return "", refuse(CodeChain, "leaf %d is about a request that was not opened", i+1)
+			}
 		}
 	}
 	if next != len(v.b.Requests) {
 		return "", refuse(CodeChain, "request %d was never opened in the chain", next+1)
 	}
 	want := v.b.Facts.Request
-	i := slices.IndexFunc(v.b.Requests, func(r Request) bool { return r.ID == want.ID })
-	if i < 0 {
+	i, ok := v.opened[want.ID]
+	if !ok {
 		return "", refuse(CodeInvalid, "the facts are about a request that is not in the bundle")
 	}
 	v.request = v.b.Requests[i]
@@ -382,7 +387,11 @@ func requestOf(body Body) string {
 // decisions makes sure that chain and bundle hold the same decisions, so that
 // none can be hidden or added.
 func (v *verification) decisions() (string, error) {
+	verdicts := map[string]string{} // of each request, so far
 	for i, leaf := range v.leaves {
+		if body, ok := leaf.Body.(VerdictReached); ok {
+			verdicts[body.Request] = body.State
+		}
 		body, ok := leaf.Body.(DecisionMade)
 		if !ok {
 			continue
@@ -400,7 +409,7 @@ func (v *verification) decisions() (string, error) {
 		if body.Statement != digest || body.Assertion != assertion {
 			return "", refuse(CodeChain, "decision %d is not the one of leaf %d", n+1, i+1)
 		}
-		v.made = append(v.made, decision{SignedDecision: d, digest: digest, sequence: leaf.Chain.Sequence})
+		v.made = append(v.made, decision{SignedDecision: d, digest: digest, sequence: leaf.Chain.Sequence, before: verdicts[body.Request]})
 	}
 	if len(v.made) != len(v.b.Decisions) {
 		return "", refuse(CodeChain, "decision %d is not in the chain", len(v.made)+1)
@@ -409,6 +418,7 @@ func (v *verification) decisions() (string, error) {
 }
 
 func (v *verification) statements() (string, error) {
+	v.nonces = make(map[string]bool, len(v.made))
 	for i := range v.made {
 		s, err := ParseStatement(v.made[i].Statement)
 		if err == nil {
@@ -429,7 +439,7 @@ func (v *verification) statement(s Statement, i int) error {
 	if leaf.Body.(DecisionMade).Request != s.Request {
 		return bad("request")
 	}
-	r := v.b.Requests[slices.IndexFunc(v.b.Requests, func(r Request) bool { return r.ID == s.Request })] // the leaf's was opened
+	r := v.b.Requests[v.opened[s.Request]] // the leaf's was opened
 	switch {
 	case s.Workspace != r.Workspace:
 		return bad("workspace")
@@ -451,7 +461,7 @@ func (v *verification) statement(s Statement, i int) error {
 	if head.Chain != leaf.Chain.ID || head.Sequence >= leaf.Chain.Sequence || head.Leaf != LeafDigest(v.b.Chain[head.Sequence-1]) {
 		return refuse(CodeChain, "the signer was shown a chain that is not this one")
 	}
-	if !leaf.Time.Before(r.ExpiresAt) && (s.Purpose == Override || s.Purpose == Approve && !v.approvedBefore(leaf.Chain.Sequence, r.ID)) {
+	if !leaf.Time.Before(r.ExpiresAt) && (s.Purpose == Override || s.Purpose == Approve && v.made[i].before != string(approval.Approved)) { // what is approved does not expire
 		return refuse(CodeChain, "it approves or overrides a request that had expired")
 	}
 	if s.Purpose == Withdraw && !slices.ContainsFunc(v.made[:i], func(d decision) bool {
@@ -460,9 +470,10 @@ func (v *verification) statement(s Statement, i int) error {
 	}) {
 		return refuse(CodeChain, "it withdraws no earlier decision of the same person on this commit")
 	}
-	if slices.ContainsFunc(v.made[:i], func(d decision) bool { return bytes.Equal(d.statement.Nonce, s.Nonce) }) {
+	if v.nonces[string(s.Nonce)] {
 		return refuse(CodeInvalid, "its nonce was used before")
 	}
+	v.nonces[string(s.Nonce)] = true
 	if leaf.Time.Before(s.IssuedAt) {
 		return refuse(CodeChain, "it was filed before it was issued")
 	}
@@ -470,17 +481,6 @@ func (v *verification) statement(s Statement, i int) error {
 		return refuse(CodeChain, "it was filed when its signature had expired")
 	}
 	return v.shown(s, i)
-}
-
-// approvedBefore reports whether the last verdict on a request before a place in
-// the chain is APPROVED: such a request does not expire.
-func (v *verification) approvedBefore(sequence int64, request string) bool {
-	for _, leaf := range slices.Backward(v.leaves[:sequence-1]) {
-		if body, ok := leaf.Body.(VerdictReached); ok && body.Request == request {
-			return body.State == string(approval.Approved)
-		}
-	}
-	return false
 }
 
 func (v *verification) assertions() (string, error) {
