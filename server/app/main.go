@@ -81,11 +81,15 @@ func (c *serveCommand) Run(ctx context.Context, s streams) error {
 		return err
 	}
 	log := slog.New(slog.NewJSONHandler(s.err, &slog.HandlerOptions{Level: level}))
+	stopped := make(chan struct{})
+	defer close(stopped)
 	context.AfterFunc(ctx, func() {
-		time.AfterFunc(stopLimit, func() {
+		select {
+		case <-stopped:
+		case <-time.After(stopLimit):
 			log.Error("the server does not stop; another takes over what it holds")
 			os.Exit(1)
-		})
+		}
 	})
 	server, err := New(ctx, c.Config, log)
 	if err != nil {

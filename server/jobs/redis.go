@@ -9,11 +9,16 @@ import (
 	"sync"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
 // poolSize has room for the reader and the subscription, which keep a connection each, and for the
 // calls of all jobs that run.
 const poolSize = 64
+
+// noNotifications: only Redis' own cloud announces its maintenance, and finding out that another does not is a write to
+// options that the client's copies share without a lock (go-redis 9.23.0).
+var noNotifications = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 
 // Connect makes a client as this package needs it. url is redis://, rediss:// or unix:// for one
 // server; redis+cluster:// and redis+sentinel:// (rediss+… with TLS) in the form of go-redis'
@@ -31,7 +36,7 @@ func Connect(url string) (redis.UniversalClient, error) {
 		if err != nil {
 			return nil, bad
 		}
-		o.ContextTimeoutEnabled, o.PoolSize = true, max(o.PoolSize, poolSize)
+		o.ContextTimeoutEnabled, o.PoolSize, o.MaintNotificationsConfig = true, max(o.PoolSize, poolSize), noNotifications
 		return redis.NewClusterClient(o), nil
 	case "sentinel":
 		o, err := redis.ParseFailoverURL(url)
@@ -45,7 +50,7 @@ func Connect(url string) (redis.UniversalClient, error) {
 		if err != nil {
 			return nil, bad
 		}
-		o.ContextTimeoutEnabled, o.PoolSize = true, max(o.PoolSize, poolSize)
+		o.ContextTimeoutEnabled, o.PoolSize, o.MaintNotificationsConfig = true, max(o.PoolSize, poolSize), noNotifications
 		return redis.NewClient(o), nil
 	}
 	return nil, bad

@@ -31,7 +31,7 @@ type Swept struct {
 	Healed     bool // a new epoch began, or another replica's was adopted
 	Degraded   bool // Redis does not answer; due jobs went straight to this process's workers
 	Dispatched int
-	// Calm says that nothing was on the streams.
+	// Calm says that nothing was on the streams, and nothing was put there.
 	Calm bool
 	// Next is how long it will take until something is due, as far as the ledger knows.
 	Next time.Duration
@@ -125,7 +125,7 @@ func (q *Queue) SweepOnce(ctx context.Context) (Swept, error) {
 			break
 		}
 	}
-	swept.Calm = seen.waiting == 0 && !swept.Healed
+	swept.Calm = seen.waiting == 0 && !swept.Healed && swept.Dispatched == 0
 	return swept, nil
 }
 
