@@ -147,13 +147,16 @@ func onKeys() []attack {
 				if alarms := watcher.pass(c.operator, c.publish()); len(alarms) > 0 {
 					t.Fatalf("the control: %v", alarms)
 				}
-				stolen := c.now.Truncate(time.Second)
-				c.decide(c.dave, evidence.Approve) // the thief, with whom the operator is in league
-				at := len(c.events) - 2
-				c.revoke(c.dave, stolen)
-				honest, forged := c.twin(), c.twin()
-				forged.events[at].at = stolen.Add(-time.Hour)
-				got = append(got, verify(honest.bundle(), unwitnessed(c.pinned)))
+				stolen, now := c.now.Truncate(time.Second), c.now
+				// The thief, with whom the operator is in league, signs another time as well, and so decides before.
+				forged := c.twin()
+				forged.now = stolen.Add(-time.Hour)
+				for _, o := range []*operator{c.operator, forged} {
+					o.decide(c.dave, evidence.Approve)
+					o.now, o.events[len(o.events)-1].at = now, now // the verdict follows when it does
+					o.revoke(c.dave, stolen)
+				}
+				got = append(got, verify(c.bundle(), unwitnessed(c.pinned)))
 				forged.seen = newWitnesses(t, forged.keys.Verifiers())
 				anchors := c.pinned
 				anchors.Witnesses = &evidence.WitnessPolicy{Quorum: 2, Keys: forged.seen.keys()}

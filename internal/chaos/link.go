@@ -143,6 +143,7 @@ func (l *link) copy(to, from net.Conn, fails func([]byte) (cut, send bool)) {
 			}
 			if fails != nil {
 				if cut, send := fails(buffer[:n]); cut {
+					_ = from.Close() // first, so that no answer comes through
 					if send {
 						_, _ = to.Write(buffer[:n])
 					}

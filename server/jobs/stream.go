@@ -50,18 +50,23 @@ func (q *Queue) readUntilTrouble(ctx context.Context) error {
 	conn := node.Conn()
 	defer conn.Close()
 	id, err := conn.ClientID(begin).Result()
+	if err == nil {
+		err = node.ClientUnblock(begin, id).Err() // which it knows, or refuses
+	}
+	block := q.Block
 	var refused redis.Error
 	switch {
 	case err == nil:
 		left := make(chan struct{})
 		defer close(left)
 		defer context.AfterFunc(ctx, func() { interrupt(node, id, left) })()
-	case errors.As(err, &refused): // it does not know how to interrupt: then each read takes its time
+	case errors.As(err, &refused): // it does not know how to interrupt: whoever stops waits for a read
+		block = min(block, uninterrupted)
 	default:
 		return err
 	}
 	for ctx.Err() == nil {
-		entries, err := q.readNew(conn)
+		entries, err := q.readNew(conn, block)
 		if err != nil {
 			return err
 		}
@@ -104,11 +109,14 @@ func interrupt(node *redis.Client, id int64, left <-chan struct{}) {
 	}
 }
 
-func (q *Queue) readNew(conn *redis.Conn) (entries [streams][]redis.XMessage, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), q.Block+redisTimeout)
+// uninterrupted is the longest that a reader waits which cannot be interrupted.
+const uninterrupted = time.Second
+
+func (q *Queue) readNew(conn *redis.Conn, block time.Duration) (entries [streams][]redis.XMessage, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), block+redisTimeout)
 	defer cancel()
 	found, err := conn.XReadGroup(ctx, &redis.XReadGroupArgs{
-		Group: group, Consumer: q.Holder, Count: readCount, Block: q.Block,
+		Group: group, Consumer: q.Holder, Count: readCount, Block: block,
 		Streams: []string{q.streamKey(quickStream), q.streamKey(quietStream), ">", ">"},
 	}).Result()
 	if errors.Is(err, redis.Nil) {
