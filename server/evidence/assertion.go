@@ -36,6 +36,13 @@ const (
 	MaxUserHandle        = 64
 )
 
+// MaxRSAWork is the limit of what finding the RS256 signers of a bundle may take. Each
+// decision takes the square of its signature's length in bytes for each RS256 key of the
+// roster whose modulus is as long: a bundle can hold 262,144 pairs of a decision and a
+// key of 2,048 bits, or 16,384 of 8,192 bits. With the largest exponents that is less
+// than a minute on one core.
+const MaxRSAWork = 1 << 34
+
 // Key is one enrolled authenticator key.
 type Key struct {
 	// Person is our id of the person whose key it is.

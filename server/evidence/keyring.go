@@ -19,6 +19,7 @@ type keyring struct {
 	same         map[int]int    // from a key to another one with its public key
 	points       []int          // the ES256 keys, one of those that are the same
 	others       []int          // those that are not ES256
+	rsa          map[int]int    // how many RS256 keys make signatures of so many bytes
 }
 
 func newKeyring(keys []Key) (*keyring, error) {
@@ -46,10 +47,14 @@ func keyringOf(keys []Key, public []publicKey) *keyring {
 
 // sorted tells the keys of a ring apart by their algorithm.
 func sorted(ring *keyring) *keyring {
+	ring.rsa = map[int]int{}
 	for i, key := range ring.public {
 		switch {
 		case key.algorithm != ES256:
 			ring.others = append(ring.others, i)
+			if key.algorithm == RS256 {
+				ring.rsa[key.size]++
+			}
 		case ring.byPublic[key.id] == i:
 			ring.points = append(ring.points, i)
 		}
@@ -99,7 +104,7 @@ func (ring *keyring) signer(a Assertion) (Key, error) {
 // signature verifies under one other key alone, which can be worked out and
 // looked up; and an Ed25519 signature under no other Ed25519 key, since the key is
 // part of what is hashed and none is of small order. So a ring of a thousand keys costs
-// as much as one of ten, but for RSA.
+// as much as one of ten, but for RSA; see [MaxRSAWork].
 func (ring *keyring) accepting(credential, message, signature []byte) (found []int) {
 	var made publicKey // the key that the credential id names, if it made the signature
 	if i, ok := ring.byCredential[string(credential)]; ok && ring.public[i].verify(message, signature) {
@@ -120,12 +125,30 @@ func (ring *keyring) accepting(credential, message, signature []byte) (found []i
 			return append(one, ring.alike(twin)...)
 		}
 	}
+	if made.id != "" && !derForm(signature) {
+		return found
+	}
 	for _, i := range ring.points {
 		if ring.public[i].verify(message, signature) {
 			found = append(found, ring.alike(ring.public[i].id)...)
 		}
 	}
 	return found
+}
+
+// derForm reports whether a signature can be one of ECDSA. What an Ed25519 or RSA key
+// made is none, and no P-256 key has to be made ready for it.
+func derForm(signature []byte) bool {
+	var sig struct{ R, S *big.Int }
+	rest, err := asn1.Unmarshal(signature, &sig)
+	return err == nil && len(rest) == 0
+}
+
+// work is how much it takes at most to look for the RS256 key that made a signature, in
+// the unit of [MaxRSAWork].
+func (ring *keyring) work(signature []byte) int64 {
+	size := len(signature)
+	return int64(ring.rsa[size]) * int64(size) * int64(size)
 }
 
 // alike returns the keys of the ring that are this one.

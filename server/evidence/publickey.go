@@ -92,7 +92,9 @@ func textMap(data []byte) (map[string]cbor.RawMessage, bool) {
 type publicKey struct {
 	algorithm Algorithm
 	// id is the same for every encoding of the key, and for no other key.
-	id     string
+	id string
+	// size is how many bytes a signature of an RS256 key has; 0 for another key.
+	size   int
 	verify func(message, signature []byte) bool
 }
 
@@ -157,7 +159,12 @@ func parsePublicKey(cose []byte) (publicKey, error) {
 			return none, refuse(CodeKey, "an RSA key has %d to %d bits and an odd exponent from 3", minRSA, maxRSA)
 		}
 		key.id = fmt.Sprintf("%x %x", string(k.N), string(k.E))
+		size := pub.Size()
+		key.size = size
 		key.verify = func(message, signature []byte) bool {
+			if len(signature) != size { // crypto/rsa looks after it has made the key ready
+				return false
+			}
 			sum := sha256.Sum256(message)
 			return rsa.VerifyPKCS1v15(pub, crypto.SHA256, sum[:], signature) == nil
 		}

@@ -190,8 +190,10 @@ type verification struct {
 	made    []decision
 	erased  int // openings that are absent
 
-	opened map[string]int  // the requests by their ids, as indexes
-	nonces map[string]bool // of the statements so far
+	opened map[string]int   // the requests by their ids, as indexes
+	nonces map[string]bool  // of the statements so far
+	signed map[Digest]int   // the decisions by their statements so far, as indexes
+	roots  map[int64]Digest // of the log heads so far, by their sizes
 
 	keys     *Roster
 	enrolled []enrolled // in the order of the bundle's enrolments
@@ -209,6 +211,7 @@ type decision struct {
 	before    string // state of the last verdict on its request; empty where there was none
 	account   string // of the approver; empty if it was erased, or is not open and of no concern to the tally
 	version   int64  // of the roster that the signer was shown
+	newest    seen   // by the signers up to this one
 	key       RosterKey
 	// compromised says that the key may have been in other hands by then.
 	compromised bool
@@ -418,7 +421,7 @@ func (v *verification) decisions() (string, error) {
 }
 
 func (v *verification) statements() (string, error) {
-	v.nonces = make(map[string]bool, len(v.made))
+	v.nonces, v.signed, v.roots = make(map[string]bool, len(v.made)), make(map[Digest]int, len(v.made)), map[int64]Digest{}
 	for i := range v.made {
 		s, err := ParseStatement(v.made[i].Statement)
 		if err == nil {
@@ -428,6 +431,7 @@ func (v *verification) statements() (string, error) {
 			return "", refuse(CodeOf(err), "decision %d: %s", i+1, err.Error())
 		}
 		v.made[i].statement = s
+		v.signed[v.made[i].digest] = i
 	}
 	return fmt.Sprintf("%d, each about its request and its place in the chain", len(v.made)), nil
 }
@@ -464,10 +468,7 @@ func (v *verification) statement(s Statement, i int) error {
 	if !leaf.Time.Before(r.ExpiresAt) && (s.Purpose == Override || s.Purpose == Approve && v.made[i].before != string(approval.Approved)) { // what is approved does not expire
 		return refuse(CodeChain, "it approves or overrides a request that had expired")
 	}
-	if s.Purpose == Withdraw && !slices.ContainsFunc(v.made[:i], func(d decision) bool {
-		return d.digest == s.Withdraws && d.statement.Purpose != Withdraw &&
-			d.statement.Approver.Person == s.Approver.Person && d.statement.Source.Commit == s.Source.Commit
-	}) {
+	if s.Purpose == Withdraw && !v.withdraws(s) {
 		return refuse(CodeChain, "it withdraws no earlier decision of the same person on this commit")
 	}
 	if v.nonces[string(s.Nonce)] {
@@ -483,8 +484,25 @@ func (v *verification) statement(s Statement, i int) error {
 	return v.shown(s, i)
 }
 
+// withdraws reports whether a statement withdraws an earlier decision of its person.
+func (v *verification) withdraws(s Statement) bool {
+	i, ok := v.signed[s.Withdraws]
+	if !ok {
+		return false
+	}
+	earlier := &v.made[i].statement
+	return earlier.Purpose != Withdraw && earlier.Approver.Person == s.Approver.Person && earlier.Source.Commit == s.Source.Commit
+}
+
 func (v *verification) assertions() (string, error) {
 	ring := v.keys.ring()
+	work := int64(0)
+	for _, d := range v.made {
+		work += ring.work(d.Assertion.Signature)
+	}
+	if work > MaxRSAWork {
+		return "", refuse(CodeTooLarge, "so many RS256 keys would have to be tried on so many decisions that no verifier has to")
+	}
 	for i := range v.made {
 		d := &v.made[i]
 		rp := RelyingParty{ID: d.statement.RPID, Origin: d.statement.Origin}

@@ -268,12 +268,14 @@ func (v *verification) rosterLeaf(c Checkpoint) error {
 // that no decision is in the log before what its signer was shown of it.
 func (v *verification) heads(c Checkpoint) error {
 	var shown []LogHead
+	known := map[LogHead]bool{}
 	for i, d := range v.made {
 		head := *d.statement.LogHead
 		if v.b.Log.Chain[d.sequence-1].Index < head.Size {
 			return refuse(CodeLog, "decision %d is in the log before what its signer was shown", i+1)
 		}
-		if head.Size > 0 && !slices.Contains(shown, head) {
+		if head.Size > 0 && !known[head] {
+			known[head] = true
 			shown = append(shown, head)
 		}
 	}

@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -102,20 +103,35 @@ func (v *verification) shown(s Statement, i int) error {
 	if !ok {
 		return refuse(CodeRoster, "the signer was shown a roster that is not this one")
 	}
-	v.made[i].version = version
 	if s.LogHead.Size == 0 && s.LogHead.Root != emptyTree {
 		return refuse(CodeLog, "the signer was shown an empty log that is not empty")
 	}
-	for _, before := range v.made[:i] {
-		if s.ChainHead.Sequence >= before.sequence && (version < before.version || s.LogHead.Size < before.statement.LogHead.Size) {
+	head := *s.LogHead
+	// The decisions that the signer saw are the first ones of the chain.
+	saw, _ := slices.BinarySearchFunc(v.made[:i], s.ChainHead.Sequence+1, func(d decision, sequence int64) int {
+		return cmp.Compare(d.sequence, sequence)
+	})
+	if saw > 0 {
+		before := v.made[saw-1].newest
+		if version < before.version || head.Size < before.size {
 			return refuse(CodeRoster, "the signer saw an earlier decision, and yet an older roster or log than that decision's signer")
 		}
-		if s.LogHead.Size == before.statement.LogHead.Size && s.LogHead.Root != before.statement.LogHead.Root {
-			return refuse(CodeLog, "two signers were shown two logs of one size")
-		}
 	}
+	if root, known := v.roots[head.Size]; known && root != head.Root {
+		return refuse(CodeLog, "two signers were shown two logs of one size")
+	}
+	v.roots[head.Size] = head.Root
+	newest := seen{version, head.Size}
+	if i > 0 {
+		before := v.made[i-1].newest
+		newest = seen{max(version, before.version), max(head.Size, before.size)}
+	}
+	v.made[i].version, v.made[i].newest = version, newest
 	return nil
 }
+
+// seen is a version of the roster and a size of the log.
+type seen struct{ version, size int64 }
 
 // counts checks the key that signed decision i against the roster.
 func (v *verification) counts(i int, signer Key) error {

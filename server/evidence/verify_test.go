@@ -2,6 +2,7 @@ package evidence_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"os/exec"
@@ -784,6 +785,44 @@ func forgeries() []forged {
 			a.Keys[0].AccountID = "acc-carol"
 		}), "anchors", evidence.CodePerson},
 		{"another policy", pinned(func(_ *world, a *evidence.Anchors) { a.Policies = []evidence.Digest{approval.DigestOf(nil)} }), "anchors", evidence.CodeInvalid},
+	}
+}
+
+// exhausting is a bundle of which each decision could be by any of more RS256 keys than
+// a verifier has to try. Without that bound the first decision would be refused already.
+func exhausting(t testing.TB, decisions int) ([]byte, evidence.Anchors) {
+	t.Helper()
+	const size = 8192 / 8
+	w := newWorld(t)
+	for i := range 128 {
+		name := fmt.Sprintf("p%03d", i)
+		modulus := bytes.Repeat(seed(name), size/sha256.Size)
+		modulus[0], modulus[size-1] = modulus[0]|0x80, modulus[size-1]|1
+		w.tokens[name] = token{
+			key: evidence.Key{
+				Person: "per-" + name, CredentialID: seed("credential " + name)[:16],
+				PublicKey: cose(t, map[int]any{1: 3, 3: -257, -1: modulus, -2: []byte{1, 0, 1}}),
+			},
+			sign: func([]byte) []byte { return make([]byte, size) },
+		}
+		w.enrol(name, nil, nil)
+	}
+	w.open("old")
+	w.tamperAssertion = func(a *evidence.Assertion) { a.Signature = make([]byte, size) }
+	for range decisions {
+		w.decide("bob", evidence.Reject)
+	}
+	return w.encoded(), w.anchors()
+}
+
+func TestVerifyBoundsItsWork(t *testing.T) {
+	t.Parallel()
+	for decisions, want := range map[int]evidence.Code{128: evidence.CodeSignature, 129: evidence.CodeTooLarge} {
+		data, anchors := exhausting(t, decisions)
+		report := evidence.Verify(data, anchors)
+		if last := report.Steps[len(report.Steps)-1]; last.Name != "assertions" || last.Code != want {
+			t.Errorf("%d decisions: got %s with %s, want %s", decisions, report.Sentence(), last.Code, want)
+		}
 	}
 }
 
