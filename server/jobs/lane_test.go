@@ -75,15 +75,15 @@ func TestHangingJobsLeavePlaces(t *testing.T) {
 	deadline := time.Now().Add(time.Minute)
 	held := func() (all int) {
 		for time.Now().Before(deadline) {
+			l.guard.Lock()
+			turning := l.quick > 0 // somebody is about to turn slow, which makes room
+			l.guard.Unlock()
 			_, end := begin(t, l)
 			if end != nil {
 				ends = append(ends, end)
 				continue
 			}
-			l.guard.Lock()
-			quick := l.quick
-			l.guard.Unlock()
-			if quick == 0 { // nobody is about to turn slow
+			if !turning {
 				return len(ends)
 			}
 		}
