@@ -10,6 +10,7 @@ import (
 
 	"github.com/gowebpki/jcs"
 
+	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/refusal"
 	"github.com/signedapproval/bitbucket/server/store"
@@ -105,6 +106,55 @@ func (v *Proposal) read() (err error) {
 	}
 	if err != nil {
 		return fmt.Errorf("document of proposal %s: %w", v.ID, err)
+	}
+	return nil
+}
+
+// about is of an act by which somebody agrees to the proposal what does not depend on who that is: its purpose, workspace
+// and document.
+func (v *Proposal) about() (evidence.Act, error) {
+	a := evidence.Act{Purpose: evidence.Protect, Workspace: bitbucket.BracedUUID(v.WorkspaceID)}
+	switch v.Kind {
+	case store.ProposalProtection:
+		a.Protection = &v.Next
+	case store.ProposalCountersign:
+		a.Purpose, a.Key = evidence.Countersign, v.Key
+	case store.ProposalRevoke:
+		a.Purpose, a.Revocation = evidence.Revoke, v.Revocation
+	default:
+		a.Purpose, a.Policy = evidence.SetPolicy, new(evidence.PolicyDocument)
+		if err := json.Unmarshal(v.Document, a.Policy); err != nil {
+			return a, fmt.Errorf("document of proposal %s: %w", v.ID, err)
+		}
+	}
+	digest, err := a.DocumentDigest()
+	if err == nil && string(digest) != v.Digest {
+		err = errors.New("it has another digest")
+	}
+	if err != nil {
+		return a, fmt.Errorf("document of proposal %s: %w", v.ID, err)
+	}
+	return a, nil
+}
+
+// over makes sure that a stored act is of its person and over what a proposal is about: whoever writes to the database
+// could have put it there.
+func over(about evidence.Act, stored store.ProposalAct) error {
+	var signed evidence.SignedAct
+	if err := json.Unmarshal(stored.Act, &signed); err != nil {
+		return err
+	}
+	act, err := evidence.ParseAct(signed.Act)
+	if err != nil {
+		return err
+	}
+	is, wrong := act.DocumentDigest()
+	must, unread := about.DocumentDigest()
+	if err := errors.Join(wrong, unread); err != nil {
+		return err
+	}
+	if act.Purpose != about.Purpose || act.Workspace != about.Workspace || is != must || act.Signer.Person != stored.PersonID || hexSHA256(stored.Act) != stored.Digest {
+		return errors.New("it is about something else")
 	}
 	return nil
 }
@@ -328,10 +378,18 @@ func viewProposals(ctx context.Context, tx *store.Tx, force store.Protection, ro
 			}
 		}
 		for _, a := range acts {
-			if a.ProposalID == v.ID {
-				counts := a.Counted || v.State == store.ProposalOpen && slices.Contains(v.Asked, a.PersonID) && live[a.KeyDigest]
-				v.Acts = append(v.Acts, ProposalAct{a, counts})
+			if a.ProposalID != v.ID {
+				continue
 			}
+			counts := a.Counted
+			if v.State == store.ProposalOpen && slices.Contains(v.Asked, a.PersonID) && live[a.KeyDigest] {
+				about, err := v.about()
+				if err != nil {
+					return nil, err
+				}
+				counts = over(about, a) == nil
+			}
+			v.Acts = append(v.Acts, ProposalAct{a, counts})
 		}
 	}
 	return views, nil

@@ -411,6 +411,50 @@ func TestASignatureCountsOnlyWhileItsSignerDoes(t *testing.T) {
 	}
 }
 
+func TestASignatureCountsForWhatWasSignedAlone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, bitbucketsim.Options{})
+	w.connected("alice", w.acme)
+	alice, bob := w.signer("alice"), w.signer("bob")
+	two := []*signer{alice, bob}
+	w.protected(2, two, two...)
+	harmless, other := w.proposed("alice", "session", approvals(3)), w.proposed("alice", "session", approvals(1))
+
+	t.Log("a signature that was moved from one proposal to another")
+	w.signed(harmless.ID, store.ProposalOpen, bob)
+	w.sql(`update signedapproval_proposal_acts set proposal_id = $1 where proposal_id = $2`, other.ID, harmless.ID)
+	view := w.signed(other.ID, store.ProposalOpen, alice)
+	if len(view.Acts) != 2 || view.Acts[0].Counts || !view.Acts[1].Counts || w.inForce() != "" {
+		t.Fatalf("in force %q, acts %+v", w.inForce(), view.Acts)
+	}
+
+	t.Log("a signature of somebody else under a name")
+	w.sql(`update signedapproval_proposal_acts m set act = a.act, digest = a.digest from signedapproval_proposal_acts a
+		where m.proposal_id = $1 and a.proposal_id = $1 and m.person_id = $2 and a.person_id = $3`, other.ID, bob.ID, alice.ID)
+	if view = get(w.Proposal(t.Context(), alice.Person, w.acme, other.ID))(t); view.Acts[0].Counts || !view.Acts[1].Counts {
+		t.Fatalf("acts %+v", view.Acts)
+	}
+
+	t.Log("an act about the right thing that nobody signed")
+	var forged evidence.SignedAct
+	must(t, json.Unmarshal([]byte(w.texts(`select convert_from(act, 'UTF8') from signedapproval_proposal_acts where proposal_id = $1 and person_id = $2`, other.ID, alice.ID)[0]), &forged))
+	act := get(evidence.ParseAct(forged.Act))(t)
+	act.Signer.Person = bob.ID
+	forged.Act = get(act.Canonical())(t)
+	raw := get(json.Marshal(forged))(t)
+	w.sql(`update signedapproval_proposal_acts set act = $1, digest = $2 where proposal_id = $3 and person_id = $4`, raw, string(approval.DigestOf(raw)), other.ID, bob.ID)
+	w.sql(`delete from signedapproval_proposal_acts where proposal_id = $1 and person_id = $2`, other.ID, alice.ID)
+	if w.signed(other.ID, store.ProposalOpen, alice); w.inForce() != "" {
+		t.Fatalf("in force %q", w.inForce())
+	}
+	w.sql(`delete from signedapproval_proposal_acts where proposal_id = $1 and person_id = $2`, other.ID, bob.ID)
+
+	t.Log("who signs it themselves counts")
+	if w.signed(other.ID, store.ProposalApplied, bob); w.inForce() != digestOf(approvals(1)) {
+		t.Errorf("in force %q", w.inForce())
+	}
+}
+
 func TestLastSignaturesAtOnceApplyOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, bitbucketsim.Options{})

@@ -115,25 +115,14 @@ func (w *Workspaces) act(person store.Person, view Proposal, roster evidence.Dig
 	if err != nil {
 		return nil, opening, err
 	}
+	a, err := view.about()
+	if err != nil {
+		return nil, opening, err
+	}
 	rp := w.passkeys.RelyingParty()
-	a := evidence.Act{
-		Purpose: evidence.Protect, RPID: rp.ID, Origin: rp.Origin, LogOrigin: w.logOrigin, Workspace: bitbucket.BracedUUID(view.WorkspaceID),
-		Signer: evidence.Party{Person: person.ID, Commitment: commitment}, Roster: roster, Nonce: random(16),
-		IssuedAt: now.UTC().Truncate(time.Second), ExpiresAt: view.ExpiresAt.UTC().Truncate(time.Second).Add(time.Second),
-	}
-	switch view.Kind {
-	case store.ProposalProtection:
-		a.Protection = &view.Next
-	case store.ProposalCountersign:
-		a.Purpose, a.Key = evidence.Countersign, view.Key
-	case store.ProposalRevoke:
-		a.Purpose, a.Revocation = evidence.Revoke, view.Revocation
-	default:
-		a.Purpose, a.Policy = evidence.SetPolicy, new(evidence.PolicyDocument)
-		if err := json.Unmarshal(view.Document, a.Policy); err != nil {
-			return nil, opening, err
-		}
-	}
+	a.RPID, a.Origin, a.LogOrigin = rp.ID, rp.Origin, w.logOrigin
+	a.Signer, a.Roster, a.Nonce = evidence.Party{Person: person.ID, Commitment: commitment}, roster, random(16)
+	a.IssuedAt, a.ExpiresAt = now.UTC().Truncate(time.Second), view.ExpiresAt.UTC().Truncate(time.Second).Add(time.Second)
 	a.Meaning = evidence.ActMeaning(a)
 	data, err := a.Canonical()
 	if err != nil {
@@ -370,7 +359,7 @@ func (s *signing) keep(ctx context.Context, assertion evidence.Assertion, counti
 	}
 	keys := make([]evidence.Key, len(counting))
 	for i, c := range counting {
-		keys[i] = evidence.Key{CredentialID: c.ID, Person: c.PersonID, PublicKey: c.PublicKey, BackupEligible: c.BackupEligible}
+		keys[i] = keyOf(c)
 	}
 	result, err := evidence.VerifyAct(s.Act, assertion, keys, s.w.passkeys.RelyingParty())
 	if err != nil {
@@ -401,6 +390,10 @@ func (s *signing) keep(ctx context.Context, assertion evidence.Assertion, counti
 	})
 }
 
+func keyOf(c store.Credential) evidence.Key {
+	return evidence.Key{CredentialID: c.ID, Person: c.PersonID, PublicKey: c.PublicKey, BackupEligible: c.BackupEligible}
+}
+
 // counting are the acts that count at this moment: of those who are asked, by keys that decide in the workspace and are in
 // its roster now, over this very document.
 func (s *signing) counting(ctx context.Context, view Proposal, keys map[string]store.Keys) ([]store.ProposalAct, error) {
@@ -412,16 +405,40 @@ func (s *signing) counting(ctx context.Context, view Proposal, keys map[string]s
 	if err != nil {
 		return nil, err
 	}
+	about, err := view.about()
+	if err != nil {
+		return nil, err
+	}
 	var counting []store.ProposalAct
 	for _, a := range acts {
-		decides := slices.ContainsFunc(keys[a.PersonID].Counting(s.tx.Workspace), func(c store.Credential) bool {
-			return string(c.ID) == string(a.CredentialID)
-		})
-		if decides && live[a.KeyDigest] && slices.Contains(view.Asked, a.PersonID) {
-			counting = append(counting, a)
+		decides := keys[a.PersonID].Counting(s.tx.Workspace)
+		i := slices.IndexFunc(decides, func(c store.Credential) bool { return string(c.ID) == string(a.CredentialID) })
+		if i < 0 || !live[a.KeyDigest] || !slices.Contains(view.Asked, a.PersonID) {
+			continue
 		}
+		if err := errors.Join(over(about, a), s.signed(a, decides[i])); err != nil {
+			s.w.log.ErrorContext(ctx, "a stored signature does not fit its proposal", "workspace", s.tx.Workspace, "proposal", view.ID, "person", a.PersonID, "error", err)
+			continue
+		}
+		counting = append(counting, a)
 	}
 	return counting, nil
+}
+
+// signed makes sure that a key made a stored act: what was verified when it came may have been changed since.
+func (s *signing) signed(a store.ProposalAct, by store.Credential) error {
+	var signed evidence.SignedAct
+	if err := json.Unmarshal(a.Act, &signed); err != nil {
+		return err
+	}
+	result, err := evidence.VerifyAct(signed.Act, signed.Assertion, []evidence.Key{keyOf(by)}, s.w.passkeys.RelyingParty())
+	if err != nil {
+		return err
+	}
+	if key, err := result.Key.Digest(); err != nil || string(key) != a.KeyDigest {
+		return errors.Join(err, errors.New("it is of another key"))
+	}
+	return nil
 }
 
 // apply makes the change of a proposal, with its leaf, which names the acts.
