@@ -26,6 +26,7 @@ import (
 	"github.com/signedapproval/bitbucket/internal/stage"
 	"github.com/signedapproval/bitbucket/server/app"
 	"github.com/signedapproval/bitbucket/server/attest"
+	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/bitbucketsim"
 	"github.com/signedapproval/bitbucket/server/evidence"
 )
@@ -299,7 +300,7 @@ func (w *auditWorld) whole(t *testing.T) {
 	anchors := write(t, t.TempDir(), "anchors.json", `{"format":"`+evidence.AnchorsFormat+`"}`)
 	summary := filepath.Join(t.TempDir(), "summary.json")
 	code, out, errs := w.audit(w.proxy.origin, w.token, "--key="+w.keyFile, "--repo="+clone, "--summary="+summary)
-	if code != 0 || !strings.Contains(errs, "1 approved, 0 by override") {
+	if code != 0 || !strings.Contains(errs, "2 approved, 0 by override") {
 		t.Fatalf("exit %d\n%s%s", code, out, errs)
 	}
 	table, err := csv.NewReader(strings.NewReader(out)).ReadAll()
@@ -363,6 +364,35 @@ func (w *auditWorld) whole(t *testing.T) {
 	}
 	if code, _, errs := w.audit("http://approvals.example", w.token); code != 1 || !strings.Contains(errs, "https") {
 		t.Errorf("in the clear: exit %d %s", code, errs)
+	}
+
+	// A push of a pull puts all of it below the second parent; a new clone has the same commits, and the old one has not.
+	_, err = w.sim.Push(bitbucketsim.Push{Repository: rocket, Branch: "local", From: w.merged.head, Person: "alice", Files: map[string]string{"local.txt": "local"}})
+	w.must(err)
+	pr, err := w.sim.OpenPullRequest(bitbucketsim.PullRequest{Repository: rocket, Author: "alice", Title: "Pull", Source: release, Destination: "local"})
+	w.must(err)
+	token, err := w.sim.IssueToken(bitbucketsim.TokenRequest{Person: "alice"})
+	w.must(err)
+	alice := bitbucket.New(bitbucket.Config{BaseURL: w.sim.URL()}).As(token.AccessToken, "alice", bitbucket.Foreground)
+	_, err = alice.Merge(w.ctx, "acme", "rocket", int64(pr.ID), bitbucket.MergeOptions{Message: "Pull", Strategy: "merge_commit"})
+	w.must(err)
+	_, err = w.sim.Push(bitbucketsim.Push{Repository: rocket, Branch: release, From: "local", Force: true, Person: "alice"})
+	w.must(err)
+	w.atRest()
+	old := clone
+	clone = filepath.Join(t.TempDir(), "pulled")
+	stream, err = w.sim.FastExport(rocket)
+	w.must(err)
+	w.must(os.Mkdir(clone, 0o700))
+	git(nil, "init", "--quiet")
+	git(stream, "fast-import", "--quiet")
+	code, out, errs = w.audit(w.proxy.origin, w.token, "--key="+w.keyFile, "--repo="+clone)
+	pulled, err := csv.NewReader(strings.NewReader(out)).ReadAll()
+	if err != nil || code != 0 || len(pulled) != len(table)+2 || !strings.Contains(out, w.landed+",approved,merge,") || !strings.Contains(out, w.pushed+",violation,") {
+		t.Errorf("after a pull: exit %d\n%s%s", code, out, errs)
+	}
+	if code, out, errs := w.audit(w.proxy.origin, w.token, "--key="+w.keyFile, "--repo="+old); code != 1 || out != "" || !strings.Contains(errs, "--repo") {
+		t.Errorf("an old clone: exit %d\n%s%s", code, out, errs)
 	}
 }
 

@@ -70,7 +70,7 @@ func (c *auditCommand) Run(ctx context.Context, s streams) error {
 		return err
 	}
 	if c.Repo != "" {
-		commits, err := replay.FirstParents(ctx, c.Repo, c.Branch)
+		commits, err := replay.Branch(ctx, c.Repo, c.Branch)
 		if err != nil {
 			return fmt.Errorf("--repo: %w", err)
 		}
@@ -98,6 +98,9 @@ func (c *auditCommand) Run(ctx context.Context, s streams) error {
 	}
 	if err != nil {
 		return err
+	}
+	for _, m := range summary.Missing {
+		_, _ = fmt.Fprintf(s.err, "%s no longer holds %s, as which pull request %d was merged\n", c.Branch, m.Landed, m.PullRequest)
 	}
 	n := summary.Rows
 	_, err = fmt.Fprintf(s.err, "%d commits reached %s: %d approved, %d by override, %d violations\n", n.All, c.Branch, n.Approved, n.Override, n.Violation)
@@ -240,8 +243,10 @@ func (c *auditCommand) fits(a attest.Audit, at place, w window, rows []attest.Ro
 		return errors.New("the summary is of another window")
 	case a.Before != nil && !a.Before.NotAfter.Before(w.from), a.After != nil && a.After.NotBefore.Before(w.to):
 		return errors.New("a commit beside the window is in it")
-	case len(rows) > 0 && a.After == nil && rows[len(rows)-1].Commit != a.Tip:
-		return errors.New("the rows do not end where the branch stood")
+	case a.After == nil && a.Tip != a.Since && !slices.Equal(a.Heads, []string{a.Tip}), (a.Before == nil) != (len(a.Bases) == 0):
+		return errors.New("the rows do not end where the branch stood, or begin nowhere")
+	case a.Before != nil && !slices.Contains(a.Bases, a.Before.Commit):
+		return errors.New("the commit before the window is none of its bases")
 	}
 	var last attest.Reached
 	for _, row := range rows {
@@ -253,43 +258,56 @@ func (c *auditCommand) fits(a attest.Audit, at place, w window, rows []attest.Ro
 	return nil
 }
 
-// sameCommits refuses rows that are not exactly the commits of a clone's branch between the two edges. commits are
-// the newest first, the rows the oldest first.
+// sameCommits refuses rows that are not exactly the commits of a clone's branch that the summary says they are. commits are all in the
+// branch's history, its tip first.
 func sameCommits(commits []replay.BranchCommit, rows []attest.Row, a attest.Audit) error {
-	at := func(hash string) int {
-		return slices.IndexFunc(commits, func(c replay.BranchCommit) bool { return c.Hash == hash })
+	parents := map[string][]string{}
+	for _, c := range commits {
+		parents[c.Hash] = c.Parents
 	}
-	newest, oldest := 0, len(commits)
+	history := func(of ...string) (map[string]bool, error) {
+		in := map[string]bool{}
+		for len(of) > 0 {
+			hash := of[len(of)-1]
+			of = of[:len(of)-1]
+			if in[hash] {
+				continue
+			}
+			more, ok := parents[hash]
+			if !ok {
+				return nil, fmt.Errorf("the clone's branch does not have %s, which the summary names", hash)
+			}
+			in[hash] = true
+			of = append(of, more...)
+		}
+		return in, nil
+	}
+	if a.After == nil && len(commits) > 0 && commits[0].Hash != a.Tip {
+		return fmt.Errorf("the clone's branch is at %s, and the audited one was at %s", commits[0].Hash, a.Tip)
+	}
+	behind, err := history(a.Heads...)
+	if err != nil {
+		return err
+	}
+	before := a.Bases
 	if a.Since != "" {
-		if oldest = at(a.Since); oldest < 0 {
-			return fmt.Errorf("the clone's branch does not have %s, at which the audit begins", a.Since)
+		before = append(slices.Clone(before), a.Since)
+	}
+	out, err := history(before...)
+	if err != nil {
+		return err
+	}
+	listed := map[string]bool{}
+	for _, row := range rows {
+		if !behind[row.Commit] || out[row.Commit] || listed[row.Commit] {
+			return fmt.Errorf("row %d lists %s, which is not on the clone's branch in the window, or is there twice", row.Number, row.Commit)
 		}
+		listed[row.Commit] = true
 	}
-	if a.After != nil {
-		if newest = at(a.After.Commit) + 1; newest == 0 {
-			return fmt.Errorf("the clone's branch does not have %s, which follows the window", a.After.Commit)
-		}
-	}
-	if a.Before != nil {
-		if oldest = at(a.Before.Commit); oldest < 0 {
-			return fmt.Errorf("the clone's branch does not have %s, which the window follows", a.Before.Commit)
-		}
-	}
-	if newest > oldest {
-		return errors.New("the edges of the window are not in the order of the clone's branch")
-	}
-	between := slices.Clone(commits[newest:oldest])
-	slices.Reverse(between)
-	for i, c := range between {
-		switch {
-		case i == len(rows):
+	for _, c := range commits {
+		if behind[c.Hash] && !out[c.Hash] && !listed[c.Hash] {
 			return fmt.Errorf("%s is on the clone's branch and is not listed", c.Hash)
-		case rows[i].Commit != c.Hash:
-			return fmt.Errorf("where row %d lists %s, the clone's branch has %s", i+1, rows[i].Commit, c.Hash)
 		}
-	}
-	if len(rows) > len(between) {
-		return fmt.Errorf("row %d lists %s, which is not on the clone's branch", len(between)+1, rows[len(between)].Commit)
 	}
 	return nil
 }

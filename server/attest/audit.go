@@ -75,7 +75,7 @@ const (
 	Unrelated Relation = ""
 	// Signed: it is the very commit that was signed.
 	Signed Relation = "signed"
-	// Within: it is in the history of the commit that was signed and that landed as it is.
+	// Within: it is in the history of the commit that was signed, which landed as it is or by a merge commit.
 	Within Relation = "within"
 	// MergeOf: it has the commit that was signed as a parent.
 	MergeOf Relation = "merge"
@@ -90,8 +90,8 @@ type Basis string
 const (
 	// Recorded: the service recorded the merge at that time; both times are the same.
 	Recorded Basis = "recorded"
-	// Claimed: not before the commit's own date and what is below it on the branch, and not after the next recorded
-	// merge above it, or the time of the audit.
+	// Claimed: not before the commit's own date, its parents, and the recorded merges that do not hold it but were
+	// earlier than the first that does; and not after that one, or the time of the audit.
 	Claimed Basis = "claimed"
 )
 
@@ -149,11 +149,18 @@ type Audit struct {
 	Tip string `json:"tip"`
 	// Rows is how many rows there are, of each kind and in all.
 	Rows Counts `json:"rows"`
+	// Heads are commits in whose histories is all that had reached the branch before To, and Bases those in whose histories is
+	// all that had before From, none in that of another: the rows are exactly the commits in a history of Heads that are in none of Bases,
+	// nor in that of Since.
+	Heads []string `json:"heads"`
+	Bases []string `json:"bases"`
+	// Missing are the merges that the service recorded in the window and that the branch no longer holds, the oldest first.
+	Missing []Missing `json:"missing"`
 	// First and Last are the commits of the first and the last row; empty without rows.
 	First string `json:"first"`
 	Last  string `json:"last"`
-	// Before is the commit that the first row follows, and After the one that follows the last row, on the branch;
-	// both are outside of the window. Nil where there is none: the history begins, or the branch ends.
+	// Before is the commit before the first row, and After the one behind the last row, in the order of the rows;
+	// both are outside of the window. Nil where there is none.
 	Before *Edge `json:"before"`
 	After  *Edge `json:"after"`
 	Log    Log   `json:"log"`
@@ -165,6 +172,16 @@ type Counts struct {
 	Override  int `json:"override"`
 	Violation int `json:"violation"`
 	All       int `json:"all"`
+}
+
+// Missing is a recorded merge that was taken from the branch: somebody rewrote its history.
+type Missing struct {
+	// PullRequest is the pull request's number.
+	PullRequest int64 `json:"pullRequest"`
+	// Landed is the commit that it was merged as.
+	Landed string `json:"landed"`
+	// Recorded is when the service recorded the merge, in UTC.
+	Recorded time.Time `json:"recorded"`
 }
 
 // Edge is a commit outside of the window, beside it.
@@ -216,6 +233,7 @@ func (s *Sum) Digest() Digest {
 // SignAudit signs the summary of an audit whose rows were summed up. It fills in what follows from the rows.
 func SignAudit(ctx context.Context, k *Keys, a Audit, s *Sum) ([]byte, error) {
 	a.Rows, a.First, a.Last = s.Counts, s.First, s.Last
+	a.Heads, a.Bases, a.Missing = append([]string{}, a.Heads...), append([]string{}, a.Bases...), append([]Missing{}, a.Missing...)
 	if !isWeb(a.Service) || !isWeb(a.Repository.URI) || a.Branch == "" || !commitForm.MatchString(a.Tip) || !a.From.Before(a.To) || !a.Log.Root.Valid() {
 		return nil, errors.New("attest: the audit is not valid")
 	}

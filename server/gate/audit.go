@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/signedapproval/bitbucket/server/approval"
@@ -31,24 +29,6 @@ type AuditOf struct {
 	Web string
 }
 
-// reached is a commit on the first-parent history of a branch.
-type reached struct {
-	bitbucket.Commit
-	merge *store.MergeSeen // it is what this merge landed as
-	by    *store.MergeSeen // the merge that brought it
-	when  attest.Reached
-}
-
-func (c reached) edge() *attest.Edge { return &attest.Edge{Commit: c.Hash, Reached: c.when} }
-
-// first is the first parent, "" of a root.
-func (c reached) first() string {
-	if len(c.Parents) == 0 {
-		return ""
-	}
-	return c.Parents[0]
-}
-
 // Audit lists every commit that may have reached a branch in a window, the oldest first, and hands each row to emit; found is
 // called now and then before the first one, while Bitbucket is read. It ends with an error
 // where anything cannot be read to its end: what was emitted before is then no audit. The person must be able to
@@ -65,26 +45,30 @@ func (g *Gate) Audit(ctx context.Context, person store.Person, workspace string,
 		return attest.Audit{}, remotely(err)
 	}
 	a.date()
+	missing, err := a.missing(ctx)
+	if err != nil {
+		return attest.Audit{}, remotely(err)
+	}
 	summary := attest.Audit{
 		Service: g.Origin, Time: a.now.UTC().Truncate(time.Second), Workspace: bitbucket.BracedUUID(workspace),
-		Repository: repositoryOf(a.config, workspace, a.repository, of.Web), Branch: of.Branch, From: of.From, To: of.To, Since: of.Since, Tip: a.tip,
+		Repository: repositoryOf(a.config, workspace, a.repository, of.Web), Branch: of.Branch, From: of.From, To: of.To, Since: of.Since, Tip: a.tip, Missing: missing,
 	}
-	number := 0
-	for _, c := range slices.Backward(a.commits) { // the oldest first
-		if !c.when.In(of.From, of.To) {
-			if c.when.NotAfter.Before(of.From) {
-				summary.Before = c.edge()
-				continue
-			}
-			summary.After = c.edge()
+	first, behind := 0, len(a.commits) // the rows are those from first on, up to behind
+	for i, c := range a.commits {
+		if c.when.NotAfter.Before(of.From) {
+			summary.Before, first = c.edge(), i+1
+		} else if !c.when.NotBefore.Before(of.To) {
+			summary.After, behind = c.edge(), i
 			break
 		}
-		number++
+	}
+	summary.Bases, summary.Heads = heads(a.commits[:first]), heads(a.commits[:behind])
+	for i, c := range a.commits[first:behind] {
 		row, err := a.row(ctx, c)
 		if err != nil {
 			return attest.Audit{}, err
 		}
-		row.Number = number
+		row.Number = i + 1
 		if err := emit(row); err != nil {
 			return attest.Audit{}, err
 		}
@@ -108,9 +92,12 @@ type auditing struct {
 	client     *bitbucket.Client
 	now        time.Time
 	tip        string
+	merges     []store.MergeSeen           // the newest first
 	landed     map[string]*store.MergeSeen // by the commit that it landed as
 	start      *store.MergeSeen            // the newest merge of before the window
-	commits    []reached                   // the newest first; the last may be what start landed as
+	stop       string                      // nothing below this commit was read; "" if all was
+	commits    []*reached                  // each behind its parents
+	by         map[string]*reached         // commits by their hashes, and stop
 	proofs     map[string]proof            // by request
 }
 
@@ -140,16 +127,15 @@ func (a *auditing) begin(ctx context.Context) error {
 		if err := a.wasProtected(ctx, tx); err != nil {
 			return err
 		}
-		merges, err := tx.MergesInto(ctx, a.repository, a.of.Branch)
-		if err != nil {
+		if a.merges, err = tx.MergesInto(ctx, a.repository, a.of.Branch); err != nil {
 			return err
 		}
 		a.landed = map[string]*store.MergeSeen{}
-		for i, m := range merges {
+		for i, m := range a.merges {
 			if a.start == nil && m.SeenAt.Before(a.of.From) {
-				a.start = &merges[i]
+				a.start = &a.merges[i]
 			}
-			a.landed[m.LandedCommit] = &merges[i] // of several that landed as one commit, the first that was seen
+			a.landed[m.LandedCommit] = &a.merges[i] // of several that landed as one commit, the first that was seen
 		}
 		return nil
 	})
@@ -192,136 +178,11 @@ func (a *auditing) wasProtected(ctx context.Context, tx *store.Tx) error {
 	}
 }
 
-// walk reads the first-parent history of the branch: down to the commit that was named, or to what the start landed as,
-// or to its root where there is no start, or where the branch no longer holds it.
-func (a *auditing) walk(ctx context.Context, found func() error) error {
-	if a.of.Since != "" {
-		done, err := a.line(ctx, a.of.Since, found)
-		if err == nil && !done {
-			err = refusal.New(refusal.BadInput, "The branch does not hold the commit at which the audit begins, or not on its own line.").At("since")
-		}
-		return err
-	}
-	if a.start != nil {
-		done, err := a.line(ctx, a.start.LandedCommit, found)
-		if err != nil {
-			return err
-		}
-		if done {
-			at := reached{Commit: bitbucket.Commit{Hash: a.start.LandedCommit}, merge: a.landed[a.start.LandedCommit]}
-			a.commits = append(a.commits, at)
-			return nil
-		}
-	}
-	done, err := a.line(ctx, "", found)
-	if err == nil && !done {
-		err = refusal.New(refusal.BitbucketUnavailable, "Bitbucket's list of commits has gaps; nothing is audited.")
-	}
-	return err
-}
-
-// line reads the first-parent history down to stop, a commit that is in it, or to the root if stop is "". It tells
-// whether it got there.
-func (a *auditing) line(ctx context.Context, stop string, found func() error) (done bool, err error) {
-	a.commits = nil
-	seen := map[string]bitbucket.Commit{} // not on the line, or not yet
-	want, listed := a.tip, 0
-	for c, err := range a.client.Commits(ctx, a.workspace, a.repository, a.tip, stop) {
-		if err != nil {
-			return false, err
-		}
-		if listed++; listed%100 == 0 {
-			if err := found(); err != nil {
-				return false, err
-			}
-		}
-		seen[c.Hash] = c
-		for want != stop {
-			next, here := seen[want]
-			if !here {
-				break
-			}
-			delete(seen, want)
-			on := reached{Commit: next, merge: a.landed[next.Hash]}
-			a.commits, want = append(a.commits, on), on.first()
-		}
-		if want == stop {
-			break
-		}
-	}
-	return want == stop, nil
-}
-
-// date says of each commit when it reached the branch. What is recorded is known. Everything else reached it not after
-// the next recorded merge above it, and not before what is below it. A commit's own date is no more than
-// another limit from below: commits are made before they are pushed, and one that claims to be older than it is
-// gains nothing by that. One that claims to be younger is listed as late as can be.
-func (a *auditing) date() {
-	latest := a.now.UTC()
-	for i := range a.commits { // from the newest
-		c := &a.commits[i]
-		c.when = attest.Reached{NotBefore: c.Date.UTC(), NotAfter: latest, Basis: attest.Claimed}
-		if c.by != nil {
-			c.when.Basis = attest.Recorded
-			if at := c.by.SeenAt.UTC(); at.Before(latest) {
-				latest = at
-			}
-			c.when.NotBefore, c.when.NotAfter = latest, latest
-		}
-		if c.when.NotBefore.After(latest) {
-			c.when.NotBefore = latest
-		}
-	}
-	var earliest time.Time
-	for i := range slices.Backward(a.commits) {
-		if c := &a.commits[i].when; c.NotBefore.Before(earliest) {
-			c.NotBefore = earliest
-		} else {
-			earliest = c.NotBefore
-		}
-	}
-}
-
-// cover says of each commit which merge brought it. A merge that landed as a commit with one parent may have brought
-// several: those down to where Bitbucket says that the destination stood.
-func (a *auditing) cover(ctx context.Context) error {
-	for i := range a.commits {
-		c := &a.commits[i]
-		if c.merge == nil {
-			continue
-		}
-		c.by = c.merge
-		below := i + 1
-		if len(c.Parents) != 1 || below == len(a.commits) || a.commits[below].merge != nil {
-			continue
-		}
-		remote, err := a.client.PullRequest(ctx, a.workspace, a.repository, c.merge.Number)
-		if err != nil {
-			return err
-		}
-		stood := remote.Destination.CommitPrefix
-		if stood == "" {
-			continue
-		}
-		end := slices.IndexFunc(a.commits[i:], func(o reached) bool { return strings.HasPrefix(o.Hash, stood) })
-		if end < 0 && strings.HasPrefix(a.commits[len(a.commits)-1].first(), stood) {
-			end = len(a.commits) - i
-		}
-		for j := below; j < i+end; j++ {
-			if a.commits[j].merge != nil {
-				break
-			}
-			a.commits[j].by = c.merge
-		}
-	}
-	return nil
-}
-
 // row says of a commit in the window what it is.
-func (a *auditing) row(ctx context.Context, c reached) (attest.Row, error) {
+func (a *auditing) row(ctx context.Context, c *reached) (attest.Row, error) {
 	row := attest.Row{Commit: c.Hash, Kind: attest.KindViolation, Reached: c.when}
 	if c.by == nil {
-		row.Reason = "No merge of a pull request is recorded for this commit: it was pushed, or merged when the gate could not see it."
+		row.Reason = "No recorded merge of a pull request brought this commit: it was pushed, or merged when the gate could not see it."
 		return row, nil
 	}
 	m := *c.by
@@ -332,7 +193,7 @@ func (a *auditing) row(ctx context.Context, c reached) (attest.Row, error) {
 	}
 	row.Request, row.Bundle, row.BundleDigest, row.ChainLeaf = p.view.Request.ID, p.ref.URI, p.ref.Digest, p.ref.Chain.Leaf
 	row.Kind = mergeKind(m, p.bundle.Verdict.State)
-	row.Relation = relation(c)
+	row.Relation = a.relation(c)
 	switch row.Kind {
 	case attest.KindApproved:
 		row.Reason = fmt.Sprintf("Pull request %d was merged with the approvals that its rule asks for: %s.", m.Number, nameless(string(p.bundle.Verdict.State), p.bundle.Verdict))
@@ -343,16 +204,19 @@ func (a *auditing) row(ctx context.Context, c reached) (attest.Row, error) {
 }
 
 // relation says how a commit that a merge brought stands to the one that was signed.
-func relation(c reached) attest.Relation {
+func (a *auditing) relation(c *reached) attest.Relation {
+	landed := a.by[c.by.LandedCommit]
 	switch {
 	case c.Hash == c.by.HeadCommit:
 		return attest.Signed
 	case c.by.LandedCommit == c.by.HeadCommit:
 		return attest.Within
-	case slices.Contains(c.Parents, c.by.HeadCommit):
+	case !landed.joins(c.by.HeadCommit):
+		return attest.Rewritten
+	case c == landed:
 		return attest.MergeOf
 	}
-	return attest.Rewritten
+	return attest.Within
 }
 
 // proof gives the evidence of a merge. It is not known where nothing was asked for, or where the request ended before it

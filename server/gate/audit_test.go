@@ -136,6 +136,8 @@ func TestAnAuditListsEveryCommit(t *testing.T) {
 	wants := []want{
 		{first, attest.KindViolation, attest.Unrelated},
 		{squashed, attest.KindApproved, attest.Rewritten},
+		{merged[0], attest.KindApproved, attest.Within},
+		{merged[1], attest.KindApproved, attest.Signed},
 		{merge, attest.KindApproved, attest.MergeOf},
 		{second, attest.KindViolation, attest.Unrelated},
 		{forward[0], attest.KindApproved, attest.Within},
@@ -161,8 +163,8 @@ func TestAnAuditListsEveryCommit(t *testing.T) {
 			t.Errorf("row %d names somebody: %s", i, r.Reason)
 		}
 	}
-	if rows[2].Head != merged[1] || rows[2].Basis != attest.Recorded || rows[0].Basis != attest.Claimed || summary.Log.Size == 0 {
-		t.Errorf("rows %+v %+v, log %+v", rows[0], rows[2], summary.Log)
+	if rows[4].Head != merged[1] || rows[4].Basis != attest.Recorded || rows[0].Basis != attest.Claimed || summary.Log.Size == 0 {
+		t.Errorf("rows %+v %+v, log %+v", rows[0], rows[4], summary.Log)
 	}
 	bundle, err := w.gate.Bundle(t.Context(), w.people["bob"].Person, w.workspace, rows[1].Request)
 	w.must(err)
@@ -171,7 +173,7 @@ func TestAnAuditListsEveryCommit(t *testing.T) {
 	}
 
 	// Two windows that meet list every commit that was recorded once, and every other at least once.
-	middle := rows[6].NotBefore
+	middle := rows[8].NotBefore
 	older, before, err := w.audit(w.auditOf(time.Unix(0, 0), middle))
 	w.must(err)
 	newer, after, err := w.audit(w.auditOf(middle, time.Now().Add(time.Hour)))
@@ -185,8 +187,9 @@ func TestAnAuditListsEveryCommit(t *testing.T) {
 			t.Errorf("%+v is listed %d times", r, n)
 		}
 	}
-	if before.After.Commit != forward[0] || after.Before.Commit != merge {
-		t.Errorf("beside the windows are %+v and %+v", before.After, after.Before)
+	if before.After.Commit != forward[0] || after.Before.Commit != merge || !slices.Equal(after.Bases, []string{merge}) || !slices.Equal(before.Heads, []string{second}) ||
+		!slices.Equal(after.Heads, []string{slipped}) || len(before.Bases) > 0 {
+		t.Errorf("beside the windows are %+v and %+v", before, after)
 	}
 
 	// What is known to be of before the gate is left out where that is asked for, and nothing else is.

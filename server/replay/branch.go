@@ -13,14 +13,14 @@ import (
 type BranchCommit struct {
 	// Hash is the full hash.
 	Hash string
-	// First is the first parent's; empty for a root.
-	First string
+	// Parents are its parents' hashes, the first parent's first.
+	Parents []string
 }
 
-// FirstParents lists the first-parent history of a branch in the repository in dir (a work tree or a bare repository), the newest commit
-// first. The branch is the repository's own or one that was fetched; where the two differ, it is refused: which of
+// Branch lists the whole history of a branch in the repository in dir (a work tree or a bare repository), its tip first and each commit
+// before its parents. The branch is the repository's own or one that was fetched; where the two differ, it is refused: which of
 // them stands for the branch cannot be told.
-func FirstParents(ctx context.Context, dir, branch string) (commits []BranchCommit, err error) {
+func Branch(ctx context.Context, dir, branch string) (commits []BranchCommit, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, Deadline, fmt.Errorf("git did not end within %s", Deadline))
 	defer cancel()
 	program, err := findGit(ctx)
@@ -56,17 +56,13 @@ func FirstParents(ctx context.Context, dir, branch string) (commits []BranchComm
 	case len(tips) > 1:
 		return nil, fmt.Errorf("the repository has more than one state of the branch %s: fetch it, and bring your own branch to where it is", branch)
 	}
-	out, err := lender.run(ctx, nil, "rev-list", "--first-parent", "--parents", tips[0])
+	out, err := lender.run(ctx, nil, "rev-list", "--topo-order", "--parents", tips[0])
 	if err != nil {
 		return nil, err
 	}
 	for line := range strings.Lines(string(out)) {
 		fields := strings.Fields(line)
-		c := BranchCommit{Hash: fields[0]}
-		if len(fields) > 1 {
-			c.First = fields[1]
-		}
-		commits = append(commits, c)
+		commits = append(commits, BranchCommit{Hash: fields[0], Parents: fields[1:]})
 	}
 	return commits, nil
 }
