@@ -50,7 +50,7 @@ func onForge() []attack {
 				got = append(got, l.watch(l.anchors)...)
 				_, out := l.run("audit", "--workspace=acme", "--repository=rocket", "--branch="+branch, "--from=2020-01-01")
 				for _, row := range strings.Split(out, "\n") {
-					if strings.Contains(row, landed) && strings.Contains(row, "violation") {
+					if strings.Contains(row, ","+landed+",violation,") {
 						got = append(got, "audit: violation")
 					}
 				}
