@@ -58,6 +58,8 @@ const (
 const (
 	// OpeningsWrong: openings that do not open what the log commits to.
 	OpeningsWrong Code = "openings_wrong"
+	// OpeningsWithheld: openings that the server does not give although it gives the log.
+	OpeningsWithheld Code = "openings_withheld"
 	// RosterWrong: a roster version that does not replay, or that the log does not have.
 	RosterWrong Code = "roster_wrong"
 	// RosterUnproved: a roster version whose proof does not prove it.

@@ -54,6 +54,8 @@ type judged struct {
 	Settled bool  `json:"settled"`
 	// Ahead are versions that the openings had and the log had not, each with when it was so first.
 	Ahead map[string]time.Time `json:"ahead"`
+	// Withheld is since when the log could be read and the openings could not; zero where they could.
+	Withheld time.Time `json:"withheld"`
 }
 
 // replay compares what is new in a workspace's openings with the log as far as it was read. It is done in memory; what
@@ -79,11 +81,11 @@ func (m *Monitor) replay(ctx context.Context) error {
 	} else if r.Settled && r.Size == p.Next {
 		return nil
 	}
-	r.Size = p.Next
 	opened, err := m.Client.Openings(ctx, m.Workspace)
 	if err != nil {
-		return err
+		return errors.Join(err, m.withheld(ctx, r.judged))
 	}
+	r.Size, r.Withheld = p.Next, time.Time{}
 	r.open(opened)
 	err = m.State.db.View(func(tx *bbolt.Tx) error {
 		r.tx = tx
@@ -100,6 +102,31 @@ func (m *Monitor) replay(ctx context.Context) error {
 			}
 		}
 		return put(tx.Bucket(tableJudged), []byte(m.Workspace), r.judged)
+	})
+}
+
+// withheld notes that the openings cannot be had although the log can. After a while that is an alarm: a server can fail
+// for ever at what somebody changed in its database, and nobody would look at its rules any more.
+func (m *Monitor) withheld(ctx context.Context, j judged) error {
+	if ctx.Err() != nil {
+		return nil // it is the monitor that was ended
+	}
+	now := m.Now()
+	if j.Withheld.IsZero() {
+		j.Withheld = now
+	}
+	since := j.Withheld.UTC().Format(time.RFC3339)
+	return m.State.db.Update(func(tx *bbolt.Tx) error {
+		if now.After(j.Withheld.Add(m.Late)) {
+			err := record(tx, Finding{
+				Code: OpeningsWithheld, Subject: fmt.Sprintf("workspace %s since %s", m.Workspace, since), Time: now,
+				Detail: "The server gives the log, and since then not the openings, so that nobody can look at roster and rules.",
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return put(tx.Bucket(tableJudged), []byte(m.Workspace), j)
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/monitor"
@@ -240,6 +241,37 @@ func TestRowsThatChangeWithoutALeaf(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestOpeningsThatAreWithheld for longer than a server may be out of order are an alarm, once for each time.
+func TestOpeningsThatAreWithheld(t *testing.T) {
+	t.Parallel()
+	g, a := newGoverned(t), newAuditor(t)
+	a.withOpenings(nil)
+	g.publish()
+	told := g.openings
+	pass := func(after time.Duration, given bool, want ...monitor.Code) {
+		t.Helper()
+		g.openings = nil
+		if given {
+			g.openings = told
+		}
+		g.now = g.now.Add(after)
+		g.publish()
+		if found, err := a.pass(g.operator, g); !slices.Equal(codes(found), want) || (err == nil) != given {
+			t.Fatalf("found %v, want %v; %v", found, want, err)
+		}
+	}
+	for n := range 2 {
+		pass(time.Second, false)
+		pass(late, false)
+		pass(time.Second, false, monitor.OpeningsWithheld)
+		pass(late, false)
+		pass(time.Second, true)
+		g.story(n, n+1) // or nothing would be asked for
+	}
+	pass(2*late, false)
+	pass(time.Second, true)
 }
 
 // TestOpeningsMayBeAhead of the log as far as it was read, for as long as it takes to be published.
