@@ -1,6 +1,7 @@
 package gate_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -166,6 +167,39 @@ func TestAnotherRuleOfThePolicyVoidsNothing(t *testing.T) {
 	if after := w.view(number).Request; after.ID != before || after.State != store.RequestApproved {
 		t.Errorf("the request became %s %s", after.ID, after.State)
 	}
+}
+
+// TestNothingIsJudgedByAnOlderPolicy lets the operator point a repository at weaker rules that it had before, of which the
+// log would say nothing.
+func TestNothingIsJudgedByAnOlderPolicy(t *testing.T) {
+	w := newWorld(t)
+	w.save(w.rule(1, "bob", "carol"))
+	w.save(w.rule(2, "bob", "carol"))
+	number := w.open()
+	w.settle()
+	head := w.view(number).PullRequest.HeadCommit
+	w.sql(`update signedapproval_bitbucket_repo_configs c set policy_version_id = v.id from signedapproval_policy_versions v
+		where v.repository_id = c.repository_id and v.version = 1`)
+	w.decides(number, "bob", approval.Approve)
+	failed := w.drain()
+	if len(failed) == 0 {
+		t.Fatal("nothing failed")
+	}
+	for _, err := range failed {
+		if !errors.Is(err, store.ErrPolicyBehind) {
+			t.Error(err)
+		}
+	}
+	w.expect(number, head, "INPROGRESS", "0 of 2 approvals; waiting for Bob or Carol")
+	if got := w.mergeCheck(number); got.Success {
+		t.Errorf("the merge check answered %+v", got)
+	}
+
+	t.Log("an administrator saves the rules again")
+	w.save(w.rule(2, "bob", "carol"))
+	w.event(number)
+	w.settle()
+	w.expect(number, head, "INPROGRESS", "1 of 2 approvals; waiting for Carol")
 }
 
 func TestExpiryAndAskingAgain(t *testing.T) {

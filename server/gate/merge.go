@@ -166,7 +166,7 @@ func (g *Gate) standingApproval(ctx context.Context, tx *store.Tx, intent store.
 
 // policyOf reads the rules in force in a repository.
 func policyOf(ctx context.Context, tx *store.Tx, config store.RepositoryConfig) (approval.Policy, error) {
-	version, err := tx.PolicyVersion(ctx, config.PolicyVersionID)
+	version, err := tx.PolicyInForce(ctx, config.RepositoryID)
 	if err != nil {
 		return approval.Policy{}, err
 	}

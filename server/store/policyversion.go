@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // PolicyVersion is one immutable version of a repository's rules.
@@ -61,6 +63,40 @@ func (tx *Tx) NewestPolicyVersion(ctx context.Context, repositoryID string) (Pol
 func (tx *Tx) PolicyVersion(ctx context.Context, id string) (PolicyVersion, error) {
 	return single[PolicyVersion](ctx, tx.tx, `select `+policyVersionColumns+` from signedapproval_policy_versions
 		where workspace_id = $1 and id = $2`, tx.Workspace, id)
+}
+
+// ErrPolicyBehind says that a repository's config names another policy than the newest one of the repository. No use case
+// does that, and nobody who follows the log could see it: what is in the log is the newest one.
+var ErrPolicyBehind = errors.New("store: the policy in force is not the newest one of its repository")
+
+// selectPolicyInForce reads the version that a config names and the newest one, in one statement: nothing comes between.
+const selectPolicyInForce = `
+	with gated as (select policy_version_id as id from signedapproval_bitbucket_repo_configs where workspace_id = $1 and repository_id = $2),
+		newest as (select id from signedapproval_policy_versions where workspace_id = $1 and repository_id = $2 order by version desc limit 1)
+	select ` + policyVersionColumns + ` from signedapproval_policy_versions
+	where workspace_id = $1 and id in (select id from gated union select id from newest) and exists (select from gated)`
+
+func policyInForce(rows pgx.Rows) (PolicyVersion, error) {
+	versions, err := pgx.CollectRows(rows, pgx.RowToStructByName[PolicyVersion])
+	switch {
+	case err != nil:
+		return PolicyVersion{}, err
+	case len(versions) == 0:
+		return PolicyVersion{}, ErrNotFound
+	case len(versions) > 1:
+		return PolicyVersion{}, ErrPolicyBehind
+	}
+	return versions[0], nil
+}
+
+// PolicyInForce reads the version by which a repository is gated: [ErrNotFound] where it is not, [ErrPolicyBehind] where
+// that is not its newest one, by which nothing may be judged.
+func (tx *Tx) PolicyInForce(ctx context.Context, repositoryID string) (PolicyVersion, error) {
+	rows, err := tx.tx.Query(ctx, selectPolicyInForce, tx.Workspace, repositoryID)
+	if err != nil {
+		return PolicyVersion{}, fmt.Errorf("store: read the policy in force: %w", err)
+	}
+	return policyInForce(rows)
 }
 
 // PolicyVersions lists the versions of a repository's rules, newest first, without those that ended its gating.

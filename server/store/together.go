@@ -63,13 +63,18 @@ type Gated struct {
 	PullRequest *PullRequest      // nil where it is not known
 }
 
-// Gated reads what is known of a pull request.
+// Gated reads what is known of a pull request. [ErrPolicyBehind] as of [Tx.PolicyInForce].
 func (s *Store) Gated(ctx context.Context, workspace, repositoryID string, number int64) (g Gated, err error) {
 	batch := &pgx.Batch{}
 	batch.Queue(selectRepositoryConfig, workspace, repositoryID).Query(maybe(&g.Repository))
-	batch.Queue(`select `+policyVersionColumns+` from signedapproval_policy_versions where workspace_id = $1
-		and id = (select policy_version_id from signedapproval_bitbucket_repo_configs where workspace_id = $1 and repository_id = $2)`,
-		workspace, repositoryID).Query(maybe(&g.Policy))
+	batch.Queue(selectPolicyInForce, workspace, repositoryID).Query(func(rows pgx.Rows) error {
+		inForce, err := policyInForce(rows)
+		if errors.Is(err, ErrNotFound) {
+			return nil
+		}
+		g.Policy = &inForce
+		return err
+	})
 	batch.Queue(selectPullRequest, workspace, repositoryID, number).Query(maybe(&g.PullRequest))
 	return g, s.readTogether(ctx, workspace, batch)
 }
