@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -22,6 +23,8 @@ type transaction struct {
 	now time.Time
 	// begun says that something was sent.
 	begun bool
+	// failed is why something that waited was not carried out: its beginning, it may be. Nothing is, after that.
+	failed error
 }
 
 // rollbackTimeout bounds how long the end of a transaction that failed may take.
@@ -59,12 +62,16 @@ func (t *transaction) later(sql string, arguments ...any) *pgx.QueuedQuery {
 
 // send sends what waits and more behind it. The answers to what waited are taken in.
 func (t *transaction) send(ctx context.Context, more ...*pgx.QueuedQuery) (pgx.BatchResults, error) {
+	if t.failed != nil {
+		return nil, t.failed
+	}
 	waited := t.waiting
 	t.waiting, t.begun = nil, true
 	results := t.conn.SendBatch(ctx, &pgx.Batch{QueuedQueries: append(waited, more...)})
 	for _, q := range waited {
 		if err := take(results, q); err != nil {
 			_ = results.Close() // says the same
+			t.failed = fmt.Errorf("store: what was to be carried out before: %w", err)
 			return nil, err
 		}
 	}
@@ -82,7 +89,7 @@ func take(results pgx.BatchResults, q *pgx.QueuedQuery) error {
 
 // Exec carries out a statement.
 func (t *transaction) Exec(ctx context.Context, sql string, arguments ...any) (pgconn.CommandTag, error) {
-	if len(t.waiting) == 0 {
+	if len(t.waiting) == 0 && t.failed == nil {
 		return t.conn.Exec(ctx, sql, arguments...)
 	}
 	results, err := t.send(ctx, &pgx.QueuedQuery{SQL: sql, Arguments: arguments})
@@ -98,7 +105,7 @@ func (t *transaction) Exec(ctx context.Context, sql string, arguments ...any) (p
 
 // Query carries out a statement and gives its rows, which must be closed before the next statement.
 func (t *transaction) Query(ctx context.Context, sql string, arguments ...any) (pgx.Rows, error) {
-	if len(t.waiting) == 0 {
+	if len(t.waiting) == 0 && t.failed == nil {
 		return t.conn.Query(ctx, sql, arguments...)
 	}
 	results, err := t.send(ctx, &pgx.QueuedQuery{SQL: sql, Arguments: arguments})
@@ -115,7 +122,7 @@ func (t *transaction) Query(ctx context.Context, sql string, arguments ...any) (
 
 // QueryRow carries out a statement that answers one row.
 func (t *transaction) QueryRow(ctx context.Context, sql string, arguments ...any) pgx.Row {
-	if len(t.waiting) == 0 {
+	if len(t.waiting) == 0 && t.failed == nil {
 		return t.conn.QueryRow(ctx, sql, arguments...)
 	}
 	results, err := t.send(ctx, &pgx.QueuedQuery{SQL: sql, Arguments: arguments})
@@ -142,6 +149,12 @@ func (t *transaction) commit(ctx context.Context) error {
 	if !t.begun && len(t.waiting) == beginning {
 		t.waiting = nil
 		return nil
+	}
+	if t.failed != nil {
+		return t.failed
+	}
+	if t.begun && t.conn.Conn().PgConn().TxStatus() != 'T' {
+		return pgx.ErrTxCommitRollback // PostgreSQL would answer "rollback", and no error
 	}
 	if len(t.waiting) == 0 {
 		_, err := t.conn.Exec(ctx, "commit")
