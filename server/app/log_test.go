@@ -157,18 +157,8 @@ func TestServerWithAWitness(t *testing.T) {
 	if err := config.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	server, err := app.New(t.Context(), config, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Close()
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- server.Run(ctx, listener) }()
+	server, stop := serving(t, config)
+	defer stop()
 	get := func(handler http.Handler, path string) (int, string) {
 		got := httptest.NewRecorder()
 		handler.ServeHTTP(got, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
@@ -202,9 +192,29 @@ func TestServerWithAWitness(t *testing.T) {
 		t.Errorf("%s: %v", signed, err)
 	}
 	eventually(t, "the witness cosigned", metric(`signedapproval_log_witness_seconds_count{outcome="cosigned",witness="witness.example/w"}`))
-	cancel()
-	if err := <-ended; err != nil {
-		t.Error(err)
+}
+
+// serving runs a server until stop is called, which tells of an end that is not good.
+func serving(t *testing.T, config app.Config) (server *app.Server, stop func()) {
+	t.Helper()
+	server, err := app.New(t.Context(), config, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		server.Close()
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- server.Run(ctx, listener) }()
+	return server, func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		server.Close()
 	}
 }
 
@@ -237,27 +247,7 @@ func TestAdoptSink(t *testing.T) {
 	if code, out, errs := adopt(); code != 0 || !strings.Contains(out, "lacks nothing") {
 		t.Fatalf("before anything is published: exit %d %s%s", code, out, errs)
 	}
-	server, err := app.New(t.Context(), config, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Close()
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- server.Run(ctx, listener) }()
-	eventually(t, "the empty log is published", func() bool {
-		got := httptest.NewRecorder()
-		server.Handler().ServeHTTP(got, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/log/checkpoint", nil))
-		return got.Code == http.StatusOK
-	})
-	cancel()
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
+	publishNothing(t, config)
 	config.LogSink = folder
 	ready := func() (int, string) {
 		server, err := app.New(t.Context(), config, slog.New(slog.DiscardHandler))

@@ -2,15 +2,12 @@ package app_test
 
 import (
 	"context"
-	"log/slog"
-	"net"
 	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/signedapproval/bitbucket/internal/dbtest"
-	"github.com/signedapproval/bitbucket/server/app"
 )
 
 // TestAServerForgetsOldDeliveries: by itself, after as many days as it was told.
@@ -36,18 +33,8 @@ func TestAServerForgetsOldDeliveries(t *testing.T) {
 		from (select now() - day * interval '1 day' as at from generate_series(0, 39) day) days`); err != nil {
 		t.Fatal(err)
 	}
-	server, err := app.New(t.Context(), config, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Close()
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- server.Run(ctx, listener) }()
+	_, stop := serving(t, config)
+	defer stop()
 	// What is old enough is gone, and what is young enough is all there; in between a week is kept for its youngest.
 	var old, young int
 	eventually(t, "old deliveries are forgotten", func() bool {
@@ -59,9 +46,5 @@ func TestAServerForgetsOldDeliveries(t *testing.T) {
 	})
 	if young != 10 {
 		t.Errorf("%d young deliveries are there, want 10", young)
-	}
-	cancel()
-	if err := <-ended; err != nil {
-		t.Error(err)
 	}
 }

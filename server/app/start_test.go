@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -87,27 +85,13 @@ func bucketSink(t *testing.T) sinkPlace {
 // publishNothing has the empty log published, and kept in the database alone.
 func publishNothing(t *testing.T, config app.Config) {
 	t.Helper()
-	server, err := app.New(t.Context(), config, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Close()
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- server.Run(ctx, listener) }()
+	server, stop := serving(t, config)
+	defer stop()
 	eventually(t, "the empty log is published", func() bool {
 		got := httptest.NewRecorder()
 		server.Handler().ServeHTTP(got, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/log/checkpoint", nil))
 		return got.Code == http.StatusOK
 	})
-	cancel()
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
 }
 
 // TestAServerIsNotStartedBesideItsSink runs the program itself, for each kind of sink: where the log is not what the sink
