@@ -61,7 +61,7 @@ func ParseWitnesses(list []string) ([]*Witness, error) {
 		if err != nil {
 			return nil, fmt.Errorf("witness %d: %w", i+1, err)
 		}
-		_, public, _ := cutLast(w.key, "+")
+		public := strings.SplitN(w.key, "+", 3)[2] // of name+hash+key, and base64 has a + too
 		for _, unique := range []string{"name " + w.Name(), "key " + public, "address " + w.address} {
 			if taken[unique] {
 				return nil, fmt.Errorf("witness %d has the name, the key or the address of one before", i+1)
@@ -133,19 +133,37 @@ func (e *aheadError) Error() string {
 // errNotAsked says that nobody waits any longer for a witness that is still busy with what it was asked before.
 var errNotAsked = errors.New("it is busy")
 
-// cosign has a checkpoint cosigned, which has signatures of the log alone. It waits for its turn as long as turn lasts; the
-// calls then have their own deadline, so that a cosignature that nobody waits for any longer is not lost.
-func (w *Witness) cosign(turn context.Context, log Log, head Head, signed []byte) (Cosignature, error) {
+// take takes the turn of a witness that is not busy, and tells whether it did.
+func (w *Witness) take() bool {
+	select {
+	case w.turn <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+// await waits for the turn of a witness that is busy, as long as turn lasts.
+func (w *Witness) await(turn context.Context) error {
 	select {
 	case w.turn <- struct{}{}:
 	case <-turn.Done():
-		return Cosignature{}, errNotAsked
+		return errNotAsked
 	}
-	defer func() { <-w.turn }()
 	if turn.Err() != nil {
-		return Cosignature{}, errNotAsked
+		w.leave()
+		return errNotAsked
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(turn), w.patience)
+	return nil
+}
+
+// leave gives the turn back.
+func (w *Witness) leave() { <-w.turn }
+
+// cosign has a checkpoint cosigned, which has signatures of the log alone. The caller has the turn. The calls have their
+// own deadline, so that a cosignature that nobody waits for any longer is not lost.
+func (w *Witness) cosign(ctx context.Context, log Log, head Head, signed []byte) (Cosignature, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.patience)
 	defer cancel()
 	for range witnessCalls {
 		old := min(w.known, head.Size)

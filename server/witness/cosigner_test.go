@@ -694,6 +694,22 @@ func TestParseWitnesses(t *testing.T) {
 	}
 }
 
+// TestWitnessesAreToldApartByTheirWholeKey: base64 has a + of its own, which divides the parts of a verifier key too.
+func TestWitnessesAreToldApartByTheirWholeKey(t *testing.T) {
+	t.Parallel()
+	line := func(name string, first byte) string {
+		key := append([]byte{4, first}, bytes.Repeat([]byte{0x3e}, 31)...) // an Ed25519 key for cosignatures; it ends with a +
+		hash := sha256.Sum256(append([]byte(name+"\n"), key...))
+		return fmt.Sprintf("%s+%x+%s https://%s/", name, hash[:4], base64.StdEncoding.EncodeToString(key), name)
+	}
+	if got, err := witness.ParseWitnesses([]string{line("one.example", 1), line("two.example", 2)}); err != nil || len(got) != 2 {
+		t.Errorf("two keys that end alike: %v", err)
+	}
+	if _, err := witness.ParseWitnesses([]string{line("one.example", 1), line("two.example", 1)}); err == nil {
+		t.Error("one key under two names was taken")
+	}
+}
+
 // TestEveryPairOfCheckpoints: between any two checkpoints that were ever published there is a proof, and none with another
 // root.
 func TestEveryPairOfCheckpoints(t *testing.T) {

@@ -47,12 +47,19 @@ func (p *Publisher) ask(ctx context.Context, head Head, signed []byte, witnesses
 	defer release()
 	answers := make(chan answer, len(witnesses))
 	for _, w := range witnesses {
+		// One that is free is asked, even if the others have answered by the time that its goroutine gets to run.
+		free := w.take()
 		go func() {
-			start := time.Now()
-			cosignature, err := w.cosign(turn, p.Log, head, signed)
-			if !errors.Is(err, errNotAsked) {
-				p.told(ctx, w, time.Since(start), err)
+			if !free {
+				if err := w.await(turn); err != nil {
+					answers <- answer{err: fmt.Errorf("witness %s: %w", w.Name(), err)}
+					return
+				}
 			}
+			start := time.Now()
+			cosignature, err := w.cosign(ctx, p.Log, head, signed)
+			p.told(ctx, w, time.Since(start), err)
+			w.leave() // before it is known that it answered, so that whoever knows it finds it free
 			if err != nil {
 				err = fmt.Errorf("witness %s: %w", w.Name(), err)
 			}
