@@ -55,8 +55,8 @@ var Promises = []Promise{
 	{fairness, "callers of GraphQL are counted apart, and only so many run at a time", []string{
 		"graph TestCallersAreCountedApart", "graph TestSharedLimitIsAsked", "graph TestOnlySoManyRunAtATime", "graph TestStreamsOfACallerAreCounted",
 	}},
-	{model, "in every order in which two workers, two approvers, a push, a withdrawal, a crash and a lease that runs out early can meet: never SUCCESSFUL without a quorum, never merged what was not approved, and at rest the status is the verdict", []string{
+	{model, "in every order in which two workers, two approvers, a push, a withdrawal, a crash and a lease that runs out early can meet, from the opening until the merge is on record: never SUCCESSFUL without a quorum, never merged what was not approved, on record is what was merged, once, and as approved only while it is; at rest the status is the verdict, and nothing is stuck", []string{
 		"server/gate TestEveryOrderOfEvents",
 	}},
-	{model, "the search finds a counterexample to each of seven mistakes put into the model", []string{"server/gate TestEveryFlawIsFound"}},
+	{model, "the search finds a counterexample to each of thirteen mistakes put into the model", []string{"server/gate TestEveryFlawIsFound"}},
 }

@@ -13,11 +13,14 @@ import (
 )
 
 // The model of evaluate, decide, put and merge: every order in which two workers, two approvers, one push, one crash, one webhook
-// that is lost or comes again, one withdrawal and one lease that runs out too early can meet, breadth first, so that what breaks an invariant is told by a shortest story. What is approved
+// that is lost or comes again, one withdrawal and one lease that runs out too early can meet, from the opening until what was
+// merged is on record, breadth first, so that what breaks an invariant is told by a shortest story. What is approved
 // is asked of approval.Tally itself; the rest mirrors the guards of the transactions, each of which names its statement.
+// TestTheModelIsTheGate has the gate itself play what the model tells.
 //
-// Two commits, 0 and 1, of which the second is pushed. The rule asks both approvers, and merges by itself. What SQL compares by numbers
-// that only grow, fence, seq and owed_version, is kept as whether they still agree, so that the model is finite.
+// Two commits, 0 and 1, of which the second is pushed: each has an intent to merge it. The rule asks both approvers, and merges by
+// itself. What SQL compares by numbers that only grow, fence, seq and owed_version, is kept as whether they still agree, so that
+// the model is finite.
 
 // flaw is a mistake that is put into the model: the search must find what it leads to.
 type flaw string
@@ -32,6 +35,11 @@ const (
 	finishDeafly   flaw = "finish a job that was asked for again meanwhile"
 	forgetDoubt    flaw = "do not read back what was written in doubt"
 	skipReconcile  flaw = "do not walk what is open on Bitbucket"
+	putUntallied   flaw = "write green without a last tally"
+	dropOwed       flaw = "let go of a status that is not green any more"
+	recordByState  flaw = "record a merge by what the last evaluation said"
+	landAnyhow     flaw = "take whatever was merged for the head that was called for"
+	callUnfenced   flaw = "call a merge without the fence"
 	nobody              = int8(-1)
 	none, progress      = int8(0), int8(1)
 	green, stopped      = int8(2), int8(3)
@@ -94,26 +102,28 @@ type picture struct {
 	// Bitbucket
 	head, merged int8 // merged: nobody, or the commit
 	shown        [2]int8
-	late         [2]int8 // on commit, state: a call whose caller is gone; commit nobody: none
+	late         [2]int8 // on commit, state, or merging: a call whose caller is gone; commit nobody: none
 	// Postgres
 	live      int8 // the commit of the live request
 	approved  bool
 	decisions [2][2]bool // by approver, commit
 	owed      [2]owedRow
-	intents   [2]int8 // none, then planned, calling, done
+	intents   [2]int8 // none, then planned, calling, landed or refused
+	record    int8    // of the merge: none, green where it was approved, stopped for a violation
 	jobs      [kinds]ledgerRow
 	workers   [2]turn
 	// What may still happen.
 	left    chances
-	decided [2][2]bool
-	unheard bool // a push of which no webhook came; the reconciler finds it
+	unheard bool // a push or a merge of which no webhook came; the reconciler finds it
 	// Seen by the checker alone: a quorum stood when it was decided.
 	quorum [2]bool
 	wrong  string
 }
 
 const (
-	planned, calling, ended = int8(1), int8(2), int8(3)
+	planned, calling, landed, refused = int8(1), int8(2), int8(3), int8(4)
+
+	merging = int8(4) // what a late call does
 )
 
 // chances are how often what is bad may happen.
@@ -153,9 +163,41 @@ func (p *picture) finish(w int, f flaw) bool {
 	return true
 }
 
+// giveBack is what RetryJob does: the job is due again.
+func (p *picture) giveBack(w int) {
+	t := p.workers[w]
+	p.workers[w] = turn{job: nobody}
+	if !t.stale {
+		p.jobs[t.job].held, p.jobs[t.job].over = false, false
+	}
+}
+
+// merge is Bitbucket's: it takes no expected head. From then on statuses are of no consequence, and are left out.
+func (p *picture) merge(told bool) {
+	p.merged, p.left.pushes = p.head, 0
+	p.shown, p.owed = [2]int8{}, [2]owedRow{}
+	p.jobs[put0], p.jobs[put1] = ledgerRow{}, ledgerRow{}
+	for i := range p.workers {
+		if job := p.workers[i].job; job == put0 || job == put1 {
+			p.workers[i] = turn{job: nobody}
+		}
+	}
+	if p.late[1] != merging {
+		p.late = [2]int8{nobody, 0}
+	}
+	if told {
+		p.ask(evaluate)
+	} else {
+		p.unheard = true
+	}
+}
+
+// over tells whether an intent has its end.
+func over(intent int8) bool { return intent == landed || intent == refused }
+
 // owe is what Tx.OweStatus does: only where it is distinct from what is owed.
 func (p *picture) owe(commit, state int8) {
-	if p.owed[commit].state == state {
+	if p.merged != nobody || p.owed[commit].state == state {
 		return
 	}
 	p.owed[commit] = owedRow{state: state, doubt: p.owed[commit].doubt}
@@ -214,11 +256,11 @@ func flagged(word uint64, set bool) uint64 {
 func (p *picture) digest() (d digest) {
 	o := number(number(number(number(0, p.head), p.merged), p.late[0]), p.live)
 	o = number(number(number(number(number(o, p.left.crashes), p.left.expiries), p.left.withdrawals), p.left.pushes), p.left.webhooks)
-	o = small(small(small(o, p.shown[0]), p.shown[1]), p.late[1])
+	o = small(small(small(small(o, p.shown[0]), p.shown[1]), p.late[1]), p.record)
 	o = flagged(flagged(flagged(flagged(flagged(o, p.approved), p.unheard), p.quorum[0]), p.quorum[1]), p.wrong != "")
 	i := uint64(0)
 	for c := range 2 {
-		o = flagged(flagged(flagged(flagged(o, p.decisions[c][0]), p.decisions[c][1]), p.decided[c][0]), p.decided[c][1])
+		o = flagged(flagged(o, p.decisions[c][0]), p.decisions[c][1])
 		o = flagged(flagged(small(o, p.owed[c].state), p.owed[c].paid), p.owed[c].doubt)
 		i = small(i, p.intents[c])
 	}
@@ -235,17 +277,14 @@ func (p *picture) digest() (d digest) {
 }
 
 // settle puts a picture into the form that stands for all that differ from it only by who is who: the workers do the same work,
-// and so do the approvers, as long as none of them has a right that the other has not.
+// and so do the approvers.
 func (p *picture) settle() {
 	if w := &p.workers; w[1].before(w[0]) {
 		w[0], w[1] = w[1], w[0]
 	}
 	rank := func(a int) (n int) {
 		for c := range 2 {
-			n *= 4
-			if p.decided[a][c] {
-				n += 2
-			}
+			n *= 2
 			if p.decisions[a][c] {
 				n++
 			}
@@ -253,7 +292,6 @@ func (p *picture) settle() {
 		return n
 	}
 	if rank(1) < rank(0) {
-		p.decided[0], p.decided[1] = p.decided[1], p.decided[0]
 		p.decisions[0], p.decisions[1] = p.decisions[1], p.decisions[0]
 	}
 }
@@ -276,11 +314,9 @@ func search(f flaw, may chances) (story []string, states int) {
 			if wrong != "" {
 				return append(retell(f, tally, begin, came, p.digest()), wrong), len(came)
 			}
-			if p.merged != nobody {
-				continue // nothing can be lost any more
-			}
-			from := p.digest()
+			from, moved := p.digest(), false
 			p.moves(f, tally, func(_ event, change func(q *picture)) {
+				moved = true
 				q := *p
 				change(&q)
 				q.settle()
@@ -291,6 +327,9 @@ func search(f flaw, may chances) (story []string, states int) {
 				came[to] = from
 				next = append(next, q)
 			})
+			if !moved && !p.rests() {
+				return append(retell(f, tally, begin, came, from), "nothing can happen any more, and something is due"), len(came)
+			}
 		}
 		layer = next
 	}
@@ -368,16 +407,21 @@ func (p *picture) broken(tally tallier) string {
 			return fmt.Sprintf("commit %d is SUCCESSFUL, and never had its quorum", commit)
 		}
 	}
-	for _, row := range p.jobs {
-		if row.ready || row.held {
-			return ""
-		}
+	if p.intents[0] == landed && p.intents[1] == landed {
+		return "one pull request is on record as merged by the gate twice"
 	}
-	if p.unheard || p.late[0] != nobody || p.workers[0].job != nobody || p.workers[1].job != nobody {
+	if !p.rests() {
 		return ""
 	}
-	// At rest.
-	if p.merged != nobody {
+	if c := p.merged; c != nobody {
+		switch {
+		case p.record == none:
+			return fmt.Sprintf("at rest nobody has recorded that commit %d was merged", c)
+		case p.intents[1-c] == landed && p.record != stopped:
+			return fmt.Sprintf("at rest commit %d is on record as merged by the gate, and %d was merged", 1-c, c)
+		case p.intents[0] == calling || p.intents[1] == calling:
+			return "at rest nobody knows what became of a merge"
+		}
 		return ""
 	}
 	want := progress
@@ -395,13 +439,24 @@ func (p *picture) broken(tally tallier) string {
 	return ""
 }
 
+// rests tells whether nothing is due any more.
+func (p *picture) rests() bool {
+	for _, row := range p.jobs {
+		if row.ready || row.held {
+			return false
+		}
+	}
+	return !p.unheard && p.late[0] == nobody && p.workers[0].job == nobody && p.workers[1].job == nobody
+}
+
 // moves are all that can happen next.
 func (p *picture) moves(f flaw, tally tallier, add adder) {
 	// decider.decide: the live request must ask for this commit still (LockPullRequest, LiveRequest); then Enqueue(AskEvaluate).
+	// That Bitbucket has merged it keeps nobody from signing until it is on record: the page may have been open.
 	for a := range 2 {
-		if c := p.live; c != nobody && p.merged == nobody && !p.decided[a][c] {
+		if c := p.live; c != nobody && p.record == none && !p.decisions[a][c] {
 			add(told("approver %d approves commit %d", int8(a), c), func(q *picture) {
-				q.decisions[a][c], q.decided[a][c] = true, true
+				q.decisions[a][c] = true
 				q.quorum[c] = q.quorum[c] || q.both(c)
 				if f != skipDirty {
 					q.ask(evaluate)
@@ -410,7 +465,7 @@ func (p *picture) moves(f flaw, tally tallier, add adder) {
 		}
 	}
 	for a := range 2 {
-		if c := p.live; c != nobody && p.merged == nobody && p.left.withdrawals > 0 && p.decisions[a][c] {
+		if c := p.live; c != nobody && p.record == none && p.left.withdrawals > 0 && p.decisions[a][c] {
 			add(told("approver %d withdraws from commit %d", int8(a), c), func(q *picture) {
 				q.decisions[a][c] = false
 				q.left.withdrawals--
@@ -442,8 +497,14 @@ func (p *picture) moves(f flaw, tally tallier, add adder) {
 	}
 	if c := p.late[0]; c != nobody {
 		add(told("a call whose caller died lands"), func(q *picture) {
-			q.shown[c] = q.late[1]
+			state := q.late[1]
 			q.late = [2]int8{nobody, 0}
+			switch {
+			case state != merging:
+				q.shown[c] = state
+			case q.merged == nobody:
+				q.merge(true)
+			}
 		})
 	}
 	for job := range kinds {
@@ -459,8 +520,11 @@ func (p *picture) moves(f flaw, tally tallier, add adder) {
 		if p.left.crashes > 0 {
 			add(told("worker %d dies", int8(w)), func(q *picture) {
 				t := q.workers[w]
-				if (t.job == put0 || t.job == put1) && t.step == 1 {
+				switch {
+				case (t.job == put0 || t.job == put1) && t.step == 1:
 					q.late = [2]int8{t.job - put0, t.state}
+				case (t.job == merge0 || t.job == merge1) && t.step == 3:
+					q.late = [2]int8{t.job - merge0, merging}
 				}
 				q.workers[w] = turn{job: nobody}
 				q.left.crashes--
@@ -473,7 +537,7 @@ func (p *picture) moves(f flaw, tally tallier, add adder) {
 		case t.job == evaluate:
 			p.evaluates(w, f, tally, add)
 		case t.job <= put1:
-			p.puts(w, f, add)
+			p.puts(w, f, tally, add)
 		default:
 			p.merges(w, f, tally, add)
 		}
@@ -512,11 +576,23 @@ func (p *picture) inDoubt(job int8) bool {
 func (p *picture) evaluates(w int, f flaw, tally tallier, add adder) {
 	t := p.workers[w]
 	if t.step == 0 {
-		add(told("worker %d reads the head %d", int8(w), p.head), func(q *picture) { q.workers[w].head, q.workers[w].step = q.head, 1 })
+		add(told("worker %d reads the head %d", int8(w), p.head), func(q *picture) {
+			q.workers[w].head, q.workers[w].step, q.workers[w].looked = q.head, 1, q.merged != nobody
+		})
 		return
 	}
 	add(told("worker %d settles with the head %d", int8(w), t.head), func(q *picture) {
-		if !q.finish(w, f) || q.merged != nobody {
+		if !q.finish(w, f) || q.record != none {
+			return
+		}
+		if t.looked { // settlement.merged: it was seen merged
+			q.record = stopped
+			if q.live == t.head && q.approved && (f == recordByState || tally(q, t.head)) {
+				q.record = green
+			}
+			if q.record == green && !q.both(t.head) {
+				q.wrong = fmt.Sprintf("commit %d is on record as merged with its approvals, and one is taken back", t.head)
+			}
 			return
 		}
 		if q.live != nobody && q.live != t.head {
@@ -541,8 +617,8 @@ func (p *picture) evaluates(w int, f flaw, tally tallier, add adder) {
 	})
 }
 
-// puts is Gate.PutStatus: read what is owed, call, pay.
-func (p *picture) puts(w int, f flaw, add adder) {
+// puts is Gate.PutStatus: read what is owed, tally again what is green, call, pay.
+func (p *picture) puts(w int, f flaw, tally tallier, add adder) {
 	t := p.workers[w]
 	c := t.job - put0
 	switch t.step {
@@ -558,6 +634,19 @@ func (p *picture) puts(w int, f flaw, add adder) {
 					}
 				}
 				return
+			}
+			switch green := q.owed[c].state == green; {
+			case green && f == dropOwed && !tally(q, c):
+				if q.finish(w, sound) {
+					q.ask(evaluate)
+				}
+				return
+			case green && f != putUntallied && !tally(q, c):
+				q.giveBack(w)
+				q.ask(evaluate)
+				return
+			case green && !q.both(c):
+				q.wrong = fmt.Sprintf("commit %d is about to turn SUCCESSFUL, and an approval is taken back", c)
 			}
 			q.workers[w].state, q.workers[w].behind, q.workers[w].step = q.owed[c].state, false, 1
 		})
@@ -589,23 +678,37 @@ func (p *picture) puts(w int, f flaw, add adder) {
 	}
 }
 
-// merges is Gate.Merge: readMerge, mayMerge, the transaction of callMerge, the call, endMerge.
+// merges is Gate.Merge: readMerge, mayMerge, the transaction of callMerge, the call, landed, endMerge.
 func (p *picture) merges(w int, f flaw, tally tallier, add adder) {
 	t := p.workers[w]
 	c := t.job - merge0
 	stands := func(q *picture) bool { return q.live == c && q.approved && tally(q, c) } // standingApproval
+	end := func(q *picture, as int8) { q.workers[w].step, q.workers[w].state = 4, as }
+	seen := func(q *picture) { // Gate.landed
+		if q.merged == c || f == landAnyhow {
+			end(q, landed)
+		} else {
+			end(q, refused)
+		}
+	}
+	letGo := func(q *picture) {
+		if over(q.intents[c]) { // MoveMerge: state = any('PLANNED', 'CALLING')
+			q.giveBack(w)
+		} else if q.finish(w, sound) {
+			q.intents[c] = planned
+			q.ask(evaluate)
+		}
+	}
 	switch t.step {
 	case 0:
 		add(told("worker %d reads the intent of commit %d", int8(w), c), func(q *picture) {
 			switch {
-			case q.intents[c] == ended:
+			case over(q.intents[c]):
 				q.finish(w, sound)
-			case q.merged != nobody: // landed
-				q.workers[w].step = 4
-			case !stands(q): // letGo
-				if q.finish(w, sound) {
-					q.ask(evaluate)
-				}
+			case q.merged != nobody:
+				seen(q)
+			case !stands(q):
+				letGo(q)
 			case f == mergeUnread:
 				q.workers[w].step = 2
 			default:
@@ -614,22 +717,27 @@ func (p *picture) merges(w int, f flaw, tally tallier, add adder) {
 		})
 	case 1:
 		add(told("worker %d reads the head %d before it merges", int8(w), p.head), func(q *picture) {
-			if q.head != c { // mayMerge: there is a newer commit
-				q.workers[w].step = 4
-				return
+			switch {
+			case q.merged != nobody:
+				seen(q)
+			case q.head != c: // mayMerge: there is a newer commit
+				end(q, refused)
+			default:
+				q.workers[w].looked, q.workers[w].step = true, 2
 			}
-			q.workers[w].looked, q.workers[w].step = true, 2
 		})
 	case 2:
 		add(told("worker %d commits that it is about to merge commit %d", int8(w), c), func(q *picture) {
-			if f != skipLastTally && !stands(q) { // letGo
-				if q.finish(w, sound) {
-					q.ask(evaluate)
-				}
+			if q.workers[w].stale && f != callUnfenced && f != dropFencing {
+				q.workers[w] = turn{job: nobody}
 				return
 			}
-			if q.intents[c] == ended { // MoveMerge: state = any('PLANNED', 'CALLING')
-				q.workers[w] = turn{job: nobody}
+			if f != skipLastTally && !stands(q) {
+				letGo(q)
+				return
+			}
+			if over(q.intents[c]) { // MoveMerge: state = any('PLANNED', 'CALLING')
+				q.giveBack(w)
 				return
 			}
 			if !q.both(c) {
@@ -638,20 +746,30 @@ func (p *picture) merges(w int, f flaw, tally tallier, add adder) {
 			q.intents[c], q.workers[w].step = calling, 3
 		})
 	case 3:
-		add(told("worker %d has the pull request merged, whose head is %d", int8(w), p.head), func(q *picture) {
-			q.workers[w].step = 4
-			if q.merged != nobody {
-				return // Bitbucket refuses; mergeRefused looks
+		call := func(told bool) func(q *picture) {
+			return func(q *picture) {
+				if q.merged == nobody {
+					if q.head != c && !t.looked {
+						q.wrong = fmt.Sprintf("commit %d was merged, and %d was approved", q.head, c)
+					}
+					q.merge(told)
+				}
+				seen(q) // where Bitbucket refuses, mergeRefused looks
 			}
-			q.merged = q.head
-			if q.head != c && !t.looked {
-				q.wrong = fmt.Sprintf("commit %d was merged, and %d was approved", q.head, c)
-			}
-		})
+		}
+		add(told("worker %d has the pull request merged, whose head is %d", int8(w), p.head), call(true))
+		if p.left.webhooks > 0 && p.merged == nobody {
+			add(told("worker %d has the pull request merged, whose head is %d, and the webhook is lost", int8(w), p.head), func(q *picture) {
+				q.left.webhooks--
+				call(false)(q)
+			})
+		}
 	case 4:
-		add(told("worker %d ends the merge of commit %d", int8(w), c), func(q *picture) {
-			if q.finish(w, sound) {
-				q.intents[c] = ended
+		add(told("worker %d ends the merge of commit %d: %d", int8(w), c, t.state), func(q *picture) {
+			if over(q.intents[c]) {
+				q.giveBack(w)
+			} else if q.finish(w, sound) {
+				q.intents[c] = t.state
 				q.ask(evaluate)
 			}
 		})
@@ -699,6 +817,8 @@ func TestEveryFlawIsFound(t *testing.T) {
 	for f, may := range map[flaw]chances{
 		dropFencing: {expiries: 1, pushes: 1}, payStale: {}, mergeUnread: {pushes: 1}, skipDirty: {}, skipLastTally: {withdrawals: 1},
 		skipReconcile: {pushes: 1, webhooks: 1}, finishDeafly: {pushes: 1}, forgetDoubt: {crashes: 1, withdrawals: 1},
+		putUntallied: {withdrawals: 1}, dropOwed: {withdrawals: 1}, recordByState: {withdrawals: 1}, landAnyhow: {pushes: 1},
+		callUnfenced: {expiries: 1, withdrawals: 1},
 	} {
 		t.Run(string(f), func(t *testing.T) {
 			story, states := search(f, may)
