@@ -22,14 +22,15 @@ export default defineConfig({
   retries: 0,
   workers: 2,
   fullyParallel: true,
-  // A busy machine is no fault of the page.
-  expect: { timeout: 15_000 },
+  // A busy machine is no fault of the page: the Go tests run beside these. What exceeds this hangs.
+  timeout: 180_000,
+  expect: { timeout: 30_000 },
   use: {
     // Recording every test takes as long again: ask for it with --trace=retain-on-failure.
     trace: "off",
     screenshot: "only-on-failure",
     // A control that does not come within this time does not come.
-    actionTimeout: 30_000,
+    actionTimeout: 60_000,
     launchOptions: {
       executablePath: browser,
       // Chromium's sandbox does not work as root.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -109,8 +110,10 @@ func (p *goPackage) take(e event) (ended bool) {
 	return false
 }
 
-// close writes how a package ended and returns its count.
-func (p *goPackage) close(w io.Writer, e event, build []string) tally {
+// close writes how a package ended, in one piece, and returns its count.
+func (p *goPackage) close(out io.Writer, e event, build []string) tally {
+	w := &bytes.Buffer{}
+	defer func() { _, _ = out.Write(w.Bytes()) }()
 	elapsed := time.Duration(e.Elapsed * float64(time.Second)).Round(10 * time.Millisecond)
 	switch {
 	case e.Action == "fail":

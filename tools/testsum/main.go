@@ -1,13 +1,15 @@
-// Command testsum runs the test suites one after the other, shows readable progress, and ends with one line that sums
-// them up: "N passed, N failed, N skipped". It exits with 1 if anything failed.
+// Command testsum runs the test suites, shows readable progress, and ends with one line that sums them up:
+// "N passed, N failed, N skipped". It exits with 1 if anything failed.
 //
 //	testsum -out DIR -go '-race ./...' -vitest '--config …' -playwright '--config …'
 //
-// A suite whose flag is not given does not run. Go tests and their subtests count one each, as "go test -v" prints them.
+// The suites of the front end run one after the other, beside the Go tests: each side waits a good deal, for databases
+// and for browsers, and the other then has the processors. A suite whose flag is not given does not run. Go tests and their subtests count one each, as "go test -v" prints them.
 // A suite that ran no test at all, or ended badly without naming a failed test (a broken build, a crash), is one failure.
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -18,6 +20,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -59,52 +62,93 @@ func main() {
 		os.Exit(1)
 	}
 
-	var suites []suite
+	var back, front []suite
 	if *goArgs != "" {
-		suites = append(suites, suite{"Go", func(ctx context.Context, w io.Writer) (tally, error) {
+		back = append(back, suite{"Go", func(ctx context.Context, w io.Writer) (tally, error) {
 			return goTest(ctx, w, strings.Fields(*goArgs))
 		}})
 	}
 	if *vitestArgs != "" {
-		suites = append(suites, suite{"vitest", func(ctx context.Context, w io.Writer) (tally, error) {
+		front = append(front, suite{"vitest", func(ctx context.Context, w io.Writer) (tally, error) {
 			return vitest(ctx, w, strings.Fields(*vitestArgs), filepath.Join(reports, "vitest.json"))
 		}})
 	}
 	if *playwrightArgs != "" {
-		suites = append(suites, suite{"Playwright", func(ctx context.Context, w io.Writer) (tally, error) {
+		front = append(front, suite{"Playwright", func(ctx context.Context, w io.Writer) (tally, error) {
 			return playwright(ctx, w, strings.Fields(*playwrightArgs), filepath.Join(reports, "playwright.json"))
 		}})
 	}
-	total := runAll(ctx, os.Stdout, suites)
+	total := runAll(ctx, os.Stdout, back, front)
 	if total.failed > 0 {
 		os.Exit(1)
 	}
 }
 
-// runAll runs every suite, also after one has failed, and writes the sum as the last line.
-func runAll(ctx context.Context, w io.Writer, suites []suite) tally {
-	var total tally
-	for _, s := range suites {
-		fmt.Fprintf(w, "== %s\n", s.name)
-		start := time.Now()
-		counted, err := s.run(ctx, w)
-		switch {
-		case err != nil && counted.failed == 0:
-			counted.failed = 1
-			fmt.Fprintf(w, "%s ended badly without a failed test: %v\n", s.name, err)
-		case err == nil && counted == tally{}:
-			counted.failed = 1
-			fmt.Fprintf(w, "%s ran no test\n", s.name)
-		}
-		fmt.Fprintf(w, "-- %s: %s in %s\n", s.name, counted, time.Since(start).Round(100*time.Millisecond))
-		total.add(counted)
+// runAll runs lanes of suites at the same time, and the suites of a lane in their order, also after one has failed. What
+// the first lane writes is seen at once; the output of a suite of another lane is kept together, and seen when the suite
+// has ended. The sum is the last line.
+func runAll(ctx context.Context, w io.Writer, lanes ...[]suite) tally {
+	var (
+		total  tally
+		ran    bool
+		mu     sync.Mutex // guards total and ran
+		shared = &lockedWriter{w: w}
+		done   sync.WaitGroup
+	)
+	for n, lane := range lanes {
+		done.Go(func() {
+			for _, s := range lane {
+				var counted tally
+				if n == 0 {
+					counted = s.count(ctx, shared)
+				} else {
+					var kept bytes.Buffer
+					counted = s.count(ctx, &kept)
+					_, _ = shared.Write(kept.Bytes()) // as where it is written at once: nobody is left to tell
+				}
+				mu.Lock()
+				total.add(counted)
+				ran = true
+				mu.Unlock()
+			}
+		})
 	}
-	if len(suites) == 0 {
+	done.Wait()
+	if !ran {
 		fmt.Fprintln(w, "no suite was asked for")
 		total.failed++
 	}
 	fmt.Fprintln(w, total)
 	return total
+}
+
+// count runs a suite and says how it ended. One that ended badly, or ran nothing, has at least one failure.
+func (s suite) count(ctx context.Context, w io.Writer) tally {
+	fmt.Fprintf(w, "== %s\n", s.name)
+	start := time.Now()
+	counted, err := s.run(ctx, w)
+	switch {
+	case err != nil && counted.failed == 0:
+		counted.failed = 1
+		fmt.Fprintf(w, "%s ended badly without a failed test: %v\n", s.name, err)
+	case err == nil && counted == tally{}:
+		counted.failed = 1
+		fmt.Fprintf(w, "%s ran no test\n", s.name)
+	}
+	fmt.Fprintf(w, "-- %s: %s in %s\n", s.name, counted, time.Since(start).Round(100*time.Millisecond))
+	return counted
+}
+
+// lockedWriter lets lanes write to one place: what is written at once stays together.
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
 }
 
 // command is a child that is asked to end, and given time to, when ctx ends: its servers must be stopped.

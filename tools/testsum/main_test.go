@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -17,26 +18,55 @@ func TestRunAll(t *testing.T) {
 	}
 	broken := errors.New("broken")
 	tests := map[string]struct {
-		suites []suite
-		want   string
+		lanes [][]suite
+		want  string
 	}{
-		"the sum of all":                 {[]suite{gives(tally{3, 0, 1}, nil), gives(tally{4, 0, 0}, nil)}, "7 passed, 0 failed, 1 skipped"},
-		"goes on after a failure":        {[]suite{gives(tally{3, 2, 0}, broken), gives(tally{4, 0, 0}, nil)}, "7 passed, 2 failed, 0 skipped"},
-		"an error without a failed test": {[]suite{gives(tally{3, 0, 0}, broken)}, "3 passed, 1 failed, 0 skipped"},
-		"no test at all":                 {[]suite{gives(tally{}, nil)}, "0 passed, 1 failed, 0 skipped"},
-		"only skipped":                   {[]suite{gives(tally{0, 0, 2}, nil)}, "0 passed, 0 failed, 2 skipped"},
-		"no suite":                       {nil, "0 passed, 1 failed, 0 skipped"},
+		"the sum of all":                 {[][]suite{{gives(tally{3, 0, 1}, nil), gives(tally{4, 0, 0}, nil)}, {gives(tally{1, 0, 0}, nil)}}, "8 passed, 0 failed, 1 skipped"},
+		"goes on after a failure":        {[][]suite{{gives(tally{3, 2, 0}, broken), gives(tally{4, 0, 0}, nil)}}, "7 passed, 2 failed, 0 skipped"},
+		"a failure in the second lane":   {[][]suite{{gives(tally{3, 0, 0}, nil)}, {gives(tally{0, 1, 0}, broken)}}, "3 passed, 1 failed, 0 skipped"},
+		"an error without a failed test": {[][]suite{{gives(tally{3, 0, 0}, broken)}}, "3 passed, 1 failed, 0 skipped"},
+		"no test at all":                 {[][]suite{{gives(tally{3, 0, 0}, nil)}, {gives(tally{}, nil)}}, "3 passed, 1 failed, 0 skipped"},
+		"only skipped":                   {[][]suite{{gives(tally{0, 0, 2}, nil)}}, "0 passed, 0 failed, 2 skipped"},
+		"the second lane alone":          {[][]suite{nil, {gives(tally{2, 0, 0}, nil)}}, "2 passed, 0 failed, 0 skipped"},
+		"no suite":                       {[][]suite{nil, nil}, "0 passed, 1 failed, 0 skipped"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var out strings.Builder
-			runAll(t.Context(), &out, tt.suites)
+			runAll(t.Context(), &out, tt.lanes...)
 			lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
 			if got := lines[len(lines)-1]; got != tt.want {
 				t.Errorf("the last line is %q, want %q; all:\n%s", got, tt.want, out.String())
 			}
 		})
+	}
+}
+
+// Both lanes are under way at once, and what the second one's suites wrote is not torn apart.
+func TestLanesRunBesideEachOther(t *testing.T) {
+	t.Parallel()
+	first, second := make(chan struct{}), make(chan struct{})
+	back := suite{"back", func(_ context.Context, w io.Writer) (tally, error) {
+		close(first)
+		fmt.Fprint(w, "before\n")
+		<-second
+		fmt.Fprint(w, "after\n")
+		return tally{passed: 1}, nil
+	}}
+	front := suite{"front", func(_ context.Context, w io.Writer) (tally, error) {
+		<-first
+		fmt.Fprint(w, "one\n")
+		close(second)
+		fmt.Fprint(w, "two\n")
+		return tally{passed: 1}, nil
+	}}
+	var out strings.Builder
+	if got := runAll(t.Context(), &out, []suite{back}, []suite{front}); got != (tally{passed: 2}) {
+		t.Errorf("counted %s", got)
+	}
+	if !strings.Contains(out.String(), "== front\none\ntwo\n-- front: 1 passed") {
+		t.Errorf("the output of a suite is torn apart:\n%s", out.String())
 	}
 }
 
