@@ -29,35 +29,30 @@ func idle(ctx context.Context, w *world) ([]Figure, error) {
 		return nil, err
 	}
 	length := time.Duration(w.mode.of(20, 8)) * time.Second
-	before, err := wakeUps(w.server.PID())
-	if err != nil {
-		return nil, err
-	}
 	spent, err := cpu(w.server.PID(), false)
 	if err != nil {
 		return nil, err
 	}
 	began := time.Now()
-	if err := pause(ctx, length); err != nil {
-		return nil, err
-	}
-	after, err := wakeUps(w.server.PID())
-	if err != nil {
-		return nil, err
-	}
-	used, err := cpu(w.server.PID(), false)
+	woke, switched, err := wakeUps(ctx, w.server.PID(), length)
 	if err != nil {
 		return nil, err
 	}
 	seconds := time.Since(began).Seconds()
+	used, err := cpu(w.server.PID(), false)
+	if err != nil {
+		return nil, err
+	}
 	resident, err := memory(w.server.PID())
 	if err != nil {
 		return nil, err
 	}
 	return []Figure{
 		shown("resident memory, idle", resident, "MB", true).atMost(60),
-		shown("wake-ups, idle", float64(after-before)/seconds, "/s", true).atMost(5).
-			noting("voluntary context switches of all threads; one thing that is done wakes several threads"),
+		shown("wake-ups, idle", float64(woke)/seconds, "/s", true).atMost(5).
+			noting("moments of %s in which a thread of the server ran, after one in which none did", wakeUpPace),
+		shown("context switches, idle", float64(switched)/seconds, "/s", true).atMost(5).
+			noting("voluntary ones of all threads: one wake-up makes several, of which Go's own watch over its threads is about half"),
 		shown("CPU, idle", 100*(used-spent).Seconds()/seconds, "% of a core", true),
 	}, nil
 }
@@ -87,15 +82,45 @@ func status(path, field string) (int64, error) {
 	return 0, fmt.Errorf("%s has no %s", path, field)
 }
 
-// wakeUps is how often a thread of the process went to sleep, and so was woken.
-func wakeUps(pid int) (sum int64, err error) {
+// wakeUpPace is how long a moment is of which it is asked whether a process slept through it.
+const wakeUpPace = 10 * time.Millisecond
+
+// wakeUps is how often a process that slept woke up during so long, and how often one of its threads went to sleep again.
+func wakeUps(ctx context.Context, pid int, length time.Duration) (woke, switched int64, err error) {
+	first, err := switches(pid)
+	if err != nil {
+		return 0, 0, err
+	}
+	look := time.NewTicker(wakeUpPace)
+	defer look.Stop()
+	last, awake := first, false
+	for end := time.Now().Add(length); time.Now().Before(end); {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return 0, 0, ctx.Err()
+		}
+		now, err := switches(pid)
+		if err != nil {
+			return 0, 0, err
+		}
+		if now != last && !awake {
+			woke++
+		}
+		last, awake = now, now != last
+	}
+	return woke, last - first, nil
+}
+
+// switches is how often the threads of a process went to sleep by themselves, and so were woken.
+func switches(pid int) (sum int64, err error) {
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
 	if err != nil || len(threads) == 0 {
 		return 0, errors.Join(err, errors.New("the wake-ups of a process are read from /proc, as Linux has it"))
 	}
 	for _, thread := range threads {
 		n, err := status(thread, "voluntary_ctxt_switches")
-		if err != nil {
+		if err != nil && !errors.Is(err, os.ErrNotExist) { // it ended meanwhile
 			return 0, err
 		}
 		sum += n

@@ -12,8 +12,9 @@ import (
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
-// SweepInterval is how soon what nothing attends to is found.
-const SweepInterval = 15 * time.Second
+// SweepInterval is how often it is looked for what nothing attends to: when the clock shows a multiple of it, which is
+// when servers at rest look at the ledger of jobs.
+const SweepInterval = 30 * time.Second
 
 // sweepBatch bounds one turn of the sweep.
 const sweepBatch = 500
@@ -188,7 +189,7 @@ func (g *Gate) Sweep(ctx context.Context, job store.Job) error {
 		if err := sh.ForgetExpired(ctx); err != nil {
 			return err
 		}
-		return sh.FinishJob(ctx, job.Claim, now.Add(SweepInterval))
+		return sh.FinishJob(ctx, job.Claim, now.Truncate(SweepInterval).Add(SweepInterval))
 	})
 }
 

@@ -53,6 +53,9 @@ type Budget struct {
 	local   map[string]*bucket
 	paused  map[string]time.Time
 	awayTil time.Time // Redis did not answer; it is asked again from then on
+
+	// counting holds a token when there is something to count.
+	counting chan struct{}
 }
 
 const (
@@ -69,7 +72,8 @@ const (
 	callsAhead = 10
 
 	budgetTimeout = 500 * time.Millisecond
-	countEvery    = 10 * time.Second
+	// countEvery is how long calls wait to be counted.
+	countEvery = 10 * time.Second
 )
 
 //go:embed budget.lua
@@ -87,7 +91,7 @@ func NewBudget(options BudgetOptions) *Budget {
 	options.Log = cmp.Or(options.Log, slog.Default())
 	return &Budget{
 		BudgetOptions: options,
-		spent:         map[string]int64{}, local: map[string]*bucket{}, paused: map[string]time.Time{},
+		spent:         map[string]int64{}, local: map[string]*bucket{}, paused: map[string]time.Time{}, counting: make(chan struct{}, 1),
 	}
 }
 
@@ -124,6 +128,7 @@ func (b *Budget) Take(ctx context.Context, tokenKey string, class Class) (ok boo
 	b.guard.Lock()
 	b.spent[tokenKey]++
 	b.guard.Unlock()
+	poke(b.counting)
 	return true, time.Time{}, nil
 }
 
@@ -230,20 +235,21 @@ func (b *bucket) take(now time.Time, capacity, perHour, leave float64) time.Dura
 	return 0
 }
 
-// Run counts what is spent, each ten seconds and once more when ctx ends.
+// Run counts what is spent, within ten seconds, and what is left when ctx ends.
 func (b *Budget) Run(ctx context.Context) error {
-	ticker := time.NewTicker(countEvery)
-	defer ticker.Stop()
 	for {
 		select {
-		case <-ticker.C:
-			b.Count(ctx)
+		case <-b.counting:
+			wait(ctx, countEvery)
 		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), ledgerTimeout)
 			defer cancel()
 			b.Count(last)
 			return nil
 		}
+		b.Count(ctx)
 	}
 }
 
@@ -265,6 +271,7 @@ func (b *Budget) Count(ctx context.Context) {
 			b.guard.Lock()
 			b.spent[tokenKey] += calls
 			b.guard.Unlock()
+			poke(b.counting)
 		}
 	}
 }

@@ -39,9 +39,10 @@ type Options struct {
 
 	// Slow is when a job moves to the reserve: 25 ms, since one that takes longer waits for Bitbucket.
 	Slow time.Duration
-	// Sweep is the pause between sweeps while anything is going on (1 s), and Calm the longest one
-	// while nothing is (10 s). Block is how long the reader waits for an entry (10 s). An entry that its
-	// reader left alone for MinIdle (4 s) goes to another, which looks for such with each sweep.
+	// Sweep is the pause between sweeps while anything is going on (1 s), and Calm about the longest one
+	// while nothing is (10 s). Block is about how long the reader waits for an entry (10 s): both end when
+	// the clock shows a multiple of them. An entry that its reader left alone for MinIdle (4 s) goes to
+	// another, which looks for such with each sweep.
 	Sweep, Calm, Block, MinIdle time.Duration
 }
 

@@ -66,7 +66,7 @@ func (q *Queue) readUntilTrouble(ctx context.Context) error {
 		return err
 	}
 	for ctx.Err() == nil {
-		entries, err := q.readNew(conn, block)
+		entries, err := q.readNew(conn, untilFull(block, time.Now()))
 		if err != nil {
 			return err
 		}

@@ -49,6 +49,10 @@ return 0`)
 
 func (q *Queue) sweepLoop(ctx context.Context) {
 	for ctx.Err() == nil {
+		select {
+		case <-q.kick: // this sweep is the answer
+		default:
+		}
 		began := time.Now()
 		swept, err := q.SweepOnce(ctx)
 		if err != nil && ctx.Err() == nil {
@@ -57,15 +61,18 @@ func (q *Queue) sweepLoop(ctx context.Context) {
 		}
 		// A kick shortens the pause; what is left of it keeps errors from making a busy loop, and a
 		// long backlog from making one sweep after the other.
-		least := max(q.Sweep/10, 2*time.Since(began))
-		wait(ctx, least)
-		timer := time.NewTimer(q.pause(swept, err) - least)
+		ended := time.Now()
+		soonest := ended.Add(max(q.Sweep/10, 2*ended.Sub(began)))
+		timer := time.NewTimer(q.pause(swept, err))
 		select {
 		case <-q.kick:
 		case <-timer.C:
 		case <-ctx.Done():
 		}
 		timer.Stop()
+		if early := time.Until(soonest); early > 0 {
+			wait(ctx, early)
+		}
 	}
 }
 
@@ -73,15 +80,24 @@ func (q *Queue) sweepLoop(ctx context.Context) {
 // few: what they would find was rung by a process that died before its ring was out, or was done to
 // the ledger by hand.
 func (q *Queue) pause(swept Swept, err error) time.Duration {
-	pause := q.Sweep
+	pause := q.Sweep + rand.N(q.Sweep/10+1)
 	if err == nil && swept.Calm && time.Since(time.Unix(0, q.asked.Load())) > q.settled() {
-		pause = max(q.Calm, q.Sweep)
+		pause = max(untilFull(q.Calm, time.Now()), q.Sweep)
 	}
-	pause += rand.N(pause/10 + 1)
 	if err == nil {
 		pause = min(pause, swept.Next)
 	}
 	return pause
+}
+
+// untilFull is how long it is until the clock shows a multiple of d, and d besides where that is almost now. Whatever a
+// process does now and then it does at such moments: one that is at rest wakes up once for all of it.
+func untilFull(d time.Duration, now time.Time) time.Duration {
+	left := now.Truncate(d).Add(d).Sub(now.Round(0))
+	if left < d/10 {
+		left += d
+	}
+	return left
 }
 
 // SweepOnce rings every due job that no ring seems to reach, after it has seen to it that Redis

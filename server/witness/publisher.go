@@ -23,7 +23,8 @@ const (
 	// publishPace is how soon leaves are published of which the publisher was told and that nobody asked to publish,
 	// and how often a publication that failed is tried again.
 	publishPace = 500 * time.Millisecond
-	// publishCalm is how often it is looked for leaves of which nobody told: those of a server that died with them.
+	// publishCalm is how often it is looked for leaves of which nobody told: those of a server that died with them. That
+	// is when the clock shows a multiple of it: what a server does now and then shall wake it once, not once for each.
 	publishCalm = 10 * time.Second
 	// publishTime is how long one publication takes at most.
 	publishTime = 10 * time.Second
@@ -388,7 +389,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 			select {
 			case <-ctx.Done():
 			case <-p.grown: // what comes one after the other is published together
-			case <-time.After(publishCalm):
+			case <-time.After(time.Until(time.Now().Truncate(publishCalm).Add(publishCalm))):
 				pause = 0
 			}
 		}
