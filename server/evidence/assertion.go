@@ -145,7 +145,7 @@ func checkClientData(raw, challenge []byte, origin string) error {
 		return err
 	}
 	text := func(name string) (string, error) {
-		r := reader{in: string(members[name])}
+		r := reader{data: members[name], in: string(members[name])}
 		if plain, escaped, ok := r.quoted(); ok && !escaped {
 			return plain, nil
 		}

@@ -48,7 +48,7 @@ type Bundle struct {
 	Genesis Bytes `json:"genesis"`
 	// Roster has the workspace's roster changes from the first on, each as
 	// [RosterChange.Canonical] writes it.
-	Roster []json.RawMessage `json:"roster"`
+	Roster RosterDocuments `json:"roster"`
 	// Enrolments are those of the keys that [Roster.Behind] gives for the decisions'
 	// credential ids, in its order.
 	Enrolments []EnrolledKey `json:"enrolments"`
@@ -180,14 +180,23 @@ func listed[T any](list []T) []T { return append([]T{}, list...) }
 
 // ParseBundle reads a bundle's bytes. It does not verify the bundle.
 func ParseBundle(data []byte) (Bundle, error) {
-	var b Bundle
-	if err := parse(data, &b, MaxBundle); err != nil {
-		return Bundle{}, err
+	b, _, err := readBundle(data)
+	return b, err
+}
+
+// readBundle reads a bundle and the changes of its roster.
+func readBundle(data []byte) (b Bundle, changes []*rosterVersion, err error) {
+	if len(data) > MaxBundle {
+		return Bundle{}, nil, tooLong(data, MaxBundle)
+	}
+	r := newReader(data)
+	if !r.document(&b) {
+		return Bundle{}, nil, unreadable(data, new(Bundle))
 	}
 	if b.Format != BundleFormat {
-		return Bundle{}, refuse(CodeInvalid, "format must be %s", BundleFormat)
+		return Bundle{}, nil, refuse(CodeInvalid, "format must be %s", BundleFormat)
 	}
-	return b, nil
+	return b, r.changes, nil
 }
 
 // Anchors are what a verifier knows from somewhere else than the bundle. What

@@ -55,12 +55,16 @@ func canonical(v any, limit int) ([]byte, error) {
 // data than what v is written as, in one pass; see [form].
 func parse(data []byte, v any, limit int) error {
 	if len(data) > limit {
-		return refuse(CodeTooLarge, "%d bytes are more than the limit of %d", len(data), limit)
+		return tooLong(data, limit)
 	}
 	if read(data, v) {
 		return nil
 	}
 	return unreadable(data, reflect.New(reflect.TypeOf(v).Elem()).Interface())
+}
+
+func tooLong(data []byte, limit int) error {
+	return refuse(CodeTooLarge, "%d bytes are more than the limit of %d", len(data), limit)
 }
 
 // unreadable says why data is not the one form of a document like v: white space

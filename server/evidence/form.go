@@ -38,6 +38,10 @@ var (
 	timeType = reflect.TypeFor[time.Time]()
 	dataType = reflect.TypeFor[Bytes]()
 	rawType  = reflect.TypeFor[json.RawMessage]()
+
+	keyType       = reflect.TypeFor[Key]()
+	changeType    = reflect.TypeFor[rosterVersion]()
+	documentsType = reflect.TypeFor[RosterDocuments]()
 )
 
 // formOf returns the form of a type; each is made once.
@@ -59,6 +63,8 @@ func makeForm(t reflect.Type) *form {
 		return &form{write: writeData, read: readData, empty: none}
 	case rawType:
 		return &form{write: writeRaw, read: readRaw, empty: none}
+	case changeType:
+		return &form{write: formOf(reflect.TypeFor[RosterChange]()).write, read: readRosterVersion}
 	}
 	switch t.Kind() {
 	case reflect.String:
@@ -95,6 +101,9 @@ func makeForm(t reflect.Type) *form {
 		}
 	case reflect.Slice:
 		of := formOf(t.Elem())
+		if t == documentsType {
+			of = &form{write: of.write, read: readRosterDocument}
+		}
 		return &form{
 			write: func(w *writer, v reflect.Value) bool { return w.list(of, v) },
 			read:  func(r *reader, v reflect.Value) bool { return r.list(of, v) },
@@ -105,7 +114,14 @@ func makeForm(t reflect.Type) *form {
 		slices.SortFunc(members, func(a, b member) int { return cmp.Compare(a.name, b.name) })
 		return &form{
 			write: func(w *writer, v reflect.Value) bool { return w.object(members, v) },
-			read:  func(r *reader, v reflect.Value) bool { return r.object(members, v) },
+			read: func(r *reader, v reflect.Value) bool {
+				from := r.at
+				ok := r.object(members, v)
+				if t == keyType {
+					r.key = r.data[from:r.at:r.at]
+				}
+				return ok
+			},
 		}
 	default:
 		panic("evidence: a document has no " + t.String())

@@ -1,7 +1,9 @@
 package evidence
 
 import (
+	"bytes"
 	"cmp"
+	"encoding/binary"
 	"encoding/json"
 	"reflect"
 	"slices"
@@ -22,15 +24,25 @@ type reader struct {
 	at    int
 	depth int
 	nulls bool // are allowed
+	free  []byte
+
+	key     []byte           // the bytes of the last [Key] that was read
+	changes []*rosterVersion // those of [RosterDocuments], nil for what is none
 }
+
+func newReader(data []byte) *reader { return &reader{data: data, in: string(data)} }
 
 // read reads the document data into v, which points to a zero value, and reports
 // whether data is its one form. Raw messages in v are parts of data afterwards. What
 // is in v when it is not the one form means nothing.
 func read(data []byte, v any) bool {
-	r := reader{data: data, in: string(data)}
+	return newReader(data).document(v)
+}
+
+// document reads all that there is, as [read] says.
+func (r *reader) document(v any) bool {
 	value := reflect.ValueOf(v).Elem()
-	return formOf(value.Type()).read(&r, value) && r.at == len(r.in)
+	return formOf(value.Type()).read(r, value) && r.at == len(r.in)
 }
 
 // isCanonical reports whether data is JSON in the form of RFC 8785 and not too deep,
@@ -209,7 +221,7 @@ func (r *reader) quoted() (raw string, escaped, ok bool) {
 	}
 	rest := r.in[r.at:]
 	ascii := true
-	for i := 0; i < len(rest); i++ {
+	for i := plainWords(r.data[r.at:]); i < len(rest); i++ {
 		c := rest[i]
 		switch {
 		case plain[c]:
@@ -230,6 +242,22 @@ func (r *reader) quoted() (raw string, escaped, ok bool) {
 		}
 	}
 	return "", false, false
+}
+
+// plainWords returns how many bytes at the beginning of data stand for themselves, as far
+// as whole words of eight of them do.
+func plainWords(data []byte) (n int) {
+	const ones, high = 0x0101010101010101, 0x8080808080808080
+	for ; len(data)-n >= 8; n += 8 {
+		w := binary.LittleEndian.Uint64(data[n:])
+		quote, slash := w^ones*'"', w^ones*'\\'
+		// The high bit of a byte is set where it has that bit, is below a space, or zero after the xor; a borrow
+		// can set more of them, but only above one that is.
+		if (w|(w-ones*' ')|(quote-ones)|(slash-ones))&high != 0 {
+			break
+		}
+	}
+	return n
 }
 
 // escape returns the length of the escape with which s begins; 0 if it is not the
@@ -318,18 +346,35 @@ func readNumber(r *reader, v reflect.Value) bool {
 	return err == nil
 }
 
+// room returns size bytes for what is read. Small ones share an allocation: most of what is read
+// is ids, keys and hashes.
+func (r *reader) room(size int) []byte {
+	const shared = 4 << 10
+	if size > shared/8 {
+		return make([]byte, size)
+	}
+	if len(r.free) < max(size, 1) {
+		r.free = make([]byte, min(shared, encoding.DecodedLen(len(r.data)-r.at)))
+	}
+	data := r.free[:size:size]
+	r.free = r.free[size:]
+	return data
+}
+
 // readData takes base64url, of which there is nothing to escape.
 func readData(r *reader, v reflect.Value) bool {
-	from := r.at + 1
-	_, escaped, ok := r.quoted()
-	if !ok || escaped {
+	if !r.next('"') {
 		return false
 	}
-	text := r.data[from : r.at-1]
-	data := make([]byte, encoding.DecodedLen(len(text)))
-	n, err := encoding.Decode(data, text) // line breaks, which it would skip, are escaped
-	v.SetBytes(data[:n])
-	return err == nil
+	size := bytes.IndexByte(r.data[r.at:], '"')
+	if size < 0 {
+		return false
+	}
+	data := r.room(encoding.DecodedLen(size))
+	n, err := encoding.Decode(data, r.data[r.at:r.at+size])
+	r.at += size + 1
+	v.SetBytes(data)
+	return err == nil && n == len(data) // it skips line breaks
 }
 
 func readRaw(r *reader, v reflect.Value) bool {
@@ -337,6 +382,32 @@ func readRaw(r *reader, v reflect.Value) bool {
 	if !r.value() {
 		return false
 	}
+	v.SetBytes(json.RawMessage(r.data[from:r.at:r.at]))
+	return true
+}
+
+// readRosterVersion takes a change of a roster, and keeps its bytes and those of its key.
+func readRosterVersion(r *reader, v reflect.Value) bool {
+	c := v.Addr().Interface().(*rosterVersion)
+	from := r.at
+	ok := formOf(reflect.TypeFor[RosterChange]()).read(r, v.Field(0))
+	c.change, c.about = r.data[from:r.at:r.at], r.key
+	return ok
+}
+
+// readRosterDocument takes a document that ought to be a change of a roster, and reads it
+// as one at once: a roster is nearly all of a bundle, and would else be read twice. What is none
+// is taken as it is, for whoever replays the roster to say what is wrong.
+func readRosterDocument(r *reader, v reflect.Value) bool {
+	from, depth := r.at, r.depth
+	c := new(rosterVersion)
+	if !readRosterVersion(r, reflect.ValueOf(c).Elem()) || r.at-from > MaxRosterChange {
+		c, r.at, r.depth = nil, from, depth
+		if !r.value() {
+			return false
+		}
+	}
+	r.changes = append(r.changes, c)
 	v.SetBytes(json.RawMessage(r.data[from:r.at:r.at]))
 	return true
 }

@@ -12,51 +12,45 @@ import (
 
 // keyring is the keys among which a signer is looked for, each read once.
 type keyring struct {
-	keys         []Key
-	public       []publicKey
+	keys         []RosterKey
 	byCredential map[string]int // index in keys; one of them where several share it
 	byPublic     map[string]int // likewise by [publicKey].id
 	same         map[int]int    // from a key to another one with its public key
-	points       []int          // the ES256 keys, one of those that are the same
 	others       []int          // those that are not ES256
 	rsa          map[int]int    // how many RS256 keys make signatures of so many bytes
 }
 
 func newKeyring(keys []Key) (*keyring, error) {
-	public := make([]publicKey, len(keys))
+	ring := &keyring{
+		keys: make([]RosterKey, len(keys)), byCredential: make(map[string]int, len(keys)),
+		byPublic: make(map[string]int, len(keys)), same: map[int]int{},
+	}
 	for i, key := range keys {
-		var err error
-		if public[i], err = parsePublicKey(key.PublicKey); err != nil {
+		public, err := parsePublicKey(key.PublicKey)
+		if err != nil {
 			return nil, err
 		}
-	}
-	return keyringOf(keys, public), nil
-}
-
-func keyringOf(keys []Key, public []publicKey) *keyring {
-	byCredential, byPublic, same := make(map[string]int, len(keys)), make(map[string]int, len(keys)), map[int]int{}
-	for i, key := range keys {
-		byCredential[string(key.CredentialID)] = i
-		if before, ok := byPublic[public[i].id]; ok {
-			same[i] = before
+		ring.keys[i] = RosterKey{Key: key, public: public}
+		ring.byCredential[string(key.CredentialID)] = i
+		if before, ok := ring.byPublic[public.id]; ok {
+			ring.same[i] = before
 		}
-		byPublic[public[i].id] = i
+		ring.byPublic[public.id] = i
 	}
-	return sorted(&keyring{keys: keys, public: public, byCredential: byCredential, byPublic: byPublic, same: same})
+	return ring.sorted(), nil
 }
 
 // sorted tells the keys of a ring apart by their algorithm.
-func sorted(ring *keyring) *keyring {
+func (ring *keyring) sorted() *keyring {
 	ring.rsa = map[int]int{}
-	for i, key := range ring.public {
-		switch {
-		case key.algorithm != ES256:
+	for i := range ring.keys {
+		switch public := &ring.keys[i].public; public.algorithm {
+		case ES256:
+		case RS256:
+			ring.rsa[public.size]++
+			fallthrough
+		case EdDSA:
 			ring.others = append(ring.others, i)
-			if key.algorithm == RS256 {
-				ring.rsa[key.size]++
-			}
-		case ring.byPublic[key.id] == i:
-			ring.points = append(ring.points, i)
 		}
 	}
 	return ring
@@ -65,11 +59,7 @@ func sorted(ring *keyring) *keyring {
 // ring returns a keyring of all keys that ever were in the roster, in which no two
 // have one public key or credential id.
 func (r *Roster) ring() *keyring {
-	keys, public := make([]Key, len(r.keys)), make([]publicKey, len(r.keys))
-	for i, k := range r.keys {
-		keys[i], public[i] = k.Key, k.public
-	}
-	return sorted(&keyring{keys: keys, public: public, byCredential: r.byCredential, byPublic: r.byPublic})
+	return (&keyring{keys: r.keys, byCredential: r.byCredential, byPublic: r.byPublic}).sorted()
 }
 
 // signer returns the one key of the ring that made the signature.
@@ -91,7 +81,7 @@ func (ring *keyring) signer(a Assertion) (Key, error) {
 	case len(found) > 1:
 		return Key{}, refuse(CodeAmbiguous, "more than one enrolled key accepts this signature")
 	}
-	key := ring.keys[found[0]]
+	key := ring.keys[found[0]].Key
 	if !bytes.Equal(key.CredentialID, a.CredentialID) {
 		return Key{}, refuse(CodeCredential, "the key that signed is enrolled under another credential id")
 	}
@@ -106,21 +96,24 @@ func (ring *keyring) signer(a Assertion) (Key, error) {
 // part of what is hashed and none is of small order. So a ring of a thousand keys costs
 // as much as one of ten, but for RSA; see [MaxRSAWork].
 func (ring *keyring) accepting(credential, message, signature []byte) (found []int) {
+	if len(ring.keys) == 1 {
+		if ring.keys[0].public.verify(message, signature) {
+			found = []int{0}
+		}
+		return found
+	}
 	var made publicKey // the key that the credential id names, if it made the signature
-	if i, ok := ring.byCredential[string(credential)]; ok && ring.public[i].verify(message, signature) {
-		made = ring.public[i]
+	if i, ok := ring.byCredential[string(credential)]; ok && ring.keys[i].public.verify(message, signature) {
+		made = ring.keys[i].public
 	}
 	for _, i := range ring.others {
-		key := ring.public[i]
+		key := ring.keys[i].public
 		if key.id == made.id || (made.algorithm != EdDSA || key.algorithm != EdDSA) && key.verify(message, signature) {
 			found = append(found, i)
 		}
 	}
 	if made.algorithm == ES256 {
 		one := append(found, ring.alike(made.id)...)
-		if len(ring.points) == 1 {
-			return one
-		}
 		if twin, ok := otherPoint(made.id, sha256.Sum256(message), signature); ok {
 			return append(one, ring.alike(twin)...)
 		}
@@ -128,9 +121,9 @@ func (ring *keyring) accepting(credential, message, signature []byte) (found []i
 	if made.id != "" && !derForm(signature) {
 		return found
 	}
-	for _, i := range ring.points {
-		if ring.public[i].verify(message, signature) {
-			found = append(found, ring.alike(ring.public[i].id)...)
+	for i, key := range ring.keys {
+		if key.public.algorithm == ES256 && ring.byPublic[key.public.id] == i && key.public.verify(message, signature) {
+			found = append(found, ring.alike(key.public.id)...)
 		}
 	}
 	return found

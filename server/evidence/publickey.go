@@ -1,7 +1,6 @@
 package evidence
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -10,6 +9,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"math/big"
+	"slices"
 
 	"filippo.io/edwards25519"
 	"filippo.io/nistec"
@@ -94,8 +94,28 @@ type publicKey struct {
 	// id is the same for every encoding of the key, and for no other key.
 	id string
 	// size is how many bytes a signature of an RS256 key has; 0 for another key.
-	size   int
-	verify func(message, signature []byte) bool
+	size int
+	rsa  *rsa.PublicKey // of an RS256 key
+}
+
+// verify reports whether the key made a signature of a message.
+func (k publicKey) verify(message, signature []byte) bool {
+	switch k.algorithm {
+	case ES256: // most keys of a roster sign nothing in a bundle: only one that is asked is made ready
+		pub, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), []byte("\x04"+k.id))
+		sum := sha256.Sum256(message)
+		return err == nil && ecdsa.VerifyASN1(pub, sum[:], signature) // strict DER only
+	case EdDSA:
+		return len(signature) == ed25519.SignatureSize && largeOrder(signature[:32]) &&
+			ed25519.Verify(ed25519.PublicKey(k.id), message, signature)
+	case RS256:
+		if len(signature) != k.size { // crypto/rsa looks after it has made the key ready
+			return false
+		}
+		sum := sha256.Sum256(message)
+		return rsa.VerifyPKCS1v15(k.rsa, crypto.SHA256, sum[:], signature) == nil
+	}
+	return false
 }
 
 // CheckPublicKey returns the algorithm of a COSE public key, or an [*Error]
@@ -131,8 +151,7 @@ func parsePublicKey(cose []byte) (publicKey, error) {
 		if err := strictCBOR.Unmarshal(cose, &k); err != nil || k.Kind != 2 || k.Curve != 1 || len(k.X) != 32 || len(k.Y) != 32 {
 			return none, refuse(CodeKey, "the public key is not a P-256 key for ES256")
 		}
-		var ok bool
-		if key, ok = onP256([]byte("\x04" + k.X + k.Y)); !ok {
+		if key.id = string(k.X + k.Y); !onP256(key.id) {
 			return none, refuse(CodeKey, "the public key is not a point on P-256")
 		}
 	case EdDSA:
@@ -140,14 +159,8 @@ func parsePublicKey(cose []byte) (publicKey, error) {
 		if err := strictCBOR.Unmarshal(cose, &k); err != nil || k.Kind != 1 || k.Curve != 6 || len(k.X) != ed25519.PublicKeySize {
 			return none, refuse(CodeKey, "the public key is not an Ed25519 key for EdDSA")
 		}
-		public := ed25519.PublicKey(k.X)
-		if !largeOrder(public) {
+		if key.id = string(k.X); !largeOrder([]byte(key.id)) {
 			return none, refuse(CodeKey, "the public key is not a point of large order on Ed25519")
-		}
-		key.id = string(k.X)
-		key.verify = func(message, signature []byte) bool {
-			return len(signature) == ed25519.SignatureSize && largeOrder(signature[:32]) &&
-				ed25519.Verify(public, message, signature)
 		}
 	case RS256:
 		var k coseRSA
@@ -159,30 +172,20 @@ func parsePublicKey(cose []byte) (publicKey, error) {
 			return none, refuse(CodeKey, "an RSA key has %d to %d bits and an odd exponent from 3", minRSA, maxRSA)
 		}
 		key.id = fmt.Sprintf("%x %x", string(k.N), string(k.E))
-		size := pub.Size()
-		key.size = size
-		key.verify = func(message, signature []byte) bool {
-			if len(signature) != size { // crypto/rsa looks after it has made the key ready
-				return false
-			}
-			sum := sha256.Sum256(message)
-			return rsa.VerifyPKCS1v15(pub, crypto.SHA256, sum[:], signature) == nil
-		}
+		key.size, key.rsa = pub.Size(), pub
 	default:
 		return none, refuse(CodeKey, "the public key's algorithm %d is not ES256, EdDSA or RS256", int64(algorithm))
 	}
 	return key, nil
 }
 
-// onP256 returns the key of an uncompressed point. Most keys of a roster sign nothing
-// in a bundle: they are only checked, and made ready when they are asked.
-func onP256(point []byte) (publicKey, bool) {
-	_, err := nistec.NewP256Point().SetBytes(point)
-	return publicKey{algorithm: ES256, id: string(point[1:]), verify: func(message, signature []byte) bool {
-		pub, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
-		sum := sha256.Sum256(message)
-		return err == nil && ecdsa.VerifyASN1(pub, sum[:], signature) // strict DER only
-	}}, err == nil
+// onP256 reports whether x and y, of 32 bytes each, are a point on P-256.
+func onP256(coordinates string) bool {
+	var point [1 + 64]byte
+	point[0] = 4
+	copy(point[1:], coordinates)
+	_, err := nistec.NewP256Point().SetBytes(point[:])
+	return err == nil
 }
 
 // plainES256 reads the key that nearly every authenticator gives: its parameters
@@ -193,9 +196,8 @@ func plainES256(cose []byte) (publicKey, bool) {
 	if len(cose) != len(head)+size+len(middle)+size || string(cose[:len(head)]) != head || string(cose[len(head)+size:len(cose)-size]) != middle {
 		return publicKey{}, false
 	}
-	point := append(make([]byte, 0, 1+2*size), 4)
-	point = append(append(point, cose[len(head):len(head)+size]...), cose[len(cose)-size:]...)
-	return onP256(point)
+	id := string(cose[len(head):len(head)+size]) + string(cose[len(cose)-size:])
+	return publicKey{algorithm: ES256, id: id}, onP256(id)
 }
 
 // largeOrder reports whether the encoding is the one of a point that is not of
@@ -203,8 +205,17 @@ func plainES256(cose []byte) (publicKey, bool) {
 // messages; crypto/ed25519 leaves that to its caller.
 func largeOrder(encoding []byte) bool {
 	point, err := new(edwards25519.Point).SetBytes(encoding)
-	if err != nil || !bytes.Equal(point.Bytes(), encoding) {
+	if err != nil || !belowPrime(encoding) { // x is 0 in points of small order alone, so nothing need look at its sign
 		return false
 	}
 	return new(edwards25519.Point).MultByCofactor(point).Equal(edwards25519.NewIdentityPoint()) == 0
+}
+
+// belowPrime reports whether the y coordinate of an encoded point on Ed25519 is below
+// the prime 2^255 - 19.
+func belowPrime(encoding []byte) bool {
+	if encoding[31]&0x7f != 0x7f || encoding[0] < 0xed {
+		return true
+	}
+	return slices.ContainsFunc(encoding[1:31], func(b byte) bool { return b != 0xff })
 }

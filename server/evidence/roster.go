@@ -162,37 +162,58 @@ func (c RosterChange) Digest() (Digest, error) {
 // [RosterChange.Canonical] writes.
 func ParseRosterChange(data []byte) (RosterChange, error) {
 	read, err := readChange(data)
-	return read.RosterChange, err
+	if err != nil {
+		return RosterChange{}, err
+	}
+	return read.RosterChange, nil
 }
 
 // rosterVersion is a change with what follows from it.
 type rosterVersion struct {
 	RosterChange
 	digest Digest
+	key    Digest // of its key
 	public publicKey
+
+	// change and about are the bytes of the change and of its key as they were read, which
+	// are their one form: what is hashed need not be written again. Nil afterwards.
+	change, about []byte
 }
 
-func readChange(data []byte) (rosterVersion, error) {
-	var c RosterChange
-	if err := parse(data, &c, MaxRosterChange); err != nil {
-		return rosterVersion{}, err
+// RosterDocuments are a roster's changes from the first on, each as [RosterChange.Canonical]
+// writes it.
+type RosterDocuments []json.RawMessage
+
+func readChange(data []byte) (*rosterVersion, error) {
+	c := new(rosterVersion)
+	if err := parse(data, c, MaxRosterChange); err != nil {
+		return nil, err
 	}
+	return c, c.settle()
+}
+
+// settle checks a change that was read, and works out what follows from it.
+func (c *rosterVersion) settle() (err error) {
 	if c.Format != RosterFormat {
-		return rosterVersion{}, refuse(CodeInvalid, "format must be %s", RosterFormat)
+		return refuse(CodeInvalid, "format must be %s", RosterFormat)
 	}
-	public, err := c.check()
-	return rosterVersion{c, approval.DigestOf(data), public}, err
+	c.public, err = c.check()
+	c.digest, c.key = approval.DigestOf(c.change), approval.DigestOf(c.about)
+	c.change, c.about = nil, nil
+	return err
+}
+
+// restsOn is on what a change can rest, by its event.
+var restsOn = map[RosterEvent][]Identity{
+	KeyAdded: {ByLogIn, ByOwnKey, ByCountersigner}, KeyCountersigned: {ByCountersigner}, KeyRemoved: {ByOperator, ByOwnKey, ByCountersigner},
 }
 
 // check makes sure that the change has its form, and reads its key.
-func (c RosterChange) check() (publicKey, error) {
-	by := map[RosterEvent][]Identity{
-		KeyAdded: {ByLogIn, ByOwnKey, ByCountersigner}, KeyCountersigned: {ByCountersigner}, KeyRemoved: {ByOperator, ByOwnKey, ByCountersigner},
-	}
+func (c *RosterChange) check() (publicKey, error) {
 	switch {
 	case !uuidForm.MatchString(c.Workspace), c.Version < 1 || c.Version >= maxSafe, !c.Previous.Valid():
 		return publicKey{}, refuse(CodeInvalid, "a roster change needs a workspace, a version from 1 and the version before")
-	case !slices.Contains(by[c.Event], c.By), (c.By == ByOperator) != (c.Proof == ""), c.Proof != "" && !c.Proof.Valid():
+	case !slices.Contains(restsOn[c.Event], c.By), (c.By == ByOperator) != (c.Proof == ""), c.Proof != "" && !c.Proof.Valid():
 		return publicKey{}, refuse(CodeInvalid, "a roster change needs an event, on what it rests, and the proof of that")
 	case (c.By == ByOwnKey || c.By == ByCountersigner) != (c.Signer != ""), c.Signer != "" && !c.Signer.Valid():
 		return publicKey{}, refuse(CodeInvalid, "a roster change names the key that signed for it exactly where one did")
@@ -248,7 +269,7 @@ type Roster struct {
 	Workspace string
 
 	head    Digest // of the newest version; before the first, of the genesis leaf
-	changes []rosterVersion
+	changes []*rosterVersion
 	about   []int // the key of each change, as an index in keys
 	keys    []RosterKey
 	stands  []bool // of each of keys, when all changes are known
@@ -276,7 +297,7 @@ func ReplayRoster(genesis Digest, changes []RosterChange) (*Roster, error) {
 
 func newRoster(genesis Digest, size int) *Roster {
 	return &Roster{
-		head: genesis, changes: make([]rosterVersion, 0, size), about: make([]int, 0, size), keys: make([]RosterKey, 0, size),
+		head: genesis, changes: make([]*rosterVersion, 0, size), about: make([]int, 0, size), keys: make([]RosterKey, 0, size),
 		byVersion: make(map[Digest]int64, size), byDigest: make(map[Digest]int, size), byCredential: make(map[string]int, size), byPublic: make(map[string]int, size),
 	}
 }
@@ -302,16 +323,22 @@ func (r *Roster) Extend(changes []RosterChange) error {
 	return nil
 }
 
-// replayRoster reads a roster from the bytes of its changes. A list of rubbish can be
+// replayRoster reads a roster from the bytes of its changes, of which those in read were
+// read already; the others are nil there. A list of rubbish can be
 // much longer than one of changes with as many bytes, so room is made by the bytes.
-func replayRoster(genesis Digest, documents []json.RawMessage) (*Roster, error) {
+func replayRoster(genesis Digest, documents RosterDocuments, read []*rosterVersion) (*Roster, error) {
 	bytes := 0
 	for _, data := range documents {
 		bytes += len(data)
 	}
 	r := newRoster(genesis, min(len(documents), bytes/minRosterChange))
-	for i, data := range documents {
-		c, err := readChange(data)
+	for i, c := range read {
+		var err error
+		if c != nil {
+			err = c.settle()
+		} else {
+			c, err = readChange(documents[i])
+		}
 		if err != nil {
 			return nil, refuse(CodeOf(err), "version %d of the roster: %s", i+1, err.Error())
 		}
@@ -324,7 +351,7 @@ func replayRoster(genesis Digest, documents []json.RawMessage) (*Roster, error) 
 }
 
 // next reads one change, or leaves the roster as it is.
-func (r *Roster) next(c rosterVersion) error {
+func (r *Roster) next(c *rosterVersion) error {
 	if c.Version != r.Versions()+1 || c.Previous != r.head || len(r.changes) > 0 && c.Workspace != r.Workspace {
 		return refuse(CodeRoster, "version %d of the roster does not follow the one before", r.Versions()+1)
 	}
@@ -336,12 +363,8 @@ func (r *Roster) next(c rosterVersion) error {
 	return nil
 }
 
-func (r *Roster) apply(c rosterVersion) error {
+func (r *Roster) apply(c *rosterVersion) error {
 	bad := func(what string) error { return refuse(CodeRoster, "version %d of the roster %s", c.Version, what) }
-	id, err := c.Key.Digest()
-	if err != nil {
-		return err
-	}
 	if c.Signer != "" {
 		signer, ok := r.byDigest[c.Signer]
 		if !ok || !r.keys[signer].LiveAt(c.Version-1) {
@@ -350,7 +373,7 @@ func (r *Roster) apply(c rosterVersion) error {
 		if own := r.keys[signer].Key.Person == c.Key.Person; own != (c.By == ByOwnKey) {
 			return bad("is signed for by somebody else than it says")
 		}
-		if !r.agree(c.RosterChange, r.keys[signer].Key.Person) {
+		if len(c.Agreed) > 0 && !r.agree(c, r.keys[signer].Key.Person) {
 			return bad("names somebody who agreed and could not, or did so twice")
 		}
 	}
@@ -360,8 +383,8 @@ func (r *Roster) apply(c rosterVersion) error {
 			return bad("adds a key that was there before")
 		}
 		n := len(r.keys)
-		r.byDigest[id], r.byCredential[string(c.Key.CredentialID)], r.byPublic[c.public.id] = n, n, n
-		key := RosterKey{Key: c.Key, Digest: id, By: c.By, Added: c.Version, Proof: c.Proof, Signer: c.Signer, public: c.public}
+		r.byDigest[c.key], r.byCredential[string(c.Key.CredentialID)], r.byPublic[c.public.id] = n, n, n
+		key := RosterKey{Key: c.Key, Digest: c.key, By: c.By, Added: c.Version, Proof: c.Proof, Signer: c.Signer, public: c.public}
 		if c.Signer != "" {
 			key.word = c.word()
 		}
@@ -371,7 +394,7 @@ func (r *Roster) apply(c rosterVersion) error {
 		r.keys, r.about = append(r.keys, key), append(r.about, n)
 		return nil
 	}
-	at, ok := r.byDigest[id]
+	at, ok := r.byDigest[c.key]
 	if !ok {
 		return bad("is about a key that is not in it")
 	}
@@ -394,7 +417,7 @@ func (r *Roster) apply(c rosterVersion) error {
 
 // agree reports whether those who agreed to a change besides its first signer
 // could: each is another person, none the key's own, with a key that counts.
-func (r *Roster) agree(c RosterChange, first string) bool {
+func (r *Roster) agree(c *rosterVersion, first string) bool {
 	people := map[string]bool{c.Key.Person: true, first: true}
 	for _, a := range c.Agreed {
 		at, ok := r.byDigest[a.Signer]
@@ -475,9 +498,11 @@ func (c RosterChange) first() RosterAct {
 // of each change, but one that adds a key, its proof, and then those who agreed.
 // Credentials that are not in the roster are left out.
 func (r *Roster) Behind(credentials [][]byte) (keys []RosterKey, acts []RosterAct) {
-	changes := make([][]int, len(r.keys)) // of each key, those about it
+	// Of each key the number of the last change about it, counted from 1, and of each change that of
+	// the one before about its key.
+	last, before := make([]int, len(r.keys)), make([]int, len(r.changes))
 	for i, at := range r.about {
-		changes[at] = append(changes[at], i)
+		before[i], last[at] = last[at], i+1
 	}
 	wanted := make([]bool, len(r.keys))
 	var open []int // wanted, and who signed for it is not yet
@@ -494,8 +519,8 @@ func (r *Roster) Behind(credentials [][]byte) (keys []RosterKey, acts []RosterAc
 	for len(open) > 0 {
 		at := open[len(open)-1]
 		open = open[:len(open)-1]
-		for _, i := range changes[at] {
-			c := r.changes[i]
+		for n := last[at]; n > 0; n = before[n-1] {
+			c := r.changes[n-1]
 			if c.Signer == "" {
 				continue
 			}

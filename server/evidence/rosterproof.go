@@ -136,7 +136,7 @@ func actBy(key RosterKey, signed Bytes, a Assertion) (Act, error) {
 		return Act{}, err
 	}
 	rp := RelyingParty{ID: act.RPID, Origin: act.Origin}
-	ring := keyringOf([]Key{key.Key}, []publicKey{key.public})
+	ring := &keyring{keys: []RosterKey{key}}
 	if _, err := verifySigned(signed, rp, act.Signer.Person, a, ring, rp); err != nil {
 		return Act{}, err
 	}

@@ -181,10 +181,11 @@ type verification struct {
 	anchors Anchors
 	report  Report
 
-	b      Bundle
-	rule   approval.Rule
-	digest Digest // of the policy
-	leaves []Leaf
+	b       Bundle
+	changes []*rosterVersion // of its roster, as far as they could be read
+	rule    approval.Rule
+	digest  Digest // of the policy
+	leaves  []Leaf
 	// request is the one that the verdict is about.
 	request Request
 	made    []decision
@@ -219,7 +220,7 @@ type decision struct {
 
 func (v *verification) bundle(data []byte) (string, error) {
 	var err error
-	v.b, err = ParseBundle(data)
+	v.b, v.changes, err = readBundle(data)
 	return fmt.Sprintf("%d bytes in canonical form", len(data)), err
 }
 

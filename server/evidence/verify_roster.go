@@ -19,7 +19,7 @@ func (v *verification) roster() (string, error) {
 	if start.Salt != approval.DigestOf(v.b.Salt) || genesis.Workspace != v.leaves[0].Workspace {
 		return "", refuse(CodeRoster, "the genesis is not that of this workspace")
 	}
-	if v.keys, err = replayRoster(LeafDigest(v.b.Genesis), v.b.Roster); err != nil {
+	if v.keys, err = replayRoster(LeafDigest(v.b.Genesis), v.b.Roster, v.changes); err != nil {
 		return "", err
 	}
 	if workspace := v.b.Requests[0].Workspace; len(v.b.Roster) > 0 && v.keys.Workspace != workspace {
