@@ -123,6 +123,7 @@ func (r Report) failed() *Step {
 // The steps and their numbers are those of FORMAT.md.
 func Verify(bundle []byte, anchors Anchors) Report {
 	v := verification{anchors: anchors}
+	v.report.Steps = make([]Step, 0, 18) // three more with a repository
 	for i, step := range []struct {
 		name string
 		run  func() (detail string, err error)
@@ -392,6 +393,7 @@ func requestOf(body Body) string {
 // none can be hidden or added.
 func (v *verification) decisions() (string, error) {
 	verdicts := map[string]string{} // of each request, so far
+	v.made = make([]decision, 0, len(v.b.Decisions))
 	for i, leaf := range v.leaves {
 		if body, ok := leaf.Body.(VerdictReached); ok {
 			verdicts[body.Request] = body.State
