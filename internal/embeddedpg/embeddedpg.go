@@ -158,6 +158,8 @@ func (c cluster) serve(ctx context.Context) (*Server, error) {
 		"-c", "listen_addresses=", "-c", "unix_socket_permissions=0700",
 		// Several server processes with a pool each, and tests in parallel.
 		"-c", "max_connections=600",
+		// Checkers of what happened in what order ask when a transaction was committed.
+		"-c", "track_commit_timestamp=on",
 	}
 	if c.unsafe {
 		args = append(args, "-c", "fsync=off", "-c", "full_page_writes=off", "-c", "synchronous_commit=off")

@@ -30,6 +30,9 @@ type Gate struct {
 	Accepted []string
 	// Checkpoints verify the log's signed notes; nil does not look at signatures.
 	Checkpoints note.Verifiers
+	// Acts are what the gate did to Bitbucket; nil where nobody kept that. With it the database must keep when transactions
+	// were committed.
+	Acts func(ctx context.Context) ([]Act, error)
 	// Overdue is how long what is due may wait for somebody who attends to it; 0 for any time.
 	Overdue time.Duration
 }
@@ -58,6 +61,8 @@ type PullRequest struct {
 //     out, who had by then signed exactly that commit, destination and rule, by assertions that the
 //     verifier accepts, with no rejection standing; and that rule is the one of the policy it names, and of the policy
 //     that was in force;
+//   - no status was written SUCCESSFUL, and no merge asked for, but by a turn of a job during which the rule in force and the
+//     decisions that were not taken back, by people whose keys nobody had reported stolen, made it approved;
 //   - no commit shows SUCCESSFUL under our key without such a verdict under a published checkpoint, with the
 //     cosignatures that its rule demands;
 //   - what the gate believes that Bitbucket shows is what Bitbucket shows;
@@ -83,20 +88,28 @@ func (g Gate) Check(ctx context.Context, atRest bool) error {
 	if err != nil {
 		return err
 	}
+	var done []Act // before the database is read, which then has what they rest on
+	if g.Acts != nil {
+		if done, err = g.Acts(ctx); err != nil {
+			return err
+		}
+	}
 	var s *snapshot
 	err = pgx.BeginTxFunc(ctx, g.DB, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		s, err = read(ctx, tx)
+		if s, err = read(ctx, tx); err == nil && g.Acts != nil {
+			s.committed, err = committed(ctx, tx)
+		}
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	c := &check{Gate: g, snapshot: s, atRest: atRest, before: before, shown: shown, remote: remote}
+	c := &check{Gate: g, snapshot: s, atRest: atRest, before: before, shown: shown, remote: remote, done: done}
 	if atRest {
 		c.strange = g.strange(ctx, s, remote)
 	}
 	for _, look := range []func(){
-		c.tenants, c.log, c.causes, c.signatures, c.requests, c.verdicts, c.statuses, c.merges, c.jobs, c.deliveries, c.pullRequests,
+		c.tenants, c.log, c.causes, c.signatures, c.voids, c.requests, c.verdicts, c.acts, c.statuses, c.merges, c.jobs, c.deliveries, c.pullRequests,
 	} {
 		look()
 	}
@@ -132,6 +145,7 @@ type check struct {
 	before map[statusKey]status
 	shown  map[statusKey]Status
 	remote map[repositoryKey][]PullRequest
+	done   []Act
 	broken []error
 	// good are the requests with a verdict that lets merge, and rests on its quorum, with the index of
 	// the first such leaf.

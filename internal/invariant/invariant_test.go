@@ -295,12 +295,35 @@ func (w *world) copied(t *testing.T, n int, statements string) string {
 	return own.String()
 }
 
+// acts tells that the status of the pull requests that a condition picks was written now.
+func (w *world) acts(condition string) func(context.Context) ([]invariant.Act, error) {
+	return func(ctx context.Context) (acts []invariant.Act, err error) {
+		conn, err := pgx.Connect(ctx, w.db.SuperURL)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = conn.Close(ctx) }()
+		rows, err := conn.Query(ctx, `select p.workspace_id::text, p.repository_id::text, p.head_commit, p.status_key, 0::bigint, clock_timestamp(), clock_timestamp()
+			from signedapproval_pull_requests p join signedapproval_approval_requests r on r.pull_request_id = p.id where `+condition)
+		if err != nil {
+			return nil, err
+		}
+		acts, err = pgx.CollectRows(rows, pgx.RowToStructByPos[invariant.Act])
+		if err == nil && len(acts) == 0 {
+			err = errors.New("no pull request is " + condition)
+		}
+		return acts, err
+	}
+}
+
 // TestEachInvariantCanBreak breaks each of them on purpose: a check that notices nothing would make most
 // other tests worthless.
 func TestEachInvariantCanBreak(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	if err := w.check(w.copied(t, 0, "select"), w.gate()); err != nil {
+	sound := w.gate()
+	sound.Acts = w.acts(`r.state = 'APPROVED' and p.state = 'OPEN'`)
+	if err := w.check(w.copied(t, 0, "select"), sound); err != nil {
 		t.Fatalf("nothing was broken yet: %v", err)
 	}
 	const other = `'00000000-0000-4000-8000-000000000001'`
@@ -415,6 +438,18 @@ func TestEachInvariantCanBreak(t *testing.T) {
 		{"a job is overdue", `update signedapproval_jobs set run_at = now() - interval '2 hours' where kind = 'sweep'`, nil, "has been due for"},
 		{"a job fails", `update signedapproval_jobs set state = 'READY', attempt = 3, run_at = now() + interval '1 hour' where kind = 'status'`, nil, "has not been done after 3 attempts"},
 		{"a job gave up", `update signedapproval_jobs set state = 'DEAD' where kind = 'reconcile'`, nil, "gave up"},
+		{"a status was written of what was rejected", ``, func(g *invariant.Gate) { g.Acts = w.acts(`r.state = 'REJECTED'`) }, "nothing was approved from then on"},
+		{
+			"a status was written by a rule that was in force no more",
+			`update signedapproval_leaves set entry = (select convert_to(regexp_replace(convert_from(entry, 'UTF8'), '"policy":"[0-9a-f]{64}"', '"policy":"' || repeat('0', 64) || '"'), 'UTF8')
+				from signedapproval_leaves where convert_from(entry, 'UTF8')::jsonb ->> 'type' = 'policy-version') where index = (select max(index) from signedapproval_leaves)`,
+			func(g *invariant.Gate) { g.Acts = w.acts(`r.state = 'APPROVED' and p.state = 'OPEN'`) }, "nothing was approved from then on",
+		},
+		{"a status was written that nobody knows", ``, func(g *invariant.Gate) {
+			g.Acts = func(context.Context) ([]invariant.Act, error) {
+				return []invariant.Act{{Commit: strings.Repeat("0", 40), Key: "nobody's"}}, nil
+			}
+		}, "of a pull request that is not there"},
 		{"a request should have expired", `update signedapproval_approval_requests set state = 'PENDING', expires_at = now() - interval '2 hours' where state = 'REJECTED'`, nil, "should have expired"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

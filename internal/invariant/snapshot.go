@@ -2,6 +2,7 @@ package invariant
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,6 +35,8 @@ type snapshot struct {
 	jobRows      map[jobKey]job            // by kind and key
 	stored       map[string]storedDelivery // by request id
 	strangers    []string                  // rows that name another workspace's
+	rosters      map[string]roster         // by workspace
+	committed    map[int64]time.Time       // of leaves; nil where nobody asks
 }
 
 type repositoryKey struct{ Workspace, Repository string }
@@ -82,8 +85,19 @@ type decision struct {
 	Workspace, PullRequest, Request, Person string
 	Head, Destination, RuleDigest           string
 	Sequence                                int64
-	Statement, Assertion                    []byte
+	Statement, Assertion, Credential        []byte
+	DecidedAt                               time.Time
 	purpose                                 evidence.Purpose // of the statement, once it was verified
+	// void is the place of the leaf since which it counts no more, its key having been in other hands, and voidAt when that was
+	// committed; effective is since when it must be seen.
+	void              int64
+	voidAt, effective time.Time
+}
+
+// roster is a workspace's, version by version.
+type roster struct {
+	genesis   evidence.Digest
+	documents [][]byte
 }
 
 type status struct {
@@ -192,15 +206,17 @@ func read(ctx context.Context, tx pgx.Tx) (*snapshot, error) {
 		Workspace, PullRequest, Request, Person string
 		Head, Destination, RuleDigest           string
 		Sequence                                int64
-		Statement, Assertion                    []byte
+		Statement, Assertion, Credential        []byte
+		DecidedAt                               time.Time
 	}
 	decisions, err := collect[row](ctx, tx, `select workspace_id::text, pull_request_id::text, request_id::text, person_id::text, head_commit, destination_branch, rule_digest,
-		sequence, statement, assertion from signedapproval_decisions order by pull_request_id, sequence`)
+		sequence, statement, assertion, credential_id, decided_at from signedapproval_decisions order by pull_request_id, sequence`)
 	noted(err)
 	for _, d := range decisions {
 		s.decisions = append(s.decisions, &decision{
 			Workspace: d.Workspace, PullRequest: d.PullRequest, Request: d.Request, Person: d.Person, Head: d.Head, Destination: d.Destination,
-			RuleDigest: d.RuleDigest, Sequence: d.Sequence, Statement: d.Statement, Assertion: d.Assertion,
+			RuleDigest: d.RuleDigest, Sequence: d.Sequence, Statement: d.Statement, Assertion: d.Assertion, Credential: d.Credential, DecidedAt: d.DecidedAt,
+			void: forever, voidAt: never,
 		})
 	}
 	s.statusRows, err = readStatuses(ctx, tx)
@@ -218,14 +234,26 @@ func read(ctx context.Context, tx pgx.Tx) (*snapshot, error) {
 	noted(err)
 	s.policies = keyed(policies, func(p policy) string { return p.ID })
 	type home struct {
-		ID   string
-		Salt []byte
+		ID            string
+		Salt, Genesis []byte
 	}
-	workspaces, err := collect[home](ctx, tx, `select workspace_id::text, genesis_salt from signedapproval_workspaces`)
+	workspaces, err := collect[home](ctx, tx, `select workspace_id::text, genesis_salt, genesis_leaf from signedapproval_workspaces`)
 	noted(err)
-	s.salts = map[string][]byte{}
+	s.salts, s.rosters = map[string][]byte{}, map[string]roster{}
 	for _, w := range workspaces {
 		s.salts[w.ID] = w.Salt
+		s.rosters[w.ID] = roster{genesis: evidence.Digest(hex.EncodeToString(w.Genesis))}
+	}
+	type version struct {
+		Workspace string
+		Document  []byte
+	}
+	versions, err := collect[version](ctx, tx, `select workspace_id::text, document from signedapproval_roster_versions order by workspace_id, version`)
+	noted(err)
+	for _, v := range versions {
+		r := s.rosters[v.Workspace]
+		r.documents = append(r.documents, v.Document)
+		s.rosters[v.Workspace] = r
 	}
 	type config struct{ Workspace, Repository, Policy string }
 	configs, err := collect[config](ctx, tx, `select workspace_id::text, repository_id::text, policy_version_id::text from signedapproval_bitbucket_repo_configs`)

@@ -90,7 +90,10 @@ func (c *check) verdicts() {
 			c.breaks("leaf %d is a verdict about a request that is not there", l.Index)
 			continue
 		}
-		if why := c.lacks(r, body.State, l.leaf.Sequence); why != "" {
+		before := func(d *decision) bool { return d.Sequence < l.leaf.Sequence }
+		// Whoever wrote the verdict has seen what was committed when that began.
+		counts := func(d *decision) bool { return c.committed == nil || l.Time.Before(d.voidAt) }
+		if why := c.lacks(r, body.State, before, counts); why != "" {
 			c.breaks("%s: %s was %s %s", c.nameOf(r.PullRequest), r.Head[:12], body.State, why)
 			continue
 		}
@@ -105,14 +108,37 @@ func (c *check) verdicts() {
 	if !c.atRest {
 		return
 	}
+	ends := c.ends()
 	for _, r := range c.snapshot.requests {
 		if r.State != "APPROVED" && r.State != "OVERRIDDEN" {
 			continue
 		}
-		if why := c.lacks(r, r.State, 1<<62); why != "" {
+		end, merged := ends[r.PullRequest] // what came after is no business of the request's
+		if !merged {
+			end = ending{forever, forever}
+		}
+		before := func(d *decision) bool { return d.Sequence < end.sequence }
+		counts := func(d *decision) bool { return d.void == forever || merged && d.void > end.index }
+		if why := c.lacks(r, r.State, before, counts); why != "" {
 			c.breaks("%s: %s is %s %s", c.nameOf(r.PullRequest), r.Head[:12], r.State, why)
 		}
 	}
+}
+
+// ending is the place of a leaf that says that a pull request was merged, in its chain and in the log.
+type ending struct{ sequence, index int64 }
+
+func (c *check) ends() map[string]ending {
+	chains, ends := map[string]string{}, map[string]ending{}
+	for _, p := range c.snapshot.pullRequests {
+		chains[p.Chain] = p.ID
+	}
+	for _, l := range c.parse() {
+		if _, ok := l.Body.(evidence.Merged); ok {
+			ends[chains[l.leaf.Chain]] = ending{l.leaf.Sequence, l.Index}
+		}
+	}
+	return ends
 }
 
 // ruled tells whether the rule of a request was the one for its branch in the policy that was in force at a place in the log. Of
@@ -146,16 +172,16 @@ func (c *check) ruled(r *request, at int64) bool {
 	return false
 }
 
-// lacks says why the decisions before a place in the chain do not make a request approved, or
-// overridden; "" where they do.
-func (c *check) lacks(r *request, state string, before int64) string {
+// lacks says why the decisions that were seen do not make a request approved, or overridden; "" where they do. Of each person the
+// last one is looked at, and an approval must count.
+func (c *check) lacks(r *request, state string, seen, counts func(*decision) bool) string {
 	pr := c.snapshot.pullRequests[r.PullRequest]
 	if pr == nil {
 		return "without a pull request"
 	}
 	last := map[string]*decision{} // of each person, on this commit
 	for _, d := range c.decisions {
-		if d.PullRequest == r.PullRequest && d.Head == r.Head && d.Sequence < before && d.purpose != "" {
+		if d.PullRequest == r.PullRequest && d.Head == r.Head && d.purpose != "" && seen(d) {
 			last[d.Person] = d
 		}
 	}
@@ -169,7 +195,7 @@ func (c *check) lacks(r *request, state string, before int64) string {
 	}
 	if !c.reached(rule, asked, pr.Author, func(person string) bool {
 		d := last[person]
-		return d != nil && d.purpose == purpose && d.Request == r.ID && d.Destination == r.Destination && d.RuleDigest == r.RuleDigest
+		return d != nil && d.purpose == purpose && counts(d) && d.Request == r.ID && d.Destination == r.Destination && d.RuleDigest == r.RuleDigest
 	}) {
 		if state == "OVERRIDDEN" {
 			return "without the overrides"
@@ -177,7 +203,7 @@ func (c *check) lacks(r *request, state string, before int64) string {
 		return "without its approvals"
 	}
 	for _, d := range last {
-		if state == "APPROVED" && d.purpose == evidence.Reject {
+		if state == "APPROVED" && d.purpose == evidence.Reject && counts(d) {
 			return "although a rejection stands"
 		}
 	}

@@ -45,6 +45,7 @@ func (s *Sim) controlRoutes(mux *http.ServeMux) {
 		}
 		writeJSON(w, http.StatusOK, object{"calls": s.Calls(after)})
 	})
+	mux.HandleFunc("GET /sim/effects", s.serveEffects)
 	mux.HandleFunc("GET /sim/strikes", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, object{"strikes": s.Strikes()})
 	})

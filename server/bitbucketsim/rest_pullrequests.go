@@ -299,12 +299,14 @@ func (s *Sim) postMerge(c *call) (*answer, error) {
 	}
 	spec := mergeSpec{in.Message, in.MergeStrategy, in.CloseSourceBranch}
 	if async, err := strconv.ParseBool(c.query.Get("async")); err == nil && async {
+		s.did(c, Effect{Repository: pr.repository.uuid, PullRequest: pr.id})
 		task := s.mergeLater(pr, c.person, spec)
 		return &answer{status: http.StatusAccepted, location: s.mergeTaskURL(task)}, nil
 	}
 	if err := s.merge(pr, c.person, spec); err != nil {
 		return nil, err
 	}
+	s.did(c, Effect{Repository: pr.repository.uuid, PullRequest: pr.id})
 	return &answer{body: s.renderPullRequest(pr, shapeSelf)}, nil
 }
 

@@ -129,12 +129,14 @@ func (s *Sim) createStatus(c *call) (*answer, error) {
 		}
 		r.statuses = append(r.statuses, st)
 		s.writeStatus(st, &in, c.person, "repo:commit_status_created")
+		s.didStatus(c, st)
 		return &answer{status: http.StatusCreated, body: s.renderStatus(st)}, nil
 	}
 	if err := mayOverwrite(st, c.person); err != nil {
 		return nil, err
 	}
 	s.writeStatus(st, &in, c.person, "repo:commit_status_updated")
+	s.didStatus(c, st)
 	return &answer{status: http.StatusCreated, body: s.renderStatus(st)}, nil
 }
 
@@ -158,6 +160,7 @@ func (s *Sim) updateStatus(c *call) (*answer, error) {
 		return nil, err
 	}
 	s.writeStatus(st, &in, c.person, "repo:commit_status_updated")
+	s.didStatus(c, st)
 	return &answer{body: s.renderStatus(st)}, nil
 }
 

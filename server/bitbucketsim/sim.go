@@ -101,6 +101,8 @@ type Sim struct {
 	held          []*delivery // held back by a WebhookFault until a later one has gone
 	calls         []Call
 	callsSeen     int
+	effects       []Effect
+	effectsSeen   int
 	deliveries    []*delivery
 	nextID        int
 

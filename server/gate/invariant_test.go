@@ -1,10 +1,15 @@
 package gate_test
 
 import (
+	"context"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/signedapproval/bitbucket/internal/invariant"
 	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/passkey/passkeytest"
+	"github.com/signedapproval/bitbucket/server/store"
 )
 
 // TestTheInvariantsAreChecked breaks each of them in the database: a checker that notices nothing
@@ -39,3 +44,78 @@ func TestTheInvariantsAreChecked(t *testing.T) {
 		})
 	}
 }
+
+// TestDeedsAreJudgedByTheirTime tells the checker of statuses and merges that were written at several times, around what takes
+// an approval back.
+func TestDeedsAreJudgedByTheirTime(t *testing.T) {
+	t.Parallel()
+	for name, takeBack := range map[string]func(w *world, number int64){
+		"a withdrawal": func(w *world, number int64) { w.decides(number, "bob", approval.Withdraw) },
+		"a rejection": func(w *world, number int64) {
+			w.decides(number, "carol", approval.Withdraw)
+			w.decides(number, "carol", approval.Reject)
+		},
+		"a stolen key": func(w *world, _ int64) { w.reportStolen("bob") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.save(w.rule(2, "bob", "carol"))
+			number := w.open()
+			w.settle()
+			opened := w.clock()
+			before := w.clock()
+			w.decides(number, "bob", approval.Approve)
+			w.decides(number, "carol", approval.Approve)
+			approved := w.clock()
+			v := w.view(number)
+			takeBack(w, number)
+			w.onlyAll(store.KindRoster)
+			taken := w.clock()
+			for _, c := range []struct {
+				name        string
+				began, done time.Time
+				right       bool
+			}{
+				{"before anybody signed", opened, before, false},
+				{"while they signed", opened, approved, true},
+				{"when it was approved", approved, approved, true},
+				{"when it was approved, and it took long", approved, taken, true},
+				{"when it was taken back", taken, taken, false},
+			} {
+				for _, act := range []invariant.Act{
+					{Commit: v.PullRequest.HeadCommit, Key: v.PullRequest.StatusKey}, {Number: number},
+				} {
+					act.Workspace, act.Repository, act.Began, act.Done = bare(w.workspace), bare(w.repository), c.began, c.done
+					w.acts = func(context.Context) ([]invariant.Act, error) { return []invariant.Act{act}, nil }
+					if err := w.broken(false); (err == nil) != c.right {
+						t.Errorf("%s, %+v: the checker says %v", c.name, act, err)
+					}
+				}
+			}
+		})
+	}
+}
+
+// reportStolen lets somebody say with a new key that the one before was in other hands.
+func (w *world) reportStolen(who string) {
+	w.t.Helper()
+	p, since := w.people[who], time.Now().Add(-time.Hour)
+	stolen := w.keyID(p)
+	p.key = passkeytest.New(origin)
+	w.enrol(p)
+	act, err := w.keys.PrepareRevocation(w.t.Context(), p.Person, p.session, stolen, &since)
+	w.must(err)
+	answer, err := p.key.Get(act.Options)
+	w.must(err)
+	_, _, err = w.keys.SignKeyAct(w.t.Context(), p.Person, p.session, string(answer))
+	w.must(err)
+}
+
+// clock is the database's.
+func (w *world) clock() (now time.Time) {
+	w.t.Helper()
+	w.must(w.super.QueryRow(w.t.Context(), `select clock_timestamp()`).Scan(&now))
+	return now
+}
+
+func bare(uuid string) string { return strings.Trim(uuid, "{}") }

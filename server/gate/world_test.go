@@ -69,6 +69,8 @@ type world struct {
 	other chan struct{} // closed when that ends; nil where nobody does
 	// before is called before each job; may be nil.
 	before func()
+	// acts are what the checker is told that the gate did; nil for nothing.
+	acts func(context.Context) ([]invariant.Act, error)
 }
 
 type person struct {
@@ -530,5 +532,6 @@ func (w *world) broken(atRest bool) error {
 			}
 			return invariant.Status{}, nil
 		},
+		Acts: w.acts,
 	}.Check(ctx, atRest)
 }
