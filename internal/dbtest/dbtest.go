@@ -64,15 +64,11 @@ func create(t testing.TB, migrated bool) Database {
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := databaseName(t.Name())
-	statement := "create database " + name + " owner " + ownerRole
-	if migrated {
-		statement += " template " + s.template
-	}
 	// t.Context is done when cleanups run.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
 	defer cancel()
-	if err := s.exec(ctx, statement); err != nil {
+	name := databaseName(t.Name())
+	if err := s.create(ctx, name, migrated); err != nil {
 		t.Fatalf("dbtest: %v", err)
 	}
 	t.Cleanup(func() {
@@ -86,6 +82,18 @@ func create(t testing.TB, migrated bool) Database {
 			t.Errorf("dbtest: %v", err)
 		}
 	})
+	return s.database(name)
+}
+
+func (s *server) create(ctx context.Context, name string, migrated bool) error {
+	statement := "create database " + name + " owner " + ownerRole
+	if migrated {
+		statement += " template " + s.template
+	}
+	return s.exec(ctx, statement)
+}
+
+func (s *server) database(name string) Database {
 	return Database{
 		Name:     name,
 		AppURL:   s.url(name, appRole),
@@ -124,6 +132,11 @@ var shared = sync.OnceValues(func() (*server, error) {
 		}
 		dsn = embedded.DSN
 	}
+	return prepared(ctx, dsn)
+})
+
+// prepared makes the server at dsn ready.
+func prepared(ctx context.Context, dsn string) (*server, error) {
 	super, err := url.Parse(dsn)
 	if err != nil || super.Scheme != "postgres" && super.Scheme != "postgresql" {
 		return nil, errors.New("dbtest: DATABASE_URL must be a URL: postgres://superuser:password@host:port/database")
@@ -137,7 +150,7 @@ var shared = sync.OnceValues(func() (*server, error) {
 		return nil, fmt.Errorf("dbtest: %w", err)
 	}
 	return s, nil
-})
+}
 
 // schemaDigest tells one state of the migrations from another.
 func schemaDigest() (string, error) {

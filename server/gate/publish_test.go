@@ -111,3 +111,39 @@ func TestAMergeCheckGivesUpOnALogThatGrowsFaster(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 }
+
+// TestBitbucketIsNotShownWhatACrashTakesBack: what came to be owed after its job was claimed may not be durable yet, and
+// is made so first. Where that cannot be done, nothing is shown.
+func TestBitbucketIsNotShownWhatACrashTakesBack(t *testing.T) {
+	w := newWorld(t)
+	w.save(w.rule(1, "bob"))
+	number := w.open()
+	w.settle()
+	w.decides(number, "bob", approval.Approve)
+	w.allBut(store.KindStatus)
+	const flush = `execute on function pg_logical_emit_message(boolean, text, text)`
+	works, taken := w.gate.Publish, false
+	w.gate.Publish = func(ctx context.Context, size int64, cosignatures int) error {
+		err := works(ctx, size, cosignatures)
+		if !taken {
+			taken = true
+			w.decides(number, "bob", approval.Withdraw)
+			w.onlyAll(store.KindEvaluate)
+			w.sql(`revoke ` + flush + ` from public`)
+		}
+		return err
+	}
+	before := w.calls("POST", "/statuses/build$")
+	if _, failed := w.only(store.KindStatus); len(failed) != 1 || !strings.Contains(failed[0].Error(), "permission denied") {
+		t.Errorf("the status was written, or failed otherwise: %v", failed)
+	}
+	if n := w.calls("POST", "/statuses/build$") - before; !taken || n != 0 {
+		t.Errorf("Bitbucket was told %d times", n)
+	}
+	w.sql(`grant ` + flush + ` to public`)
+	w.settle()
+	w.expect(number, w.view(number).PullRequest.HeadCommit, "INPROGRESS", w.view(number).Status.Description)
+	if n := w.calls("POST", "/statuses/build$") - before; n != 1 {
+		t.Errorf("Bitbucket was told %d times", n)
+	}
+}

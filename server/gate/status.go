@@ -31,22 +31,30 @@ func (g *Gate) PutStatus(ctx context.Context, job store.Job) error {
 	if err := json.Unmarshal(job.Payload, &at); err != nil {
 		return fmt.Errorf("payload: %w", err)
 	}
-	status, end, err := g.owed(ctx, at)
+	owed, err := g.Store.Owed(ctx, job.Claim, at.Workspace, at.PullRequest, at.Commit)
 	if err != nil {
 		return err
 	}
+	status := owed.Status
 	// The leaf of the verdict was written with what is owed: nothing turns green before it is public.
-	for !status.Paid() && status.State == string(bitbucket.StatusSuccessful) && (!end.published || status.Cosignatures > 0) {
-		if err := g.publish(ctx, end, status.Cosignatures); err != nil {
+	for !status.Paid() && status.State == string(bitbucket.StatusSuccessful) && (!owed.Published || status.Cosignatures > 0) {
+		if err := g.publish(ctx, chainEnd{owed.Size, owed.Published}, status.Cosignatures); err != nil {
 			return g.uncosigned(ctx, at, status, err)
 		}
 		// That can take seconds, in which an approval can be taken back.
 		published := status.OwedVersion
-		if status, end, err = g.owed(ctx, at); err != nil {
+		if owed, err = g.Store.Owed(ctx, job.Claim, at.Workspace, at.PullRequest, at.Commit); err != nil {
 			return err
 		}
-		if status.OwedVersion == published {
+		if status = owed.Status; status.OwedVersion == published {
 			break
+		}
+	}
+	// What is owed since before this job was claimed is durable by that, and so is what is published. Bitbucket must not
+	// show what a crash of the database could still take back.
+	if owed.Asked {
+		if err := g.Store.Flush(ctx); err != nil {
+			return err
 		}
 	}
 	if status.Paid() {
@@ -119,12 +127,6 @@ func (g *Gate) uncosigned(ctx context.Context, at store.Place, status store.Comm
 
 // waiting is the subject of the alarm that a status on a commit of a pull request waits for witnesses.
 func waiting(pullRequestID, commit string) string { return pullRequestID + ":" + commit }
-
-// owed reads what is owed, and then the end of the chain that says why.
-func (g *Gate) owed(ctx context.Context, at store.Place) (status store.CommitStatus, end chainEnd, err error) {
-	status, end.size, end.published, err = g.Store.Owed(ctx, at.Workspace, at.PullRequest, at.Commit)
-	return status, end, err
-}
 
 // pay records that Bitbucket shows version status.OwedVersion, and asks for the merge where one is
 // intended and nothing has changed meanwhile.

@@ -228,6 +228,7 @@ func (sh *Shared) settle() {
 	}
 	if len(sh.leaves) > 0 {
 		hashes, entries, workspaces, chains, sequences := leafColumns(sh.leaves)
+		sh.tx.commitEarly() // everybody waits for the log's head
 		sh.tx.later(appendLeaves, hashes, entries, workspaces, chains, sequences)
 	}
 }

@@ -113,13 +113,26 @@ func (tx *Tx) LockTogether(ctx context.Context, id string) (w Workspace, pr Pull
 	return w, pr, nil
 }
 
-// Owed reads the status of one commit of a pull request, and then the end of its chain, as [Tx.ChainEnd] does.
-func (s *Store) Owed(ctx context.Context, workspace, pullRequestID, commit string) (status CommitStatus, size int64, published bool, err error) {
+// Owed is what one commit of a pull request should show.
+type Owed struct {
+	Status CommitStatus
+	// Size and Published are the end of the pull request's chain, see [Tx.ChainEnd].
+	Size      int64
+	Published bool
+	// Asked says that the job of the claim was asked for again since it was claimed, so that what is owed may be of
+	// later, and not durable yet: see [Store.Flush].
+	Asked bool
+}
+
+// Owed reads the status of one commit of a pull request, then the end of its chain, and then whether it was asked for
+// again since the claim.
+func (s *Store) Owed(ctx context.Context, claim Claim, workspace, pullRequestID, commit string) (o Owed, err error) {
 	batch := &pgx.Batch{}
-	batch.Queue(selectStatus, workspace, pullRequestID, commit).Query(exactly(&status))
-	batch.Queue(chainEnd, workspace, pullRequestID).QueryRow(func(row pgx.Row) error { return one(row.Scan(&size, &published)) })
-	err = s.readTogether(ctx, workspace, batch)
-	return status, size, published, err
+	batch.Queue(selectStatus, workspace, pullRequestID, commit).Query(exactly(&o.Status))
+	batch.Queue(chainEnd, workspace, pullRequestID).QueryRow(func(row pgx.Row) error { return one(row.Scan(&o.Size, &o.Published)) })
+	batch.Queue(`select not exists (select from signedapproval_jobs where id = $1 and seq = $2)`, claim.ID, claim.Seq).
+		QueryRow(func(row pgx.Row) error { return row.Scan(&o.Asked) })
+	return o, s.readTogether(ctx, workspace, batch)
 }
 
 // Around is what a screen shows around a pull request.

@@ -25,6 +25,8 @@ type transaction struct {
 	begun bool
 	// failed is why something that waited was not carried out: its beginning, it may be. Nothing is, after that.
 	failed error
+	// early says that its locks are let go of before what it wrote is durable. See commitEarly.
+	early bool
 }
 
 // rollbackTimeout bounds how long the end of a transaction that failed may take.
@@ -160,7 +162,52 @@ func (t *transaction) commit(ctx context.Context) error {
 		_, err := t.conn.Exec(ctx, "commit")
 		return err
 	}
-	return t.batch(ctx, &pgx.Batch{QueuedQueries: []*pgx.QueuedQuery{{SQL: "commit"}}})
+	end := &pgx.Batch{QueuedQueries: []*pgx.QueuedQuery{{SQL: "commit"}}}
+	if t.early {
+		end.Queue(flush)
+	}
+	return t.batch(ctx, end)
+}
+
+// commitEarly has the commit let go of the locks of the transaction as soon as its record is in the write-ahead log in
+// PostgreSQL's memory, and not after the disk has it: who waits for them waits for no disk. Nobody is answered before it
+// is durable all the same. Behind the commit, in the same round trip, a transaction of its own writes one record
+// and commits as PostgreSQL is set up to, on disk and on the standbys that it must wait for; the write-ahead log is
+// written in order, so what is before that record is there too. Those who come together share one write. Where that
+// transaction fails, or its answer is lost, the caller gets an error, as when the answer to a commit is lost: what was
+// written may be there, and may be gone.
+//
+// Meanwhile others see what was written, and a crash of PostgreSQL may yet take it back, with everything that was
+// committed later, and with nothing that was committed before. So whatever leaves this house, to Bitbucket,
+// to the sink, to a witness, by mail, as an answer that somebody may rely on, must rest on more than having seen it:
+//
+//   - on a commit that was not early, of anybody, that came later than the commit of what was seen. Who sees the rows of
+//     such a commit knows it durable, for it shows them only then. A checkpoint is one: all leaves that it covers
+//     were seen before it was committed.
+//   - on one's own transaction, if it wrote, or locked a row for update: its commit is durable when it is answered,
+//     and comes after all that it read. Claiming a job, moving a merge to CALLING, making a challenge, growing the tree
+//     of the log and answering a merge check are such transactions.
+//   - or on [Store.Flush], after it was read.
+//
+// What a screen shows needs nothing of the kind: it is what is true at the moment, and no more.
+func (t *transaction) commitEarly() {
+	t.later(`set local synchronous_commit = off`)
+	t.early = true
+}
+
+// flush, as a transaction of its own, makes everything durable that was committed before it. Anybody may do it. It is
+// a record that says nothing: a commit without one is not waited for. It is for nobody but who decodes the log of this
+// database, who can tell it by its name.
+const flush = `select pg_logical_emit_message(true, 'signedapproval', ''::text)`
+
+// Flush returns once everything is durable that the caller has read. See commitEarly for who needs that.
+func (s *Store) Flush(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
+	if _, err := s.pool.Exec(ctx, flush); err != nil {
+		return fmt.Errorf("store: make durable: %w", err)
+	}
+	return nil
 }
 
 // beginning is how many statements begin a transaction.
