@@ -12,6 +12,11 @@
 //     keeps the executor's own ways with omitted variables, defaults and bad scalars out of reach.
 //  5. errors.go writes the answer: a refusal with its code, everything else masked.
 //
+// Between the third and the fourth an operation waits for its turn (places.go): callers take turns, one caller and one
+// workspace cannot have all places, and who waits in vain is told TOO_MANY_REQUESTS where its own operations are the
+// reason, else OVERLOADED. So is each event of a subscription. What a caller may ask for in a time, and how many
+// subscriptions it may hold open, is in rate.go.
+//
 // The resolvers authorise and map; what they call is in server/gate, server/workspace and
 // server/people. There is one file for each noun, as in schema/.
 package graph

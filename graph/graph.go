@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	graphql "github.com/graph-gophers/graphql-go"
 
@@ -35,6 +36,9 @@ type Options struct {
 	// Allow is asked whether a caller may spend so many points, where replicas count together.
 	// Optional; each replica counts for itself anyway.
 	Allow func(ctx context.Context, caller string, points int) bool
+	// Waited is told how each operation, and each event of a stream, waited for its turn: served, crowded (the caller had
+	// all that it may have), overload (others had) or gone. Optional.
+	Waited func(outcome string, took time.Duration)
 	// BitbucketWeb is where people find Bitbucket, without a slash at the end. Optional:
 	// https://bitbucket.org.
 	BitbucketWeb string
@@ -78,7 +82,7 @@ func newHandler(e *engine, o Options, t topics) (*Handler, error) {
 	}
 	return &Handler{
 		engine: e, identify: o.Identify, registeredOnly: o.RegisteredOnly, allow: o.Allow, topics: t, log: o.Log, pace: usualPace,
-		meter: meter, running: make(chan struct{}, maxRunning), closing: make(chan struct{}),
+		meter: meter, places: newPlaces(o.Waited), closing: make(chan struct{}),
 	}, nil
 }
 

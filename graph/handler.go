@@ -18,14 +18,8 @@ import (
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
-const (
-	// deadline bounds one query, one mutation and one event of a subscription.
-	deadline = 20 * time.Second
-	// maxRunning bounds what one replica executes at a time; a page of fifty takes some hundred goroutines.
-	maxRunning = 64
-	// patience is how long a request waits for its turn.
-	patience = 5 * time.Second
-)
+// deadline bounds one query, one mutation and one event of a subscription.
+const deadline = 20 * time.Second
 
 // Handler answers POST /graphql. It is safe for concurrent use.
 type Handler struct {
@@ -37,8 +31,8 @@ type Handler struct {
 	log            *slog.Logger
 	pace           pace
 
-	meter   *meter
-	running chan struct{} // holds one token for each operation being executed
+	meter  *meter
+	places *places
 
 	closing   chan struct{} // closed by Close; ends all streams
 	closeOnce sync.Once
@@ -84,7 +78,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.stream(w, r, op, caller, key)
 		return
 	}
-	ran, no := h.execute(ctx, op, caller)
+	ran, no := h.execute(ctx, op, caller, key)
 	if no != nil {
 		h.refuse(w, no)
 		return
@@ -114,18 +108,13 @@ func (h *Handler) spend(ctx context.Context, key string, op *admitted, header ht
 	return nil
 }
 
-// execute runs an operation, or one event of a subscription, when its turn comes.
-func (h *Handler) execute(ctx context.Context, op *admitted, caller Caller) (*answer, *requestError) {
-	turn := time.NewTimer(patience)
-	defer turn.Stop()
-	select {
-	case h.running <- struct{}{}:
-		defer func() { <-h.running }()
-	case <-turn.C:
-		return nil, refused(codeOverloaded, "The server is busy. Try again.")
-	case <-ctx.Done():
-		return nil, refused(codeTimeout, "The request was given up while it waited for its turn.")
+// execute runs an operation, or one event of a subscription, when its turn comes. key names the caller.
+func (h *Handler) execute(ctx context.Context, op *admitted, caller Caller, key string) (*answer, *requestError) {
+	leave, no := h.places.take(ctx, party(caller, key))
+	if no != nil {
+		return nil, no
 	}
+	defer leave()
 	ctx = withCaller(ctx, caller)
 	return mask(ctx, h.log, op, h.engine.run(ctx, op)), nil
 }
@@ -175,7 +164,7 @@ func (h *Handler) recover(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *Handler) refuse(w http.ResponseWriter, no *requestError) {
-	if no.code == refusal.Busy {
+	if no.code == refusal.Busy || no.code == codeOverloaded {
 		w.Header().Set("Retry-After", "5")
 	}
 	if no.httpStatus() == http.StatusUnauthorized {

@@ -158,9 +158,7 @@ func TestSharedLimitIsAsked(t *testing.T) {
 func TestOnlySoManyRunAtATime(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, "", false)
-	for range maxRunning {
-		b.running <- struct{}{}
-	}
+	occupy(t, b.places)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
 	got := b.post(t, `{"query":"{ open }"}`, func(r *http.Request) { *r = *r.WithContext(ctx) })

@@ -62,7 +62,7 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, op *admitted, c
 	rings, unsubscribe := h.topics.subscribe(listened.name) // before the first event: nothing falls between
 	defer unsubscribe()
 
-	s := &stream{handler: h, out: w, control: http.NewResponseController(w), request: r, op: op, topic: listened}
+	s := &stream{handler: h, out: w, control: http.NewResponseController(w), request: r, op: op, key: key, topic: listened}
 	// The server's own deadlines are for requests that are answered at once. Where they cannot be
 	// moved, there is none.
 	_ = s.control.SetReadDeadline(time.Time{})
@@ -102,6 +102,7 @@ type stream struct {
 	control *http.ResponseController
 	request *http.Request
 	op      *admitted
+	key     string // of the caller
 	topic   topic
 	version string // as of the last event
 }
@@ -118,7 +119,7 @@ func (s *stream) event(ctx context.Context) bool {
 		if version, err := s.topic.version(withCaller(ctx, caller)); err == nil {
 			s.version = version
 		}
-		a, no = s.handler.execute(ctx, s.op, caller)
+		a, no = s.handler.execute(ctx, s.op, caller, s.key)
 	}
 	if no != nil {
 		a = no.answer()
@@ -128,7 +129,7 @@ func (s *stream) event(ctx context.Context) bool {
 	}
 	if len(a.Errors) > 0 && (len(a.Data) == 0 || string(a.Data) == "null") {
 		switch a.Errors[0].Extensions["code"] {
-		case codeInternal, codeTimeout, codeOverloaded, refusal.Busy, refusal.BitbucketUnavailable:
+		case codeInternal, codeTimeout, codeOverloaded, codeTooMany, refusal.Busy, refusal.BitbucketUnavailable:
 			s.version = "" // the next poll tries again
 			return true
 		}

@@ -262,12 +262,10 @@ func TestStreamSurvivesAFault(t *testing.T) {
 	server := serve(t, b)
 	e := listen(t, server, ticks)
 	e.want(0)
-	for range maxRunning { // nothing runs: events wait for their turn
-		b.running <- struct{}{}
-	}
+	release := occupy(t, b.places) // nothing else runs: events wait for their turn
 	b.probe.set(1)
-	for range maxRunning {
-		<-b.running
+	for _, leave := range release {
+		leave()
 	}
 	e.want(1)
 }

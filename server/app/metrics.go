@@ -19,6 +19,7 @@ type meters struct {
 	jobs      *prometheus.HistogramVec
 	calls     *prometheus.HistogramVec
 	hooks     *prometheus.HistogramVec
+	graph     *prometheus.HistogramVec
 	log       *prometheus.HistogramVec
 	witnesses *prometheus.HistogramVec
 	throttled prometheus.Counter
@@ -38,6 +39,10 @@ func newMeters() *meters {
 			Name: "signedapproval_webhook_seconds", Help: "How long webhooks took until they were answered, by event and outcome.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 9),
 		}, []string{"event", "outcome"}),
+		graph: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "signedapproval_graphql_wait_seconds", Help: "How long GraphQL operations and events of streams waited for their turn, by outcome: served, crowded (their caller had all places that it may have), overload (others had), gone.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 4, 9),
+		}, []string{"outcome"}),
 		log: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "signedapproval_log_publish_seconds", Help: "How long publications of the log took, by outcome.", Buckets: prometheus.ExponentialBuckets(0.001, 4, 9),
 		}, []string{"outcome"}),
@@ -49,7 +54,7 @@ func newMeters() *meters {
 			Name: "signedapproval_bitbucket_throttled_total", Help: "How often Bitbucket answered that a connection calls too often.",
 		}),
 	}
-	m.registry.MustRegister(m.jobs, m.calls, m.hooks, m.log, m.witnesses, m.throttled, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(m.jobs, m.calls, m.hooks, m.graph, m.log, m.witnesses, m.throttled, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
@@ -63,6 +68,10 @@ func (m *meters) call(call bitbucket.Call, status int, took time.Duration) {
 
 func (m *meters) hook(event, outcome string, took time.Duration) {
 	m.hooks.WithLabelValues(event, outcome).Observe(took.Seconds())
+}
+
+func (m *meters) turn(outcome string, took time.Duration) {
+	m.graph.WithLabelValues(outcome).Observe(took.Seconds())
 }
 
 func (m *meters) publication(took time.Duration, err error) {

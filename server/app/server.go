@@ -173,6 +173,7 @@ func (s *Server) wire(logKeys *witness.Keys) error {
 	}
 	s.graph, err = graph.New(graph.Options{
 		Gate: s.gate, Workspaces: s.workspaces, People: s.people, Identify: s.identify, Subscribe: s.bell.Subscribe,
+		Waited:     s.meters.turn,
 		Registered: frontend.PersistedDocuments(), RegisteredOnly: true, BitbucketWeb: s.config.BitbucketWeb, Log: s.log,
 	})
 	return err

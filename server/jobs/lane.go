@@ -2,7 +2,6 @@ package jobs
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"time"
 )
@@ -41,17 +40,16 @@ type lane struct {
 
 	// guard guards what follows. It is never held over a call.
 	guard       sync.Mutex
-	queues      map[string][]waiting // by workspace; none is empty
-	turns       []string             // the workspaces that wait; who was served goes behind the others
-	ids         map[int64]waiting    // what waits, by job
-	running     map[string]int       // by workspace
+	turns       Turns[waiting]    // of workspaces
+	ids         map[int64]waiting // what waits, by job
+	running     map[string]int    // by workspace
 	quick, late int
 }
 
 func newLane(slots, reserve int, slow time.Duration) *lane {
 	return &lane{
 		slots: slots, reserve: reserve, slow: slow, changed: make(chan struct{}, 1),
-		queues: map[string][]waiting{}, ids: map[int64]waiting{}, running: map[string]int{},
+		ids: map[int64]waiting{}, running: map[string]int{},
 	}
 }
 
@@ -67,46 +65,20 @@ func (l *lane) put(rings []waiting) (needless, deferred []waiting) {
 			}
 			continue
 		}
-		queue := l.queues[w.Workspace]
-		if len(queue) >= share {
+		if l.turns.Waiting(w.Workspace) >= share {
 			deferred = append(deferred, w)
 			continue
 		}
-		if len(queue) == 0 {
-			l.turns = append(l.turns, w.Workspace)
-		}
-		l.queues[w.Workspace] = append(queue, w)
+		l.turns.Wait(w.Workspace, w)
 		l.ids[w.ID] = w
 		if len(l.ids) > crowd {
-			deferred = append(deferred, l.evict())
+			last := l.turns.Last()
+			delete(l.ids, last.ID)
+			deferred = append(deferred, last)
 		}
 	}
 	poke(l.changed)
 	return needless, deferred
-}
-
-// evict takes out what would be served last.
-func (l *lane) evict() waiting {
-	longest := l.turns[0]
-	for _, workspace := range l.turns {
-		if len(l.queues[workspace]) >= len(l.queues[longest]) {
-			longest = workspace
-		}
-	}
-	last := len(l.queues[longest]) - 1
-	w := l.queues[longest][last]
-	l.remove(longest, last)
-	return w
-}
-
-// remove takes one out of a queue.
-func (l *lane) remove(workspace string, at int) {
-	delete(l.ids, l.queues[workspace][at].ID)
-	l.queues[workspace] = slices.Delete(l.queues[workspace], at, at+1)
-	if len(l.queues[workspace]) == 0 {
-		delete(l.queues, workspace)
-		l.turns = slices.DeleteFunc(l.turns, func(w string) bool { return w == workspace })
-	}
 }
 
 // next waits until something may run, and takes a place for it; false when ctx ends first. Whoever
@@ -131,18 +103,13 @@ func (l *lane) take() (waiting, bool) {
 		return waiting{}, false
 	}
 	scarce := l.slots+l.reserve-l.quick-l.late <= l.kept()
-	for i, workspace := range l.turns {
-		if scarce && l.running[workspace] > 0 {
-			continue
-		}
-		w := l.queues[workspace][0]
-		l.turns = append(slices.Delete(l.turns, i, i+1), workspace)
-		l.remove(workspace, 0)
-		l.running[workspace]++
+	w, ok := l.turns.Next(func(workspace string) bool { return !scarce || l.running[workspace] == 0 })
+	if ok {
+		delete(l.ids, w.ID)
+		l.running[w.Workspace]++
 		l.quick++
-		return w, true
 	}
-	return waiting{}, false
+	return w, ok
 }
 
 func (l *lane) kept() int {
@@ -185,14 +152,8 @@ func (l *lane) run(workspace string, work func()) {
 func (l *lane) drain() []waiting {
 	l.guard.Lock()
 	defer l.guard.Unlock()
-	var all []waiting
-	for _, queue := range l.queues {
-		all = append(all, queue...)
-	}
-	clear(l.queues)
 	clear(l.ids)
-	l.turns = nil
-	return all
+	return l.turns.Drain()
 }
 
 // room is how many more may wait.

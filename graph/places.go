@@ -1,0 +1,169 @@
+package graph
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/signedapproval/bitbucket/server/jobs"
+)
+
+const (
+	// maxRunning bounds what one replica executes at a time; a page of fifty takes some hundred goroutines.
+	maxRunning = 64
+	// maxOfWorkspace is how many of these the tokens and frames of one workspace may have, and maxOfCaller how many any
+	// one caller.
+	maxOfWorkspace = 32
+	maxOfCaller    = 16
+	// keptPlaces are for those of whom nothing runs: however many callers have operations that hang, they cannot have
+	// the last ones.
+	keptPlaces = 6
+	// maxWaiting is how many operations of one caller wait for their turn.
+	maxWaiting = 256
+	// patience is how long an operation waits for its turn.
+	patience = 5 * time.Second
+)
+
+// Outcomes of waiting for a turn, as told to Options.Waited.
+const (
+	waitServed   = "served"
+	waitCrowded  = "crowded"  // the caller's own operations, or those of its workspace, had all that they may have
+	waitOverload = "overload" // others' had all places
+	waitGone     = "gone"     // the request ended before
+)
+
+// places are what operations run in. Callers take turns, as workspaces do in the queue of jobs: whoever comes with one
+// operation waits for one of each other caller at most, and for a place.
+type places struct {
+	patience time.Duration
+	observe  func(outcome string, took time.Duration)
+
+	// guard guards what follows. It is never held over a call.
+	guard   sync.Mutex
+	waiting jobs.Turns[*turn]
+	running map[string]int // by party and by workspace
+	taken   int
+}
+
+// turn is an operation that waits for a place.
+type turn struct {
+	party string
+	come  chan struct{} // closed once it has one
+}
+
+func newPlaces(observe func(string, time.Duration)) *places {
+	if observe == nil {
+		observe = func(string, time.Duration) {}
+	}
+	return &places{patience: patience, observe: observe, running: map[string]int{}}
+}
+
+// party names who waits and runs: the caller, and before it the only workspace that it may look into, if there is one.
+func party(caller Caller, key string) string { return caller.bound() + " " + key }
+
+func workspaceOf(party string) string {
+	workspace, _, _ := strings.Cut(party, " ")
+	return workspace
+}
+
+// take waits for a place, which leave gives back.
+func (p *places) take(ctx context.Context, party string) (leave func(), no *requestError) {
+	began := time.Now()
+	leave, outcome := p.wait(ctx, party)
+	p.observe(outcome, time.Since(began))
+	switch outcome {
+	case waitCrowded:
+		return nil, refused(codeTooMany, "So many of your operations are under way that this one had no turn. Try again when some have ended.")
+	case waitOverload:
+		return nil, refused(codeOverloaded, "The server is busy. Try again.")
+	case waitGone:
+		return nil, refused(codeTimeout, "The request was given up while it waited for its turn.")
+	}
+	return leave, nil
+}
+
+func (p *places) wait(ctx context.Context, party string) (leave func(), outcome string) {
+	t := &turn{party: party, come: make(chan struct{})}
+	leave = func() { p.leave(party) }
+	p.guard.Lock()
+	if p.waiting.Waiting(party) >= maxWaiting {
+		p.guard.Unlock()
+		return nil, waitCrowded
+	}
+	p.waiting.Wait(party, t)
+	p.serve()
+	p.guard.Unlock()
+	late := time.NewTimer(p.patience)
+	defer late.Stop()
+	select {
+	case <-t.come:
+		return leave, waitServed
+	case <-late.C:
+		outcome = waitOverload
+	case <-ctx.Done():
+		outcome = waitGone
+	}
+	p.guard.Lock()
+	waited := p.waiting.Leave(party, func(other *turn) bool { return other == t })
+	if outcome == waitOverload && p.full(party) {
+		outcome = waitCrowded
+	}
+	p.guard.Unlock()
+	switch {
+	case waited:
+		return nil, outcome
+	case outcome == waitGone: // its turn came at the same time
+		leave()
+		return nil, waitGone
+	}
+	return leave, waitServed
+}
+
+// serve lets all begin that may.
+func (p *places) serve() {
+	for {
+		t, ok := p.waiting.Next(p.may)
+		if !ok {
+			return
+		}
+		p.count(t.party, 1)
+		close(t.come)
+	}
+}
+
+func (p *places) may(party string) bool {
+	free := maxRunning - p.taken
+	if free <= 0 || p.full(party) {
+		return false
+	}
+	if workspace := workspaceOf(party); workspace != "" {
+		party = workspace
+	}
+	return free > keptPlaces || p.running[party] == 0
+}
+
+// full tells whether a caller has all places that it, or its workspace, may have.
+func (p *places) full(party string) bool {
+	workspace := workspaceOf(party)
+	return p.running[party] >= maxOfCaller || workspace != "" && p.running[workspace] >= maxOfWorkspace
+}
+
+func (p *places) leave(party string) {
+	p.guard.Lock()
+	defer p.guard.Unlock()
+	p.count(party, -1)
+	p.serve()
+}
+
+func (p *places) count(party string, n int) {
+	p.taken += n
+	for _, name := range []string{party, workspaceOf(party)} {
+		if name == "" {
+			continue
+		}
+		if p.running[name] += n; p.running[name] == 0 {
+			delete(p.running, name)
+		}
+	}
+}
