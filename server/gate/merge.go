@@ -35,7 +35,9 @@ type attempt struct {
 	pr     store.PullRequest
 	intent store.MergeIntent
 	live   *store.ApprovalRequest // nil where the approval does not stand
-	end    chainEnd
+	// destination is the branch that the intent's request is about.
+	destination string
+	end         chainEnd
 	// cosignatures is how many witnesses have cosigned what was published of end.
 	cosignatures int
 	client       *bitbucket.Client
@@ -125,7 +127,12 @@ func (g *Gate) readMerge(ctx context.Context, at store.Place) (a attempt, err er
 		if a.intent, err = tx.Merge(ctx, at.PullRequest, at.Commit); err != nil {
 			return err
 		}
-		if a.live, err = g.standingApproval(ctx, tx, a.intent, nil); err != nil {
+		asked, err := tx.Request(ctx, a.intent.RequestID)
+		if err != nil {
+			return err
+		}
+		a.destination = asked.DestinationBranch
+		if a.live, err = g.standingApproval(ctx, tx, a.pr, a.intent, nil); err != nil {
 			return err
 		}
 		a.end, err = readChainEnd(ctx, tx, at.PullRequest)
@@ -134,34 +141,45 @@ func (g *Gate) readMerge(ctx context.Context, at store.Place) (a attempt, err er
 	return a, err
 }
 
-// standingApproval gives the live request of an intent if it is approved by the rules and the
-// decisions as they are now, else nil. Who may write is as of the last evaluation where writers is nil.
-func (g *Gate) standingApproval(ctx context.Context, tx *store.Tx, intent store.MergeIntent, writers []approval.Person) (*store.ApprovalRequest, error) {
-	live, err := tx.LiveRequest(ctx, intent.PullRequestID)
-	if err != nil || live.ID != intent.RequestID || live.State != store.RequestApproved {
+// standingApproval gives the request of an intent if it is approved by the rules and the decisions as they are now, else
+// nil. Who may write is as of the last evaluation where writers is nil.
+func (g *Gate) standingApproval(ctx context.Context, tx *store.Tx, pr store.PullRequest, intent store.MergeIntent, writers []approval.Person) (*store.ApprovalRequest, error) {
+	asked, err := tx.Asked(ctx, pr.RepositoryID, intent.RequestID)
+	if err != nil || asked.Request.State != store.RequestApproved {
 		return nil, optional(err)
 	}
-	pr, err := tx.PullRequest(ctx, intent.PullRequestID)
-	if err != nil {
+	if holds, err := g.holds(ctx, tx, pr, asked, writers); err != nil || !holds {
 		return nil, err
 	}
-	config, err := tx.RepositoryConfig(ctx, pr.RepositoryID)
+	return &asked.Request, nil
+}
+
+// holds tells whether what a request bears, that its head is approved or that it is overridden, still follows from the
+// rules and the decisions as they are now. A pull request that was merged is judged by no rule that came later.
+func (g *Gate) holds(ctx context.Context, tx *store.Tx, pr store.PullRequest, asked store.Asked, writers []approval.Person) (bool, error) {
+	r := asked.Request
+	if r.State != store.RequestApproved && r.State != store.RequestOverridden {
+		return false, nil
+	}
+	rule, err := ruleOf(r)
 	if err != nil {
-		return nil, optional(err)
+		return false, err
 	}
-	policy, err := policyOf(ctx, tx, config)
-	if err != nil {
-		return nil, err
+	if pr.State != "MERGED" {
+		if asked.Repository == nil || asked.Policy == nil {
+			return false, nil
+		}
+		policy, err := approval.ParsePolicy(asked.Policy.Document)
+		if err != nil {
+			return false, fmt.Errorf("stored policy %s: %w", asked.Policy.ID, err)
+		}
+		inForce, _, ok := policy.Match(r.DestinationBranch)
+		if !ok || inForce.Digest() != rule.Digest() {
+			return false, nil
+		}
 	}
-	rule, _, ok := policy.Match(live.DestinationBranch)
-	if !ok || string(rule.Digest()) != live.RuleDigest {
-		return nil, nil
-	}
-	verdict, err := g.verdictNow(ctx, tx, live, rule, writers)
-	if err != nil || verdict.State != approval.Approved {
-		return nil, err
-	}
-	return &live, nil
+	facts, _, err := g.factsNow(ctx, tx, r, rule, writers)
+	return err == nil && string(approval.Tally(rule, facts).State) == r.State, err
 }
 
 // policyOf reads the rules in force in a repository.
@@ -177,28 +195,27 @@ func policyOf(ctx context.Context, tx *store.Tx, config store.RepositoryConfig) 
 	return policy, nil
 }
 
-// verdictNow tallies a request again, over the decisions as they are now. Who may write is as of the
-// last evaluation where writers is nil.
-func (g *Gate) verdictNow(ctx context.Context, tx *store.Tx, r store.ApprovalRequest, rule approval.Rule, writers []approval.Person) (approval.Verdict, error) {
-	facts, err := factsOf(r)
-	if err != nil {
-		return approval.Verdict{}, err
+// factsNow are the facts of a request's last evaluation with the decisions and the time as they are now, and who may
+// write unless writers is nil; behind is as of judge.
+func (g *Gate) factsNow(ctx context.Context, tx *store.Tx, r store.ApprovalRequest, rule approval.Rule, writers []approval.Person) (facts approval.Facts, behind []string, err error) {
+	if facts, err = factsOf(r); err != nil {
+		return facts, nil, err
 	}
-	decisions, _, err := decisionsOn(ctx, tx, r.PullRequestID, r.HeadCommit)
+	decisions, behind, err := decisionsOn(ctx, tx, r.PullRequestID, r.HeadCommit)
 	if err != nil {
-		return approval.Verdict{}, err
+		return facts, nil, err
 	}
 	if facts.Now, err = tx.Now(ctx); err != nil {
-		return approval.Verdict{}, err
+		return facts, nil, err
 	}
 	if err := g.proveModels(ctx, tx, rule, decisions); err != nil {
-		return approval.Verdict{}, err
+		return facts, nil, err
 	}
 	facts.Decisions = decisionsOf(rule, decisions)
 	if writers != nil && rule.Needs().Writers {
 		facts.Writers = writers
 	}
-	return approval.Tally(rule, facts), nil
+	return facts, behind, nil
 }
 
 // mergeWait is when a merge that waits for Bitbucket's own checks is tried again though no event came:
@@ -378,10 +395,10 @@ func (g *Gate) callMerge(ctx context.Context, job store.Job, at store.Place, a a
 	}
 	err = g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
 		// The approval may have been withdrawn since it was read: the last look is under the lock.
-		if _, err := tx.LockPullRequestByID(ctx, at.PullRequest); err != nil {
+		if a.pr, err = tx.LockPullRequestByID(ctx, at.PullRequest); err != nil {
 			return err
 		}
-		if a.live, err = g.standingApproval(ctx, tx, a.intent, a.writers); err != nil || a.live == nil {
+		if a.live, err = g.standingApproval(ctx, tx, a.pr, a.intent, a.writers); err != nil || a.live == nil {
 			return err
 		}
 		// What was published is the verdict that stood then; another one is published by another turn.
@@ -492,9 +509,20 @@ func (g *Gate) pollMerge(ctx context.Context, job store.Job, at store.Place, a a
 	return g.fate(err)
 }
 
-// landed verifies what was merged, as far as can be told without a clone.
+// landed verifies what was merged, as far as can be told without a clone. The call names no head, and its answer may have
+// been lost: what Bitbucket merged can be another head, or lie on another branch, than what was approved here, by this
+// call or by somebody else's. Then the intent came to nothing; the evaluation judges what was merged.
 func (g *Gate) landed(ctx context.Context, job store.Job, at store.Place, a attempt, remote bitbucket.PullRequest) error {
-	if remote.MergeCommit == nil || *remote.MergeCommit == "" {
+	head, err := a.client.PullRequestHead(ctx, at.Workspace, a.pr.RepositoryID, a.pr.Number)
+	if err != nil {
+		return g.fate(err)
+	}
+	switch {
+	case head != at.Commit:
+		return g.endMerge(ctx, job, at, a, store.MergeRefused, fmt.Sprintf("not merged: the pull request was merged at another commit, %.12s", head), "")
+	case remote.Destination.Branch != a.destination:
+		return g.endMerge(ctx, job, at, a, store.MergeRefused, "not merged: the pull request was merged into another branch, "+clip(remote.Destination.Branch, 200), "")
+	case remote.MergeCommit == nil || *remote.MergeCommit == "":
 		return errors.New("bitbucket names no merge commit yet")
 	}
 	commit, err := a.client.ResolveCommit(ctx, at.Workspace, a.pr.RepositoryID, *remote.MergeCommit)

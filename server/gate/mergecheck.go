@@ -389,10 +389,11 @@ func (c *mergeCheck) tally(ctx context.Context, tx *store.Tx, pr store.PullReque
 	case !gated, !asked, live.HeadCommit != pr.HeadCommit, live.DestinationBranch != pr.DestinationBranch, live.RuleDigest != string(rule.Digest()):
 		return c.notYet("the newest state of this pull request"), nil
 	}
-	verdict, err := c.verdictNow(ctx, tx, live, rule, a.writers)
+	facts, _, err := c.factsNow(ctx, tx, live, rule, a.writers)
 	if err != nil {
 		return v, err
 	}
+	verdict := approval.Tally(rule, facts)
 	code, known := map[approval.State]string{
 		approval.Pending: CodeCheckPending, approval.Rejected: CodeCheckRejected, approval.Expired: CodeCheckExpired,
 	}[verdict.State]

@@ -16,11 +16,17 @@ import (
 // overridden.
 func (t *settlement) merged(ctx context.Context, before store.PullRequest, live *store.ApprovalRequest) error {
 	body := evidence.Merged{Kind: "violation", Commit: t.seen.landed}
+	fell := false // it was approved or overridden, and is not any more
 	switch {
 	case live != nil:
 		body.Request = live.ID
 		if live.HeadCommit == t.pr.HeadCommit && live.DestinationBranch == t.pr.DestinationBranch {
-			body.Kind = kindOfMerge(approval.State(live.State))
+			before := kindOfMerge(approval.State(live.State))
+			var err error
+			if body.Kind, err = t.kindNow(ctx, live); err != nil {
+				return err
+			}
+			fell = body.Kind == "violation" && before != "violation"
 		}
 	// Nothing was asked for: it was a draft, or went elsewhere, or its request had just ended. Whether
 	// that is how it was merged is known only if the rules are older than our last look.
@@ -50,6 +56,9 @@ func (t *settlement) merged(ctx context.Context, before store.PullRequest, live 
 		m.Kind, m.Sentence = store.MergeSeenOverride, fmt.Sprintf("Pull request %d was merged by an override, without the approvals that its rule asks for.", t.pr.Number)
 	case "violation":
 		m.Kind, m.Sentence = store.MergeSeenViolation, fmt.Sprintf("Pull request %d was merged without the approvals that its rule asks for.", t.pr.Number)
+		if fell {
+			m.Sentence = fmt.Sprintf("Pull request %d was merged while an approval that its rule asks for was being taken back.", t.pr.Number)
+		}
 	}
 	if err := t.sawMerge(ctx, t.tx, m); err != nil {
 		return err
@@ -73,6 +82,52 @@ func kindOfMerge(state approval.State) string {
 	return "violation"
 }
 
+// kindNow is what a merge is called that was seen while a request was alive. What the request bears was found before the
+// merge was seen: a decision that came since, while it was being merged, is on record before the merge, and counts. But
+// nothing becomes better by it: it may have been made after the merge.
+func (t *settlement) kindNow(ctx context.Context, live *store.ApprovalRequest) (kind string, err error) {
+	kind = kindOfMerge(approval.State(live.State))
+	if kind == "violation" {
+		return kind, nil
+	}
+	rule, err := ruleOf(*live)
+	if err != nil {
+		return "", err
+	}
+	// The rules that it was asked under: others may be in force by now.
+	version, err := t.tx.PolicyVersion(ctx, live.PolicyVersionID)
+	if err != nil {
+		return "", err
+	}
+	facts, verdict, err := t.verdictNow(ctx, *live, rule)
+	if err != nil {
+		return "", err
+	}
+	before := live.State
+	if err := t.record(ctx, live, version, facts, verdict); err != nil {
+		return "", err
+	}
+	now := kindOfMerge(verdict.State)
+	if now != "violation" && live.State != before {
+		if err := t.owe(ctx, *live, bitbucket.StatusSuccessful, verdict.Sentence); err != nil {
+			return "", err
+		}
+	}
+	return max(kind, now), nil // the further down in approved, override, violation
+}
+
+// verdictNow tallies a request once more, over the decisions as they are now.
+func (t *settlement) verdictNow(ctx context.Context, r store.ApprovalRequest, rule approval.Rule) (approval.Facts, approval.Verdict, error) {
+	facts, behind, err := t.factsNow(ctx, t.tx, r, rule, nil)
+	if err == nil && len(behind) > 0 {
+		err = rosterBehind(behind)
+	}
+	if err != nil {
+		return facts, approval.Verdict{}, err
+	}
+	return facts, approval.Tally(rule, facts), nil
+}
+
 // decidedWhenGone looks at a pull request that could not be seen for a while, so that its request was
 // cancelled, and then was merged. It gives that request if its decisions approve or override what was
 // merged by the rule in force, else "", and what to call the merge.
@@ -85,7 +140,7 @@ func (t *settlement) decidedWhenGone(ctx context.Context) (requestID, kind strin
 	if !t.fits(last) || last.State != store.RequestCancelled {
 		return "", kind, nil
 	}
-	verdict, err := t.verdictNow(ctx, t.tx, last, *t.seen.rule, nil)
+	_, verdict, err := t.verdictNow(ctx, last, *t.seen.rule)
 	if err != nil {
 		return "", kind, err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/jobs"
 	"github.com/signedapproval/bitbucket/server/store"
 	"github.com/signedapproval/bitbucket/server/witness"
 )
@@ -60,6 +61,11 @@ func (g *Gate) PutStatus(ctx context.Context, job store.Job) error {
 	if status.Paid() {
 		return g.checkPaid(ctx, job, at, status)
 	}
+	if status.State == string(bitbucket.StatusSuccessful) {
+		if err := g.holdsStill(ctx, at, status); err != nil {
+			return err
+		}
+	}
 	client, err := g.Client(ctx, at.Workspace, bitbucket.Urgent)
 	if err != nil {
 		return g.fate(err)
@@ -75,6 +81,36 @@ func (g *Gate) PutStatus(ctx context.Context, job store.Job) error {
 		return fmt.Errorf("bitbucket stored status %q as %s, not %s", stored.Key, stored.State, status.State)
 	}
 	return g.pay(ctx, job, at, status)
+}
+
+// verdictPause is when a green status is tried again whose verdict does not hold at the moment. The evaluation rings before,
+// unless it finds the verdict as it was.
+const verdictPause = 2 * time.Second
+
+// holdsStill tallies once more what is about to turn green: a decision that was taken back, a key that was reported stolen
+// and rules that changed count before any evaluation has seen them. Where the verdict does not hold, it asks for one, and
+// the status stays owed meanwhile.
+func (g *Gate) holdsStill(ctx context.Context, at store.Place, status store.CommitStatus) error {
+	holds := false
+	err := g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
+		pr, err := tx.PullRequest(ctx, at.PullRequest)
+		if err != nil {
+			return err
+		}
+		asked, err := tx.Asked(ctx, pr.RepositoryID, status.RequestID)
+		if err != nil {
+			return err
+		}
+		if holds, err = g.holds(ctx, tx, pr, asked, nil); err != nil || holds {
+			return err
+		}
+		return tx.Enqueue(ctx, store.AskEvaluate(at.Workspace, pr.RepositoryID, pr.Number))
+	})
+	if err == nil && !holds {
+		// Not finished: that an earlier call may still land is known by its failures.
+		err = jobs.Later(errors.New("the verdict that it shows does not hold at the moment"), time.Now().Add(verdictPause))
+	}
+	return err
 }
 
 // uncosigned has Bitbucket and the administrators told, once, that a status waits for witnesses. What is shown until

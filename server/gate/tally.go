@@ -29,7 +29,7 @@ func (t *settlement) tally(ctx context.Context, r store.ApprovalRequest) (next t
 	facts := t.facts(r, decisions)
 	verdict := approval.Tally(*t.seen.rule, facts)
 	before := r.State
-	if err := t.record(ctx, &r, facts, verdict); err != nil {
+	if err := t.record(ctx, &r, t.seen.version, facts, verdict); err != nil {
 		return next, err
 	}
 	if verdict.State == approval.Overridden && before != store.RequestOverridden {
@@ -64,7 +64,7 @@ func (t *settlement) tally(ctx context.Context, r store.ApprovalRequest) (next t
 
 // record writes a verdict if it, or the decisions that it rests on, differ from the last ones: what
 // was taken back before anybody looked changes no verdict, but the bundle must hold it.
-func (t *settlement) record(ctx context.Context, r *store.ApprovalRequest, facts approval.Facts, verdict approval.Verdict) (err error) {
+func (t *settlement) record(ctx context.Context, r *store.ApprovalRequest, version store.PolicyVersion, facts approval.Facts, verdict approval.Verdict) (err error) {
 	last, err := verdictOf(*r)
 	if err != nil {
 		return err
@@ -76,7 +76,7 @@ func (t *settlement) record(ctx context.Context, r *store.ApprovalRequest, facts
 	if reflect.DeepEqual(last, verdict) && slices.Equal(before.Decisions, facts.Decisions) {
 		return nil
 	}
-	r.State, r.Sentence, r.PolicyVersionID = string(verdict.State), verdict.Sentence, t.seen.version.ID
+	r.State, r.Sentence, r.PolicyVersionID = string(verdict.State), verdict.Sentence, version.ID
 	if r.Facts, err = json.Marshal(facts); err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func (t *settlement) record(ctx context.Context, r *store.ApprovalRequest, facts
 	if err := t.tx.SaveVerdict(ctx, *r); err != nil {
 		return err
 	}
-	outcome, err := evidence.OutcomeDigest(r.OutcomeSalt, approval.Digest(t.seen.version.Digest), facts, verdict)
+	outcome, err := evidence.OutcomeDigest(r.OutcomeSalt, approval.Digest(version.Digest), facts, verdict)
 	if err != nil {
 		return err
 	}
@@ -114,10 +114,14 @@ func factsOf(r store.ApprovalRequest) (f approval.Facts, err error) {
 
 // owe sets what Bitbucket should show on a request's commit.
 func (t *settlement) owe(ctx context.Context, r store.ApprovalRequest, state bitbucket.StatusState, sentence string) error {
+	waitsFor, err := cosignatures(r, state)
+	if err != nil {
+		return err
+	}
 	owed, err := t.tx.OweStatus(ctx, store.CommitStatus{
 		PullRequestID: t.pr.ID, Commit: r.HeadCommit, RepositoryID: t.pr.RepositoryID, RequestID: r.ID, Key: t.pr.StatusKey,
 		RefName: t.pr.SourceBranch, State: string(state), Description: sentence, URL: t.panelURL(t.tx.Workspace, *t.pr),
-		Cosignatures: t.cosignatures(state),
+		Cosignatures: waitsFor,
 	})
 	if err != nil || !owed {
 		return err
@@ -130,12 +134,13 @@ func (t *settlement) owe(ctx context.Context, r store.ApprovalRequest, state bit
 	return t.tx.Enqueue(ctx, store.AskStatus(t.tx.Workspace, t.pr.ID, r.HeadCommit))
 }
 
-// cosignatures is how many witnesses a status of this state waits for, by the rule that is in force.
-func (t *settlement) cosignatures(state bitbucket.StatusState) int {
-	if t.seen.rule == nil || state != bitbucket.StatusSuccessful {
-		return 0
+// cosignatures is how many witnesses a status of this state waits for, by the rule of its request.
+func cosignatures(r store.ApprovalRequest, state bitbucket.StatusState) (int, error) {
+	if state != bitbucket.StatusSuccessful {
+		return 0, nil
 	}
-	return t.seen.rule.Cosignatures
+	rule, err := ruleOf(r)
+	return rule.Cosignatures, err
 }
 
 // planMerge records the intent to merge. The merge itself is asked for once Bitbucket has

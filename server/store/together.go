@@ -67,14 +67,7 @@ type Gated struct {
 func (s *Store) Gated(ctx context.Context, workspace, repositoryID string, number int64) (g Gated, err error) {
 	batch := &pgx.Batch{}
 	batch.Queue(selectRepositoryConfig, workspace, repositoryID).Query(maybe(&g.Repository))
-	batch.Queue(selectPolicyInForce, workspace, repositoryID).Query(func(rows pgx.Rows) error {
-		inForce, err := policyInForce(rows)
-		if errors.Is(err, ErrNotFound) {
-			return nil
-		}
-		g.Policy = &inForce
-		return err
-	})
+	queuePolicyInForce(batch, workspace, repositoryID, &g.Policy)
 	batch.Queue(selectPullRequest, workspace, repositoryID, number).Query(maybe(&g.PullRequest))
 	return g, s.readTogether(ctx, workspace, batch)
 }
@@ -100,6 +93,37 @@ func (tx *Tx) Settling(ctx context.Context, repositoryID string, number int64) (
 		return Settling{}, fmt.Errorf("store: read what to settle: %w", err)
 	}
 	return s, nil
+}
+
+// Asked is what an approval is judged by.
+type Asked struct {
+	Request    ApprovalRequest
+	Repository *RepositoryConfig // nil where it is not gated any more
+	Policy     *PolicyVersion    // in force; nil where it is not gated any more
+}
+
+// Asked reads a request together with the rules in force. [ErrPolicyBehind] as of [Tx.PolicyInForce].
+func (tx *Tx) Asked(ctx context.Context, repositoryID, requestID string) (a Asked, err error) {
+	batch := &pgx.Batch{}
+	batch.Queue(`select `+requestColumns+` from signedapproval_approval_requests where workspace_id = $1 and id = $2`, tx.Workspace, requestID).Query(exactly(&a.Request))
+	batch.Queue(selectRepositoryConfig, tx.Workspace, repositoryID).Query(maybe(&a.Repository))
+	queuePolicyInForce(batch, tx.Workspace, repositoryID, &a.Policy)
+	if err := tx.tx.batch(ctx, batch); err != nil {
+		return Asked{}, fmt.Errorf("store: read what was asked: %w", err)
+	}
+	return a, nil
+}
+
+// queuePolicyInForce reads the rules in force in a repository; nil for none.
+func queuePolicyInForce(batch *pgx.Batch, workspace, repositoryID string, into **PolicyVersion) {
+	batch.Queue(selectPolicyInForce, workspace, repositoryID).Query(func(rows pgx.Rows) error {
+		inForce, err := policyInForce(rows)
+		if errors.Is(err, ErrNotFound) {
+			return nil
+		}
+		*into = &inForce
+		return err
+	})
 }
 
 // LockTogether locks a pull request as [Tx.LockPullRequestByID] does, and reads its workspace.

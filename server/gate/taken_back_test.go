@@ -1,0 +1,295 @@
+package gate_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/signedapproval/bitbucket/internal/fault"
+	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/passkey/passkeytest"
+	"github.com/signedapproval/bitbucket/server/store"
+)
+
+// autoMerge makes the only rule one that bob alone has to approve by, and that merges then.
+func (w *world) autoMerge() {
+	w.t.Helper()
+	rule := w.rule(1, "bob", "carol")
+	rule.AutoMerge = &approval.AutoMerge{Strategy: "merge_commit"}
+	w.save(rule)
+}
+
+// writesNothing does the one status that is due, and makes sure that it is put off and Bitbucket is told nothing.
+func (w *world) writesNothing() {
+	w.t.Helper()
+	before := w.calls("POST", "/statuses/build$")
+	done, failed := w.only(store.KindStatus)
+	if done != 1 || len(failed) != 1 || !strings.Contains(failed[0].Error(), "does not hold at the moment") {
+		w.t.Fatalf("%d statuses were due, failed: %v", done, failed)
+	}
+	if n := w.calls("POST", "/statuses/build$") - before; n != 0 {
+		w.t.Errorf("%d statuses were written", n)
+	}
+}
+
+// TestNothingTurnsGreenThatWasTakenBack lets the status be written first after the approval was taken back in one of
+// several ways, before any evaluation could tell.
+func TestNothingTurnsGreenThatWasTakenBack(t *testing.T) {
+	t.Parallel()
+	for name, takeBack := range map[string]func(w *world, number int64){
+		"withdrawn":    func(w *world, number int64) { w.decides(number, "bob", approval.Withdraw) },
+		"rejected":     func(w *world, number int64) { w.decides(number, "carol", approval.Reject) },
+		"another rule": func(w *world, _ int64) { w.save(w.rule(2, "bob", "carol")) },
+		"no longer gated": func(w *world, _ int64) {
+			w.sql(`delete from signedapproval_bitbucket_repo_configs`)
+		},
+		"its key reported stolen": func(w *world, _ int64) {
+			bob := w.people["bob"]
+			stolen := w.keyID(bob)
+			bob.key = passkeytest.New(origin)
+			w.enrol(bob)
+			w.allBut(store.KindStatus)
+			w.revokes(bob, stolen, bob.key, time.Now().Add(-time.Hour).UTC().Truncate(time.Second))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.save(w.rule(1, "bob", "carol"))
+			number := w.open()
+			w.settle()
+			w.decides(number, "bob", approval.Approve)
+			w.allBut(store.KindStatus)
+			if v := w.view(number); v.Request.State != store.RequestApproved || v.Status == nil || v.Status.Paid() {
+				t.Fatalf("the request is %s, its status %+v", v.Request.State, v.Status)
+			}
+			takeBack(w, number)
+			w.writesNothing()
+			w.drainAll()
+			if state, sentence := w.shown(number, w.view(number).PullRequest.HeadCommit); state == "SUCCESSFUL" {
+				t.Errorf("it turned green: %s", sentence)
+			}
+		})
+	}
+}
+
+// TestWhatWasTakenBackAndGivenAgainTurnsGreen: a green status that did not hold for a moment is written when it does.
+func TestWhatWasTakenBackAndGivenAgainTurnsGreen(t *testing.T) {
+	w := newWorld(t)
+	w.save(w.rule(1, "bob", "carol"))
+	number := w.open()
+	w.settle()
+	w.decides(number, "bob", approval.Approve)
+	w.allBut(store.KindStatus)
+	w.decides(number, "bob", approval.Withdraw)
+	w.writesNothing()
+	w.decides(number, "bob", approval.Approve)
+	w.drainAll()
+	w.expect(number, w.view(number).PullRequest.HeadCommit, "SUCCESSFUL", "approved by Bob")
+}
+
+// TestAnOverrideThatWasTakenBackDoesNotTurnGreen: the same holds for what stands in for an approval.
+func TestAnOverrideThatWasTakenBackDoesNotTurnGreen(t *testing.T) {
+	w := newWorld(t)
+	w.save(w.breakable(1, "carol"))
+	number := w.open()
+	w.settle()
+	w.overrides(number, "carol")
+	w.allBut(store.KindStatus)
+	w.decides(number, "carol", approval.Withdraw)
+	w.writesNothing()
+	w.overrides(number, "carol")
+	w.drainAll()
+	if state, sentence := w.shown(number, w.view(number).PullRequest.HeadCommit); state != "SUCCESSFUL" {
+		t.Errorf("it is %s: %s", state, sentence)
+	}
+}
+
+// losesTheCall lets the next call of a merge fail, so that nobody knows whether it arrived.
+func (w *world) losesTheCall() {
+	w.t.Helper()
+	w.wire.Set(fault.Trap{On: fault.Calls("POST", `/merge$`), Mishap: fault.Failed})
+	if done, failed := w.only(store.KindMerge); done != 1 || len(failed) != 1 {
+		w.t.Fatalf("%d merges were called, failed: %v", done, failed)
+	}
+	if w.wire.Clear() != 1 {
+		w.t.Fatal("the call was not lost")
+	}
+}
+
+// landsWhile has Bitbucket merge while somebody decides: the pull request was still open when the decision was about to be
+// stored. who may be "", for nobody.
+func (w *world) landsWhile(number int64, who string, action approval.Action) {
+	w.t.Helper()
+	if who == "" {
+		w.land(number)
+		return
+	}
+	w.wire.Set(fault.Trap{On: fault.Commits("insert into signedapproval_decisions"), Mishap: fault.Slow, Meanwhile: func() { w.land(number) }})
+	w.decides(number, who, action)
+	if w.wire.Clear() != 1 {
+		w.t.Fatal("it was not merged meanwhile")
+	}
+}
+
+// TestTakenBackWhileItIsMerged lets a decision, which was asked for before, come between Bitbucket's merge and the moment
+// when the gate sees it.
+func TestTakenBackWhileItIsMerged(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		who    string
+		action approval.Action
+		rule   bool // and another rule is in force by then
+		kind   string
+	}{
+		"nothing":                       {kind: store.MergeSeenApproved},
+		"another rule":                  {rule: true, kind: store.MergeSeenApproved},
+		"one more approval":             {who: "carol", action: approval.Approve, kind: store.MergeSeenApproved},
+		"withdrawn":                     {who: "bob", action: approval.Withdraw, kind: store.MergeSeenViolation},
+		"rejected":                      {who: "carol", action: approval.Reject, kind: store.MergeSeenViolation},
+		"withdrawn, under another rule": {who: "bob", action: approval.Withdraw, rule: true, kind: store.MergeSeenViolation},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.autoMerge()
+			number := w.open()
+			w.settle()
+			w.decides(number, "bob", approval.Approve)
+			w.allBut(store.KindMerge)
+			w.losesTheCall()
+			w.landsWhile(number, c.who, c.action)
+			anchors := w.anchors()
+			if c.rule {
+				w.save(w.rule(2, "bob", "carol"))
+			}
+			w.drainAll()
+			v, seen := w.view(number), w.merged(number)
+			if seen.Kind != c.kind {
+				t.Errorf("it is on record as merged %s: %s", seen.Kind, seen.Sentence)
+			}
+			want := store.RequestApproved
+			if c.kind == store.MergeSeenViolation {
+				want = store.RequestCancelled
+				if !strings.Contains(seen.Sentence, "while an approval that its rule asks for was being taken back") {
+					t.Errorf("it says: %s", seen.Sentence)
+				}
+				w.alarmed(store.AlarmMergedUnapproved)
+			}
+			if v.Request.State != want || v.PullRequest.State != "MERGED" {
+				t.Errorf("the pull request is %s, its request %s", v.PullRequest.State, v.Request.State)
+			}
+			if v.Merge == nil || v.Merge.State != store.MergeMerged {
+				t.Errorf("its merge is %+v", v.Merge)
+			}
+			if report := evidence.Verify(w.bundle(number), anchors); report.ExitCode() != 0 {
+				t.Errorf("the bundle: %s", report.Sentence())
+			}
+		})
+	}
+}
+
+// TestNothingBecomesBetterByAMergeThatWasSeenLate: an approval that came after the merge, and before the gate saw it, does
+// not make the merge an approved one.
+func TestNothingBecomesBetterByAMergeThatWasSeenLate(t *testing.T) {
+	w := newWorld(t)
+	w.save(w.rule(1, "bob", "carol"))
+	number := w.open()
+	w.settle()
+	w.landsWhile(number, "bob", approval.Approve)
+	w.drainAll()
+	if seen := w.merged(number); seen.Kind != store.MergeSeenViolation {
+		t.Errorf("it is on record as merged %s: %s", seen.Kind, seen.Sentence)
+	}
+	if state, sentence := w.shown(number, w.view(number).PullRequest.HeadCommit); state == "SUCCESSFUL" {
+		t.Errorf("it turned green: %s", sentence)
+	}
+}
+
+// TestAMergeOfSomethingElseIsNotThisOne has Bitbucket merge another head, or into another branch, than the call was about
+// whose outcome the gate does not know.
+func TestAMergeOfSomethingElseIsNotThisOne(t *testing.T) {
+	t.Parallel()
+	for _, strategy := range []string{"merge_commit", "squash"} {
+		t.Run("another head, "+strategy, func(t *testing.T) {
+			w := newWorld(t)
+			rule := w.rule(1, "bob", "carol")
+			rule.AutoMerge = &approval.AutoMerge{Strategy: strategy}
+			w.save(rule)
+			number := w.open()
+			w.settle()
+			w.decides(number, "bob", approval.Approve)
+			w.allBut(store.KindMerge)
+			first := w.view(number).PullRequest.HeadCommit
+			w.losesTheCall()
+			second := w.push("second.txt", "second")
+			w.event(number)
+			w.allBut(store.KindMerge)
+			w.decides(number, "bob", approval.Approve)
+			w.allBut(store.KindMerge)
+			w.land(number)
+			w.drainAll()
+			w.onlyOne(number, first, second, "not merged: the pull request was merged at another commit, "+second[:12])
+			if seen := w.merged(number); seen.Kind != store.MergeSeenApproved || seen.HeadCommit != second {
+				t.Errorf("it is on record as merged %s at %s", seen.Kind, seen.HeadCommit)
+			}
+			w.check(true)
+		})
+	}
+	t.Run("another head that nobody approved", func(t *testing.T) {
+		w := newWorld(t)
+		w.autoMerge()
+		number := w.open()
+		w.settle()
+		w.decides(number, "bob", approval.Approve)
+		w.allBut(store.KindMerge)
+		first := w.view(number).PullRequest.HeadCommit
+		w.losesTheCall()
+		second := w.push("second.txt", "second")
+		w.land(number)
+		w.drainAll()
+		w.onlyOne(number, first, "", "not merged: the pull request was merged at another commit, "+second[:12])
+		if seen := w.merged(number); seen.Kind != store.MergeSeenViolation || seen.HeadCommit != second {
+			t.Errorf("it is on record as merged %s at %s", seen.Kind, seen.HeadCommit)
+		}
+	})
+	t.Run("another branch", func(t *testing.T) {
+		w := newWorld(t)
+		w.autoMerge()
+		number := w.open()
+		w.settle()
+		w.decides(number, "bob", approval.Approve)
+		w.allBut(store.KindMerge)
+		head := w.view(number).PullRequest.HeadCommit
+		w.losesTheCall()
+		w.edit(number, map[string]any{"destination": map[string]any{"branch": map[string]any{"name": "main"}}})
+		w.land(number)
+		w.drainAll()
+		w.onlyOne(number, head, "", "not merged: the pull request was merged into another branch, main")
+		if seen := w.merged(number); seen.Kind != store.MergeSeenViolation {
+			t.Errorf("it is on record as merged %s: %s", seen.Kind, seen.Sentence)
+		}
+	})
+}
+
+// onlyOne makes sure that the intent for one head was refused, and that of the other, if there is one, was carried out.
+func (w *world) onlyOne(number int64, refused, merged, sentence string) {
+	w.t.Helper()
+	id := w.view(number).PullRequest.ID
+	w.in(func(tx *store.Tx) error {
+		intent, err := tx.Merge(w.t.Context(), id, refused)
+		if err != nil {
+			return err
+		}
+		if intent.State != store.MergeRefused || intent.Sentence != sentence || intent.MergeCommit != "" {
+			w.t.Errorf("the first is %s: %q, %q", intent.State, intent.Sentence, intent.MergeCommit)
+		}
+		if merged == "" {
+			return nil
+		}
+		other, err := tx.Merge(w.t.Context(), id, merged)
+		if err == nil && (other.State != store.MergeMerged || other.MergeCommit == "") {
+			w.t.Errorf("the second is %s: %q", other.State, other.Sentence)
+		}
+		return err
+	})
+}
