@@ -186,9 +186,9 @@ func bareInbox(ctx context.Context, db *store.Store, workspace, repository, acco
 		if len(requests) != n {
 			return fmt.Errorf("%d requests wait, not %d", len(requests), n)
 		}
-		ids := make([]string, len(requests))
+		ids, heads := make([]string, len(requests)), make([]string, len(requests))
 		for i, r := range requests {
-			ids[i] = r.PullRequestID
+			ids[i], heads[i] = r.PullRequestID, r.HeadCommit
 		}
 		if _, err := tx.PullRequestsByID(ctx, ids); err != nil {
 			return err
@@ -202,10 +202,10 @@ func bareInbox(ctx context.Context, db *store.Store, workspace, repository, acco
 		if _, err := tx.DecisionsOfPullRequests(ctx, ids); err != nil {
 			return err
 		}
-		if _, err := tx.StatusesOnHeads(ctx, ids); err != nil {
+		if _, err := tx.StatusesOnHeads(ctx, ids, heads); err != nil {
 			return err
 		}
-		_, err = tx.MergesOfHeads(ctx, ids)
+		_, err = tx.MergesOfHeads(ctx, ids, heads)
 		return err
 	})
 }

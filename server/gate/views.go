@@ -63,9 +63,9 @@ func (g *Gate) fill(ctx context.Context, tx *store.Tx, views []View) error {
 	if len(views) == 0 {
 		return nil
 	}
-	ids := make([]string, len(views))
+	ids, heads := make([]string, len(views)), make([]string, len(views))
 	for i, v := range views {
-		ids[i] = v.PullRequest.ID
+		ids[i], heads[i] = v.PullRequest.ID, v.PullRequest.HeadCommit
 	}
 	workspace, err := tx.ReadWorkspace(ctx)
 	if err != nil {
@@ -82,11 +82,11 @@ func (g *Gate) fill(ctx context.Context, tx *store.Tx, views []View) error {
 	if _, err := judge(ctx, tx, decisions); err != nil {
 		return err
 	}
-	statuses, err := tx.StatusesOnHeads(ctx, ids)
+	statuses, err := tx.StatusesOnHeads(ctx, ids, heads)
 	if err != nil {
 		return err
 	}
-	merges, err := tx.MergesOfHeads(ctx, ids)
+	merges, err := tx.MergesOfHeads(ctx, ids, heads)
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,7 @@ func (tx *Tx) RequestsOfCommit(ctx context.Context, commit, repositoryID, branch
 			select r.id from signedapproval_merges_seen m join signedapproval_approval_requests r
 				on r.workspace_id = m.workspace_id and r.pull_request_id = m.pull_request_id
 					and r.head_commit = m.head_commit and r.destination_branch = m.destination_branch
-			where m.workspace_id = $1 and m.landed_commit = $2
+			where m.workspace_id = $1 and m.landed_commit = $2 and m.landed_commit <> ''
 		) found
 		join signedapproval_approval_requests r on r.workspace_id = $1 and r.id = found.id
 		join signedapproval_pull_requests p on p.workspace_id = $1 and p.id = r.pull_request_id

@@ -22,17 +22,16 @@ func (tx *Tx) DecisionsOfPullRequests(ctx context.Context, pullRequestIDs []stri
 	return tx.decisions(ctx, `pull_request_id = any($2)`, pullRequestIDs)
 }
 
-// StatusesOnHeads reads the status on the head commit of each pull request.
-func (tx *Tx) StatusesOnHeads(ctx context.Context, pullRequestIDs []string) ([]CommitStatus, error) {
-	return tx.statuses(ctx, `(pull_request_id, commit) in (select id, head_commit from signedapproval_pull_requests
-		where workspace_id = $1 and id = any($2))`, pullRequestIDs)
+// StatusesOnHeads reads the status on the head commit of each pull request, given by our ids and heads in the same order.
+func (tx *Tx) StatusesOnHeads(ctx context.Context, pullRequestIDs, heads []string) ([]CommitStatus, error) {
+	return tx.statuses(ctx, `(pull_request_id, commit) in (select * from unnest($2::uuid[], $3::text[]))`, pullRequestIDs, heads)
 }
 
-// MergesOfHeads reads the merge intent for the head commit of each pull request.
-func (tx *Tx) MergesOfHeads(ctx context.Context, pullRequestIDs []string) ([]MergeIntent, error) {
+// MergesOfHeads reads the merge intent for the head commit of each pull request, given as to StatusesOnHeads.
+func (tx *Tx) MergesOfHeads(ctx context.Context, pullRequestIDs, heads []string) ([]MergeIntent, error) {
 	return list[MergeIntent](ctx, tx.tx, `select `+mergeColumns+` from signedapproval_merge_intents
-		where workspace_id = $1 and (pull_request_id, head_commit) in (select id, head_commit from signedapproval_pull_requests
-			where workspace_id = $1 and id = any($2))`, tx.Workspace, pullRequestIDs)
+		where workspace_id = $1 and (pull_request_id, head_commit) in (select * from unnest($2::uuid[], $3::text[]))`,
+		tx.Workspace, pullRequestIDs, heads)
 }
 
 // LeafRow is one leaf of a chain.
@@ -46,5 +45,5 @@ type LeafRow struct {
 // Chain reads the leaves of a chain after a sequence number, oldest first, up to limit.
 func (sh *Shared) Chain(ctx context.Context, chainID string, after int64, limit int) ([]LeafRow, error) {
 	return list[LeafRow](ctx, sh.tx, `select index, sequence, hash, entry from signedapproval_leaves
-		where chain_id = $1 and sequence > $2 order by sequence limit $3`, chainID, after, limit)
+		where chain_id = $1 and chain_id <> '' and sequence > $2 order by sequence limit $3`, chainID, after, limit)
 }

@@ -87,7 +87,7 @@ func (tx *Tx) Violations(ctx context.Context, repositoryID string, page Page) ([
 	}
 	rows, err := list[MergeSeen](ctx, tx.tx, `select `+mergeSeenColumns+` from signedapproval_merges_seen
 		where workspace_id = $1 and repository_id = $2 and kind = 'VIOLATION'
-			and ($3::timestamptz is null or (seen_at, number) < ($3, $4::bigint))
+			and (seen_at, number) < (coalesce($3::timestamptz, 'infinity'), coalesce($4::bigint, 9223372036854775807))
 		order by seen_at desc, number desc limit $5`, tx.Workspace, repositoryID, at, number, page.limit()+1)
 	if err != nil {
 		return nil, false, fmt.Errorf("store: list violations: %w", err)

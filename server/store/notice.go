@@ -83,7 +83,7 @@ func (sh *Shared) Notices(ctx context.Context, personID, workspaceID string, pag
 	}
 	rows, err := sh.tx.Query(ctx, `select `+noticeColumns+` from signedapproval_notices
 		where person_id = $1 and ($5 = '' or workspace_id = nullif($5, '')::uuid)
-			and ($2::timestamptz is null or (created_at, id) < ($2, $3::uuid))
+			and (created_at, id) < `+newestFirst+`
 		order by created_at desc, id desc limit $4`, personID, at, id, page.limit()+1, workspaceID)
 	if err != nil {
 		return nil, false, fmt.Errorf("store: list notices: %w", err)

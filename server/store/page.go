@@ -81,6 +81,13 @@ func (p Page) after() (at *time.Time, id *string, err error) {
 	return &when, &text, nil
 }
 
+// What the keys of a row are compared with, on a list by a time and by id whose $2 and $3 are what after gives: where
+// the list begins, before all rows. So an index is entered where the page begins, by one plan for every page.
+const (
+	newestFirst = `(coalesce($2::timestamptz, 'infinity'), coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))`
+	oldestFirst = `(coalesce($2::timestamptz, '-infinity'), coalesce($3::uuid, '00000000-0000-0000-0000-000000000000'))`
+)
+
 // afterName is keys for lists by name and, where that is equal, by id.
 func (p Page) afterName() (name, id *string, err error) {
 	var (

@@ -99,7 +99,7 @@ func (tx *Tx) Proposals(ctx context.Context, personID string, open bool, page Pa
 				when 'COUNTERSIGN' then convert_from(document, 'UTF8')::jsonb #>> '{key,person}' = $5
 				when 'REVOKE' then convert_from(document, 'UTF8')::jsonb ->> 'person' = $5
 				else false end)
-			and ($2::timestamptz is null or (created_at, id) < ($2, $3::uuid))
+			and (created_at, id) < `+newestFirst+`
 		order by created_at desc, id desc limit $4`, tx.Workspace, at, id, page.limit()+1, personID, open)
 	if err != nil {
 		return nil, false, fmt.Errorf("store: list proposals: %w", err)

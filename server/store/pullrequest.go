@@ -122,12 +122,15 @@ func (tx *Tx) MoveChain(ctx context.Context, p PullRequest) error {
 	return nil
 }
 
-// OpenPullRequests lists the numbers of all pull requests of a repository that we believe to be
-// open; branch narrows it to those that come from that branch.
+// OpenPullRequests lists all pull requests of a repository that we believe to be open, of the whole workspace where
+// repositoryID is ""; branch narrows those of a repository to those that come from that branch.
 func (tx *Tx) OpenPullRequests(ctx context.Context, repositoryID, branch string) ([]PullRequest, error) {
+	where, arguments := `workspace_id = $1 and state = 'OPEN'`, []any{tx.Workspace}
+	if repositoryID != "" {
+		where, arguments = where+` and repository_id = $2 and ($3 = '' or source_branch = $3)`, append(arguments, repositoryID, branch)
+	}
 	rows, err := tx.tx.Query(ctx, `select `+pullRequestColumns+` from signedapproval_pull_requests
-		where workspace_id = $1 and ($2 = '' or repository_id = nullif($2, '')::uuid) and state = 'OPEN' and ($3 = '' or source_branch = $3)
-		order by repository_id, number`, tx.Workspace, repositoryID, branch)
+		where `+where+` order by repository_id, number`, arguments...)
 	if err != nil {
 		return nil, fmt.Errorf("store: list open pull requests: %w", err)
 	}
@@ -141,9 +144,8 @@ func (tx *Tx) PullRequests(ctx context.Context, repositoryID string, page Page) 
 		return nil, false, err
 	}
 	rows, err := tx.tx.Query(ctx, `select `+pullRequestColumns+` from signedapproval_pull_requests
-		where workspace_id = $1 and repository_id = $2 and state = 'OPEN'
-			and ($3::timestamptz is null or (created_at, id) < ($3, $4::uuid))
-		order by created_at desc, id desc limit $5`, tx.Workspace, repositoryID, at, id, page.limit()+1)
+		where workspace_id = $1 and repository_id = $4 and state = 'OPEN' and (created_at, id) < `+newestFirst+`
+		order by created_at desc, id desc limit $5`, tx.Workspace, at, id, repositoryID, page.limit()+1)
 	if err != nil {
 		return nil, false, fmt.Errorf("store: list pull requests: %w", err)
 	}

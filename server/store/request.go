@@ -54,6 +54,11 @@ func (r ApprovalRequest) Cursor() string { return cursor(r.RequestedAt, r.ID) }
 const requestColumns = `id, pull_request_id, round, head_commit, destination_branch, policy_version_id, rule, rule_digest,
 	state, sentence, verdict, facts, outcome_salt, requested_at, expires_at, expires_at <= now() as overdue, decided_at, closed_at`
 
+// requestStates are all of them.
+var requestStates = []string{
+	RequestPending, RequestApproved, RequestRejected, RequestExpired, RequestOverridden, RequestSuperseded, RequestCancelled,
+}
+
 const requestAlive = `state in ('PENDING', 'APPROVED', 'REJECTED', 'EXPIRED', 'OVERRIDDEN')`
 
 // Request reads a request by its id.
@@ -121,9 +126,10 @@ func (tx *Tx) SaveVerdict(ctx context.Context, r ApprovalRequest) error {
 // touchWaiting touches the inboxes of the people for whom a request waits, whether they were told of
 // it or not: somebody who signed in only after it was opened has no notice of it.
 func (tx *Tx) touchWaiting(requestID string) {
-	tx.touchInboxes(`select id from signedapproval_people where account_id in (
-		select jsonb_path_query(verdict, '$.requirements[*].canStillApprove[*].accountId') #>> '{}'
-		from signedapproval_approval_requests where workspace_id = $1 and id = $2 and state = 'PENDING')`, tx.Workspace, requestID)
+	tx.touchInboxes(`select p.id from (
+			select distinct jsonb_path_query(case when state = 'PENDING' then verdict end, '$.requirements[*].canStillApprove[*].accountId') #>> '{}' as account_id
+			from signedapproval_approval_requests where workspace_id = $1 and id = $2) waiting
+		cross join lateral (select id from signedapproval_people where account_id = waiting.account_id limit 1) p`, tx.Workspace, requestID)
 }
 
 // CloseRequest ends a request for good, SUPERSEDED or CANCELLED, and with it what its notices ask
@@ -138,20 +144,28 @@ func (tx *Tx) CloseRequest(ctx context.Context, id, state, sentence string) erro
 
 // RequestsOf lists the requests of a pull request, newest round first.
 func (tx *Tx) RequestsOf(ctx context.Context, pullRequestID string, page Page) ([]ApprovalRequest, bool, error) {
-	return tx.requests(ctx, page, `pull_request_id = $5`, pullRequestID)
+	return tx.requests(ctx, page, `select `+requestColumns+` from signedapproval_approval_requests
+		where workspace_id = $1 and pull_request_id = $5 and (requested_at, id) < `+newestFirst+`
+		order by requested_at desc, id desc limit $4`, pullRequestID)
 }
 
 // Requests lists the requests on pull requests of the given repositories, newest first; no states
 // means all.
 func (tx *Tx) Requests(ctx context.Context, repositoryIDs, states []string, page Page) ([]ApprovalRequest, bool, error) {
-	return tx.requests(ctx, page, `(cardinality($5::text[]) = 0 or state = any($5)) and `+ofRepositories("$6"),
-		append([]string{}, states...), repositoryIDs)
+	if len(states) == 0 {
+		states = requestStates
+	}
+	// A page of each state, of which an index knows the order: what is asked for may be rare among all that there was.
+	return tx.requests(ctx, page, `select r.* from unnest($5::text[]) as wanted (state) cross join lateral (
+			select `+requestColumns+` from signedapproval_approval_requests asked
+			where workspace_id = $1 and asked.state = wanted.state and (requested_at, id) < `+newestFirst+` and `+inRepositories+`
+			order by requested_at desc, id desc limit $4) r
+		order by requested_at desc, id desc limit $4`, states, repositoryIDs)
 }
 
-// ofRepositories narrows requests to the pull requests of the repositories in a parameter.
-func ofRepositories(parameter string) string {
-	return `pull_request_id in (select id from signedapproval_pull_requests where workspace_id = $1 and repository_id = any(` + parameter + `::uuid[]))`
-}
+// inRepositories narrows requests, called asked, to the pull requests of the repositories in $6. It is looked up for one
+// request after the other, and only until the page is full.
+const inRepositories = `(select repository_id from signedapproval_pull_requests where workspace_id = $1 and id = asked.pull_request_id) = any($6::uuid[])`
 
 // AllRequestsOf lists all requests of a pull request in the order in which they were opened.
 func (tx *Tx) AllRequestsOf(ctx context.Context, pullRequestID string) ([]ApprovalRequest, error) {
@@ -159,14 +173,12 @@ func (tx *Tx) AllRequestsOf(ctx context.Context, pullRequestID string) ([]Approv
 		where workspace_id = $1 and pull_request_id = $2 order by round`, tx.Workspace, pullRequestID)
 }
 
-func (tx *Tx) requests(ctx context.Context, page Page, where string, arguments ...any) ([]ApprovalRequest, bool, error) {
+func (tx *Tx) requests(ctx context.Context, page Page, statement string, arguments ...any) ([]ApprovalRequest, bool, error) {
 	at, id, err := page.after()
 	if err != nil {
 		return nil, false, err
 	}
-	rows, err := tx.tx.Query(ctx, `select `+requestColumns+` from signedapproval_approval_requests
-		where workspace_id = $1 and ($2::timestamptz is null or (requested_at, id) < ($2, $3::uuid)) and `+where+`
-		order by requested_at desc, id desc limit $4`, append([]any{tx.Workspace, at, id, page.limit() + 1}, arguments...)...)
+	rows, err := tx.tx.Query(ctx, statement, append([]any{tx.Workspace, at, id, page.limit() + 1}, arguments...)...)
 	if err != nil {
 		return nil, false, fmt.Errorf("store: list approval requests: %w", err)
 	}
@@ -181,27 +193,17 @@ func (tx *Tx) requests(ctx context.Context, page Page, where string, arguments .
 // Waiting lists the pending requests on pull requests of the given repositories that accountID can
 // still approve, oldest first.
 func (tx *Tx) Waiting(ctx context.Context, repositoryIDs []string, accountID string, page Page) ([]ApprovalRequest, bool, error) {
-	at, id, err := page.after()
-	if err != nil {
-		return nil, false, err
-	}
 	waitsFor, err := json.Marshal(map[string]any{"requirements": []any{map[string]any{
 		"canStillApprove": []any{map[string]any{"accountId": accountID}},
 	}}})
 	if err != nil {
 		return nil, false, err
 	}
-	rows, err := tx.tx.Query(ctx, `select `+requestColumns+` from signedapproval_approval_requests
-		where workspace_id = $1 and state = 'PENDING' and verdict @> $5::jsonb
-			and ($2::timestamptz is null or (requested_at, id) > ($2, $3::uuid)) and `+ofRepositories("$6")+`
-		order by requested_at, id limit $4`, tx.Workspace, at, id, page.limit()+1, waitsFor, repositoryIDs)
-	if err != nil {
-		return nil, false, fmt.Errorf("store: list waiting requests: %w", err)
-	}
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[ApprovalRequest])
-	if err != nil {
-		return nil, false, err
-	}
-	list, more := paged(list, page)
-	return list, more, nil
+	// The state is a parameter so that nothing but the index of this order will do: those of what is pending are of all
+	// workspaces. PostgreSQL knows nothing of a verdict's content, takes what it is compared with for rare, and would read
+	// and sort all that waits; of a case it knows less, and goes through the index until the page is full.
+	return tx.requests(ctx, page, `select `+requestColumns+` from signedapproval_approval_requests asked
+		where workspace_id = $1 and state = $5 and (requested_at, id) > `+oldestFirst+`
+			and case when verdict @> $7::jsonb then `+inRepositories+` end
+		order by requested_at, id limit $4`, RequestPending, repositoryIDs, waitsFor)
 }
