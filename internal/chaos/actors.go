@@ -203,10 +203,15 @@ func (w *world) approver(ctx context.Context, o settings, random *rand.Rand, p *
 	for ctx.Err() == nil {
 		r := w.repositories[random.IntN(len(w.repositories))]
 		c, action := r.one(random), pick(random, o.scenario.decisions)
+		renews := o.scenario.renewals > 0 && random.IntN(o.scenario.renewals) == 0
 		if wanting := w.wanting(random, p); wanting != nil && random.IntN(4) > 0 {
 			c = wanting
 		}
-		if c != nil && w.decide(ctx, p, c, action) && action == "APPROVE" && c.approved(p.Name) && len(o.scenario.upon) > 0 {
+		decided := c != nil && w.decide(ctx, p, c, action)
+		if decided && renews {
+			w.secondKey(ctx, p, c)
+		}
+		if decided && action == "APPROVE" && c.approved(p.Name) && len(o.scenario.upon) > 0 {
 			then, d := pick(random, o.scenario.upon), soon(random, o.scenario.within)
 			pause(ctx, d)
 			if err := then(w, ctx, p, c); err != nil && ctx.Err() == nil {

@@ -269,11 +269,14 @@ func TestEachMischiefComesAndCounts(t *testing.T) {
 	for name := range seen {
 		seen[name] = 1
 	}
-	if got, want := missed(o, seen), []string{"PostgreSQL crashed", "Redis killed, back empty", wrongClocks, "server killed"}; !slices.Equal(got, want) {
+	for _, name := range changes[1:] {
+		seen[name] = 1
+	}
+	if got, want := missed(o, seen), []string{"PostgreSQL crashed", "Redis killed, back empty", wrongClocks, quorumRaised, "server killed"}; !slices.Equal(got, want) {
 		t.Errorf("missed %q, want %q", got, want)
 	}
 	s := summary{kills: 100, events: 1, decisions: 1, merges: 1}
-	if short := s.enough(o, seen); len(short) != 4 {
+	if short := s.enough(o, seen); len(short) != 5 {
 		t.Errorf("what never struck: %q", short)
 	}
 	if line := struckLine(map[string]int{"b": 2, "a": 1}); line != "chaos: struck: a 1, b 2" {
@@ -304,7 +307,7 @@ func TestALinkTellsWhatItHasHit(t *testing.T) {
 
 func TestWhoSeesThatAPullRequestHasAllItNeeds(t *testing.T) {
 	t.Parallel()
-	c := &change{destination: release}
+	c := &change{destination: release, repository: &repository{rules: firstRules}}
 	var last []bool
 	for _, who := range []string{"bob", "bob", "carol", "dave"} {
 		last = append(last, c.approved(who))
@@ -313,7 +316,36 @@ func TestWhoSeesThatAPullRequestHasAllItNeeds(t *testing.T) {
 		t.Errorf("the second of two people completes it, and nobody else: %v", last)
 	}
 	c.voided()
+	c.repository.ruledBy(rules{quorum: 1})
+	if !c.approved("bob") {
+		t.Error("one is enough where the rule says so")
+	}
+	c.voided()
+	c.repository.ruledBy(firstRules)
 	if c.destination = hotfix; !c.approved("bob") {
 		t.Error("one is enough for a hotfix")
+	}
+}
+
+// TestRulesChange draws rules as an administrator does: each kind of change comes, nothing comes that nobody could meet, and
+// what merges by itself comes back.
+func TestRulesChange(t *testing.T) {
+	t.Parallel()
+	random, is, seen := rand.New(rand.NewPCG(5, 6)), firstRules, map[string]bool{}
+	merging := 0
+	for range 500 {
+		next := is.another(random)
+		for _, name := range next.from(is) {
+			seen[name] = true
+		}
+		if is = next; is.autoMerge {
+			merging++
+		}
+		if is.quorum < 1 || is.quorum > len(is.approvers) || !slices.IsSorted(is.approvers) {
+			t.Fatalf("%d of %q", is.quorum, is.approvers)
+		}
+	}
+	if len(seen) != 4 || merging < 300 || !slices.Equal(firstRules.approvers, approverNames) || len(approverNames) != 5 {
+		t.Errorf("seen %v, merging by itself %d times, at first %v", seen, merging, firstRules)
 	}
 }

@@ -48,6 +48,10 @@ type scenario struct {
 	// What comes right upon the last approval that a pull request needs, and within what time.
 	upon   []weighted[sequel]
 	within time.Duration
+	// How often the rules of a workspace change, 0 for never, and after how many turns somebody enrols a second key on average.
+	rulesEvery time.Duration
+	renewals   int
+	must       []string // kinds of what people do that have to happen
 }
 
 // settings are what a run is told.
@@ -68,9 +72,10 @@ var everything = scenario{
 	decisions: []weighted[string]{{14, "APPROVE"}, {1, "REJECT"}, {2, "WITHDRAW"}},
 	troubles:  troubles,
 	upon: []weighted[sequel]{
-		{12, nothing}, {4, (*world).pushTo}, {2, (*world).revert}, {2, (*world).turn}, {2, (*world).takeBack}, {1, (*world).declineNow},
+		{12, nothing}, {4, (*world).pushTo}, {2, (*world).revert}, {2, (*world).turn}, {3, (*world).takeBack}, {1, (*world).declineNow},
+		{4, (*world).stolen}, {2, (*world).revoked},
 	},
-	within: 1500 * time.Millisecond,
+	within: 1500 * time.Millisecond, rulesEvery: 12 * time.Second, renewals: 4, must: changes,
 }
 
 // directed are the scenarios that look for one bug each.
@@ -307,6 +312,10 @@ func (w *world) breakEverything(ctx context.Context, o settings, c *calls) {
 	for _, p := range w.approvers {
 		own := random()
 		all.Go(func() { w.approver(ctx, o, own, p) })
+	}
+	for _, a := range w.admins {
+		own := random()
+		all.Go(func() { w.administer(ctx, o, own, a) })
 	}
 	killing, breaking := random(), random()
 	all.Go(func() { w.inject(ctx, killing, o.scenario.killEvery, kills) })

@@ -144,6 +144,11 @@ func missed(o settings, tally map[string]int) (names []string) {
 			}
 		}
 	}
+	for _, name := range o.scenario.must {
+		if tally[name] == 0 {
+			names = append(names, name)
+		}
+	}
 	if o.clock && tally[wrongClocks] == 0 {
 		names = append(names, wrongClocks)
 	}

@@ -21,6 +21,7 @@ func nothing(*world, context.Context, *stage.Person, *change) error { return nil
 
 // approved remembers an approval, and tells whether the pull request has now all that it needs, as far as is known.
 func (c *change) approved(by string) (last bool) {
+	needs := c.needs()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.by == nil {
@@ -28,10 +29,6 @@ func (c *change) approved(by string) (last bool) {
 	}
 	before := len(c.by)
 	c.by[by] = true
-	needs := 1
-	if c.destination == release {
-		needs = 2
-	}
 	return before < needs && len(c.by) >= needs
 }
 
@@ -54,7 +51,7 @@ func (w *world) wanting(random *rand.Rand, p *stage.Person) *change {
 	var list []*change
 	for _, r := range w.repositories {
 		for _, c := range r.opened() {
-			if by := c.approvers(); len(by) == 1 && by[0] != p.Name && c.into() == release {
+			if by := c.approvers(); len(by) > 0 && len(by) < c.needs() && !slices.Contains(by, p.Name) && c.into() == release {
 				list = append(list, c)
 			}
 		}

@@ -219,6 +219,15 @@ func (s *stack) prepare(ctx context.Context) (appURL, ownerURL string, err error
 	return "postgres://chaos_app@%s/" + database + "?sslmode=disable", owner.String(), nil
 }
 
+func (s *stack) keepClaims(ctx context.Context) error {
+	conn, err := s.super(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, keepClaims)
+	return errors.Join(err, conn.Close(ctx))
+}
+
 // configure migrates the database and makes the settings that all replicas share.
 func (s *stack) configure(ctx context.Context, binary, dir, ownerURL string) ([]string, error) {
 	run := func(env []string, args ...string) (string, string, error) {
@@ -232,6 +241,9 @@ func (s *stack) configure(ctx context.Context, binary, dir, ownerURL string) ([]
 		return strings.TrimSpace(string(out)), strings.TrimSpace(announced.String()), err
 	}
 	if _, _, err := run([]string{"DATABASE_OWNER_URL=" + ownerURL}, "migrate"); err != nil {
+		return nil, err
+	}
+	if err := s.keepClaims(ctx); err != nil {
 		return nil, err
 	}
 	keyset, _, err := run(nil, "keys", "new")

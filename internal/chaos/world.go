@@ -16,7 +16,6 @@ import (
 
 	"github.com/signedapproval/bitbucket/internal/invariant"
 	"github.com/signedapproval/bitbucket/internal/stage"
-	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/bitbucketsim"
 )
 
@@ -98,8 +97,8 @@ func throughHere() {
 	}
 }
 
-// The branches that pull requests go into: release needs two approvals and merges then, hotfix needs one,
-// and open none at all.
+// The branches that pull requests go into: release needs some approvals, two at first, and merges then as a rule, hotfix needs
+// one, and open none at all.
 const release, hotfix, ungated = "release/1.0", "hotfix/1", "open"
 
 // repository is one that is gated, and its open pull requests as far as is known.
@@ -111,10 +110,11 @@ type repository struct {
 	author    string // who opens pull requests
 	token     string // of the author
 
-	mu   sync.Mutex
-	open []*change
-	all  map[int64]*change
-	made int
+	mu    sync.Mutex
+	open  []*change
+	all   map[int64]*change
+	made  int
+	rules rules
 }
 
 // change is a pull request as its author knows it.
@@ -147,6 +147,8 @@ type world struct {
 	owners       []string
 	watcher      string // token of somebody whom no fault meets
 	duration     time.Duration
+	admins       []*administrator
+	deeds        deeds
 }
 
 var approverNames = []string{"bob", "carol", "dave", "erin", "frank"}
@@ -207,7 +209,7 @@ func (w *world) addWorkspace(ctx context.Context, n, repositories int) error {
 	}
 	var list []*repository
 	for i := range repositories {
-		r := &repository{fullName: fmt.Sprintf("%s/part%d", slug, i+1), owner: owner, author: author, token: token, all: map[int64]*change{}}
+		r := &repository{fullName: fmt.Sprintf("%s/part%d", slug, i+1), owner: owner, author: author, token: token, all: map[int64]*change{}, rules: firstRules}
 		_, name, _ := strings.Cut(r.fullName, "/")
 		if err := w.sim.control(ctx, "repositories", bitbucketsim.Repository{Workspace: slug, Slug: name, Name: name, Permissions: rights}, nil); err != nil {
 			return err
@@ -228,31 +230,19 @@ func (w *world) gate(ctx context.Context, admin *stage.Person, list []*repositor
 	if err != nil {
 		return err
 	}
-	approvers, err := admin.Accounts(ctx, in, "Bob", "Carol", "Dave", "Erin", "Frank")
-	if err != nil {
-		return err
-	}
+	a := &administrator{person: admin, in: in, list: list}
 	for _, r := range list {
 		_, name, _ := strings.Cut(r.fullName, "/")
 		if r.uuid, err = admin.Repository(ctx, in, r.fullName, name); err != nil {
 			return err
 		}
 		r.workspace = in
-		_, err = admin.Gate(ctx, in, r.uuid,
-			map[string]any{
-				"name": "Releases", "branches": []string{"release/*"},
-				"requirements": []any{map[string]any{"name": "Approval", "quorum": 2, "approvers": approvers}},
-				"autoMerge":    map[string]any{"strategy": "merge_commit", "messageTemplate": "Merge #{number}: {title}"},
-			},
-			map[string]any{
-				"name": "Hotfixes", "branches": []string{"hotfix/*"},
-				"requirements": []any{map[string]any{"name": "Approval", "quorum": 1, "approvers": approvers}},
-			})
-		if err != nil {
+		if err := a.save(ctx, r, firstRules); err != nil {
 			return err
 		}
 		w.repositories = append(w.repositories, r)
 	}
+	w.admins = append(w.admins, a)
 	return nil
 }
 
@@ -283,12 +273,15 @@ func (w *world) pullRequests(ctx context.Context, fullName string, states ...str
 	}
 }
 
-// repositoryOf finds a repository by the ids of the database.
+// repositoryOf finds a repository by its UUID, with braces or without.
 func (w *world) repositoryOf(id string) *repository {
 	for _, r := range w.repositories {
-		if bare, ok := bitbucket.BareUUID(r.uuid); r.uuid == id || ok && bare == id {
+		if bare(r.uuid) == bare(id) {
 			return r
 		}
 	}
 	return nil
 }
+
+// bare takes the braces off a UUID: Bitbucket has them, the database has not.
+func bare(uuid string) string { return strings.Trim(uuid, "{}") }

@@ -7,6 +7,8 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+
+	"github.com/signedapproval/bitbucket/server/passkey/passkeytest"
 )
 
 // Place is where a pull request is: Bitbucket's UUIDs and its number.
@@ -143,7 +145,8 @@ func (p *Person) prepare(ctx context.Context, draft any) (statement []byte, opti
 
 // keyAct is what a new passkey is to sign, as the page is told.
 type keyAct struct {
-	Act        struct{ Options string }
+	Passkey    struct{ ID, State string }
+	Act        struct{ Step, Options string }
 	UserErrors refusals
 }
 
@@ -190,18 +193,22 @@ func (p *Person) newKey(ctx context.Context, at Place) (keyAct, error) {
 			return continued.ContinuePasskey, err
 		}
 	}
+	return p.makeKey(ctx, p.key, p.Name+"'s key")
+}
+
+// makeKey makes a passkey, which is still to be confirmed.
+func (p *Person) makeKey(ctx context.Context, on *passkeytest.Authenticator, name string) (keyAct, error) {
 	var begun struct {
 		BeginPasskey struct {
 			Options    string
 			UserErrors refusals
 		}
 	}
-	name := p.Name + "'s key"
 	err := p.Ask(ctx, "BeginPasskey", input(map[string]any{"name": name}), &begun)
 	if err = errors.Join(err, begun.BeginPasskey.UserErrors.err()); err != nil {
 		return keyAct{}, err
 	}
-	made, err := p.key.Create([]byte(begun.BeginPasskey.Options))
+	made, err := on.Create([]byte(begun.BeginPasskey.Options))
 	if err != nil {
 		return keyAct{}, err
 	}

@@ -26,6 +26,8 @@ import (
 type Person struct {
 	Name string // on the simulated Bitbucket
 	key  *passkeytest.Authenticator
+	// spare is the second passkey, if the person is making one or has it.
+	spare *spare
 	// origin of the server
 	origin string
 	http   *http.Client
