@@ -72,8 +72,14 @@ var everything = scenario{
 	decisions: []weighted[string]{{14, "APPROVE"}, {1, "REJECT"}, {2, "WITHDRAW"}},
 	troubles:  troubles,
 	upon: []weighted[sequel]{
-		{12, nothing}, {4, (*world).pushTo}, {2, (*world).revert}, {2, (*world).turn}, {3, (*world).takeBack}, {1, (*world).declineNow},
-		{4, (*world).stolen}, {2, (*world).revoked},
+		{12, nothing},
+		{4, (*world).pushTo},
+		{2, (*world).revert},
+		{2, (*world).turn},
+		{3, (*world).takeBack},
+		{1, (*world).declineNow},
+		{4, (*world).stolen},
+		{2, (*world).revoked},
 	},
 	within: 1500 * time.Millisecond, rulesEvery: 12 * time.Second, renewals: 4, must: changes,
 }
