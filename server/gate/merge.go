@@ -411,7 +411,11 @@ func (g *Gate) callMerge(ctx context.Context, job store.Job, at store.Place, a a
 		}
 		calling := a.intent
 		calling.State = store.MergeCalling
-		return tx.MoveMerge(ctx, calling, store.MergePlanned, store.MergeCalling)
+		if err := tx.MoveMerge(ctx, calling, store.MergePlanned, store.MergeCalling); err != nil {
+			return err
+		}
+		// Who has outlived its lease calls nothing: it could not end what it began, and nobody else would.
+		return tx.HoldJob(ctx, job.Claim)
 	})
 	if err != nil {
 		return err

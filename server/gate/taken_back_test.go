@@ -1,9 +1,12 @@
 package gate_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/signedapproval/bitbucket/internal/fault"
 	"github.com/signedapproval/bitbucket/server/approval"
@@ -292,4 +295,38 @@ func (w *world) onlyOne(number int64, refused, merged, sentence string) {
 		}
 		return err
 	})
+}
+
+// TestAWorkerThatLostItsLeaseMergesNothing: it could not put on record what it called for, and nobody would look after it.
+func TestAWorkerThatLostItsLeaseMergesNothing(t *testing.T) {
+	w := newWorld(t)
+	w.autoMerge()
+	number := w.open()
+	w.settle()
+	w.decides(number, "bob", approval.Approve)
+	w.allBut(store.KindMerge)
+	var merge store.Ring
+	for _, ring := range w.due() {
+		merge = ring
+	}
+	slow, ok, err := w.store.ClaimJob(t.Context(), merge.ID, uuid.NewString(), time.Minute)
+	w.must(err)
+	if !ok {
+		t.Fatal("the job cannot be claimed")
+	}
+	w.expireLeases()
+	w.decides(number, "bob", approval.Withdraw)
+	w.onlyAll(store.KindMerge) // by another worker, which lets go
+	w.decides(number, "bob", approval.Approve)
+	if err := w.gate.Merge(t.Context(), slow); !errors.Is(err, store.ErrLeaseLost) {
+		t.Errorf("the worker that slept: %v", err)
+	}
+	if n := w.calls("POST", `/merge$`); n != 0 {
+		t.Errorf("it called for %d merges", n)
+	}
+	w.untilMerged(number)
+	if n := w.merges(); n != 1 {
+		t.Errorf("%d merge commits landed", n)
+	}
+	w.check(true)
 }

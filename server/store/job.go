@@ -136,6 +136,19 @@ func (sh *Shared) FinishJob(_ context.Context, claim Claim, next time.Time) erro
 	return nil
 }
 
+// HoldJob makes sure that a claim still holds, and keeps it until the transaction ends: nobody else claims the job before.
+// It fails with [ErrLeaseLost] where somebody has. The caller holds all other locks that it needs, as at [Shared.FinishJob].
+func (sh *Shared) HoldJob(ctx context.Context, claim Claim) error {
+	err := sh.tx.QueryRow(ctx, `select from signedapproval_jobs where id = $1 and fence = $2 and holder is not null for update`, claim.ID, claim.Fence).Scan()
+	if err = one(err); errors.Is(err, ErrNotFound) {
+		return ErrLeaseLost
+	}
+	if err != nil {
+		return fmt.Errorf("store: hold job %d: %w", claim.ID, err)
+	}
+	return nil
+}
+
 // merge keeps one entry per job, in the order in which all transactions write them.
 func merge(entries []ledgerEntry) []ledgerEntry {
 	compare := func(a, b ledgerEntry) int {
