@@ -392,7 +392,7 @@ func recordings(t *testing.T, source string) string {
 	return filepath.Join(all, source)
 }
 
-func read(t *testing.T, path string) []byte {
+func read(t testing.TB, path string) []byte {
 	t.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {
