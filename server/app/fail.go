@@ -32,7 +32,7 @@ func (s *Server) explain(r *http.Request, err error) (status int, message string
 			status = http.StatusNotFound
 		case refusal.Forbidden:
 			status = http.StatusForbidden
-		case gate.CodeAmbiguousCommit:
+		case gate.CodeAmbiguousCommit, gate.CodeIncomplete:
 			status = http.StatusConflict
 		case codeNoAttestationKey:
 			status = http.StatusNotImplemented

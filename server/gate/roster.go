@@ -15,6 +15,7 @@ import (
 	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/refusal"
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
@@ -512,6 +513,10 @@ func (g *Gate) addRoster(ctx context.Context, workspace string, d *dossier) erro
 		}
 		proofs := rosterProofs{tx: tx, people: map[string]store.Keys{}}
 		d.Enrolments, d.SignedActs, err = proofs.of(ctx, roster, credentials)
+		if errors.Is(err, store.ErrNotFound) {
+			return refusal.New(CodeIncomplete, "What proves a key of the workspace's roster is not on record any more, so that there is no evidence: "+
+				"tell whoever runs this service.").Because(err)
+		}
 		return err
 	})
 }
@@ -520,13 +525,18 @@ func (g *Gate) addRoster(ctx context.Context, workspace string, d *dossier) erro
 type rosterProofs struct {
 	tx     *store.Tx
 	people map[string]store.Keys // by person
+	gaps   bool                  // what is not on record is left out, for whoever reads it to find out
 }
 
-// of gives everything behind the keys with these credential ids.
+// of gives everything behind the keys with these credential ids; [store.ErrNotFound] where a row that the roster
+// rests on is gone.
 func (p rosterProofs) of(ctx context.Context, roster *evidence.Roster, credentials [][]byte) (enrolments []evidence.EnrolledKey, acts []evidence.SignedAct, err error) {
 	keys, changes := roster.Behind(credentials)
 	for _, k := range keys {
 		enrolled, err := p.enrolment(ctx, k)
+		if p.gaps && errors.Is(err, store.ErrNotFound) {
+			continue
+		}
 		if err != nil {
 			return nil, nil, fmt.Errorf("enrolment of key %s: %w", k.Digest, err)
 		}
@@ -534,6 +544,9 @@ func (p rosterProofs) of(ctx context.Context, roster *evidence.Roster, credentia
 	}
 	for _, c := range changes {
 		act, err := p.act(ctx, c)
+		if p.gaps && errors.Is(err, store.ErrNotFound) {
+			continue
+		}
 		if err != nil {
 			return nil, nil, fmt.Errorf("act of roster version %d: %w", c.Change.Version, err)
 		}

@@ -323,3 +323,46 @@ func TestOpenings(t *testing.T) {
 		t.Errorf("the chain %+v, the genesis %s", chain, evidence.LeafDigest(o.Genesis))
 	}
 }
+
+// TestOpeningsLeaveOutWhatIsNotOnRecord takes away what two versions of the roster rest on: the openings of the workspace
+// still name those versions and have what proves the others, so that whoever follows the log learns which are not proved;
+// evidence that rests on what is gone is refused and says so.
+func TestOpeningsLeaveOutWhatIsNotOnRecord(t *testing.T) {
+	w := newWorld(t)
+	w.save(w.rule(1, "bob"))
+	number := w.open()
+	w.settle()
+	bob := w.people["bob"]
+	w.decides(number, "bob", approval.Approve)
+	w.settle()
+	first := w.keyID(bob)
+	bob.key = passkeytest.New(origin)
+	w.enrol(bob)
+	w.decides(number, "bob", approval.Withdraw)
+	w.settle()
+	act, err := w.keys.PrepareRevocation(t.Context(), bob.Person, bob.session, first, nil)
+	w.must(err)
+	answer, err := bob.key.Get(act.Options)
+	w.must(err)
+	_, _, err = w.keys.SignKeyAct(t.Context(), bob.Person, bob.session, string(answer))
+	w.must(err)
+	w.settle()
+	w.gate.Role = func(context.Context, store.Person, string, bool) (store.Role, error) { return store.RoleAdmin, nil }
+	openings := func() evidence.Openings {
+		data, err := w.gate.Openings(t.Context(), w.people["alice"].Person, w.workspace)
+		w.must(err)
+		o, err := evidence.ParseOpenings(data)
+		w.must(err)
+		return o
+	}
+	if o := openings(); len(o.Roster) != 3 || len(o.Enrolments) != 2 || len(o.SignedActs) != 1 {
+		t.Fatalf("before: %d versions, %d enrolments, %d acts", len(o.Roster), len(o.Enrolments), len(o.SignedActs))
+	}
+	w.sql(`update signedapproval_credentials set revocation = 'other' where id = $1`, first)
+	if o := openings(); len(o.Roster) != 3 || len(o.Enrolments) != 2 || len(o.SignedActs) != 0 {
+		t.Errorf("without the act: %d versions, %d enrolments, %d acts", len(o.Roster), len(o.Enrolments), len(o.SignedActs))
+	}
+	if _, err := w.gate.Bundle(t.Context(), w.people["alice"].Person, w.workspace, w.view(number).Request.ID); refusal.Code(err) != gate.CodeIncomplete {
+		t.Errorf("a bundle without the act: %v", err)
+	}
+}

@@ -61,6 +61,7 @@ const (
 	CodeRevokedKey     = "REVOKED_KEY"      // the key was revoked
 	CodeCommentTooLong = "COMMENT_TOO_LONG" // over 2000 characters
 	CodeTooLong        = "TOO_LONG"         // more history than one file of evidence can hold
+	CodeIncomplete     = "INCOMPLETE"       // what the evidence rests on is not on record any more
 )
 
 // Find gives the view of a pull request by its place on Bitbucket.
