@@ -248,7 +248,7 @@ func (s *Server) Run(ctx context.Context, listener net.Listener) error {
 	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWorking()
 	group, over := errgroup.WithContext(ctx)
-	for _, part := range []func(context.Context) error{s.queue.Run, s.bell.Run, s.budget.Run, s.publisher.Run} {
+	for _, part := range []func(context.Context) error{s.queue.Run, s.bell.Run, s.budget.Run, s.publisher.Run, s.followModels} {
 		group.Go(func() error {
 			if err := part(working); !errors.Is(err, context.Canceled) {
 				return err
@@ -273,6 +273,31 @@ func (s *Server) Run(ctx context.Context, listener net.Listener) error {
 	s.intake.Stop()
 	stopWorking()
 	return errors.Join(err, group.Wait())
+}
+
+// modelsRetry is how long the server waits before it compares verdicts with its metadata of authenticators again where
+// that failed.
+const modelsRetry = 10 * time.Second
+
+// followModels makes sure once that what is open rests on the metadata that the server has.
+func (s *Server) followModels(ctx context.Context) error {
+	retry := time.NewTicker(modelsRetry)
+	defer retry.Stop()
+	for {
+		err := s.gate.FollowModels(ctx)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		s.log.ErrorContext(ctx, "verdicts could not be compared with the metadata of authenticators", "error", err)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-retry.C:
+		}
+	}
 }
 
 // Close ends the connections to Postgres and Redis.

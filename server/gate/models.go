@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/evidence"
@@ -47,6 +48,64 @@ func (g *Gate) proveAll(ctx context.Context, tx *store.Tx, lists ...[]store.Deci
 		}
 	}
 	return nil
+}
+
+// FollowModels asks for an evaluation of every open pull request whose verdict rests on models that the metadata which
+// the server has now does not prove, or does not know of others that it does. A server calls it when it begins, for then
+// its metadata can be newer than that of the server before it.
+func (g *Gate) FollowModels(ctx context.Context) error {
+	workspaces, err := g.Store.AllWorkspaces(ctx)
+	if err != nil {
+		return err
+	}
+	for _, workspace := range workspaces {
+		var asking []store.ApprovalRequest
+		err := g.Store.InWorkspace(ctx, workspace, func(tx *store.Tx) (err error) {
+			asking, err = tx.RequestsAskingModels(ctx)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for _, r := range asking { // in transactions of their own, for proving takes its time
+			err := g.Store.InWorkspace(ctx, workspace, func(tx *store.Tx) error { return g.followModels(ctx, tx, r) })
+			if err != nil {
+				return fmt.Errorf("models of request %s: %w", r.ID, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (g *Gate) followModels(ctx context.Context, tx *store.Tx, r store.ApprovalRequest) error {
+	facts, err := factsOf(r)
+	if err != nil {
+		return err
+	}
+	decisions, err := tx.DecisionsOn(ctx, r.PullRequestID, r.HeadCommit)
+	if err != nil {
+		return err
+	}
+	if err := g.proveAll(ctx, tx, decisions); err != nil {
+		return err
+	}
+	rule, err := ruleOf(r)
+	if err != nil {
+		return err
+	}
+	proved := make(map[string]string, len(decisions))
+	for _, d := range decisionsOf(rule, decisions) {
+		proved[d.ID] = d.Model
+	}
+	// A decision that is not in the facts yet has its evaluation before it.
+	if !slices.ContainsFunc(facts.Decisions, func(d approval.Decision) bool { return proved[d.ID] != d.Model }) {
+		return nil
+	}
+	pr, err := tx.PullRequest(ctx, r.PullRequestID)
+	if err != nil {
+		return err
+	}
+	return tx.Enqueue(ctx, store.AskEvaluate(tx.Workspace, pr.RepositoryID, pr.Number))
 }
 
 // Model is the AAGUID of a key's authenticator where the attestation of its enrolment proves it by the

@@ -10,6 +10,7 @@ import (
 	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/passkey"
 	"github.com/signedapproval/bitbucket/server/passkey/passkeytest"
+	"github.com/signedapproval/bitbucket/server/store"
 )
 
 // metadata is a snapshot of the metadata about the maker's model, with what was reported of it.
@@ -116,4 +117,47 @@ func TestARejectionNeedsNoModel(t *testing.T) {
 	w.decides(number, "carol", approval.Reject)
 	w.settle()
 	w.expect(number, w.view(number).PullRequest.HeadCommit, "FAILED", "rejected by Carol")
+}
+
+// TestNewMetadataIsFollowedWhenAServerBegins strikes bob's model out: nothing happens at Bitbucket, and yet what he approved
+// is evaluated anew; and again when the model is back, while metadata that says the same asks for nothing.
+func TestNewMetadataIsFollowedWhenAServerBegins(t *testing.T) {
+	w := newWorld(t)
+	maker, err := passkeytest.NewMaker([16]byte{1})
+	w.must(err)
+	w.ceremonies.Attest, w.gate.Models = true, w.metadata(7, maker)
+	bob := w.people["bob"]
+	bob.key = passkeytest.New(origin)
+	bob.key.Maker = maker
+	w.enrol(bob)
+	rule := w.rule(1, "bob", "carol")
+	rule.Keys = &approval.KeyDemand{Models: []string{maker.Model}}
+	w.save(rule)
+	number := w.open()
+	w.settle()
+	head := w.view(number).PullRequest.HeadCommit
+	w.decides(number, "bob", approval.Approve)
+	w.settle()
+	w.expect(number, head, "SUCCESSFUL", "approved by Bob")
+	asked := func() (kinds []string) {
+		w.must(w.gate.FollowModels(t.Context()))
+		for _, ring := range w.due() {
+			kinds = append(kinds, ring.Kind)
+		}
+		return kinds
+	}
+	w.gate.Models = w.metadata(8, maker)
+	if kinds := asked(); slices.Contains(kinds, store.KindEvaluate) {
+		t.Errorf("metadata that says the same asks for %v", kinds)
+	}
+	w.gate.Models = w.metadata(9, maker, "REVOKED")
+	if kinds := asked(); !slices.Contains(kinds, store.KindEvaluate) {
+		t.Errorf("metadata that strikes the model out asks for %v", kinds)
+	}
+	w.settle()
+	w.expect(number, head, "INPROGRESS", "0 of 1 approval; waiting for Bob or Carol")
+	w.gate.Models = w.metadata(10, maker)
+	w.must(w.gate.FollowModels(t.Context()))
+	w.settle()
+	w.expect(number, head, "SUCCESSFUL", "approved by Bob")
 }

@@ -173,6 +173,16 @@ func (tx *Tx) AllRequestsOf(ctx context.Context, pullRequestID string) ([]Approv
 		where workspace_id = $1 and pull_request_id = $2 order by round`, tx.Workspace, pullRequestID)
 }
 
+// RequestsAskingModels lists the requests that are alive, of pull requests that are open, whose rule asks for models of
+// authenticators.
+func (tx *Tx) RequestsAskingModels(ctx context.Context) ([]ApprovalRequest, error) {
+	return list[ApprovalRequest](ctx, tx.tx, `select `+requestColumns+` from signedapproval_approval_requests r
+		where workspace_id = $1 and `+requestAlive+`
+			and exists (select from signedapproval_pull_requests p where p.workspace_id = $1 and p.id = r.pull_request_id and p.state = 'OPEN')
+			and convert_from(rule, 'UTF8')::jsonb #> '{keys,models}' is not null
+		order by requested_at, id`, tx.Workspace)
+}
+
 func (tx *Tx) requests(ctx context.Context, page Page, statement string, arguments ...any) ([]ApprovalRequest, bool, error) {
 	at, id, err := page.after()
 	if err != nil {
