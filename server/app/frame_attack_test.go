@@ -87,7 +87,7 @@ func (w *frameWorld) eventually(what string, done func() bool) {
 	w.t.Helper()
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
-	for deadline := time.Now().Add(20 * time.Second); !done(); <-poll.C {
+	for deadline := time.Now().Add(2 * time.Minute); !done(); <-poll.C {
 		if time.Now().After(deadline) {
 			w.t.Fatalf("in vain: %s", what)
 		}

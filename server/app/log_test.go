@@ -221,7 +221,7 @@ func serving(t *testing.T, config app.Config) (server *app.Server, stop func()) 
 // eventually polls a condition.
 func eventually(t *testing.T, what string, met func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

@@ -19,7 +19,7 @@ import (
 
 // frameClient resolves every name below localhost to the machine itself, as browsers do.
 var frameClient = &http.Client{
-	Timeout: 20 * time.Second,
+	Timeout: 2 * time.Minute,
 	Transport: &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 		_, port, err := net.SplitHostPort(addr)
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 
@@ -118,6 +119,9 @@ type forgeWorld struct {
 
 func newForgeWorld(t *testing.T, opts bitbucketsim.Options) *forgeWorld {
 	t.Helper()
+	if opts.Forge.EventTimeout == 0 { // nothing but a test of timeouts may depend on how busy the machine is
+		opts.Forge.EventTimeout = time.Minute
+	}
 	r := newRemote(t)
 	w := newWorld(t, opts)
 	app, err := w.sim.RegisterForgeApp(bitbucketsim.ForgeApp{Manifest: forgeManifest, RemoteURL: r.URL})

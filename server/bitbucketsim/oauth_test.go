@@ -297,7 +297,7 @@ func (w *world) browser() *browser {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return &browser{w, &http.Client{Jar: jar, Timeout: 20 * time.Second, CheckRedirect: noRedirect.CheckRedirect}}
+	return &browser{w, &http.Client{Jar: jar, Timeout: 2 * time.Minute, CheckRedirect: noRedirect.CheckRedirect}}
 }
 
 func (b *browser) do(want int, method, path string, form url.Values, header ...string) reply {

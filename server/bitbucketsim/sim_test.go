@@ -114,7 +114,7 @@ func (w *world) as(nickname string, scopes ...string) *client {
 }
 
 var noRedirect = &http.Client{
-	Timeout:       20 * time.Second,
+	Timeout:       2 * time.Minute,
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
@@ -201,7 +201,7 @@ func (r *receiver) all() []received {
 
 func within(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }

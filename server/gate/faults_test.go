@@ -210,7 +210,7 @@ func (w *world) meanwhile() {
 		defer close(ended)
 		_ = again() // whether it is refused or comes first: the state at the end tells
 	}()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for waiting := false; !waiting; {
 		select {
 		case <-ended:

@@ -89,7 +89,7 @@ func (w *world) alarmed(kind string) {
 // waitMerged drains until the merge has come to its end: Bitbucket's task takes its time.
 func (w *world) waitMerged(number int64) {
 	w.t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		w.settle()
 		v := w.view(number)

@@ -112,7 +112,7 @@ func (w *world) drainAll() {
 
 func (w *world) untilMerged(number int64) {
 	w.t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		w.drainAll()
 		if v := w.view(number); v.Merge != nil && v.Merge.State == store.MergeMerged && v.PullRequest.State == "MERGED" {

@@ -312,10 +312,10 @@ func TestConnectingWhileARefreshIsUnderWay(t *testing.T) {
 	must(t, w.call(w.Workspaces))
 }
 
-// eventually polls a condition for ten seconds.
+// eventually polls a condition.
 func (w *world) eventually(what string, holds func() bool) {
 	w.t.Helper()
-	deadline := time.NewTimer(10 * time.Second)
+	deadline := time.NewTimer(2 * time.Minute)
 	defer deadline.Stop()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
