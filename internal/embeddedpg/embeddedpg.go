@@ -32,7 +32,8 @@ type Config struct {
 	// as root, the server runs under another account; where that account cannot enter Dir, the databases are kept in
 	// a folder below /var/tmp that belongs to Dir. Empty: they are removed by Stop.
 	Dir string
-	// Unsafe gives up durability (fsync, full page writes, synchronous commit) for speed: for tests only.
+	// Unsafe gives up durability (fsync, full page writes, synchronous commit) for speed: for tests only. What is not kept
+	// in Dir then lies in memory, where the system has room for it (see memory).
 	Unsafe bool
 	// Installed wants the PostgreSQL of the system, which comes with pg_dump and the like, and not the one from npm.
 	Installed bool
@@ -45,7 +46,7 @@ type Server struct {
 	DSN string
 
 	process *tether.Process
-	run     string // the folder of the socket
+	clear   func() error // removes what is not kept
 	stop    func() error
 }
 
@@ -81,13 +82,26 @@ func start(ctx context.Context, binaries installation, config Config) (_ *Server
 	if err != nil {
 		return nil, fmt.Errorf("PostgreSQL of %s: %w", binaries.root, err)
 	}
-	home := run
-	if config.Dir != "" {
-		if home, err = keptDir(config.Dir, owner); err != nil {
+	c := cluster{bin: bin, owner: owner, run: run, home: run, fleeting: []string{run}, unsafe: config.Unsafe}
+	if parent := memory(); config.Dir != "" {
+		if c.home, err = keptDir(config.Dir, owner); err != nil {
+			return nil, err
+		}
+	} else if config.Unsafe && parent != "" {
+		// Only the data: programs may not run there.
+		if c.home, err = tether.DirIn(parent, "sapg"); err != nil {
+			return nil, err
+		}
+		c.fleeting = append(c.fleeting, c.home)
+		defer func() {
+			if err != nil {
+				err = errors.Join(err, os.RemoveAll(c.home))
+			}
+		}()
+		if err := own(c.home, owner); err != nil {
 			return nil, err
 		}
 	}
-	c := cluster{bin: bin, owner: owner, run: run, home: home, unsafe: config.Unsafe}
 	if err := c.init(ctx); err != nil {
 		return nil, err
 	}
@@ -96,11 +110,22 @@ func start(ctx context.Context, binaries installation, config Config) (_ *Server
 
 // cluster is what one start has settled: which binaries work on which folders under which account.
 type cluster struct {
-	bin    string
-	owner  *syscall.Credential // nil: this process's own account
-	run    string              // the socket; removed when the server stops
-	home   string              // data and log; run itself unless kept
-	unsafe bool
+	bin   string
+	owner *syscall.Credential // nil: this process's own account
+	run   string              // the socket
+	home  string              // data and log; run itself unless kept or in memory
+	// fleeting is removed when the server stops.
+	fleeting []string
+	unsafe   bool
+}
+
+// clear removes what is not kept.
+func (c cluster) clear() error {
+	var err error
+	for _, dir := range c.fleeting {
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	return err
 }
 
 func (c cluster) data() string { return filepath.Join(c.home, "data") }
@@ -172,10 +197,10 @@ func (c cluster) serve(ctx context.Context) (*Server, error) {
 		return nil, err
 	}
 	dsn := url.URL{Scheme: "postgres", User: url.User("postgres"), Path: "/postgres", RawQuery: url.Values{"host": {c.run}}.Encode()}
-	s := &Server{DSN: dsn.String(), process: process, run: c.run}
+	s := &Server{DSN: dsn.String(), process: process, clear: c.clear}
 	s.stop = sync.OnceValue(func() error {
 		// Never SIGKILL: it would leave the server's children and shared memory behind. SIGQUIT ends it at once.
-		return errors.Join(process.Stop(10*time.Second, syscall.SIGINT, syscall.SIGQUIT), os.RemoveAll(c.run))
+		return errors.Join(process.Stop(10*time.Second, syscall.SIGINT, syscall.SIGQUIT), c.clear())
 	})
 	if err := c.await(ctx, s); err != nil {
 		return nil, errors.Join(err, s.Stop())
@@ -224,7 +249,7 @@ func (s *Server) Crash() error {
 		return err
 	}
 	<-s.process.Done()
-	return os.RemoveAll(s.run)
+	return s.clear()
 }
 
 // tail is the end of a program's output, as much as belongs in an error.

@@ -64,6 +64,16 @@ func runDir(t *testing.T, s *Server) string {
 	return config.Host
 }
 
+// dataDir is where the server's databases are.
+func dataDir(t *testing.T, conn *pgx.Conn) string {
+	t.Helper()
+	var dir string
+	if err := conn.QueryRow(starting(t), `show data_directory`).Scan(&dir); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 // Every PostgreSQL of this machine must do, so each is tried; that at least one is there is the first thing to hold.
 func TestEveryInstallationServes(t *testing.T) {
 	t.Parallel()
@@ -102,12 +112,17 @@ func TestStopLeavesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	connect(t, s) // an open session does not hold up the stop
-	dir := runDir(t, s)
+	conn := connect(t, s) // an open session does not hold up the stop
+	dirs := []string{runDir(t, s), filepath.Dir(dataDir(t, conn))}
+	if parent := memory(); parent != "" && filepath.Dir(dirs[1]) != parent {
+		t.Errorf("the data is in %s and not in %s", dirs[1], parent)
+	}
 	stop(t, s)
 	stop(t, s)
-	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("%s is still there (%v)", dir, err)
+	for _, dir := range dirs {
+		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is still there (%v)", dir, err)
+		}
 	}
 	if _, err := pgx.Connect(starting(t), s.DSN); err == nil {
 		t.Error("the stopped server still answers")
@@ -289,6 +304,7 @@ func TestServerEndsWithItsParent(t *testing.T) {
 	}
 	orphan := &Server{DSN: strings.TrimSpace(line)}
 	conn, dir := connect(t, orphan), runDir(t, orphan)
+	data := dataDir(t, conn)
 	if err := parent.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -301,7 +317,7 @@ func TestServerEndsWithItsParent(t *testing.T) {
 	poll := time.NewTicker(10 * time.Millisecond)
 	defer poll.Stop()
 	for ctx := starting(t); ; {
-		if _, err := os.Stat(filepath.Join(dir, "data", "postmaster.pid")); errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(filepath.Join(data, "postmaster.pid")); errors.Is(err, fs.ErrNotExist) {
 			break
 		}
 		select {
@@ -317,8 +333,10 @@ func TestServerEndsWithItsParent(t *testing.T) {
 		t.Fatal(err)
 	}
 	stop(t, next)
-	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("%s is still there (%v)", dir, err)
+	for _, dir := range []string{dir, data} {
+		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is still there (%v)", dir, err)
+		}
 	}
 }
 

@@ -20,6 +20,11 @@ func Dir(prefix string, room int) (string, error) {
 	if len(filepath.Join(parent, prefix+"-"+longest))+room > most {
 		parent = "/tmp"
 	}
+	return DirIn(parent, prefix)
+}
+
+// DirIn is Dir below another folder than the one for temporary files, and promises nothing about the length of the path.
+func DirIn(parent, prefix string) (string, error) {
 	leftovers, err := filepath.Glob(filepath.Join(parent, prefix+"-*-*"))
 	if err != nil {
 		return "", err
