@@ -130,6 +130,13 @@ func onDecisions() []attack {
 			},
 		},
 		{
+			wants: "date the leaf of an approval to before X signed it", caught: []string{"step 7 statements: chain"},
+			try: forgedBy(func(c *cast, s evidence.Statement, d evidence.SignedDecision) {
+				s.IssuedAt, s.ExpiresAt = s.IssuedAt.Add(time.Hour), s.ExpiresAt.Add(time.Hour)
+				c.file(s, d, c.dave.sign)
+			}),
+		},
+		{
 			wants: "have people approve a request that has expired", caught: []string{"step 7 statements: chain"},
 			try: func(t *testing.T) []string {
 				c := halfApproved(t)

@@ -58,6 +58,48 @@ func onForge() []attack {
 			},
 		},
 		{
+			wants:  "pretend that Bitbucket asked the merge check: an invocation token under keys of its own, which its server is made to believe",
+			caught: []string{"server: no", "exit 0"}, admits: "pretend that Bitbucket asked",
+			try: func(t *testing.T) (got []string) {
+				l := begin(t, true)
+				honestly := l.approve(l.open("pump"))
+				l.pin()
+				l.control(honestly)
+				p := l.open("valve")
+				if status, body := l.press(p); status < 400 || !strings.Contains(body, "0 of 2") {
+					t.Fatalf("the control: an unapproved merge is answered %d %s", status, body)
+				}
+				own := atlassiantest.New(t)
+				claims, err := base64.RawURLEncoding.DecodeString(strings.Split(l.invocation(nil), ".")[1])
+				must(t, err)
+				var forged atlassiantest.Claims
+				must(t, json.Unmarshal(claims, &forged))
+				bob := l.sql(`select account_id from signedapproval_people where name = 'Bob'`)[0]
+				forged["principal"] = bob // who is to have pressed the button
+				if answer := l.asForge(own.Sign(forged)); answer != "401" {
+					t.Fatalf("the control: by a key that the server does not believe: %s", answer)
+				}
+				honest := l.flags
+				l.stop()
+				l.flags = append(honest[:len(honest):len(honest)], "--forge-jwksurl="+own.URL)
+				must(t, l.start())
+				answer, _, _ := strings.Cut(l.asForge(own.Sign(forged)), ":")
+				got = append(got, "server: "+answer)
+				l.stop()
+				l.flags = honest
+				must(t, l.start())
+				if asked := l.sql(`select account_id from signedapproval_merge_checks where number = $1 order by asked_at`, p.Number); !slices.Equal(asked, []string{"", bob}) {
+					t.Errorf("on record are questions by %q", asked)
+				}
+				code, out := l.evidence(l.approve(p))
+				got = append(got, fmt.Sprint("exit ", code))
+				if code != 0 {
+					t.Log(out)
+				}
+				return append(got, l.watch(l.anchors)...)
+			},
+		},
+		{
 			wants: "be no operator at all, and ask the merge check as Bitbucket does: by a key of its own, for another app, with an old token, of another " +
 				"installation, of another workspace",
 			caught: []string{"server: 401", "server: 401", "server: 401", "server: no", "server: no"},

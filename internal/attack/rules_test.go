@@ -160,7 +160,12 @@ func idOf(t *testing.T, proposal string) string {
 // mergedBy opens a pull request and has people approve until it is merged, and gives how its evidence verifies.
 func (l *live) mergedBy(name string, people ...*screen.Person) []string {
 	l.t.Helper()
-	p := l.open(name)
+	return l.mergedOf(l.open(name), people...)
+}
+
+// mergedOf has people approve a pull request until it is merged, and gives how its evidence verifies.
+func (l *live) mergedOf(p pull, people ...*screen.Person) []string {
+	l.t.Helper()
 	for _, who := range people {
 		_, err := who.Decide(l.ctx, p.Place, "APPROVE")
 		must(l.t, err)

@@ -1,12 +1,14 @@
 package attack_test
 
 import (
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -37,6 +39,33 @@ func onServers() []attack {
 					t.Errorf("%d decisions", n)
 				}
 				return got
+			},
+		},
+		{
+			wants: "have the running server file what X signed for another workspace, in the place of the statement that it keeps", caught: []string{"step 7 statements: invalid"},
+			try: func(t *testing.T) (got []string) {
+				l := newLive(t)
+				honest := l.approve(l.open("pump"))
+				l.pin()
+				l.control(honest)
+				p := l.open("valve")
+				_, err := l.bob.Submit(l.ctx, l.swapped(l.bob, p, func(s *evidence.Statement) { s.Workspace = uuid("elsewhere") }))
+				must(t, err)
+				return append(got, l.mergedOf(p, l.carol)...)
+			},
+		},
+		{
+			wants: "have the running server file what X signs for a later time, in the place of the statement that it keeps", caught: []string{"server: CHALLENGE"},
+			try: func(t *testing.T) []string {
+				l := newLive(t)
+				p := l.open("pump")
+				_, err := l.bob.Submit(l.ctx, l.swapped(l.bob, p, func(*evidence.Statement) {}))
+				must(t, err) // the control: what is kept can be swapped
+				later := l.swapped(l.carol, p, func(s *evidence.Statement) {
+					s.IssuedAt, s.ExpiresAt = s.IssuedAt.Add(time.Hour), s.ExpiresAt.Add(time.Hour)
+				})
+				_, err = l.carol.Submit(l.ctx, later)
+				return []string{refusal(err)}
 			},
 		},
 		{
@@ -115,6 +144,29 @@ func onServers() []attack {
 			},
 		},
 	}
+}
+
+// swapped is what somebody signs of another page, while the operator puts it in the place of what its server keeps.
+func (l *live) swapped(who *screen.Person, p pull, restate func(s *evidence.Statement)) screen.Signed {
+	l.t.Helper()
+	signed, err := who.SignInstead(l.ctx, p.Place, "APPROVE", func(statement []byte) ([]byte, error) {
+		s, err := evidence.ParseStatement(statement)
+		if err != nil {
+			return nil, err
+		}
+		restate(&s)
+		other, err := s.Canonical()
+		if err != nil {
+			return nil, err
+		}
+		kept := l.sql(`select convert_from(data, 'UTF8') from signedapproval_challenges where challenge = $1`, evidence.Challenge(statement))
+		data := strings.Replace(kept[0], base64.StdEncoding.EncodeToString(statement), base64.StdEncoding.EncodeToString(other), 1)
+		l.sql(`update signedapproval_challenges set challenge = $1, data = $2 where challenge = $3`,
+			evidence.Challenge(other), []byte(data), evidence.Challenge(statement))
+		return other, nil
+	})
+	must(l.t, err)
+	return signed
 }
 
 // replayed are the server's codes for what was signed for another session, and for what was used.

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"strings"
 
 	"github.com/signedapproval/bitbucket/server/passkey/passkeytest"
 )
@@ -69,6 +70,12 @@ type Signed struct{ requestID, answer string }
 
 // Sign is Decide short of the submission.
 func (p *Person) Sign(ctx context.Context, at Place, action string) (Signed, error) {
+	return p.SignInstead(ctx, at, action, func(statement []byte) ([]byte, error) { return statement, nil })
+}
+
+// SignInstead is Sign of what instead makes of the statement that the server gave: what another page, or another server,
+// showed the person.
+func (p *Person) SignInstead(ctx context.Context, at Place, action string, instead func(statement []byte) ([]byte, error)) (Signed, error) {
 	r, err := p.Request(ctx, at)
 	if err != nil {
 		return Signed{}, err
@@ -90,8 +97,18 @@ func (p *Person) Sign(ctx context.Context, at Place, action string) (Signed, err
 	if !bytes.Contains(statement, []byte(r.HeadCommit)) {
 		return Signed{}, errors.New("the statement names another commit than the one shown")
 	}
+	given := base64.RawURLEncoding.EncodeToString(digestOf(statement))
+	if statement, err = instead(statement); err != nil {
+		return Signed{}, err
+	}
+	options = strings.ReplaceAll(options, given, base64.RawURLEncoding.EncodeToString(digestOf(statement)))
 	answer, err := p.key.Get([]byte(options))
 	return Signed{requestID: r.ID, answer: string(answer)}, err
+}
+
+func digestOf(data []byte) []byte {
+	sum := sha256.Sum256(data)
+	return sum[:]
 }
 
 // read reads the diff of a request and answers its digest, as the page that renders it would.
