@@ -32,6 +32,9 @@ var bugs = []bug{
 		{"server/store/commitstatus.go", "greatest(paid_version, least($4, owed_version))", "greatest(paid_version, $4, owed_version)"},
 		{"server/gate/status.go", "if status.Paid() {\n\t\treturn g.checkPaid(ctx, job, at, status)", "if status.Paid() {\n\t\treturn g.done(ctx, job)"},
 	}},
+	{"write-what-was-taken-back", []replacement{
+		{"server/gate/status.go", "if holds, err = g.holds(ctx, tx, pr, asked, nil); err != nil || holds {", "if holds = asked.Request.ID != \"\"; holds {"},
+	}},
 	{"drop-the-fencing", []replacement{
 		{"server/store/job.go", "signedapproval_lease_lost() where not exists (select from ended)", "false where false"},
 		{"server/store/job.go", "extend job %d: %w\", claim.ID, err)\n\t}\n\tif tag.RowsAffected() == 0 {", "extend job %d: %w\", claim.ID, err)\n\t}\n\tif tag.RowsAffected() < 0 {"},
@@ -97,13 +100,16 @@ func (o *overlay) seed(top string, b bug) error {
 }
 
 // readable are changes that let chaos see more, and reach more, with few means. They change nothing of what the server
-// decides: each call to Bitbucket names the turn of a job that makes it, and the queue of webhooks that
-// are taken in is short enough to be filled.
+// decides: each call to Bitbucket names the turn of a job that makes it, the queue of webhooks that are taken in is
+// short enough to be filled, and what waits for minutes, the walk over a repository and a connection that does not work, waits
+// for seconds, so that a run soon comes to rest.
 var readable = []replacement{
 	{"server/jobs/worker.go", "return h.run(ctx, job)", `return h.run(context.WithValue(ctx, "turn", fmt.Sprintf("turn/%s-%d-%d", job.Kind, job.ID, job.Fence)), job)`},
 	{"server/bitbucket/api.go", `req.Header.Set("User-Agent", config.UserAgent)`, `turn, _ := ctx.Value("turn").(string); req.Header.Set("User-Agent", config.UserAgent+" "+turn)`},
 	{"server/store/intake.go", "cmp.Or(options.Queue, 1024)", "cmp.Or(options.Queue, 32)"},
 	{"server/store/intake.go", "cmp.Or(options.Batch, 128)", "cmp.Or(options.Batch, 8)"},
+	{"server/gate/sweep.go", "reconcileSoonest = 2 * time.Minute", "reconcileSoonest = 20 * time.Second"},
+	{"server/gate/gate.go", "reconnectPause = 5 * time.Minute", "reconnectPause = 15 * time.Second"},
 }
 
 func (o *overlay) readable(top string) error {

@@ -108,11 +108,17 @@ func (a *administrator) save(ctx context.Context, r *repository, is rules) error
 
 // administer changes the rules of a workspace's repositories until ctx ends.
 func (w *world) administer(ctx context.Context, o settings, random *rand.Rand, a *administrator) {
+	merges, last := w.merges.Load(), time.Now()
 	for o.scenario.rulesEvery > 0 {
 		pause(ctx, jitter(random, o.scenario.rulesEvery))
 		if ctx.Err() != nil {
 			return
 		}
+		// Whatever was approved is asked for anew: where people can decide slowly only, nothing would ever be merged.
+		if w.merges.Load() == merges && time.Since(last) < 4*o.scenario.rulesEvery {
+			continue
+		}
+		merges, last = w.merges.Load(), time.Now()
 		r := a.list[random.IntN(len(a.list))]
 		before := r.inForce()
 		next := before.another(random)

@@ -59,4 +59,5 @@ var Promises = []Promise{
 		"server/gate TestEveryOrderOfEvents",
 	}},
 	{model, "the search finds a counterexample to each of thirteen mistakes put into the model", []string{"server/gate TestEveryFlawIsFound"}},
+	{model, "the gate itself plays random stories of the model, with what people do between its steps, and ends each step where the model does", []string{"server/gate TestTheModelIsTheGate"}},
 }

@@ -408,6 +408,7 @@ func TestEachInvariantCanBreak(t *testing.T) {
 			list[0].Head = strings.Repeat("0", 40)
 			return list
 		}), "it is on record as merged APPROVED"},
+		{"nothing says what a merge was", `delete from signedapproval_merges_seen`, nil, "nothing says whether with its approvals"},
 		{"the log says of another branch that it was approved", `delete from signedapproval_merge_intents; delete from signedapproval_merges_seen`, bitbucketHas(func(list []invariant.PullRequest) []invariant.PullRequest {
 			list[0].Destination = "other"
 			return list

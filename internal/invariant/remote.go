@@ -136,7 +136,9 @@ func (c *check) lastVerdicts() {
 // merges: the gate merged a pull request once at most, and only a head that was approved.
 func (c *check) merges() {
 	merged := map[string][]intent{}
+	planned := map[string]bool{}
 	for _, i := range c.intents {
+		planned[i.PullRequest] = true
 		if i.State == "MERGED" {
 			merged[i.PullRequest] = append(merged[i.PullRequest], i)
 		}
@@ -163,6 +165,9 @@ func (c *check) merges() {
 				continue
 			}
 			c.recorded(pr, at, remote)
+			if c.atRest && planned[pr.ID] && c.mergesSeen[numberKey{at.Workspace, at.Repository, remote.Number}] == "" {
+				c.breaks("%s: it was to be merged, and was, and nothing says whether with its approvals", pr)
+			}
 			if len(merged[pr.ID]) != 1 {
 				continue
 			}

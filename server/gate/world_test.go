@@ -55,6 +55,7 @@ type world struct {
 	wire       *fault.Wire   // between the server that is played here, and Postgres and Bitbucket
 	sim        *bitbucketsim.Sim
 	client     *bitbucket.Client // as the connected account
+	token      string            // of that
 	workspace  string
 	repository string
 	people     map[string]*person
@@ -99,7 +100,8 @@ func newWorld(t *testing.T) *world {
 	token, err := w.sim.IssueToken(bitbucketsim.TokenRequest{Person: "alice"})
 	w.must(err)
 	api := bitbucket.New(bitbucket.Config{BaseURL: w.sim.URL(), Timeout: callTimeout, Transport: w.wire})
-	w.client = api.As(token.AccessToken, "test", bitbucket.Foreground)
+	w.token = token.AccessToken
+	w.client = api.As(w.token, "test", bitbucket.Foreground)
 	w.ceremonies, err = passkey.New(rpID, "SignedApproval", origin)
 	w.must(err)
 	secret, public, err := note.GenerateKey(nil, rpID+"/log")
