@@ -41,7 +41,7 @@ type packed struct {
 // The encoder and decoder are stateless in the way they are used here, and safe for concurrent use.
 var (
 	encoder = sync.OnceValue(func() *zstd.Encoder {
-		e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
+		e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest)) // as many at once as there are cores
 		if err != nil {
 			panic(err) // constant options
 		}
@@ -117,13 +117,15 @@ func (s *Store) accept(ctx context.Context, batch []packed) error {
 		}
 	}
 	kinds, keys, jobWorkspaces, payloads, runAts := columns(entries)
-	rows, err := s.pool.Query(ctx, acceptDeliveries, requests, workspaces, repositories, events, attempts, outcomes, bodies,
-		askedBy, kinds, keys, jobWorkspaces, payloads, runAts)
-	if err != nil {
-		return fmt.Errorf("store: accept deliveries: %w", err)
-	}
-	rings, err := dueRings(rows)
-	if err != nil {
+	var rings []Ring
+	together := &pgx.Batch{} // and so a transaction
+	together.Queue(oncePlanned)
+	together.Queue(acceptDeliveries, requests, workspaces, repositories, events, attempts, outcomes, bodies,
+		askedBy, kinds, keys, jobWorkspaces, payloads, runAts).Query(func(rows pgx.Rows) (err error) {
+		rings, err = dueRings(rows)
+		return err
+	})
+	if err := s.pool.SendBatch(ctx, together).Close(); err != nil {
 		s.renew(err)
 		return fmt.Errorf("store: accept deliveries: %w", err)
 	}

@@ -209,7 +209,7 @@ const finishJob = `
 		state = case when seq = $2 and $4::timestamptz is null then 'DONE' else 'READY' end,
 		run_at = case when seq <> $2 then least(run_at, now()) else coalesce($4, run_at) end,
 		attempt = 0, last_error = '', holder = null, leased_until = null, dispatched_at = null, updated_at = now()
-	where id = $1 and fence = $3 and holder is not null and state = 'READY'
+	where id = $1 and coalesce(fence = $3 and holder is not null and state = 'READY', false) -- see ofRow
 	returning id, kind, key, coalesce(workspace_id::text, '') as workspace, state = 'READY' and run_at <= now() as due)
 	select id, kind, key, workspace, due from ended
 	union all select 0, '', '', '', signedapproval_lease_lost() where not exists (select from ended)`
@@ -222,6 +222,9 @@ const leaseLost = "SA001"
 func (sh *Shared) settle() {
 	entries := merge(sh.jobs)
 	kinds, keys, workspaces, payloads, runAts := columns(entries)
+	if len(entries)+len(sh.leaves) > 0 {
+		sh.tx.later(oncePlanned)
+	}
 	if len(entries)+len(sh.finished) > 1 {
 		var ids []int64
 		for _, f := range sh.finished {
@@ -295,7 +298,7 @@ func (s *Store) ClaimJob(ctx context.Context, id int64, holder string, lease tim
 			fence = fence + 1, attempt = attempt + (holder is not null)::integer,
 			last_error = case when holder is null then last_error else $4 end,
 			holder = $2, leased_until = now() + $3
-		where id = $1 and state = 'READY' and run_at <= now() and (leased_until is null or leased_until <= now())
+		where id = $1 and `+ofRow(`state = 'READY' and `+unheld)+`
 		returning id, seq, fence, kind, key, workspace_id::text, payload, attempt, last_error = $4`, id, holder, lease, HolderDied).
 		Scan(&job.ID, &job.Seq, &job.Fence, &job.Kind, &job.Key, &workspace, &job.Payload, &job.Attempt, &job.Orphaned)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -325,7 +328,7 @@ func (s *Store) RetryJob(ctx context.Context, claim Claim, reason string, after 
 					when $6 then greatest(attempt, least(attempt + 1, $7)) else attempt end,
 				run_at = case when seq <> $2 then least(run_at, now()) else now() + $5 end,
 				last_error = $4, holder = null, leased_until = null, dispatched_at = null, updated_at = now()
-			where id = $1 and fence = $3 and holder is not null and state = 'READY'
+			where id = $1 and `+ofRow(`fence = $3 and holder is not null and state = 'READY'`)+`
 			returning id, kind, key, coalesce(workspace_id::text, ''), state = 'READY' and run_at <= now(), state = 'DEAD'`,
 			claim.ID, claim.Seq, claim.Fence, shorten(reason), max(after, 0), burn, maxAttempts).
 			Scan(&ring.ID, &ring.Kind, &ring.Key, &ring.Workspace, &due, &dead)

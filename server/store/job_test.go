@@ -658,3 +658,35 @@ func TestPostgresErrorsAreNotLeaseLost(t *testing.T) {
 		t.Errorf("error = %v, want one that says nothing about the lease", err)
 	}
 }
+
+// TestAClaimFindsItsJobByItsID, and reads no other job that is due, whatever PostgreSQL knew of them when it planned.
+func TestAClaimFindsItsJobByItsID(t *testing.T) {
+	t.Parallel()
+	h := open(t)
+	const jobs = 40
+	specs := make([]store.JobSpec, jobs)
+	for i := range specs {
+		specs[i] = store.JobSpec{Kind: "kind", Key: fmt.Sprint(i)}
+	}
+	h.enqueue(t, specs...)
+	var first int64
+	h.read(t, &first, `select min(id) from signedapproval_jobs`)
+	h.Close() // what it counted is not counted any more
+	outside := connect(t, h.SuperURL)
+	scans := func(index string) (n int64) {
+		must(t, outside.QueryRow(t.Context(), `select idx_scan from pg_stat_user_indexes where indexrelname = $1`, index).Scan(&n))
+		return n
+	}
+	due := scans("signedapproval_jobs_run_at_idx")
+	s := reopen(t, h.AppURL, store.NewKeyset())
+	for i := range int64(jobs) {
+		_, ok, err := s.ClaimJob(t.Context(), first+i, uuid(1), time.Minute)
+		must(t, err)
+		same(t, "claimed", ok, true)
+	}
+	s.Close()
+	eventually(t, "its scans are counted", func() bool {
+		return scans("signedapproval_jobs_pkey")+scans("signedapproval_jobs_run_at_idx") >= jobs+due
+	})
+	same(t, "scans of what is due", scans("signedapproval_jobs_run_at_idx"), due)
+}

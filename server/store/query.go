@@ -25,3 +25,13 @@ func single[T any](ctx context.Context, tx *transaction, sql string, args ...any
 	row, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[T])
 	return row, one(err)
 }
+
+// ofRow is a condition on the one row that the columns of a key find. It is hidden from PostgreSQL's planner, which else
+// may think an index good that has only rows of that condition, such as those that are due: it plans once, for whatever
+// is in there later, and every claim of a job would read all that are due as soon as there are many.
+func ofRow(condition string) string { return `coalesce(` + condition + `, false)` }
+
+// oncePlanned has the statements behind it in the transaction be planned once for all: they take arrays and find rows by
+// their keys, so that one plan is good for all of them, and PostgreSQL, which thinks that a plan for few is
+// better, would take longer to make one each time than to carry it out.
+const oncePlanned = `select set_config('plan_cache_mode', 'force_generic_plan', true)`

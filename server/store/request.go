@@ -111,7 +111,7 @@ func (tx *Tx) SaveVerdict(ctx context.Context, r ApprovalRequest) error {
 		update signedapproval_approval_requests set state = $3, sentence = $4, verdict = $5, facts = $6, policy_version_id = $7, outcome_salt = $8,
 			decided_at = case when $3 in ('APPROVED', 'REJECTED', 'OVERRIDDEN') and state <> $3 then now()
 				when $3 in ('APPROVED', 'REJECTED', 'OVERRIDDEN') then decided_at end
-		where workspace_id = $1 and id = $2 and `+requestAlive,
+		where workspace_id = $1 and id = $2 and `+ofRow(requestAlive),
 		tx.Workspace, r.ID, r.State, r.Sentence, r.Verdict, r.Facts, r.PolicyVersionID, r.OutcomeSalt)
 	if err != nil {
 		return fmt.Errorf("store: save verdict: %w", err)
@@ -138,7 +138,7 @@ func (tx *Tx) CloseRequest(ctx context.Context, id, state, sentence string) erro
 	tx.touchWaiting(id)
 	tx.tx.later(`
 		update signedapproval_approval_requests set state = $3, sentence = $4, closed_at = now()
-		where workspace_id = $1 and id = $2 and `+requestAlive, tx.Workspace, id, state, sentence)
+		where workspace_id = $1 and id = $2 and `+ofRow(requestAlive), tx.Workspace, id, state, sentence)
 	return tx.ReadNoticesOf(ctx, id, "")
 }
 

@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -159,20 +160,22 @@ func (d *Door) take(w http.ResponseWriter, r *http.Request) (store.Delivery, *re
 	case r.ContentLength > d.options.MaxBody:
 		return store.Delivery{}, tooLarge
 	}
-	log := d.options.Log.With("hook", id)
 	endpoint, err := d.endpoints.find(context.WithoutCancel(r.Context()), id)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return store.Delivery{}, noSuchHook
 	case err != nil:
-		log.ErrorContext(r.Context(), "webhook turned away: its endpoint cannot be read", "error", err)
+		d.options.Log.With("hook", id).ErrorContext(r.Context(), "webhook turned away: its endpoint cannot be read", "error", err)
 		return store.Delivery{}, notNow
 	}
-	log = log.With("workspace", endpoint.WorkspaceID, "repository", endpoint.RepositoryID)
+	// Almost always there is nothing to say.
+	log := func() *slog.Logger {
+		return d.options.Log.With("hook", id, "workspace", endpoint.WorkspaceID, "repository", endpoint.RepositoryID)
+	}
 
 	// The connection has its own clock. Not every ResponseWriter has a connection; the server's has.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(readTimeout))
-	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, d.options.MaxBody))
+	raw, err := readAll(http.MaxBytesReader(w, r.Body, d.options.MaxBody), r.ContentLength)
 	var over *http.MaxBytesError
 	switch {
 	case errors.As(err, &over):
@@ -180,7 +183,7 @@ func (d *Door) take(w http.ResponseWriter, r *http.Request) (store.Delivery, *re
 	case err != nil:
 		return store.Delivery{}, incomplete
 	case !signed(r.Header, endpoint.Secret, raw):
-		log.WarnContext(r.Context(), "webhook refused: its signature is absent or wrong")
+		log().WarnContext(r.Context(), "webhook refused: its signature is absent or wrong")
 		return store.Delivery{}, wrongSignature
 	}
 
@@ -189,20 +192,30 @@ func (d *Door) take(w http.ResponseWriter, r *http.Request) (store.Delivery, *re
 	}
 	var ok bool
 	if delivery.RequestUUID, ok = bitbucket.BareUUID(only(r.Header, "X-Request-UUID")); !ok {
-		log.WarnContext(r.Context(), "webhook refused: it has no X-Request-UUID, so that a repeat could not be told")
+		log().WarnContext(r.Context(), "webhook refused: it has no X-Request-UUID, so that a repeat could not be told")
 		return store.Delivery{}, noRequestUUID
 	}
 	if delivery.EventKey = only(r.Header, "X-Event-Key"); !isEventKey(delivery.EventKey) {
-		log.WarnContext(r.Context(), "webhook refused: it has no X-Event-Key")
+		log().WarnContext(r.Context(), "webhook refused: it has no X-Event-Key")
 		return store.Delivery{}, noEventKey
 	}
-	d.read(r, &delivery, log.With("event", delivery.EventKey, "request", delivery.RequestUUID))
+	d.read(r, &delivery, func() *slog.Logger { return log().With("event", delivery.EventKey, "request", delivery.RequestUUID) })
 	return delivery, nil
+}
+
+// readAll reads a body into what its sender said to send; below zero, where it did not say. Nothing is proven yet, so
+// that what is long gets its place only as it comes.
+func readAll(body io.Reader, length int64) ([]byte, error) {
+	const most = 32 << 10
+	var raw bytes.Buffer
+	raw.Grow(int(min(max(length, 0), most)) + bytes.MinRead) // the end is read too
+	_, err := raw.ReadFrom(body)
+	return raw.Bytes(), err
 }
 
 // read decides what a delivery asks for. Whatever is wrong with a body whose sender is proven, it is
 // kept, and the repository is looked at as a whole.
-func (d *Door) read(r *http.Request, delivery *store.Delivery, log *slog.Logger) {
+func (d *Door) read(r *http.Request, delivery *store.Delivery, log func() *slog.Logger) {
 	event, err := Parse(delivery.EventKey, delivery.Body)
 	if err == nil && event.RepositoryUUID != "" && event.RepositoryUUID != delivery.Repository {
 		err = errors.New("webhook: the event of another repository")
@@ -210,11 +223,11 @@ func (d *Door) read(r *http.Request, delivery *store.Delivery, log *slog.Logger)
 	switch {
 	case errors.Is(err, ErrUnknownEvent):
 		delivery.Outcome = store.DeliveryUnknownEvent
-		log.InfoContext(r.Context(), "webhook of an unknown event stored")
+		log().InfoContext(r.Context(), "webhook of an unknown event stored")
 	case err != nil:
 		delivery.Outcome = store.DeliveryUnparsable
 		delivery.Jobs = []store.JobSpec{store.AskReconcile(delivery.Workspace, delivery.Repository)}
-		log.WarnContext(r.Context(), "webhook cannot be parsed; the repository will be reconciled", "error", err)
+		log().WarnContext(r.Context(), "webhook cannot be parsed; the repository will be reconciled", "error", err)
 	default:
 		delivery.Outcome = store.DeliveryParsed
 		delivery.Jobs = event.jobs(delivery.Workspace, delivery.Repository)
