@@ -332,7 +332,7 @@ func TestTheAppIsAskedWhereBitbucketSays(t *testing.T) {
 	get(w.foreground().Repository(t.Context(), w.acme, w.app))(t)
 	w.invocation("one", -time.Hour)
 	late := away
-	late.IssuedAt = noon.Add(-time.Hour) // old news does not move it back
+	late.IssuedAt = w.noon.Add(-time.Hour) // old news does not move it back
 	get(w.Invoked(t.Context(), late, "", time.Time{}))(t)
 	get(w.foreground().Repository(t.Context(), w.acme, w.app))(t)
 }

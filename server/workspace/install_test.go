@@ -18,15 +18,12 @@ import (
 	"github.com/signedapproval/bitbucket/server/workspace"
 )
 
-// noon is when the invocations of these tests are issued; what decides is which came first.
-var noon = time.Now().UTC().Truncate(time.Second)
-
-// invocation is what the verifier makes of an invocation token, issued so long after noon.
+// invocation is what the verifier makes of an invocation token, issued so long after the world began: what decides is which came first.
 func (w *world) invocation(installation string, after time.Duration) atlassian.Invocation {
 	return atlassian.Invocation{
 		AppID: "ari:cloud:ecosystem::app/a", AppVersion: "1.0.0", Environment: "PRODUCTION",
 		InstallationID: "ari:cloud:ecosystem::installation/" + installation,
-		Workspace:      w.acme, APIBaseURL: w.sim.URL(), IssuedAt: noon.Add(after), ExpiresAt: noon.Add(after + 25*time.Second),
+		Workspace:      w.acme, APIBaseURL: w.sim.URL(), IssuedAt: w.noon.Add(after), ExpiresAt: w.noon.Add(after + 25*time.Second),
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -48,6 +49,7 @@ var ceremonies = func() *passkey.Ceremonies {
 type world struct {
 	*workspace.Workspaces
 	t       *testing.T
+	noon    time.Time // when the world began
 	db      dbtest.Database
 	store   *store.Store
 	sim     *bitbucketsim.Sim
@@ -64,7 +66,7 @@ type world struct {
 
 func newWorld(t *testing.T, options bitbucketsim.Options) *world {
 	t.Helper()
-	w := &world{t: t, db: dbtest.New(t), people: map[string]bitbucketsim.Person{}}
+	w := &world{t: t, noon: time.Now().UTC().Truncate(time.Second), db: dbtest.New(t), people: map[string]bitbucketsim.Person{}}
 	w.sim = bitbucketsim.New(options)
 	must(t, w.sim.Start("127.0.0.1:0"))
 	t.Cleanup(func() { must(t, w.sim.Close()) })
