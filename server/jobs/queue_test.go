@@ -33,7 +33,10 @@ func TestJobsAreDone(t *testing.T) {
 		// An entry is removed once its job was claimed: the streams do not grow.
 		eventually(t, "the streams are empty", func() bool { return w.entries(t) == 0 })
 		// A worker counts its job after it has finished it.
-		eventually(t, "no job is running", func() bool { stats := q.Stats(); return stats.Running+stats.RunningBackground == 0 })
+		eventually(t, "all are counted, and none is running", func() bool {
+			stats := q.Stats()
+			return stats.Done >= 80 && stats.Running+stats.RunningBackground == 0
+		})
 		same(t, "Done", q.Stats().Done, 80)
 	})
 }
