@@ -110,7 +110,7 @@ func (h *Handler) spend(ctx context.Context, key string, op *admitted, header ht
 
 // execute runs an operation, or one event of a subscription, when its turn comes. key names the caller.
 func (h *Handler) execute(ctx context.Context, op *admitted, caller Caller, key string) (*answer, *requestError) {
-	leave, no := h.places.take(ctx, party(caller, key))
+	leave, no := h.places.take(ctx, party(caller, key), op.kind == ast.Subscription)
 	if no != nil {
 		return nil, no
 	}

@@ -21,8 +21,10 @@ const (
 	keptPlaces = 6
 	// maxWaiting is how many operations of one caller wait for their turn.
 	maxWaiting = 256
-	// patience is how long an operation waits for its turn.
-	patience = 5 * time.Second
+	// patience is how long an operation waits for its turn, of which somebody waits for the answer, and eventPatience how
+	// long an event does, for which a stream would look again no sooner.
+	patience      = 5 * time.Second
+	eventPatience = 10 * time.Second
 )
 
 // Outcomes of waiting for a turn, as told to Options.Waited.
@@ -36,8 +38,8 @@ const (
 // places are what operations run in. Callers take turns, as workspaces do in the queue of jobs: whoever comes with one
 // operation waits for one of each other caller at most, and for a place.
 type places struct {
-	patience time.Duration
-	observe  func(outcome string, took time.Duration)
+	patience, eventPatience time.Duration
+	observe                 func(outcome string, took time.Duration)
 
 	// guard guards what follows. It is never held over a call.
 	guard   sync.Mutex
@@ -56,7 +58,7 @@ func newPlaces(observe func(string, time.Duration)) *places {
 	if observe == nil {
 		observe = func(string, time.Duration) {}
 	}
-	return &places{patience: patience, observe: observe, running: map[string]int{}}
+	return &places{patience: patience, eventPatience: eventPatience, observe: observe, running: map[string]int{}}
 }
 
 // party names who waits and runs: the caller, and before it the only workspace that it may look into, if there is one.
@@ -68,9 +70,13 @@ func workspaceOf(party string) string {
 }
 
 // take waits for a place, which leave gives back.
-func (p *places) take(ctx context.Context, party string) (leave func(), no *requestError) {
+func (p *places) take(ctx context.Context, party string, event bool) (leave func(), no *requestError) {
 	began := time.Now()
-	leave, outcome := p.wait(ctx, party)
+	patience := p.patience
+	if event {
+		patience = p.eventPatience
+	}
+	leave, outcome := p.wait(ctx, party, patience)
 	p.observe(outcome, time.Since(began))
 	switch outcome {
 	case waitCrowded:
@@ -83,7 +89,7 @@ func (p *places) take(ctx context.Context, party string) (leave func(), no *requ
 	return leave, nil
 }
 
-func (p *places) wait(ctx context.Context, party string) (leave func(), outcome string) {
+func (p *places) wait(ctx context.Context, party string, patience time.Duration) (leave func(), outcome string) {
 	t := &turn{party: party, come: make(chan struct{})}
 	leave = func() { p.leave(party) }
 	p.guard.Lock()
@@ -94,7 +100,7 @@ func (p *places) wait(ctx context.Context, party string) (leave func(), outcome 
 	p.waiting.Wait(party, t)
 	p.serve()
 	p.guard.Unlock()
-	late := time.NewTimer(p.patience)
+	late := time.NewTimer(patience)
 	defer late.Stop()
 	select {
 	case <-t.come:

@@ -18,7 +18,7 @@ import (
 func occupy(t *testing.T, p *places) (release []func()) {
 	t.Helper()
 	for i := range maxRunning {
-		leave, no := p.take(t.Context(), fmt.Sprintf(" person:%d of many", i))
+		leave, no := p.take(t.Context(), fmt.Sprintf(" person:%d of many", i), false)
 		if no != nil {
 			t.Fatalf("place %d: %s", i, no.message)
 		}
@@ -113,7 +113,7 @@ func TestHangingOperationsHoldUpNobody(t *testing.T) {
 func TestCallersTakeTurns(t *testing.T) {
 	t.Parallel()
 	p := newPlaces(nil)
-	p.patience = time.Hour
+	p.patience, p.eventPatience = time.Hour, time.Hour
 	release := occupy(t, p)
 	served := make(chan string)
 	ctx, end := context.WithCancel(t.Context())
@@ -122,7 +122,7 @@ func TestCallersTakeTurns(t *testing.T) {
 	wait := func(party string, n int) {
 		for i := range n {
 			waiting.Go(func() {
-				if leave, no := p.take(ctx, party); no == nil {
+				if leave, no := p.take(ctx, party, i%2 == 0); no == nil {
 					served <- party
 					leave()
 				}
@@ -150,7 +150,7 @@ func TestTheLastPlacesAreKept(t *testing.T) {
 	p := newPlaces(func(outcome string, _ time.Duration) { outcomes <- outcome })
 	p.patience = time.Millisecond
 	take := func(party string) string {
-		leave, no := p.take(t.Context(), party)
+		leave, no := p.take(t.Context(), party, false)
 		if no == nil {
 			t.Cleanup(leave)
 		}
@@ -180,7 +180,7 @@ func TestWaitingInVain(t *testing.T) {
 	own := newBench(t, "", false)
 	own.places.patience = time.Millisecond
 	for range maxOfCaller {
-		leave, no := own.places.take(t.Context(), " person:p1")
+		leave, no := own.places.take(t.Context(), " person:p1", false)
 		if no != nil {
 			t.Fatal(no.message)
 		}
@@ -212,7 +212,7 @@ func TestPlacesAreGivenBack(t *testing.T) {
 			done := make(chan struct{})
 			ends = append(ends, rapid.SampledFrom([]func(){giveUp, func() { close(done); giveUp() }}).Draw(r, "ends"))
 			all.Go(func() {
-				leave, no := p.take(ctx, who)
+				leave, no := p.take(ctx, who, false)
 				if no != nil {
 					return
 				}

@@ -46,15 +46,11 @@ func (g *Gate) ViewPullRequests(ctx context.Context, person store.Person, worksp
 
 // Version tells whether a pull request moved: two equal versions are the same state.
 func (g *Gate) Version(ctx context.Context, person store.Person, workspace, id string) (int64, error) {
-	var pr store.PullRequest
-	err := g.Store.InWorkspace(ctx, workspace, func(tx *store.Tx) (err error) {
-		pr, err = tx.PullRequest(ctx, id)
-		return err
-	})
+	repositoryID, version, err := g.Store.PullRequestVersion(ctx, workspace, id)
 	if err != nil {
 		return 0, hide(err)
 	}
-	return pr.Version, g.see(ctx, person, workspace, pr.RepositoryID, false)
+	return version, g.see(ctx, person, workspace, repositoryID, false)
 }
 
 // WaitingIn is Waiting in several workspaces. Each is a tenant and is asked by itself; all order by the

@@ -44,11 +44,7 @@ func (p *People) Session(ctx context.Context, cookieValue string) (Session, erro
 	if len(cookieValue) != cookieLength {
 		return Session{}, none
 	}
-	var session store.Session
-	err := p.store.Outside(ctx, func(sh *store.Shared) (err error) {
-		session, err = sh.Session(ctx, hash(cookieValue))
-		return err
-	})
+	session, err := p.store.Session(ctx, hash(cookieValue))
 	if errors.Is(err, store.ErrNotFound) {
 		return Session{}, none
 	}

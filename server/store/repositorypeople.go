@@ -73,15 +73,18 @@ func (tx *Tx) PutRepositoryPerson(ctx context.Context, repositoryID string, p Re
 }
 
 // RepositoryPerson reads one account's permission that is not older than maxAge; who is missing in a
-// list that young has none. ErrNotFound where it must be read anew.
-func (tx *Tx) RepositoryPerson(ctx context.Context, repositoryID, accountID string, maxAge time.Duration) (RepositoryPerson, error) {
-	return single[RepositoryPerson](ctx, tx.tx, `select `+repositoryPersonColumns+` from signedapproval_repository_people
+// list that young has none. ErrNotFound where it must be read anew. It is one round trip: it is asked for
+// with nearly every request, and each time that a stream looks.
+func (s *Store) RepositoryPerson(ctx context.Context, workspace, repositoryID, accountID string, maxAge time.Duration) (p RepositoryPerson, err error) {
+	batch := &pgx.Batch{}
+	batch.Queue(`select `+repositoryPersonColumns+` from signedapproval_repository_people
 		where workspace_id = $1 and repository_id = $2 and account_id = $3 and fetched_at > now() - make_interval(secs => $4)
 		union all
 		select $3, null, '', 'none', fetched_at from signedapproval_repository_people_lists
 		where workspace_id = $1 and repository_id = $2 and fetched_at > now() - make_interval(secs => $4)
 		limit 1`,
-		tx.Workspace, repositoryID, accountID, maxAge.Seconds())
+		workspace, repositoryID, accountID, maxAge.Seconds()).Query(exactly(&p))
+	return p, s.readTogether(ctx, workspace, batch)
 }
 
 // PermissionsOf reads one account's permissions in several repositories, by repository, like

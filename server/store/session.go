@@ -40,41 +40,62 @@ func (sh *Shared) InsertSession(ctx context.Context, tokenHash []byte, personID 
 // Session reads a session that has neither expired nor been left alone for longer than SessionIdle,
 // and notes that it was seen. ErrNotFound for every other.
 func (sh *Shared) Session(ctx context.Context, tokenHash []byte) (Session, error) {
-	s := Session{TokenHash: tokenHash}
+	session, late, err := scanSession(tokenHash, sh.tx.QueryRow(ctx, selectSession, tokenHash, SessionIdle.Seconds(), seenInterval.Seconds()))
+	if err == nil && late {
+		_, err = sh.tx.Exec(ctx, seeSession, tokenHash)
+	}
+	return wholeSession(session, err)
+}
+
+// Session is [Shared.Session] in one round trip: it is asked for with every request, and each time that a stream looks.
+func (s *Store) Session(ctx context.Context, tokenHash []byte) (Session, error) {
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
+	session, late, err := scanSession(tokenHash, s.pool.QueryRow(ctx, selectSession, tokenHash, SessionIdle.Seconds(), seenInterval.Seconds()))
+	if err == nil && late {
+		_, err = s.pool.Exec(ctx, seeSession, tokenHash)
+		s.renew(err)
+	}
+	return wholeSession(session, err)
+}
+
+const (
+	selectSession = `
+		select s.created_at, s.seen_at, s.expires_at, s.seen_at < now() - make_interval(secs => $3),
+			p.id, p.account_id, p.account_uuid, p.name, p.salt, p.email, p.created_at, p.signed_in_at
+		from signedapproval_sessions s left join signedapproval_people p on p.id = s.person_id
+		where s.token_hash = $1 and s.expires_at > now() and s.seen_at > now() - make_interval(secs => $2)`
+	seeSession = `update signedapproval_sessions set seen_at = now() where token_hash = $1`
+)
+
+// scanSession reads a row of selectSession. late says that it was not noted as seen for a while.
+func scanSession(tokenHash []byte, row pgx.Row) (s Session, late bool, err error) {
+	s.TokenHash = tokenHash
 	var (
 		person *string
-		late   bool
 		p      struct {
 			accountID, accountUUID, name, email *string
 			salt                                []byte
 			createdAt, signedInAt               *time.Time
 		}
 	)
-	err := sh.tx.QueryRow(ctx, `
-		select s.created_at, s.seen_at, s.expires_at, s.seen_at < now() - make_interval(secs => $3),
-			p.id, p.account_id, p.account_uuid, p.name, p.salt, p.email, p.created_at, p.signed_in_at
-		from signedapproval_sessions s left join signedapproval_people p on p.id = s.person_id
-		where s.token_hash = $1 and s.expires_at > now() and s.seen_at > now() - make_interval(secs => $2)`,
-		tokenHash, SessionIdle.Seconds(), seenInterval.Seconds()).
-		Scan(&s.CreatedAt, &s.SeenAt, &s.ExpiresAt, &late,
-			&person, &p.accountID, &p.accountUUID, &p.name, &p.salt, &p.email, &p.createdAt, &p.signedInAt)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return Session{}, ErrNotFound
-	}
-	if err != nil {
-		return Session{}, fmt.Errorf("store: read session: %w", err)
-	}
-	if person != nil {
+	err = row.Scan(&s.CreatedAt, &s.SeenAt, &s.ExpiresAt, &late,
+		&person, &p.accountID, &p.accountUUID, &p.name, &p.salt, &p.email, &p.createdAt, &p.signedInAt)
+	if err == nil && person != nil {
 		s.Person = &Person{
 			ID: *person, AccountID: *p.accountID, AccountUUID: *p.accountUUID, Name: *p.name, Salt: p.salt,
 			Email: *p.email, CreatedAt: *p.createdAt, SignedInAt: *p.signedInAt,
 		}
 	}
-	if late {
-		_, err = sh.tx.Exec(ctx, `update signedapproval_sessions set seen_at = now() where token_hash = $1`, tokenHash)
-		if err != nil {
-			return Session{}, fmt.Errorf("store: note session as seen: %w", err)
-		}
+	return s, late, err
+}
+
+func wholeSession(s Session, err error) (Session, error) {
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return Session{}, ErrNotFound
+	case err != nil:
+		return Session{}, fmt.Errorf("store: read session: %w", err)
 	}
 	return s, nil
 }

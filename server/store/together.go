@@ -56,6 +56,17 @@ const (
 	selectMerge            = `select ` + mergeColumns + ` from signedapproval_merge_intents where workspace_id = $1 and pull_request_id = $2 and head_commit = $3`
 )
 
+// PullRequestVersion tells of which repository a pull request is, and its version: two equal versions are the same state.
+func (s *Store) PullRequestVersion(ctx context.Context, workspace, id string) (repositoryID string, version int64, err error) {
+	if !ValidID(id) {
+		return "", 0, ErrNotFound
+	}
+	batch := &pgx.Batch{}
+	batch.Queue(`select repository_id::text, version from signedapproval_pull_requests where workspace_id = $1 and id = $2`, workspace, id).
+		QueryRow(func(row pgx.Row) error { return one(row.Scan(&repositoryID, &version)) })
+	return repositoryID, version, s.readTogether(ctx, workspace, batch)
+}
+
 // Gated is what is known of a pull request before Bitbucket is asked.
 type Gated struct {
 	Repository  *RepositoryConfig // nil where it is not gated

@@ -110,11 +110,7 @@ func (w *Workspaces) Permission(ctx context.Context, person store.Person, worksp
 	if !store.ValidID(workspace) || !store.ValidID(repositoryID) {
 		return bitbucket.PermissionNone, nil
 	}
-	var known store.RepositoryPerson
-	err := w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) (err error) {
-		known, err = tx.RepositoryPerson(ctx, repositoryID, person.AccountID, cacheAge)
-		return err
-	})
+	known, err := w.store.RepositoryPerson(ctx, workspace, repositoryID, person.AccountID, cacheAge)
 	if err == nil && (!fresh || known.Permission == store.PermissionNone) {
 		return bitbucket.Permission(known.Permission), nil
 	}
