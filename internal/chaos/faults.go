@@ -400,16 +400,6 @@ func slowStatuses(w *world, ctx context.Context, random *rand.Rand, name string)
 	}, name)
 }
 
-// refusedStatuses lets statuses be written at the second try, which comes later.
-func refusedStatuses(w *world, ctx context.Context, _ *rand.Rand, name string) {
-	w.troubled(ctx, bitbucketsim.Fault{Person: w.owners[0], Path: "/statuses/build$", Method: http.MethodPost, Times: 1, Status: http.StatusBadGateway}, name)
-}
-
-// slowEvaluations lets every look at the head of a pull request take its time.
-func slowEvaluations(w *world, ctx context.Context, _ *rand.Rand, name string) {
-	w.troubled(ctx, bitbucketsim.Fault{Person: w.owners[0], Path: `/pullrequests/\d+/commits$`, Method: http.MethodGet, DelayMS: 1200}, name)
-}
-
 // unheardPushes lets nobody hear of pushes, and all statuses be written slowly: between the last evaluation and the merge
 // there is time for a push.
 func unheardPushes(w *world, ctx context.Context, _ *rand.Rand, name string) {

@@ -103,13 +103,6 @@ var directed = map[string]scenario{
 		acts: []weighted[act]{{1, (*world).openOne}}, decisions: []weighted[string]{{2, "APPROVE"}, {2, "WITHDRAW"}, {1, "REJECT"}},
 		troubles: []weighted[trouble]{{1, trouble{"status late", slowStatuses}}},
 	},
-	"write-what-was-taken-back": {
-		pace: 200 * time.Millisecond, faultEvery: time.Second, checkEvery: 5 * time.Second,
-		acts: []weighted[act]{{1, (*world).openOne}}, decisions: []weighted[string]{{1, "APPROVE"}},
-		first:    &trouble{"evaluation late", slowEvaluations},
-		troubles: []weighted[trouble]{{1, trouble{"status refused", refusedStatuses}}},
-		upon:     []weighted[sequel]{{3, (*world).takeBack}, {1, nothing}}, within: 2500 * time.Millisecond,
-	},
 	"drop-the-fencing": {
 		pace: 200 * time.Millisecond, faultEvery: 1500 * time.Millisecond, checkEvery: 5 * time.Second,
 		acts: everything.acts, decisions: []weighted[string]{{2, "APPROVE"}, {2, "WITHDRAW"}, {1, "REJECT"}},
