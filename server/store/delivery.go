@@ -117,15 +117,13 @@ func (s *Store) accept(ctx context.Context, batch []packed) error {
 		}
 	}
 	kinds, keys, jobWorkspaces, payloads, runAts := columns(entries)
-	var rings []Ring
-	together := &pgx.Batch{} // and so a transaction
-	together.Queue(oncePlanned)
-	together.Queue(acceptDeliveries, requests, workspaces, repositories, events, attempts, outcomes, bodies,
-		askedBy, kinds, keys, jobWorkspaces, payloads, runAts).Query(func(rows pgx.Rows) (err error) {
-		rings, err = dueRings(rows)
-		return err
-	})
-	if err := s.pool.SendBatch(ctx, together).Close(); err != nil {
+	rows, err := s.pool.Query(ctx, acceptDeliveries, requests, workspaces, repositories, events, attempts, outcomes, bodies,
+		askedBy, kinds, keys, jobWorkspaces, payloads, runAts)
+	if err != nil {
+		return fmt.Errorf("store: accept deliveries: %w", err)
+	}
+	rings, err := dueRings(rows)
+	if err != nil {
 		s.renew(err)
 		return fmt.Errorf("store: accept deliveries: %w", err)
 	}

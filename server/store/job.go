@@ -139,7 +139,7 @@ func (sh *Shared) FinishJob(_ context.Context, claim Claim, next time.Time) erro
 // HoldJob makes sure that a claim still holds, and keeps it until the transaction ends: nobody else claims the job before.
 // It fails with [ErrLeaseLost] where somebody has. The caller holds all other locks that it needs, as at [Shared.FinishJob].
 func (sh *Shared) HoldJob(ctx context.Context, claim Claim) error {
-	err := sh.tx.QueryRow(ctx, `select from signedapproval_jobs where id = $1 and fence = $2 and holder is not null for update`, claim.ID, claim.Fence).Scan()
+	err := sh.tx.QueryRow(ctx, `select from signedapproval_jobs where id = $1 and `+ofRow(`fence = $2 and holder is not null`)+` for update`, claim.ID, claim.Fence).Scan()
 	if err = one(err); errors.Is(err, ErrNotFound) {
 		return ErrLeaseLost
 	}
@@ -222,9 +222,6 @@ const leaseLost = "SA001"
 func (sh *Shared) settle() {
 	entries := merge(sh.jobs)
 	kinds, keys, workspaces, payloads, runAts := columns(entries)
-	if len(entries)+len(sh.leaves) > 0 {
-		sh.tx.later(oncePlanned)
-	}
 	if len(entries)+len(sh.finished) > 1 {
 		var ids []int64
 		for _, f := range sh.finished {

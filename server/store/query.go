@@ -30,8 +30,3 @@ func single[T any](ctx context.Context, tx *transaction, sql string, args ...any
 // may think an index good that has only rows of that condition, such as those that are due: it plans once, for whatever
 // is in there later, and every claim of a job would read all that are due as soon as there are many.
 func ofRow(condition string) string { return `coalesce(` + condition + `, false)` }
-
-// oncePlanned has the statements behind it in the transaction be planned once for all: they take arrays and find rows by
-// their keys, so that one plan is good for all of them, and PostgreSQL, which thinks that a plan for few is
-// better, would take longer to make one each time than to carry it out.
-const oncePlanned = `select set_config('plan_cache_mode', 'force_generic_plan', true)`
