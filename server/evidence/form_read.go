@@ -370,11 +370,12 @@ func readData(r *reader, v reflect.Value) bool {
 	if size < 0 {
 		return false
 	}
+	text := r.data[r.at : r.at+size]
 	data := r.room(encoding.DecodedLen(size))
-	n, err := encoding.Decode(data, r.data[r.at:r.at+size])
+	n, err := encoding.Decode(data, text)
 	r.at += size + 1
 	v.SetBytes(data)
-	return err == nil && n == len(data) // it skips line breaks
+	return err == nil && n == len(data) && !bytes.ContainsAny(text, "\r\n") // which it skips
 }
 
 func readRaw(r *reader, v reflect.Value) bool {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -380,6 +381,18 @@ func forgeries() []forged {
 			at := bytes.LastIndex(data[:bytes.Index(data, []byte(`"format"`))], []byte(here)) // in the facts
 			return slices.Replace(data, at, at+len(here), []byte(there)...), w.anchors()
 		}, "bundle", evidence.CodeNotCanonical},
+		{"a line break in base64", func(t *testing.T) ([]byte, evidence.Anchors) {
+			w := newWorld(t)
+			w.story()
+			data := w.encoded()
+			for _, at := range base64Text.FindAllSubmatchIndex(data, -1) {
+				if end, size := at[3], at[3]-at[2]; size*6/8 == (size+1)*6/8 { // or its length tells
+					return slices.Insert(data, end, '\n'), w.anchors()
+				}
+			}
+			t.Fatal("every text is too long by a character")
+			return nil, w.anchors()
+		}, "bundle", evidence.CodeMalformed},
 		{"a duplicate key", func(t *testing.T) ([]byte, evidence.Anchors) {
 			w := newWorld(t)
 			w.story()
@@ -969,6 +982,30 @@ func TestParseAnchors(t *testing.T) {
 	} {
 		if _, err := evidence.ParseAnchors([]byte(test.doc)); evidence.CodeOf(err) != test.code {
 			t.Errorf("%s: %v", test.name, err)
+		}
+	}
+}
+
+// base64Text finds what is base64url in a bundle.
+var base64Text = regexp.MustCompile(`"(?:statement|act|signature|userHandle|publicKey|credentialId)":"([A-Za-z0-9_-]+)"`)
+
+// TestALineBreakIsInNoText: base64 has them in it, and JSON does not, so that each would make another form of one bundle.
+func TestALineBreakIsInNoText(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.story()
+	data, anchors := w.encoded(), w.anchors()
+	found := base64Text.FindAllSubmatchIndex(data, -1)
+	if len(found) < 10 {
+		t.Fatalf("%d texts are base64", len(found))
+	}
+	for _, at := range found {
+		for _, place := range []int{at[2], (at[2] + at[3]) / 2, at[3]} {
+			for _, broken := range []string{"\n", "\r"} {
+				if report := evidence.Verify(slices.Insert(bytes.Clone(data), place, []byte(broken)...), anchors); report.ExitCode() != 1 {
+					t.Errorf("%q in %s: %s", broken, data[at[0]:at[0]+20], report.Sentence())
+				}
+			}
 		}
 	}
 }
