@@ -59,6 +59,12 @@ func (tx *Tx) Merge(ctx context.Context, pullRequestID, headCommit string) (Merg
 	return m, one(err)
 }
 
+// OpenMerges lists the intents of a pull request that came to no end yet.
+func (tx *Tx) OpenMerges(ctx context.Context, pullRequestID string) ([]MergeIntent, error) {
+	return list[MergeIntent](ctx, tx.tx, `select `+mergeColumns+` from signedapproval_merge_intents
+		where workspace_id = $1 and pull_request_id = $2 and state in ('PLANNED', 'CALLING') order by head_commit`, tx.Workspace, pullRequestID)
+}
+
 // PlannedMerges lists the pull requests of a repository that wait to be merged at a commit, by our ids.
 func (tx *Tx) PlannedMerges(ctx context.Context, repositoryID, headCommit string) ([]string, error) {
 	rows, err := tx.tx.Query(ctx, `

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -152,7 +153,7 @@ func (tx *Tx) RequestsOf(ctx context.Context, pullRequestID string, page Page) (
 // Requests lists the requests on pull requests of the given repositories, newest first; no states
 // means all.
 func (tx *Tx) Requests(ctx context.Context, repositoryIDs, states []string, page Page) ([]ApprovalRequest, bool, error) {
-	if len(states) == 0 {
+	if states = slices.Compact(slices.Sorted(slices.Values(states))); len(states) == 0 {
 		states = requestStates
 	}
 	// A page of each state, of which an index knows the order: what is asked for may be rare among all that there was.
