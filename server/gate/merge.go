@@ -37,7 +37,9 @@ type attempt struct {
 	live   *store.ApprovalRequest // nil where the approval does not stand
 	// destination is the branch that the intent's request is about.
 	destination string
-	end         chainEnd
+	// doubt is how long an earlier call may still land.
+	doubt time.Duration
+	end   chainEnd
 	// cosignatures is how many witnesses have cosigned what was published of end.
 	cosignatures int
 	client       *bitbucket.Client
@@ -95,7 +97,7 @@ func (g *Gate) Merge(ctx context.Context, job store.Job) error {
 	case refusal.reason != "" && refusal.forNow:
 		return g.postponeMerge(ctx, job, at, a, refusal.reason)
 	case refusal.reason != "":
-		return g.endMerge(ctx, job, at, a, store.MergeRefused, refusal.reason, "")
+		return g.refuseMerge(ctx, job, at, a, refusal.reason)
 	}
 	return g.callMerge(ctx, job, at, a, remote)
 }
@@ -132,6 +134,13 @@ func (g *Gate) readMerge(ctx context.Context, at store.Place) (a attempt, err er
 			return err
 		}
 		a.destination = asked.DestinationBranch
+		now, err := tx.Now(ctx)
+		if err != nil {
+			return err
+		}
+		if a.intent.State == store.MergeCalling {
+			a.doubt = doubtPause - now.Sub(a.intent.UpdatedAt)
+		}
 		if a.live, err = g.standingApproval(ctx, tx, a.pr, a.intent, nil); err != nil {
 			return err
 		}
@@ -144,6 +153,9 @@ func (g *Gate) readMerge(ctx context.Context, at store.Place) (a attempt, err er
 // standingApproval gives the request of an intent if it is approved by the rules and the decisions as they are now, else
 // nil. Who may write is as of the last evaluation where writers is nil.
 func (g *Gate) standingApproval(ctx context.Context, tx *store.Tx, pr store.PullRequest, intent store.MergeIntent, writers []approval.Person) (*store.ApprovalRequest, error) {
+	if pr.State != "OPEN" {
+		return nil, nil
+	}
 	asked, err := tx.Asked(ctx, pr.RepositoryID, intent.RequestID)
 	if err != nil || asked.Request.State != store.RequestApproved {
 		return nil, optional(err)
@@ -155,31 +167,37 @@ func (g *Gate) standingApproval(ctx context.Context, tx *store.Tx, pr store.Pull
 }
 
 // holds tells whether what a request bears, that its head is approved or that it is overridden, still follows from the
-// rules and the decisions as they are now. A pull request that was merged is judged by no rule that came later.
+// rules and the decisions as they are now, and was found over exactly these: what a verdict on record does not rest on may
+// not be public yet, nor durable. What a pull request bears that was merged was found for good when that was seen.
 func (g *Gate) holds(ctx context.Context, tx *store.Tx, pr store.PullRequest, asked store.Asked, writers []approval.Person) (bool, error) {
 	r := asked.Request
 	if r.State != store.RequestApproved && r.State != store.RequestOverridden {
+		return false, nil
+	}
+	if pr.State == "MERGED" {
+		return true, nil
+	}
+	if asked.Repository == nil || asked.Policy == nil {
 		return false, nil
 	}
 	rule, err := ruleOf(r)
 	if err != nil {
 		return false, err
 	}
-	if pr.State != "MERGED" {
-		if asked.Repository == nil || asked.Policy == nil {
-			return false, nil
-		}
-		policy, err := approval.ParsePolicy(asked.Policy.Document)
-		if err != nil {
-			return false, fmt.Errorf("stored policy %s: %w", asked.Policy.ID, err)
-		}
-		inForce, _, ok := policy.Match(r.DestinationBranch)
-		if !ok || inForce.Digest() != rule.Digest() {
-			return false, nil
-		}
+	policy, err := approval.ParsePolicy(asked.Policy.Document)
+	if err != nil {
+		return false, fmt.Errorf("stored policy %s: %w", asked.Policy.ID, err)
+	}
+	inForce, _, ok := policy.Match(r.DestinationBranch)
+	if !ok || inForce.Digest() != rule.Digest() {
+		return false, nil
+	}
+	tallied, err := factsOf(r)
+	if err != nil {
+		return false, err
 	}
 	facts, _, err := g.factsNow(ctx, tx, r, rule, writers)
-	return err == nil && string(approval.Tally(rule, facts).State) == r.State, err
+	return err == nil && slices.Equal(tallied.Decisions, facts.Decisions) && string(approval.Tally(rule, facts).State) == r.State, err
 }
 
 // policyOf reads the rules in force in a repository.
@@ -451,7 +469,15 @@ func (g *Gate) mergeRefused(ctx context.Context, job store.Job, at store.Place, 
 	if remote.State == bitbucket.Merged {
 		return g.landed(ctx, job, at, a, remote)
 	}
-	return g.endMerge(ctx, job, at, a, store.MergeRefused, "not merged: Bitbucket says: "+clip(failure.Message, 200), "")
+	return g.refuseMerge(ctx, job, at, a, "not merged: Bitbucket says: "+clip(failure.Message, 200))
+}
+
+// refuseMerge ends a merge for good, once no earlier call can land any more: until then it may be merged yet.
+func (g *Gate) refuseMerge(ctx context.Context, job store.Job, at store.Place, a attempt, reason string) error {
+	if a.doubt > 0 {
+		return jobs.Later(errors.New("an earlier call may still land"), time.Now().Add(a.doubt))
+	}
+	return g.endMerge(ctx, job, at, a, store.MergeRefused, reason, "")
 }
 
 func mergeText(a attempt, remote bitbucket.PullRequest) (message string, closeBranch bool, err error) {

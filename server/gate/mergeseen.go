@@ -64,6 +64,16 @@ func (t *settlement) merged(ctx context.Context, before store.PullRequest, live 
 		return err
 	}
 	t.changed = true
+	// What was intended is looked after by its own job, whoever has merged.
+	intents, err := t.tx.OpenMerges(ctx, t.pr.ID)
+	if err != nil {
+		return err
+	}
+	for _, intent := range intents {
+		if err := t.tx.Enqueue(ctx, store.AskMerge(t.tx.Workspace, t.pr.ID, intent.HeadCommit)); err != nil {
+			return err
+		}
+	}
 	if body.Commit == "" { // Bitbucket does not say what landed
 		return nil
 	}

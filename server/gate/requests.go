@@ -62,7 +62,8 @@ func closeRequest(ctx context.Context, tx *store.Tx, c *chain, id, state, senten
 // cancelled where none does. An approved or overridden request of a merged pull request has done its
 // work: it stays as it is.
 func (t *settlement) close(ctx context.Context, r store.ApprovalRequest, replaced bool) error {
-	if t.pr.State == "MERGED" && (r.State == store.RequestApproved || r.State == store.RequestOverridden) && r.HeadCommit == t.pr.HeadCommit {
+	if t.pr.State == "MERGED" && (r.State == store.RequestApproved || r.State == store.RequestOverridden) &&
+		r.HeadCommit == t.pr.HeadCommit && r.DestinationBranch == t.pr.DestinationBranch {
 		return nil
 	}
 	state, sentence := store.RequestCancelled, t.cancelSentence()

@@ -36,7 +36,7 @@ func (g *Gate) PutStatus(ctx context.Context, job store.Job) error {
 	if err != nil {
 		return err
 	}
-	status := owed.Status
+	status, public := owed.Status, owed.Size // the end of the chain up to which it is, where anything turns green
 	// The leaf of the verdict was written with what is owed: nothing turns green before it is public.
 	for !status.Paid() && status.State == string(bitbucket.StatusSuccessful) && (!owed.Published || status.Cosignatures > 0) {
 		if err := g.publish(ctx, chainEnd{owed.Size, owed.Published}, status.Cosignatures); err != nil {
@@ -44,6 +44,7 @@ func (g *Gate) PutStatus(ctx context.Context, job store.Job) error {
 		}
 		// That can take seconds, in which an approval can be taken back.
 		published := status.OwedVersion
+		public = owed.Size
 		if owed, err = g.Store.Owed(ctx, job.Claim, at.Workspace, at.PullRequest, at.Commit); err != nil {
 			return err
 		}
@@ -62,7 +63,7 @@ func (g *Gate) PutStatus(ctx context.Context, job store.Job) error {
 		return g.checkPaid(ctx, job, at, status)
 	}
 	if status.State == string(bitbucket.StatusSuccessful) {
-		if err := g.holdsStill(ctx, at, status); err != nil {
+		if err := g.holdsStill(ctx, at, status, public); err != nil {
 			return err
 		}
 	}
@@ -88,9 +89,10 @@ func (g *Gate) PutStatus(ctx context.Context, job store.Job) error {
 const verdictPause = 2 * time.Second
 
 // holdsStill tallies once more what is about to turn green: a decision that was taken back, a key that was reported stolen
-// and rules that changed count before any evaluation has seen them. Where the verdict does not hold, it asks for one, and
-// the status stays owed meanwhile.
-func (g *Gate) holdsStill(ctx context.Context, at store.Place, status store.CommitStatus) error {
+// and rules that changed count before any evaluation has seen them, and what an evaluation has found since the chain was
+// published, up to so many leaves, counts only when it is public too. Where the verdict does not hold, it asks for an
+// evaluation, and the status stays owed meanwhile.
+func (g *Gate) holdsStill(ctx context.Context, at store.Place, status store.CommitStatus, public int64) error {
 	holds := false
 	err := g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
 		pr, err := tx.PullRequest(ctx, at.PullRequest)
@@ -101,7 +103,12 @@ func (g *Gate) holdsStill(ctx context.Context, at store.Place, status store.Comm
 		if err != nil {
 			return err
 		}
-		if holds, err = g.holds(ctx, tx, pr, asked, nil); err != nil || holds {
+		if holds, err = g.holds(ctx, tx, pr, asked, nil); err != nil {
+			return err
+		}
+		if holds {
+			end, err := readChainEnd(ctx, tx, at.PullRequest)
+			holds = end.size <= public || end.published && status.Cosignatures == 0
 			return err
 		}
 		return tx.Enqueue(ctx, store.AskEvaluate(at.Workspace, pr.RepositoryID, pr.Number))
@@ -127,6 +134,10 @@ func (g *Gate) uncosigned(ctx context.Context, at store.Place, status store.Comm
 	client, err := g.Client(ctx, at.Workspace, bitbucket.Urgent)
 	if err != nil {
 		return g.fate(err)
+	}
+	// What it says may be of a moment ago, which a crash of the database could still take back.
+	if err := g.Store.Flush(ctx); err != nil {
+		return err
 	}
 	end := "; " + waits
 	if _, err := client.PutStatus(ctx, at.Workspace, status.RepositoryID, status.Commit, bitbucket.Status{

@@ -1,6 +1,7 @@
 package gate_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/signedapproval/bitbucket/internal/fault"
 	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/passkey/passkeytest"
 	"github.com/signedapproval/bitbucket/server/store"
@@ -47,14 +49,7 @@ func TestNothingTurnsGreenThatWasTakenBack(t *testing.T) {
 		"no longer gated": func(w *world, _ int64) {
 			w.sql(`delete from signedapproval_bitbucket_repo_configs`)
 		},
-		"its key reported stolen": func(w *world, _ int64) {
-			bob := w.people["bob"]
-			stolen := w.keyID(bob)
-			bob.key = passkeytest.New(origin)
-			w.enrol(bob)
-			w.allBut(store.KindStatus)
-			w.revokes(bob, stolen, bob.key, time.Now().Add(-time.Hour).UTC().Truncate(time.Second))
-		},
+		"its key reported stolen": func(w *world, _ int64) { w.reportsStolen("bob") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -329,4 +324,193 @@ func TestAWorkerThatLostItsLeaseMergesNothing(t *testing.T) {
 		t.Errorf("%d merge commits landed", n)
 	}
 	w.check(true)
+}
+
+// TestNothingTurnsGreenThatIsNotPublicYet takes an approval back and gives it again, the second time while the status is
+// about to turn green: it would rest on a decision that no verdict on record does, and that a crash could take away.
+func TestNothingTurnsGreenThatIsNotPublicYet(t *testing.T) {
+	w := newWorld(t)
+	w.save(w.rule(1, "bob", "carol"))
+	number := w.open()
+	w.settle()
+	w.decides(number, "bob", approval.Approve)
+	w.allBut(store.KindStatus)
+	w.decides(number, "bob", approval.Withdraw)
+	publish, given := w.gate.Publish, false
+	w.gate.Publish = func(ctx context.Context, size int64, cosignatures int) error {
+		err := publish(ctx, size, cosignatures)
+		if !given {
+			given = true
+			w.decides(number, "bob", approval.Approve)
+		}
+		return err
+	}
+	w.writesNothing()
+	if !given {
+		t.Fatal("nothing was published")
+	}
+	w.drainAll()
+	w.expect(number, w.view(number).PullRequest.HeadCommit, "SUCCESSFUL", "approved by Bob")
+}
+
+// TestNothingTurnsGreenOnAVerdictThatIsNotPublic has the verdict found anew while the one before is published.
+func TestNothingTurnsGreenOnAVerdictThatIsNotPublic(t *testing.T) {
+	w := newWorld(t)
+	w.save(w.rule(1, "bob", "carol"))
+	number := w.open()
+	w.settle()
+	w.decides(number, "bob", approval.Approve)
+	w.allBut(store.KindStatus)
+	publish, given := w.gate.Publish, false
+	w.gate.Publish = func(ctx context.Context, size int64, cosignatures int) error {
+		err := publish(ctx, size, cosignatures)
+		if !given {
+			given = true
+			w.decides(number, "bob", approval.Withdraw)
+			w.decides(number, "bob", approval.Approve)
+			w.onlyAll(store.KindEvaluate)
+		}
+		return err
+	}
+	w.writesNothing()
+	w.drainAll()
+	w.expect(number, w.view(number).PullRequest.HeadCommit, "SUCCESSFUL", "approved by Bob")
+}
+
+// reportsStolen enrols another key for somebody, who then says with it that the first was in other hands.
+func (w *world) reportsStolen(who string) {
+	w.t.Helper()
+	p := w.people[who]
+	stolen := w.keyID(p)
+	p.key = passkeytest.New(origin)
+	w.enrol(p)
+	w.allBut(store.KindStatus)
+	w.revokes(p, stolen, p.key, time.Now().Add(-time.Hour).UTC().Truncate(time.Second))
+}
+
+// TestTheGreenOfAMergedPullRequestIsPaid: what was merged with its approvals stays so, whatever is said of a key later, and
+// its status is written, and written again over somebody else's.
+func TestTheGreenOfAMergedPullRequestIsPaid(t *testing.T) {
+	w := newWorld(t)
+	w.save(w.rule(1, "bob", "carol"))
+	number := w.open()
+	w.settle()
+	w.decides(number, "bob", approval.Approve)
+	w.allBut(store.KindStatus)
+	w.land(number)
+	w.event(number)
+	w.allBut(store.KindStatus)
+	w.reportsStolen("bob")
+	w.allBut(store.KindStatus)
+	w.drainAll()
+	v := w.view(number)
+	w.expect(number, v.PullRequest.HeadCommit, "SUCCESSFUL", "approved by Bob")
+	status := bitbucketStatus(v.PullRequest.StatusKey, "https://elsewhere.example/")
+	status.State = bitbucket.StatusFailed
+	_, err := w.client.PutStatus(t.Context(), "acme", "rocket", v.PullRequest.HeadCommit, status)
+	w.must(err)
+	w.statusEvent(number)
+	w.drainAll()
+	w.expect(number, v.PullRequest.HeadCommit, "SUCCESSFUL", "approved by Bob")
+}
+
+// TestMergedElsewhereLeavesNothingApproved: an approval is for one branch.
+func TestMergedElsewhereLeavesNothingApproved(t *testing.T) {
+	t.Parallel()
+	for name, withdrawn := range map[string]bool{"and nothing else": false, "and withdrawn meanwhile": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.save(w.rule(1, "bob", "carol"))
+			number := w.open()
+			w.settle()
+			w.decides(number, "bob", approval.Approve)
+			w.allBut(store.KindStatus)
+			elsewhere := func() {
+				w.edit(number, map[string]any{"destination": map[string]any{"branch": map[string]any{"name": "main"}}})
+				w.land(number)
+			}
+			if withdrawn {
+				w.wire.Set(fault.Trap{On: fault.Commits("insert into signedapproval_decisions"), Mishap: fault.Slow, Meanwhile: elsewhere})
+				w.decides(number, "bob", approval.Withdraw)
+			} else {
+				elsewhere()
+			}
+			w.event(number)
+			w.drainAll()
+			v := w.view(number)
+			if seen := w.merged(number); seen.Kind != store.MergeSeenViolation || v.Request.State != store.RequestCancelled {
+				t.Errorf("it is on record as merged %s, its request is %s", seen.Kind, v.Request.State)
+			}
+			if state, sentence := w.shown(number, v.PullRequest.HeadCommit); state == "SUCCESSFUL" {
+				t.Errorf("it turned green: %s", sentence)
+			}
+			w.check(true)
+		})
+	}
+}
+
+// TestEveryIntentComesToItsEnd: a call that nobody knows the end of can still land, and somebody else can merge as well.
+func TestEveryIntentComesToItsEnd(t *testing.T) {
+	t.Parallel()
+	for name, merge := range map[string]func(w *world, number int64){
+		"merged by hand before it was called": func(w *world, number int64) {
+			w.allBut(store.KindStatus)
+			w.land(number)
+			w.event(number)
+		},
+		"a draft while the call is in the air": func(w *world, number int64) {
+			w.allBut(store.KindMerge)
+			w.losesTheCall()
+			w.edit(number, map[string]any{"draft": true})
+			w.soon()
+			w.only(store.KindMerge)
+			w.edit(number, map[string]any{"draft": false})
+			w.land(number)
+		},
+		"withdrawn while the call is in the air": func(w *world, number int64) {
+			w.allBut(store.KindMerge)
+			w.losesTheCall()
+			w.decides(number, "bob", approval.Withdraw)
+			w.soon()
+			w.only(store.KindMerge)
+			w.land(number)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.autoMerge()
+			number := w.open()
+			w.settle()
+			w.decides(number, "bob", approval.Approve)
+			merge(w, number)
+			w.drainAll()
+			if v := w.view(number); v.PullRequest.State != "MERGED" || v.Merge == nil || v.Merge.State != store.MergeMerged {
+				t.Errorf("the pull request is %s, its merge %+v", v.PullRequest.State, v.Merge)
+			}
+		})
+	}
+}
+
+// TestAMergeIsRefusedOnceTheDoubtIsOver: a draft is not merged, and the intent says so, but not before an earlier call can
+// no longer land.
+func TestAMergeIsRefusedOnceTheDoubtIsOver(t *testing.T) {
+	w := newWorld(t)
+	w.autoMerge()
+	number := w.open()
+	w.settle()
+	w.decides(number, "bob", approval.Approve)
+	w.allBut(store.KindMerge)
+	w.losesTheCall()
+	w.edit(number, map[string]any{"draft": true})
+	w.soon()
+	w.only(store.KindMerge)
+	if v := w.view(number); v.Merge.State != store.MergeCalling {
+		t.Errorf("its merge is %+v", v.Merge)
+	}
+	w.sql(`update signedapproval_merge_intents set updated_at = updated_at - interval '31 seconds'`)
+	w.soon()
+	w.onlyAll(store.KindMerge)
+	if v := w.view(number); v.Merge.State != store.MergeRefused || v.Merge.Sentence != "not merged: the pull request is a draft" {
+		t.Errorf("its merge is %+v", v.Merge)
+	}
 }

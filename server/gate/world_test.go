@@ -345,7 +345,13 @@ func (w *world) do(ring store.Ring) error {
 		if jobs.IsPermanent(err) {
 			attempts = 1
 		}
-		_, retryErr := w.store.RetryJob(ctx, job.Claim, err.Error(), 0, true, attempts)
+		var after time.Duration
+		var later interface{ RetryAt() (time.Time, bool) }
+		if errors.As(err, &later) {
+			at, _ := later.RetryAt()
+			after = time.Until(at)
+		}
+		_, retryErr := w.store.RetryJob(ctx, job.Claim, err.Error(), after, after == 0, attempts)
 		if retryErr != nil && !errors.Is(retryErr, store.ErrLeaseLost) {
 			w.must(retryErr)
 		}
