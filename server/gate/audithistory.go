@@ -3,7 +3,6 @@ package gate
 import (
 	"cmp"
 	"context"
-	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -56,7 +55,7 @@ func (a *auditing) walk(ctx context.Context, found func() error) error {
 	}
 	if a.start != nil {
 		done, err := a.read(ctx, a.start.LandedCommit, found)
-		if done || err != nil && !gone(err) {
+		if done || err != nil && !notFound(err) {
 			return err
 		}
 	}
@@ -69,12 +68,6 @@ func (a *auditing) walk(ctx context.Context, found func() error) error {
 
 func gaps() error {
 	return refusal.New(refusal.BitbucketUnavailable, "Bitbucket's list of commits has gaps; nothing is audited.")
-}
-
-// gone tells whether Bitbucket no longer has what was asked for.
-func gone(err error) bool {
-	var remote *bitbucket.Error
-	return errors.As(err, &remote) && remote.NotFound()
 }
 
 // read reads the history of the tip without that of stop, or all of it if stop is "". It tells whether the first
@@ -153,7 +146,7 @@ func (a *auditing) below(ctx context.Context, commit string) (bool, error) {
 		return false, nil
 	}
 	base, err := a.client.MergeBase(ctx, a.workspace, a.repository, a.stop, commit)
-	if gone(err) {
+	if notFound(err) {
 		return false, nil
 	}
 	return base == commit, err

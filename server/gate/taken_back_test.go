@@ -25,6 +25,16 @@ func (w *world) autoMerge() {
 	w.save(rule)
 }
 
+// approvedBut opens a pull request that bob approves, and does all that follows but one kind of jobs.
+func (w *world) approvedBut(kind string) (number int64) {
+	w.t.Helper()
+	number = w.open()
+	w.settle()
+	w.decides(number, "bob", approval.Approve)
+	w.allBut(kind)
+	return number
+}
+
 // writesNothing does the one status that is due, and makes sure that it is put off and Bitbucket is told nothing.
 func (w *world) writesNothing() {
 	w.t.Helper()
@@ -54,10 +64,7 @@ func TestNothingTurnsGreenThatWasTakenBack(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			w.save(w.rule(1, "bob", "carol"))
-			number := w.open()
-			w.settle()
-			w.decides(number, "bob", approval.Approve)
-			w.allBut(store.KindStatus)
+			number := w.approvedBut(store.KindStatus)
 			if v := w.view(number); v.Request.State != store.RequestApproved || v.Status == nil || v.Status.Paid() {
 				t.Fatalf("the request is %s, its status %+v", v.Request.State, v.Status)
 			}
@@ -75,10 +82,7 @@ func TestNothingTurnsGreenThatWasTakenBack(t *testing.T) {
 func TestWhatWasTakenBackAndGivenAgainTurnsGreen(t *testing.T) {
 	w := newWorld(t)
 	w.save(w.rule(1, "bob", "carol"))
-	number := w.open()
-	w.settle()
-	w.decides(number, "bob", approval.Approve)
-	w.allBut(store.KindStatus)
+	number := w.approvedBut(store.KindStatus)
 	w.decides(number, "bob", approval.Withdraw)
 	w.writesNothing()
 	w.decides(number, "bob", approval.Approve)
@@ -150,10 +154,7 @@ func TestTakenBackWhileItIsMerged(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			w.autoMerge()
-			number := w.open()
-			w.settle()
-			w.decides(number, "bob", approval.Approve)
-			w.allBut(store.KindMerge)
+			number := w.approvedBut(store.KindMerge)
 			w.losesTheCall()
 			w.landsWhile(number, c.who, c.action)
 			anchors := w.anchors()
@@ -236,10 +237,7 @@ func TestAMergeOfSomethingElseIsNotThisOne(t *testing.T) {
 	t.Run("another head that nobody approved", func(t *testing.T) {
 		w := newWorld(t)
 		w.autoMerge()
-		number := w.open()
-		w.settle()
-		w.decides(number, "bob", approval.Approve)
-		w.allBut(store.KindMerge)
+		number := w.approvedBut(store.KindMerge)
 		first := w.view(number).PullRequest.HeadCommit
 		w.losesTheCall()
 		second := w.push("second.txt", "second")
@@ -253,10 +251,7 @@ func TestAMergeOfSomethingElseIsNotThisOne(t *testing.T) {
 	t.Run("another branch", func(t *testing.T) {
 		w := newWorld(t)
 		w.autoMerge()
-		number := w.open()
-		w.settle()
-		w.decides(number, "bob", approval.Approve)
-		w.allBut(store.KindMerge)
+		number := w.approvedBut(store.KindMerge)
 		head := w.view(number).PullRequest.HeadCommit
 		w.losesTheCall()
 		w.edit(number, map[string]any{"destination": map[string]any{"branch": map[string]any{"name": "main"}}})
@@ -296,10 +291,7 @@ func (w *world) onlyOne(number int64, refused, merged, sentence string) {
 func TestAWorkerThatLostItsLeaseMergesNothing(t *testing.T) {
 	w := newWorld(t)
 	w.autoMerge()
-	number := w.open()
-	w.settle()
-	w.decides(number, "bob", approval.Approve)
-	w.allBut(store.KindMerge)
+	number := w.approvedBut(store.KindMerge)
 	var merge store.Ring
 	for _, ring := range w.due() {
 		merge = ring
@@ -331,10 +323,7 @@ func TestAWorkerThatLostItsLeaseMergesNothing(t *testing.T) {
 func TestNothingTurnsGreenThatIsNotPublicYet(t *testing.T) {
 	w := newWorld(t)
 	w.save(w.rule(1, "bob", "carol"))
-	number := w.open()
-	w.settle()
-	w.decides(number, "bob", approval.Approve)
-	w.allBut(store.KindStatus)
+	number := w.approvedBut(store.KindStatus)
 	w.decides(number, "bob", approval.Withdraw)
 	publish, given := w.gate.Publish, false
 	w.gate.Publish = func(ctx context.Context, size int64, cosignatures int) error {
@@ -357,10 +346,7 @@ func TestNothingTurnsGreenThatIsNotPublicYet(t *testing.T) {
 func TestNothingTurnsGreenOnAVerdictThatIsNotPublic(t *testing.T) {
 	w := newWorld(t)
 	w.save(w.rule(1, "bob", "carol"))
-	number := w.open()
-	w.settle()
-	w.decides(number, "bob", approval.Approve)
-	w.allBut(store.KindStatus)
+	number := w.approvedBut(store.KindStatus)
 	publish, given := w.gate.Publish, false
 	w.gate.Publish = func(ctx context.Context, size int64, cosignatures int) error {
 		err := publish(ctx, size, cosignatures)
@@ -393,10 +379,7 @@ func (w *world) reportsStolen(who string) {
 func TestTheGreenOfAMergedPullRequestIsPaid(t *testing.T) {
 	w := newWorld(t)
 	w.save(w.rule(1, "bob", "carol"))
-	number := w.open()
-	w.settle()
-	w.decides(number, "bob", approval.Approve)
-	w.allBut(store.KindStatus)
+	number := w.approvedBut(store.KindStatus)
 	w.land(number)
 	w.event(number)
 	w.allBut(store.KindStatus)
@@ -421,10 +404,7 @@ func TestMergedElsewhereLeavesNothingApproved(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			w.save(w.rule(1, "bob", "carol"))
-			number := w.open()
-			w.settle()
-			w.decides(number, "bob", approval.Approve)
-			w.allBut(store.KindStatus)
+			number := w.approvedBut(store.KindStatus)
 			elsewhere := func() {
 				w.edit(number, map[string]any{"destination": map[string]any{"branch": map[string]any{"name": "main"}}})
 				w.land(number)
@@ -496,10 +476,7 @@ func TestEveryIntentComesToItsEnd(t *testing.T) {
 func TestAMergeIsRefusedOnceTheDoubtIsOver(t *testing.T) {
 	w := newWorld(t)
 	w.autoMerge()
-	number := w.open()
-	w.settle()
-	w.decides(number, "bob", approval.Approve)
-	w.allBut(store.KindMerge)
+	number := w.approvedBut(store.KindMerge)
 	w.losesTheCall()
 	w.edit(number, map[string]any{"draft": true})
 	w.soon()
