@@ -482,11 +482,6 @@ func (d *decider) verify(ctx context.Context, statement []byte, roster evidence.
 	return err
 }
 
-// keyOf is a credential as the roster names it.
-func keyOf(c store.Credential) evidence.Key {
-	return evidence.Key{Person: c.PersonID, CredentialID: c.ID, PublicKey: c.PublicKey, BackupEligible: c.BackupEligible}
-}
-
 // store writes the verified decision, its leaf, and asks for the evaluation.
 func (d *decider) store(ctx context.Context, pr store.PullRequest, live store.ApprovalRequest, s evidence.Statement, keep kept) (store.Decision, error) {
 	decisions, _, err := decisionsOn(ctx, d.tx, pr.ID, live.HeadCommit)

@@ -118,7 +118,7 @@ func (g *Gate) Model(key store.Credential) (string, error) {
 	if err := json.Unmarshal(key.Enrolment, &enrolment); err != nil {
 		return "", fmt.Errorf("stored enrolment: %w", err)
 	}
-	model, err := enrolment.Model(keyOf(key), g.Models)
+	model, err := enrolment.Model(key.Key(), g.Models)
 	if err != nil { // which says why nothing is proved
 		return "", nil
 	}

@@ -229,7 +229,7 @@ func (r *rosterReader) read(ctx context.Context, c store.Credential) error {
 		return nil
 	}
 	if signed := r.keys.Countersignature(r.tx.Workspace, c.ID); signed != nil && !standing.countersigned {
-		change := evidence.RosterChange{Event: evidence.KeyCountersigned, Key: keyOf(c), By: evidence.ByCountersigner, Proof: approval.DigestOf(signed.Act)}
+		change := evidence.RosterChange{Event: evidence.KeyCountersigned, Key: c.Key(), By: evidence.ByCountersigner, Proof: approval.DigestOf(signed.Act)}
 		if err := r.signed(ctx, &change, signed.Act, signed.Agreed...); err != nil {
 			return err
 		}
@@ -241,7 +241,7 @@ func (r *rosterReader) read(ctx context.Context, c store.Credential) error {
 // add brings a key in, if the workspace knows by more than the word of another workspace whose it is. That somebody else
 // may have had the key that signed for it keeps it out only of what counts: it may have signed for others, and revoked.
 func (r *rosterReader) add(ctx context.Context, c store.Credential) (err error) {
-	change := evidence.RosterChange{Event: evidence.KeyAdded, Key: keyOf(c), By: evidence.Identity(*c.IdentifiedBy), Proof: approval.DigestOf(c.Enrolment)}
+	change := evidence.RosterChange{Event: evidence.KeyAdded, Key: c.Key(), By: evidence.Identity(*c.IdentifiedBy), Proof: approval.DigestOf(c.Enrolment)}
 	at, signed := *c.EnrolledAt, r.keys.Countersignature(r.tx.Workspace, c.ID)
 	uncountersigned := r.keys
 	uncountersigned.Countersignatures = nil
@@ -348,7 +348,7 @@ func (r *rosterReader) keyDigest(ctx context.Context, id []byte) (evidence.Diges
 	if err != nil {
 		return "", fmt.Errorf("key that signed: %w", err)
 	}
-	return keyOf(c).Digest()
+	return c.Key().Digest()
 }
 
 // remove takes a key out that no longer decides here. Of several reasons that is the first which
@@ -356,7 +356,7 @@ func (r *rosterReader) keyDigest(ctx context.Context, id []byte) (evidence.Diges
 func (r *rosterReader) remove(ctx context.Context, c store.Credential) error {
 	var reasons []rosterChange
 	reason := func(at time.Time, by evidence.Identity, act []byte, since *time.Time, agreed ...[]byte) error {
-		change := evidence.RosterChange{Event: evidence.KeyRemoved, Key: keyOf(c), By: by}
+		change := evidence.RosterChange{Event: evidence.KeyRemoved, Key: c.Key(), By: by}
 		if act != nil {
 			change.Proof = approval.DigestOf(act)
 			if err := r.signed(ctx, &change, act, agreed...); err != nil {
@@ -442,7 +442,7 @@ func (r *rosterReader) signersCount(ctx context.Context, c evidence.RosterChange
 // signerCounts tells whether a key counts in the roster as it would be now.
 func (r *rosterReader) signerCounts(ctx context.Context, key evidence.Digest) (bool, error) {
 	for _, c := range r.keys.Credentials {
-		if digest, err := keyOf(c).Digest(); err != nil || digest == key {
+		if digest, err := c.Key().Digest(); err != nil || digest == key {
 			return r.known[string(c.ID)].live(), err
 		}
 	}
@@ -456,7 +456,7 @@ func rostered(ctx context.Context, tx *store.Tx, personID string) (live []store.
 		return nil, err
 	}
 	for _, c := range keys.Counting(tx.Workspace) {
-		digest, err := keyOf(c).Digest()
+		digest, err := c.Key().Digest()
 		if err != nil {
 			return nil, err
 		}

@@ -57,7 +57,7 @@ func (p *People) askPossession(ctx context.Context, sh *store.Shared, person sto
 }
 
 func keyDocument(key store.Credential) evidence.KeyDocument {
-	return evidence.KeyDocument{Key: keyOf(key), AttestationObject: digest(key.AttestationObject), ClientData: digest(key.ClientData)}
+	return evidence.KeyDocument{Key: key.Key(), AttestationObject: digest(key.AttestationObject), ClientData: digest(key.ClientData)}
 }
 
 // ConfirmPasskey takes an authenticator's answer to a step of an enrolment. It answers what is to be signed next, by a
@@ -196,7 +196,7 @@ func enrol(ctx context.Context, sh *store.Shared, key store.Credential, e eviden
 	if err != nil {
 		return store.Credential{}, err
 	}
-	about, err := keyOf(stored).Digest()
+	about, err := stored.Key().Digest()
 	if err != nil {
 		return store.Credential{}, err
 	}

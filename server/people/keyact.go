@@ -132,7 +132,7 @@ func (p *People) answered(ctx context.Context, person store.Person, sessionHash 
 func (p *People) verify(act []byte, a evidence.Assertion, signers []store.Credential) (signer store.Credential, result evidence.AssertionResult, err error) {
 	keys := make([]evidence.Key, len(signers))
 	for i, c := range signers {
-		keys[i] = keyOf(c)
+		keys[i] = c.Key()
 	}
 	result, err = evidence.VerifyAct(act, a, keys, p.passkeys.RelyingParty())
 	if err != nil {

@@ -315,7 +315,7 @@ func (m *memberAct) countersign(ctx context.Context, key store.Credential) (stor
 	if err != nil {
 		return key, err
 	}
-	if !m.keys.Countersignable(m.tx.Workspace, key) || act.Key == nil || !act.Key.Key.Equal(keyOf(key)) {
+	if !m.keys.Countersignable(m.tx.Workspace, key) || act.Key == nil || !act.Key.Key.Equal(key.Key()) {
 		return key, nothingToCountersign()
 	}
 	if key.Waiting() {
@@ -359,7 +359,7 @@ func (m *memberAct) revoke(ctx context.Context, key store.Credential) error {
 	if err != nil {
 		return err
 	}
-	about, err := keyOf(key).Digest()
+	about, err := key.Key().Digest()
 	if err != nil {
 		return err
 	}

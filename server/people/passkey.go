@@ -281,11 +281,6 @@ func (p *People) RenamePasskey(ctx context.Context, person store.Person, id []by
 	return key, found(err, "passkey")
 }
 
-// keyOf is a credential as evidence knows it.
-func keyOf(c store.Credential) evidence.Key {
-	return evidence.Key{CredentialID: c.ID, Person: c.PersonID, PublicKey: c.PublicKey, BackupEligible: c.BackupEligible}
-}
-
 func digest(data []byte) evidence.Digest {
 	sum := sha256.Sum256(data)
 	return evidence.Digest(hex.EncodeToString(sum[:]))

@@ -85,7 +85,7 @@ func (p *People) revocation(ctx context.Context, sh *store.Shared, person store.
 		}
 		since = new(since.UTC().Truncate(time.Second))
 	}
-	about, err := keyOf(key).Digest()
+	about, err := key.Key().Digest()
 	if err != nil {
 		return err
 	}
@@ -165,7 +165,7 @@ func revoke(ctx context.Context, sh *store.Shared, key store.Credential, signed 
 	if err != nil || revoked.EnrolledAt == nil { // one that never decided is no event
 		return revoked, err
 	}
-	if leaf.Key, err = keyOf(revoked).Digest(); err != nil {
+	if leaf.Key, err = revoked.Key().Digest(); err != nil {
 		return store.Credential{}, err
 	}
 	if err := appendLeaf(ctx, sh, leaf); err != nil {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/signedapproval/bitbucket/server/evidence"
 )
 
 // What is known of a key's owner, and who took a key out of use: evidence's words.
@@ -52,6 +54,11 @@ func (c Credential) Enrolled() bool { return c.EnrolledAt != nil && c.RevokedAt 
 
 // Waiting says whether the key is still to be enrolled.
 func (c Credential) Waiting() bool { return c.EnrolledAt == nil && c.RevokedAt == nil }
+
+// Key is the credential as the roster names it.
+func (c Credential) Key() evidence.Key {
+	return evidence.Key{Person: c.PersonID, CredentialID: c.ID, PublicKey: c.PublicKey, BackupEligible: c.BackupEligible}
+}
 
 const credentialColumns = `id, person_id, name, public_key, aaguid, sign_count, backup_eligible, backup_state,
 	transports, attestation_object, client_data, created_at, last_used_at, unfinished, enrolment, enrolment_opening,

@@ -359,7 +359,7 @@ func (s *signing) keep(ctx context.Context, assertion evidence.Assertion, counti
 	}
 	keys := make([]evidence.Key, len(counting))
 	for i, c := range counting {
-		keys[i] = keyOf(c)
+		keys[i] = c.Key()
 	}
 	result, err := evidence.VerifyAct(s.Act, assertion, keys, s.w.passkeys.RelyingParty())
 	if err != nil {
@@ -388,10 +388,6 @@ func (s *signing) keep(ctx context.Context, assertion evidence.Assertion, counti
 		ProposalID: s.Proposal, PersonID: s.person.ID, CredentialID: result.Key.CredentialID, KeyDigest: string(key),
 		Act: signed, Digest: hexSHA256(signed), Opening: opening,
 	})
-}
-
-func keyOf(c store.Credential) evidence.Key {
-	return evidence.Key{CredentialID: c.ID, Person: c.PersonID, PublicKey: c.PublicKey, BackupEligible: c.BackupEligible}
 }
 
 // counting are the acts that count at this moment: of those who are asked, by keys that decide in the workspace and are in
@@ -431,7 +427,7 @@ func (s *signing) signed(a store.ProposalAct, by store.Credential) error {
 	if err := json.Unmarshal(a.Act, &signed); err != nil {
 		return err
 	}
-	result, err := evidence.VerifyAct(signed.Act, signed.Assertion, []evidence.Key{keyOf(by)}, s.w.passkeys.RelyingParty())
+	result, err := evidence.VerifyAct(signed.Act, signed.Assertion, []evidence.Key{by.Key()}, s.w.passkeys.RelyingParty())
 	if err != nil {
 		return err
 	}
