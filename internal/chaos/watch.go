@@ -143,7 +143,10 @@ func (w *world) remotes(ctx context.Context, c *calls, repositoryID string) (all
 
 // remoteOf is a pull request as the checker wants it. Of one that was merged nothing changes any more.
 func (w *world) remoteOf(ctx context.Context, c *calls, r *repository, p remotePullRequest, known *change) (one invariant.PullRequest, err error) {
-	one = invariant.PullRequest{Number: p.ID, State: p.State, Draft: p.Draft, Head: p.Source.Commit.Hash, Destination: p.Destination.Branch.Name}
+	one = invariant.PullRequest{
+		Number: p.ID, State: p.State, Draft: p.Draft, Head: p.Source.Commit.Hash, Destination: p.Destination.Branch.Name,
+		ByGate: p.State == "MERGED" && p.ClosedBy.Nickname == r.owner,
+	}
 	var moved []time.Time
 	if known != nil {
 		known.mu.Lock()

@@ -253,6 +253,7 @@ type remotePullRequest struct {
 	Draft       bool
 	Destination struct{ Branch struct{ Name string } }
 	Source      struct{ Commit struct{ Hash string } }
+	ClosedBy    struct{ Nickname string } `json:"closed_by"`
 }
 
 // pullRequests lists those of a repository in these states.

@@ -47,6 +47,8 @@ type PullRequest struct {
 	Draft       bool
 	Head        string // 40 hex digits
 	Destination string
+	// ByGate says that it was the gate that merged it.
+	ByGate bool
 	// Raced says that the head moved between the gate's last look at it and its call to merge.
 	// Bitbucket's merge takes no expected head, so the gate can only see it afterwards, and must say so.
 	Raced bool

@@ -399,9 +399,17 @@ func TestEachInvariantCanBreak(t *testing.T) {
 		{"it was merged into another branch", ``, bitbucketHas(func(list []invariant.PullRequest) []invariant.PullRequest {
 			list[0].Destination = "other"
 			return list
-		}), "into other, and"},
+		}), "into other, and that was not what was approved"},
 		{"it was merged into another branch in a race that nobody tells of", ``, bitbucketHas(func(list []invariant.PullRequest) []invariant.PullRequest {
 			list[0].Destination, list[0].Raced = "other", true
+			return list
+		}), "and nobody says so"},
+		{"the gate merged another head and says that it merged nothing", `update signedapproval_merge_intents set state = 'REFUSED'`, bitbucketHas(func(list []invariant.PullRequest) []invariant.PullRequest {
+			list[0].Head, list[0].ByGate = strings.Repeat("0", 40), true
+			return list
+		}), "the gate merged 000000000000"},
+		{"the gate merged another head in a race, and nobody tells of it", `update signedapproval_merge_intents set state = 'REFUSED'`, bitbucketHas(func(list []invariant.PullRequest) []invariant.PullRequest {
+			list[0].Head, list[0].ByGate, list[0].Raced = strings.Repeat("0", 40), true, true
 			return list
 		}), "and nobody says so"},
 		{"a merge by hand is on record as approved", `delete from signedapproval_merge_intents`, bitbucketHas(func(list []invariant.PullRequest) []invariant.PullRequest {

@@ -168,39 +168,51 @@ func (c *check) merges() {
 			if c.atRest && planned[pr.ID] && c.mergesSeen[numberKey{at.Workspace, at.Repository, remote.Number}] == "" {
 				c.breaks("%s: it was to be merged, and was, and nothing says whether with its approvals", pr)
 			}
-			if len(merged[pr.ID]) != 1 {
-				continue
-			}
-			i := merged[pr.ID][0]
-			r := c.snapshot.requests[i.Request]
-			if r == nil || i.Head == remote.Head && r.Destination == remote.Destination {
-				continue
-			}
-			seen := c.mergesSeen[numberKey{at.Workspace, at.Repository, remote.Number}]
-			switch {
-			case !remote.Raced:
-				c.breaks("%s: the gate merged %s into %s, and %s into %s was approved", pr, remote.Head[:12], remote.Destination, i.Head[:12], r.Destination)
-			case c.atRest && seen != "VIOLATION":
-				c.breaks("%s: %s was merged into %s while %s into %s was approved, and nobody says so", pr, remote.Head[:12], remote.Destination, i.Head[:12], r.Destination)
-			}
+			c.byTheGate(pr, at, remote, merged[pr.ID])
 		}
 	}
 }
 
+// byTheGate: what the gate merged is what was approved, by the intent that it says it carried out, and by any intent where it says
+// of none that it did.
+func (c *check) byTheGate(pr *pullRequest, at repositoryKey, remote PullRequest, carriedOut []intent) {
+	switch {
+	case len(carriedOut) == 1:
+		i := carriedOut[0]
+		if r := c.snapshot.requests[i.Request]; r == nil || i.Head == remote.Head && r.Destination == remote.Destination {
+			return
+		}
+	case !remote.ByGate || c.approvedAs(pr, remote):
+		return
+	}
+	seen := c.mergesSeen[numberKey{at.Workspace, at.Repository, remote.Number}]
+	switch {
+	case !remote.Raced:
+		c.breaks("%s: the gate merged %s into %s, and that was not what was approved", pr, remote.Head[:12], remote.Destination)
+	case c.atRest && seen != "VIOLATION":
+		c.breaks("%s: %s was merged into %s, which was not what was approved, and nobody says so", pr, remote.Head[:12], remote.Destination)
+	}
+}
+
+// approvedAs tells whether a request of a pull request approved what was merged.
+func (c *check) approvedAs(pr *pullRequest, remote PullRequest) bool {
+	return slices.ContainsFunc(slices.Collect(maps.Keys(c.good)), func(request string) bool { return c.rightly(pr, remote, request) })
+}
+
+// rightly tells whether a request approved what was merged.
+func (c *check) rightly(pr *pullRequest, remote PullRequest, request string) bool {
+	r := c.snapshot.requests[request]
+	_, good := c.good[request]
+	return good && r.PullRequest == pr.ID && r.Head == remote.Head && r.Destination == remote.Destination
+}
+
 // recorded: what is on record as merged with approval, or by an override, by the gate or by anybody, is exactly what has them.
 func (c *check) recorded(pr *pullRequest, at repositoryKey, remote PullRequest) {
-	rightly := func(request string) bool {
-		r := c.snapshot.requests[request]
-		_, good := c.good[request]
-		return good && r.PullRequest == pr.ID && r.Head == remote.Head && r.Destination == remote.Destination
-	}
-	if kind := c.mergesSeen[numberKey{at.Workspace, at.Repository, remote.Number}]; kind == "APPROVED" || kind == "OVERRIDE" {
-		if !slices.ContainsFunc(slices.Collect(maps.Keys(c.good)), rightly) {
-			c.breaks("%s: it is on record as merged %s, and %s into %s never was", pr, kind, remote.Head[:12], remote.Destination)
-		}
+	if kind := c.mergesSeen[numberKey{at.Workspace, at.Repository, remote.Number}]; (kind == "APPROVED" || kind == "OVERRIDE") && !c.approvedAs(pr, remote) {
+		c.breaks("%s: it is on record as merged %s, and %s into %s never was", pr, kind, remote.Head[:12], remote.Destination)
 	}
 	for _, body := range c.mergedLeaves[pr.Chain] {
-		if body.Kind != "violation" && !rightly(body.Request) {
+		if body.Kind != "violation" && !c.rightly(pr, remote, body.Request) {
 			c.breaks("%s: the log says that it was merged, kind %s, and %s into %s never was approved", pr, body.Kind, remote.Head[:12], remote.Destination)
 		}
 	}
