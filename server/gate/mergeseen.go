@@ -64,7 +64,16 @@ func (t *settlement) merged(ctx context.Context, before store.PullRequest, live 
 		return err
 	}
 	t.changed = true
-	// What was intended is looked after by its own job, whoever has merged.
+	if body.Commit == "" { // Bitbucket does not say what landed
+		return nil
+	}
+	_, err = t.chain.add(body)
+	return err
+}
+
+// ringMerges has what was intended looked after by its own job, whoever has merged, and whether or not the merge is on record:
+// an intent whose request had ended, as that of a draft, waits for nobody else.
+func (t *settlement) ringMerges(ctx context.Context) error {
 	intents, err := t.tx.OpenMerges(ctx, t.pr.ID)
 	if err != nil {
 		return err
@@ -74,11 +83,7 @@ func (t *settlement) merged(ctx context.Context, before store.PullRequest, live 
 			return err
 		}
 	}
-	if body.Commit == "" { // Bitbucket does not say what landed
-		return nil
-	}
-	_, err = t.chain.add(body)
-	return err
+	return nil
 }
 
 // kindOfMerge is what a merge is called that came while a request was in a state.

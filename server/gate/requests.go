@@ -19,6 +19,9 @@ func (t *settlement) requests(ctx context.Context, before store.PullRequest) (ne
 		if err := t.merged(ctx, before, live); err != nil {
 			return next, err
 		}
+		if err := t.ringMerges(ctx); err != nil {
+			return next, err
+		}
 		// What was approved stays owed, and nobody waits for it.
 		if err := t.tx.CloseAlarm(ctx, store.AlarmUncosigned, waiting(t.pr.ID, before.HeadCommit)); err != nil {
 			return next, err

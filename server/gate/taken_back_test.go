@@ -447,6 +447,20 @@ func TestEveryIntentComesToItsEnd(t *testing.T) {
 			w.edit(number, map[string]any{"draft": false})
 			w.land(number)
 		},
+		"its request ended as a draft's, and no rule of then is in force": func(w *world, number int64) {
+			w.allBut(store.KindMerge)
+			w.losesTheCall()
+			w.edit(number, map[string]any{"draft": true})
+			w.event(number)
+			w.drainAll()
+			if v := w.view(number); v.Request.State != store.RequestCancelled || v.Merge == nil || v.Merge.State != store.MergePlanned {
+				w.t.Fatalf("the request is %s, its merge %+v", v.Request.State, v.Merge)
+			}
+			w.save(w.rule(1, "carol"))
+			w.edit(number, map[string]any{"draft": false})
+			w.land(number)
+			w.event(number)
+		},
 		"withdrawn while the call is in the air": func(w *world, number int64) {
 			w.allBut(store.KindMerge)
 			w.losesTheCall()
