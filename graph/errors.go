@@ -80,6 +80,15 @@ func (e *requestError) httpStatus() int {
 	return http.StatusBadRequest
 }
 
+// comesAgain tells whether the same request may be answered later, so that the answer says in how many seconds.
+func (e *requestError) comesAgain() bool {
+	switch e.code {
+	case codeTooMany, codeTooManyStreams, codeOverloaded, refusal.Busy:
+		return true
+	}
+	return false
+}
+
 // answer is what a request gets: data, errors, or both.
 type answer struct {
 	Data   json.RawMessage `json:"data,omitempty"`

@@ -293,6 +293,7 @@ func (w *lockedWriter) Write(p []byte) (int, error) {
 // reply is an answer as a client sees it.
 type reply struct {
 	status int
+	header http.Header
 	body   string
 	Data   map[string]any `json:"data"`
 	Errors []struct {
@@ -328,7 +329,7 @@ func (b *bench) post(t *testing.T, body string, change func(*http.Request)) repl
 	}
 	w := httptest.NewRecorder()
 	b.ServeHTTP(w, r)
-	got := reply{status: w.Code, body: w.Body.String()}
+	got := reply{status: w.Code, header: w.Header(), body: w.Body.String()}
 	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
 		t.Fatalf("the answer is no JSON: %v: %s", err, w.Body)
 	}

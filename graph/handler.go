@@ -18,6 +18,9 @@ import (
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
+// retryAfter is in how many seconds to come again where nobody knows: as long as an operation waits for its turn.
+const retryAfter = "5"
+
 // deadline bounds one query, one mutation and one event of a subscription.
 const deadline = 20 * time.Second
 
@@ -164,8 +167,9 @@ func (h *Handler) recover(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *Handler) refuse(w http.ResponseWriter, no *requestError) {
-	if no.code == refusal.Busy || no.code == codeOverloaded {
-		w.Header().Set("Retry-After", "5")
+	// Where it is known when to come again, the header says so already.
+	if no.comesAgain() && w.Header().Get("Retry-After") == "" {
+		w.Header().Set("Retry-After", retryAfter)
 	}
 	if no.httpStatus() == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", "Bearer")

@@ -150,8 +150,8 @@ func TestSharedLimitIsAsked(t *testing.T) {
 	var points int
 	b.allow = func(_ context.Context, caller string, n int) bool { asked, points = caller, n; return false }
 	got := b.ask(t, `{ pages(first: 100) { edges { node { name } } } }`, "")
-	if got.code() != codeTooMany || asked != "person:p1" || points != 205 {
-		t.Errorf("%s asked for %q %d", got.body, asked, points)
+	if got.code() != codeTooMany || got.header.Get("Retry-After") != retryAfter || asked != "person:p1" || points != 205 {
+		t.Errorf("%s %v asked for %q %d", got.body, got.header, asked, points)
 	}
 }
 

@@ -174,7 +174,7 @@ func TestTheLastPlacesAreKept(t *testing.T) {
 	}
 }
 
-// TestWaitingInVain says whose fault it is.
+// TestWaitingInVain says whose fault it is, and when to come again.
 func TestWaitingInVain(t *testing.T) {
 	t.Parallel()
 	own := newBench(t, "", false)
@@ -186,14 +186,14 @@ func TestWaitingInVain(t *testing.T) {
 		}
 		t.Cleanup(leave)
 	}
-	if got := own.ask(t, `{ open }`, ""); got.code() != codeTooMany || got.status != http.StatusTooManyRequests {
-		t.Errorf("beside one's own: %d %s", got.status, got.body)
+	if got := own.ask(t, `{ open }`, ""); got.code() != codeTooMany || got.status != http.StatusTooManyRequests || got.header.Get("Retry-After") != retryAfter {
+		t.Errorf("beside one's own: %d %v %s", got.status, got.header, got.body)
 	}
 	others := newBench(t, "", false)
 	others.places.patience = time.Millisecond
 	occupy(t, others.places)
-	if got := others.ask(t, `{ open }`, ""); got.code() != codeOverloaded || got.status != http.StatusServiceUnavailable {
-		t.Errorf("beside others': %d %s", got.status, got.body)
+	if got := others.ask(t, `{ open }`, ""); got.code() != codeOverloaded || got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") != retryAfter {
+		t.Errorf("beside others': %d %v %s", got.status, got.header, got.body)
 	}
 }
 
