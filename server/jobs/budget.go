@@ -35,6 +35,8 @@ type BudgetOptions struct {
 	Spent func(ctx context.Context, tokenKey string) (calls int64, known bool, err error)
 	// AddSpent counts calls for Spent. Required.
 	AddSpent func(ctx context.Context, tokenKey string, calls int64) error
+	// Patience is how long Redis has for an answer, before this replica goes on without the others for a second: 500 ms.
+	Patience time.Duration
 	Log      *slog.Logger
 }
 
@@ -71,7 +73,6 @@ const (
 	// came back for a single call would spend it and fail at the next, for ever.
 	callsAhead = 10
 
-	budgetTimeout = 500 * time.Millisecond
 	// countEvery is how long calls wait to be counted.
 	countEvery = 10 * time.Second
 )
@@ -88,6 +89,7 @@ func NewBudget(options BudgetOptions) *Budget {
 	}
 	options.Prefix = cmp.Or(options.Prefix, "signedapproval")
 	options.PerHour = max(cmp.Or(options.PerHour, 1000), 1)
+	options.Patience = cmp.Or(options.Patience, 500*time.Millisecond)
 	options.Log = cmp.Or(options.Log, slog.Default())
 	return &Budget{
 		BudgetOptions: options,
@@ -169,7 +171,7 @@ func (b *Budget) ask(ctx context.Context, tokenKey, what string, args ...any) ([
 	if away {
 		return nil, errAway
 	}
-	call, cancel := context.WithTimeout(ctx, budgetTimeout)
+	call, cancel := context.WithTimeout(ctx, b.Patience)
 	defer cancel()
 	answer, err := budgetScript.Run(call, b.Redis, []string{b.Prefix + ":budget:{" + tokenKey + "}"},
 		append([]any{what, b.refill(), b.capacity()}, args...)...).Int64Slice()
