@@ -112,6 +112,7 @@ func (k *memberKey) Acts(ctx context.Context) ([]workspaceKeyAct, error) {
 }
 
 type keyFall struct {
+	Workspace        string
 	Key              string
 	Owner            *person
 	CompromisedSince Time
@@ -124,13 +125,16 @@ func (k *memberKey) Fall(ctx context.Context) (*keyFall, error) {
 	falls, err := k.batch.falls.get(func() (people.KeyFalls, error) {
 		return k.batch.r.people.NameKeyFalls(ctx, k.batch.workspace, k.batch.keys...)
 	})
-	fall := falls.Of(k.row.ID)
-	if err != nil || fall == nil {
-		return nil, err
+	if fell := falls.Of(k.row.ID); len(fell) > 0 { // in one workspace, so once
+		return keyFallOf(fell[0]), nil
 	}
+	return nil, err
+}
+
+func keyFallOf(f people.KeyFall) *keyFall {
 	return &keyFall{
-		Key: fall.Key, Owner: personOf(fall.Owner), CompromisedSince: timeOf(fall.CompromisedSince), Since: timeOf(fall.Since), By: fall.By,
-	}, nil
+		Workspace: f.Workspace, Key: f.Key, Owner: personOf(f.Owner), CompromisedSince: timeOf(f.CompromisedSince), Since: timeOf(f.Since), By: f.By,
+	}
 }
 
 // ProvedModel is what the attestation of the enrolment proves.

@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -38,6 +39,50 @@ const membersKeys = `query($w: String!, $wanting: Boolean) { workspace(key: $w) 
 	id name state identifiedBy revokedAt compromisedSince canCountersign canRevoke
 	fall { key owner { name } compromisedSince since by } acts { action by counts } } } } } } }`
 
+const ownKeys = `{ viewer { passkeys { id name } } }`
+
+const ownFalls = `{ viewer { passkeys { name state workspaceActs { by } falls { workspace key owner { name } compromisedSince since by } } } }`
+
+// A person's own page costs the same number of statements however many keys they have, and however many of them fell.
+func TestStatementsDoNotGrowWithPasskeys(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice := w.signIn("alice")
+	alice.gates(alice.connect("alice"), ruleFor(1))
+	alice.enrol()
+	one := alice.statements(ownFalls, nil)
+	compromised := alice.ask(ownKeys, nil).text("viewer.passkeys.0.id")
+	var last *passkeytest.Authenticator
+	grow := func(n int) {
+		for range n {
+			last = alice.enrolAnother()
+		}
+	}
+	grow(4)
+	if five := alice.statements(ownFalls, nil); five != one {
+		t.Errorf("%d statements for a key, %d for five", one, five)
+	}
+	alice.key = last
+	alice.signs(map[string]any{"key": compromised, "action": "REVOKE", "compromisedSince": time.Now().Add(-time.Hour).UTC().Format(time.RFC3339)})
+	w.settle()
+	fell := func(n int) {
+		t.Helper()
+		for i := range n {
+			if falls, _ := alice.ask(ownFalls, nil).at(fmt.Sprintf("viewer.passkeys.%d.falls", i)).([]any); len(falls) != 1 {
+				t.Errorf("key %d of %d fell %d times", i, n, len(falls))
+			}
+		}
+	}
+	fell(4)
+	four := alice.statements(ownFalls, nil)
+	grow(4) // which a key that fell signed for
+	w.settle()
+	fell(8)
+	if eight := alice.statements(ownFalls, nil); eight != four {
+		t.Errorf("%d statements where four keys fell, %d where eight did", four, eight)
+	}
+}
+
 // Alice's passkey vouched for Bob's and for a further one of hers. Once she says that it was in other hands before, both show
 // what the roster makes of that: Bob is known by his log-in alone again, and the further passkey has fallen.
 func TestKeysThatFell(t *testing.T) {
@@ -71,7 +116,7 @@ func TestKeysThatFell(t *testing.T) {
 	}
 	before := alice.statements(membersKeys, map[string]any{"w": g.workspace})
 
-	mine := alice.ask(`{ viewer { passkeys { id name } } }`, nil)
+	mine := alice.ask(ownKeys, nil)
 	if mine.text("viewer.passkeys.1.name") != "key" {
 		t.Fatalf("Alice's passkeys %v", mine)
 	}
@@ -103,6 +148,25 @@ func TestKeysThatFell(t *testing.T) {
 	node := alice.ask(`query($id: ID!) { node(id: $id) { ... on MemberKey { state fall { key } } } }`, map[string]any{"id": hers.text("keys.0.id")})
 	if node.text("node.state") != "FALLEN" || node.text("node.fall.key") != "key" {
 		t.Errorf("the key by itself: %v", node)
+	}
+	// Her own page says the same of it, for the workspace.
+	own := alice.ask(ownFalls, nil)
+	if own.text("viewer.passkeys.0.name") != "further" || own.text("viewer.passkeys.0.state") != "ENROLLED" || len(own.at("viewer.passkeys.1.falls").([]any)) != 0 {
+		t.Errorf("Alice's own keys: %v", own)
+	}
+	if got, want := jsonOf(own.at("viewer.passkeys.0.falls")), jsonOf([]any{map[string]any{
+		"workspace": "Acme", "key": "key", "owner": map[string]any{"name": names[0]}, "compromisedSince": since, "since": fall.text("fall.since"), "by": names[0],
+	}}); got != want {
+		t.Errorf("her own page says %s, not %s", got, want)
+	}
+	if falls := bob.ask(ownFalls, nil).at("viewer.passkeys.0.falls").([]any); len(falls) != 0 {
+		t.Errorf("Bob's key fell: %v", falls)
+	}
+	if told := alice.ask(`{ viewer { notices(first: 10) { edges { node { kind title sentence path } } } } }`, nil); jsonOf(told.at("viewer.notices.edges.0.node")) != jsonOf(map[string]any{
+		"kind": "KEY_FALLEN", "title": "A passkey of yours counts no longer in a workspace", "path": "/settings/passkeys",
+		"sentence": "“further” counts no longer in Acme, and nothing that it signed there does: a passkey that signed for it may have been in other hands by then. Your page of passkeys says which, and who said so.",
+	}) {
+		t.Errorf("Alice was told %v", told)
 	}
 	// The roster, and the names in the fall: whatever the number of keys.
 	if after := alice.statements(membersKeys, map[string]any{"w": g.workspace}); after > before+12 {

@@ -30,10 +30,11 @@ type passkeyNode struct {
 	CompromisedSince   *Time
 }
 
-// passkeyBatch lets the passkeys of a list share what others signed about them.
+// passkeyBatch lets the passkeys of a list share what others signed about them, and where they fell.
 type passkeyBatch struct {
-	r    *resolver
-	keys lazy[people.KeyActs]
+	r     *resolver
+	keys  lazy[people.KeyActs]
+	falls lazy[people.KeyFalls]
 }
 
 // The states of a key.
@@ -99,6 +100,12 @@ type workspaceKeyAct struct {
 func (p *passkeyNode) WorkspaceActs(ctx context.Context) ([]workspaceKeyAct, error) {
 	acts, err := p.batch.keys.get(func() (people.KeyActs, error) { return p.batch.r.people.KeyActs(ctx, viewerOf(ctx)) })
 	return each(acts.Of("", p.row.ID), keyActRecord), err
+}
+
+// Falls are where it counts no longer because of a compromised key.
+func (p *passkeyNode) Falls(ctx context.Context) ([]*keyFall, error) {
+	falls, err := p.batch.falls.get(func() (people.KeyFalls, error) { return p.batch.r.people.KeyFalls(ctx, viewerOf(ctx)) })
+	return each(falls.Of(p.row.ID), keyFallOf), err
 }
 
 func keyActRecord(a people.KeyActRecord) workspaceKeyAct {

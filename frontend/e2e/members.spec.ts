@@ -125,3 +125,56 @@ test("a member's key is vouched for, and revoked by the signatures of those who 
   await expect(members.getByRole("button", { name: "Revoke Phone of Carol Okafor" })).toHaveCount(0);
   await fits(alices, "keys");
 });
+
+test("a key that a stolen one signed for shows its owner where it fell, and with which", async ({ world, person }) => {
+  test.setTimeout(240_000);
+  const [alice, bob] = [await person("alice"), await person("bob")];
+  await alice.signIn();
+  await alice.gate();
+  await world.push("feature/coupon", { "src/coupon.ts": "export const coupon = 10;\n" });
+  const number = await world.openPullRequest("Check the coupon", "feature/coupon");
+  const page = await withPasskey(bob, "Laptop");
+  const signing = await bob.context.newPage();
+  const used = await bob.handPasskeys(signing);
+  await signing.goto(world.page("sign", number));
+  await signing.getByRole("button", { name: "Approve", exact: true }).click(patience);
+  await bob.awaitOutcome(signing, signing.getByText("You approved this commit"));
+  await bob.keepPasskeys(used);
+  await signing.close();
+
+  // Another authenticator makes a second one, for which the first one signs.
+  await page.close();
+  const passkeys = await bob.context.newPage();
+  const authenticator = await bob.handPasskeys(passkeys);
+  const held = await authenticator.credentials();
+  await authenticator.clear();
+  await passkeys.goto(`${world.stack.server}/settings/passkeys`);
+  await passkeys.getByLabel("Name of the new passkey (optional)").fill("Blue key");
+  await passkeys.getByRole("button", { name: "Add a passkey" }).click(patience);
+  await passkeys.getByRole("button", { name: "Confirm with your new passkey" }).click(patience);
+  await authenticator.clear();
+  await authenticator.add(held);
+  await passkeys.getByRole("button", { name: "Confirm with a passkey that you already have" }).click(patience);
+  await expect(passkeys.getByText("The passkey can sign for you now.")).toBeVisible(patience);
+  await expect(passkeys.getByRole("rowheader", { name: "Blue key", exact: true })).toBeVisible(patience);
+
+  await passkeys.getByRole("button", { name: "Revoke Laptop" }).click();
+  const dialog = passkeys.getByRole("dialog");
+  await dialog.getByLabel("Somebody else may have had it").check();
+  await dialog.getByLabel("Since when").fill("2026-01-02T03:04");
+  await dialog.getByRole("button", { name: "Revoke with a passkey" }).click();
+  await expect(dialog).toBeHidden(patience);
+
+  // The page is not loaded again: what was said of one key is shown with the other.
+  const name = `Blue key Counts no longer in ${world.slug}`;
+  await expect(passkeys.getByRole("rowheader", { name, exact: true })).toBeVisible(patience);
+  const row = passkeys.getByRole("row", { name: /Blue key/ });
+  await expect(row).toContainText(
+    /goes back to Laptop of Bob Tanaka, which may have been in other hands since .*, as Bob Tanaka said/,
+  );
+  await expect(passkeys.getByRole("rowheader", { name: "Laptop Revoked", exact: true })).toBeVisible();
+  await fits(passkeys, "passkeys");
+
+  await passkeys.goto(world.stack.server);
+  await expect(passkeys.getByText(`“Blue key” counts no longer in ${world.slug}`)).toBeVisible(patience);
+});

@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"time"
 
@@ -19,6 +20,7 @@ func dropFallen(ctx context.Context, tx *store.Tx, w store.Workspace, now time.T
 	if err != nil {
 		return newest, err
 	}
+	var fallen [][]byte
 	for _, key := range roster.LiveAt(roster.Versions()) {
 		if roster.Stands(key) {
 			continue
@@ -27,8 +29,32 @@ func dropFallen(ctx context.Context, tx *store.Tx, w store.Workspace, now time.T
 		if newest, err = nextRoster(ctx, tx, w, now, newest, change); err != nil {
 			return newest, err
 		}
+		fallen = append(fallen, key.Key.CredentialID)
 	}
-	return newest, nil
+	return newest, tellFallen(ctx, tx, w, fallen)
+}
+
+// tellFallen tells the owners of keys that fell in a workspace. Their page of passkeys says with which key and on whose word.
+func tellFallen(ctx context.Context, tx *store.Tx, w store.Workspace, credentials [][]byte) error {
+	if len(credentials) == 0 {
+		return nil
+	}
+	keys, err := tx.CredentialsByID(ctx, credentials)
+	if err != nil {
+		return err
+	}
+	notices := make([]store.Notice, len(keys))
+	for i, key := range keys {
+		notices[i] = store.Notice{
+			PersonID: key.PersonID, WorkspaceID: w.ID, Kind: "KEY_FALLEN",
+			DedupeKey: "key-fallen:" + w.ID + ":" + base64.RawURLEncoding.EncodeToString(key.ID),
+			Title:     "A passkey of yours counts no longer in a workspace",
+			Sentence: fmt.Sprintf("“%s” counts no longer in %s, and nothing that it signed there does: a passkey that signed for it may have been in other hands by then. Your page of passkeys says which, and who said so.",
+				key.Name, w.Name),
+			Path: "/settings/passkeys",
+		}
+	}
+	return tx.AddNotice(ctx, notices...)
 }
 
 // onCompromised lists the open pull requests on which somebody decided with a key of a person that was in other hands, or

@@ -2,6 +2,7 @@ package people
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -9,53 +10,103 @@ import (
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
-// KeyFall tells with which compromised key another one fell in a workspace, with names.
+// KeyFall tells where a key counts no longer, and with which compromised one it fell there, with names.
 type KeyFall struct {
+	Workspace        string       // its name
 	Key              string       // the name of the compromised one
 	Owner            store.Person // whose that is
 	CompromisedSince time.Time
 	Since            time.Time // when that was said; since then the key that fell counts no longer
 	By               string    // the names of who said it
 
-	credential []byte // the key that fell
+	workspaceID string
+	credential  []byte // the key that fell
+	compromised []byte // the key with which it fell
 }
 
-// KeyFalls are those of some keys of a workspace.
+// KeyFalls are those of some keys.
 type KeyFalls []KeyFall
 
-// Of is the fall of a key; nil where it stands.
-func (f KeyFalls) Of(id []byte) *KeyFall {
-	i := slices.IndexFunc(f, func(fall KeyFall) bool { return bytes.Equal(fall.credential, id) })
-	if i < 0 {
-		return nil
+// Of are the falls of a key, by the workspaces' names; none where it stands.
+func (f KeyFalls) Of(id []byte) KeyFalls {
+	return slices.DeleteFunc(slices.Clone(f), func(fall KeyFall) bool { return !bytes.Equal(fall.credential, id) })
+}
+
+// KeyFalls tells where the person's own keys fell: in every workspace that they are a member of, or whose roster knows a
+// key of theirs. What it costs grows with the workspaces, not with the keys.
+func (p *People) KeyFalls(ctx context.Context, person store.Person) (falls KeyFalls, err error) {
+	var (
+		keys       store.Keys
+		workspaces []string
+	)
+	err = p.store.Outside(ctx, func(sh *store.Shared) error {
+		if keys, err = sh.Keys(ctx, person.ID); err != nil {
+			return err
+		}
+		if len(keys.Credentials) == 0 {
+			return nil
+		}
+		workspaces, err = sh.KeyWorkspaces(ctx, person.ID)
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
-	return &f[i]
+	for _, workspace := range workspaces {
+		err := p.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
+			judged, err := tx.Judge(ctx, keys)
+			if err == nil {
+				falls = append(falls, fallsIn(workspace, judged)...)
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return falls, p.nameFalls(ctx, falls)
 }
 
 // NameKeyFalls tells which of the keys fell in a workspace, with names. They must have been read there, so that its
 // roster says which; the caller chooses which of them somebody may see.
-func (p *People) NameKeyFalls(ctx context.Context, workspace string, keys ...store.Keys) (falls KeyFalls, err error) {
-	var compromised [][]byte // of each fall
+func (p *People) NameKeyFalls(ctx context.Context, workspace string, keys ...store.Keys) (KeyFalls, error) {
+	falls := fallsIn(workspace, keys...)
+	return falls, p.nameFalls(ctx, falls)
+}
+
+// fallsIn are the falls of keys that were read in a workspace, still without names.
+func fallsIn(workspace string, keys ...store.Keys) (falls KeyFalls) {
 	for _, k := range keys {
 		for _, c := range k.Credentials {
 			if with := k.FellWith(workspace, c.ID); with != nil {
-				fall := KeyFall{credential: c.ID}
+				fall := KeyFall{workspaceID: workspace, credential: c.ID, compromised: with}
 				if since := k.CompromisedSince(workspace, with); since != nil {
 					fall.CompromisedSince = *since
 				}
-				falls, compromised = append(falls, fall), append(compromised, with)
+				falls = append(falls, fall)
 			}
 		}
 	}
+	return falls
+}
+
+// nameFalls fills in the names, and puts the falls in the order of the workspaces'.
+func (p *People) nameFalls(ctx context.Context, falls KeyFalls) error {
 	if len(falls) == 0 {
-		return nil, nil
+		return nil
 	}
 	var (
-		with   []store.Credential
-		said   store.Keys // for the workspace
-		people = map[string]store.Person{}
+		compromised [][]byte
+		with        []store.Credential
+		said        store.Keys // for the workspaces
+		people      = map[string]store.Person{}
+		workspaces  = map[string]string{}
 	)
-	err = p.store.Outside(ctx, func(sh *store.Shared) error {
+	for _, fall := range falls {
+		compromised = append(compromised, fall.compromised)
+		workspaces[fall.workspaceID] = ""
+	}
+	err := p.store.Outside(ctx, func(sh *store.Shared) (err error) {
 		if with, err = sh.CredentialsByID(ctx, compromised); err != nil {
 			return err
 		}
@@ -65,7 +116,9 @@ func (p *People) NameKeyFalls(ctx context.Context, workspace string, keys ...sto
 		var ids []string
 		for _, c := range with {
 			ids = append(ids, c.PersonID)
-			if r := said.Revocation(workspace, c.ID); r != nil {
+		}
+		for _, fall := range falls {
+			if r := said.Revocation(fall.workspaceID, fall.compromised); r != nil {
 				ids = append(ids, signersOf(r.PersonID, r.Agreed)...)
 			}
 		}
@@ -75,17 +128,32 @@ func (p *People) NameKeyFalls(ctx context.Context, workspace string, keys ...sto
 		}
 		return err
 	})
+	for id := range workspaces {
+		if err != nil {
+			return err
+		}
+		err = p.store.InWorkspace(ctx, id, func(tx *store.Tx) error {
+			workspace, err := tx.ReadWorkspace(ctx)
+			workspaces[id] = workspace.Name
+			return err
+		})
+	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for i := range falls {
-		n := slices.IndexFunc(with, func(c store.Credential) bool { return bytes.Equal(c.ID, compromised[i]) })
+		fall := &falls[i]
+		fall.Workspace = workspaces[fall.workspaceID]
+		n := slices.IndexFunc(with, func(c store.Credential) bool { return bytes.Equal(c.ID, fall.compromised) })
 		if n < 0 {
 			continue // keys are never taken away
 		}
-		falls[i].name(with[n], said.Revocation(workspace, compromised[i]), people)
+		fall.name(with[n], said.Revocation(fall.workspaceID, fall.compromised), people)
 	}
-	return falls, nil
+	slices.SortStableFunc(falls, func(a, b KeyFall) int {
+		return cmp.Or(cmp.Compare(a.Workspace, b.Workspace), cmp.Compare(a.workspaceID, b.workspaceID))
+	})
+	return nil
 }
 
 // name fills in what is said of the compromised key: by its owner or for the workspace, whoever did so first.

@@ -144,6 +144,17 @@ func (tx *Tx) InsertRosterVersion(ctx context.Context, v RosterVersion) error {
 	return nil
 }
 
+// KeyWorkspaces lists the workspaces that judge a person's keys: those whose roster knows one, and those in which the
+// person was MEMBER or ADMIN when we last read it.
+func (sh *Shared) KeyWorkspaces(ctx context.Context, personID string) ([]string, error) {
+	rows, err := sh.tx.Query(ctx, `select workspace_id::text from signedapproval_roster_people where person_id = $1
+		union select workspace_id::text from signedapproval_memberships where person_id = $1 and role <> 'NONE' order by 1`, personID)
+	if err != nil {
+		return nil, fmt.Errorf("store: workspaces of a person's keys: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
+
 // rostersFollow asks that every roster with keys of a key's person, and of every workspace in which somebody vouched
 // for one, follows what became of them. It belongs to every change of what a key counts for.
 func (sh *Shared) rostersFollow(ctx context.Context, credentialID []byte) error {

@@ -765,6 +765,54 @@ describe("passkeys", () => {
     expect(screen.queryByRole("button", { name: "Revoke Laptop" })).toBeNull();
   });
 
+  const fall = {
+    workspace: "Acme",
+    key: "Old phone",
+    owner: { __typename: "Person", id: "person-alice", name: "Alice Moreau", accountId: "alice" },
+    compromisedSince: "2026-11-01T09:00:00Z",
+    since: "2026-11-05T09:00:00Z",
+    by: "Dana Silva",
+  };
+
+  test("are shown with where they fell, with which key, and on whose word", async () => {
+    const fell = passkey({ identifiedBy: "OWN_KEY", falls: [fall] });
+    const { container } = open("/settings/passkeys", { viewer: viewer({ passkeys: [fell] }) });
+    const row = (await screen.findByRole("rowheader", { name: /Laptop/ })).closest("tr");
+    expect(screen.getByRole("rowheader", { name: "Laptop Counts no longer in Acme" })).toBeVisible();
+    expect(row).toHaveTextContent(
+      /No longer counts in Acme since .*goes back to Old phone of Alice Moreau.*other hands since .*as Dana Silva said/,
+    );
+    expect(row?.querySelector(`time[datetime="${fall.since}"]`)).toBeVisible();
+    expect(row?.querySelector(`time[datetime="${fall.compromisedSince}"]`)).toBeVisible();
+    expect(row).toHaveTextContent("Revoke it, and have another passkey signed for");
+    expect(screen.getByRole("button", { name: "Revoke Laptop" })).toBeVisible();
+    expect(await violations(container)).toEqual([]);
+  });
+
+  test("say in how many workspaces they fell, and in which one they were revoked", async () => {
+    const act = { workspace: "Umbrella", by: "Dana Silva", at: "2026-11-02T08:00:00Z", compromisedSince: null };
+    const fell = passkey({
+      falls: [fall, { ...fall, workspace: "Beta" }],
+      workspaceActs: [
+        { ...act, action: "REVOKE", counts: true },
+        { ...act, workspace: "Acme", action: "COUNTERSIGN", counts: false },
+      ],
+    });
+    open("/settings/passkeys", { viewer: viewer({ passkeys: [fell] }) });
+    const name = "Laptop Revoked in Umbrella Counts no longer in 2 workspaces";
+    const row = (await screen.findByRole("rowheader", { name })).closest("tr");
+    expect(row).toHaveTextContent(/No longer counts in Acme since/);
+    expect(row).toHaveTextContent(/No longer counts in Beta since/);
+    expect(screen.getAllByText(/Nothing mends that/)).toHaveLength(1);
+  });
+
+  test("that stand say nothing of a fall, and one that is revoked only that", async () => {
+    const gone = passkey({ id: "passkey-2", name: "Gone", state: "REVOKED", revokedAt: fall.since, falls: [fall] });
+    open("/settings/passkeys", { viewer: viewer({ passkeys: [passkey(), gone] }) });
+    expect((await screen.findByRole("rowheader", { name: "Laptop" })).closest("tr")).not.toHaveTextContent("counts");
+    expect(screen.getByRole("rowheader", { name: "Gone Revoked" })).toBeVisible();
+  });
+
   test("cannot be made where the browser has none", async () => {
     const { api } = open("/settings/passkeys");
     api.world.Mutation = { beginPasskey: { options: "{}", userErrors: [] } };
@@ -840,6 +888,7 @@ describe("keys of members", () => {
     const act = { action: "COUNTERSIGN", workspace: "Acme", by: "Alice Moreau", at: "2026-11-02T08:00:00Z" };
     const known = key({ canCountersign: false, acts: [{ ...act, compromisedSince: null, counts: false }] });
     const fall = {
+      workspace: "Acme",
       key: "Old phone",
       owner: { __typename: "Person", id: "person-alice", name: "Alice Moreau", accountId: "alice" },
       compromisedSince: "2026-11-01T09:00:00Z",

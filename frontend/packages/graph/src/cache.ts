@@ -38,6 +38,12 @@ const movesInWorkspace: UpdateResolver = (_result, _input, cache) => {
 /** A mutation that moves the viewer's passkeys. */
 const changesPasskeys: UpdateResolver = (_result, _input, cache) => forget(cache, "Viewer:viewer", "passkeys");
 
+/** A mutation about one key, with which others may fall. */
+const movesKeys: UpdateResolver = (result, input, cache, info) => {
+  movesInWorkspace(result, input, cache, info);
+  changesPasskeys(result, input, cache, info);
+};
+
 /** The normalised cache: an object that one answer brings is new on every part of the screen that shows it. */
 export function normalizedCache(): Exchange {
   return cacheExchange({
@@ -53,9 +59,9 @@ export function normalizedCache(): Exchange {
         finishPasskey: changesPasskeys,
         confirmPasskey: changesPasskeys,
         reportLostPasskeys: changesPasskeys,
-        signKeyAct: movesInWorkspace,
+        signKeyAct: movesKeys,
         proposeProtection: movesInWorkspace,
-        signProposal: movesInWorkspace,
+        signProposal: movesKeys,
       },
     },
   });

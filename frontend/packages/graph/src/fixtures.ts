@@ -271,6 +271,7 @@ export function passkey(like: Like = {}): Like {
     revokedBySignature: false,
     compromisedSince: null,
     workspaceActs: [],
+    falls: [],
     lastUsedAt: "2026-11-21T15:20:00.000000Z",
     revokedAt: null,
     synced: false,

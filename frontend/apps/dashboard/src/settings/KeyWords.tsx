@@ -17,6 +17,7 @@ const actFragment = graphql(`
 
 const fallFragment = graphql(`
   fragment KeyFall_fall on KeyFall {
+    workspace
     key
     owner {
       id
@@ -40,6 +41,23 @@ const states: Record<PasskeyState, { tone: Tone; text: string } | null> = {
 export function KeyState({ state }: { state: PasskeyState }) {
   const shown = states[state];
   return shown && <Lozenge tone={shown.tone}>{shown.text}</Lozenge>;
+}
+
+/** Where a key of the reader's own that signs decides no longer; nothing for one that decides everywhere. */
+export function KeyPlaces({ acts, falls }: Pick<KeyActsProps, "acts"> & { falls: Falls }) {
+  const revoked = acts.map((act) => readFragment(actFragment, act)).filter((act) => act.action === "REVOKE");
+  const fallen = falls.map((fall) => readFragment(fallFragment, fall));
+  return (
+    <>
+      {revoked.length > 0 && <Lozenge tone="danger">Revoked in {placesOf(revoked)}</Lozenge>}{" "}
+      {fallen.length > 0 && <Lozenge tone="danger">Counts no longer in {placesOf(fallen)}</Lozenge>}
+    </>
+  );
+}
+
+function placesOf(things: readonly { workspace: string }[]) {
+  const [only] = things;
+  return only && things.length === 1 ? <Visible text={only.workspace} /> : `${things.length} workspaces`;
 }
 
 export interface KeyKindProps {
@@ -73,14 +91,15 @@ export interface KeyActsProps {
   /** Whether its owner signed the revocation; null where there is none. */
   revoked?: boolean | null;
   compromisedSince?: string | null | undefined;
-  /** With which compromised key it fell; null where it stands. */
-  fall?: FragmentType<typeof fallFragment> | null | undefined;
+  /** With which compromised keys it fell; none where it stands. */
+  falls?: Falls;
 }
+
+type Falls = readonly FragmentType<typeof fallFragment>[];
 
 /** By what it is known whose a key is, and what was signed about it. */
 export function KeyActs(props: KeyActsProps) {
-  const { identifiedBy, acts: masked, own = false, revoked = null, compromisedSince } = props;
-  const fall = props.fall ? readFragment(fallFragment, props.fall) : null;
+  const { identifiedBy, acts: masked, own = false, revoked = null, compromisedSince, falls = [] } = props;
   const acts = masked.map((act) => readFragment(actFragment, act));
   const countersigned = acts.some((act) => act.action === "COUNTERSIGN");
   return (
@@ -107,11 +126,27 @@ export function KeyActs(props: KeyActsProps) {
         </li>
       ))}
       {revoked !== null && <li>{revoked ? "Revoked with a signature" : "Revoked without a signature"}</li>}
-      {fall && (
+      {falls.map((masked) => {
+        const fall = readFragment(fallFragment, masked);
+        return (
+          <li key={`${fall.workspace} ${fall.since}`}>
+            No longer counts
+            {own && (
+              <>
+                {" "}
+                in <Visible text={fall.workspace} />
+              </>
+            )}{" "}
+            since <Time value={fall.since} exact />: it goes back to <Visible text={fall.key} /> of{" "}
+            <Visible text={fall.owner.name} />, which may have been in other hands since{" "}
+            <Time value={fall.compromisedSince} exact />, as <Visible text={fall.by} /> said
+          </li>
+        );
+      })}
+      {own && falls.length > 0 && (
         <li>
-          No longer counts since <Time value={fall.since} exact />: it goes back to <Visible text={fall.key} /> of{" "}
-          <Visible text={fall.owner.name} />, which may have been in other hands since{" "}
-          <Time value={fall.compromisedSince} exact />, as <Visible text={fall.by} /> said
+          Nothing mends that, and nothing that it signed counts there. Revoke it, and have another passkey signed for by
+          one that still counts or by an administrator.
         </li>
       )}
       {compromisedSince && (

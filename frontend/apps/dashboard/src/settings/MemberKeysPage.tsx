@@ -264,7 +264,7 @@ function KeyCells({ masked, member }: KeyCellsProps) {
           acts={key.acts}
           // What was said for the workspace stands with the act; this is its owner's word.
           compromisedSince={key.acts.some((act) => act.compromisedSince) ? null : key.compromisedSince}
-          fall={key.fall}
+          falls={key.fall ? [key.fall] : []}
         />
       </td>
       <td>

@@ -9,7 +9,7 @@ import { Visible } from "@signedapproval/ui/Visible";
 import { type FormEvent, useState } from "react";
 import { useMutation } from "urql";
 import { useHost } from "../surroundings.ts";
-import { KeyActs, KeyKind, KeyState } from "./KeyWords.tsx";
+import { KeyActs, KeyKind, KeyPlaces, KeyState } from "./KeyWords.tsx";
 import { RevokeKey } from "./RevokeKey.tsx";
 
 const passkeyFragment = graphql(`
@@ -32,6 +32,9 @@ const passkeyFragment = graphql(`
     compromisedSince
     workspaceActs {
       ...KeyActs_act
+    }
+    falls {
+      ...KeyFall_fall
     }
   }
 `);
@@ -71,6 +74,7 @@ export function PasskeyRow({ passkey: masked, busy, onConfirm }: PasskeyRowProps
     <tr>
       <th scope="row">
         <Visible text={passkey.name} /> <KeyState state={passkey.state} />
+        {passkey.state === "ENROLLED" && <KeyPlaces acts={passkey.workspaceActs} falls={passkey.falls} />}
         {waits && passkey.expiresAt && (
           <p className="sa-small sa-subtle">
             Forgotten if not enrolled: <Time value={passkey.expiresAt} />
@@ -84,6 +88,7 @@ export function PasskeyRow({ passkey: masked, busy, onConfirm }: PasskeyRowProps
           own
           revoked={passkey.revokedAt && passkey.identifiedBy ? passkey.revokedBySignature : null}
           compromisedSince={passkey.compromisedSince}
+          falls={passkey.falls}
         />
       </td>
       <td>
