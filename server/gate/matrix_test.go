@@ -47,6 +47,67 @@ func TestAWriteThatLandsLateIsUndone(t *testing.T) {
 	w.expect(number, head, "INPROGRESS", "0 of 1 approval; waiting for Bob")
 }
 
+// TestASentenceThatLandsLateIsUndone lets the write of an older sentence land after a newer one of the same state was shown. A
+// sentence that Bitbucket spells in its own way is written once more, and not forever.
+func TestASentenceThatLandsLateIsUndone(t *testing.T) {
+	w := newWorld(t)
+	w.save(w.rule(1, "bob", "carol"))
+	number := w.open()
+	w.settle()
+	head := w.view(number).PullRequest.HeadCommit
+	w.decides(number, "bob", approval.Approve)
+	for _, ring := range w.due() {
+		if ring.Kind == store.KindEvaluate {
+			w.must(w.do(ring))
+		}
+	}
+	for _, ring := range w.due() {
+		if ring.Kind == store.KindStatus {
+			w.crashBefore(ring)
+		}
+	}
+	w.decides(number, "carol", approval.Approve)
+	w.drain()
+	w.expect(number, head, "SUCCESSFUL", "approved by Bob and Carol")
+	v := w.view(number)
+	late := bitbucketStatus(v.PullRequest.StatusKey, v.Status.URL)
+	late.Description = "approved by Bob"
+	land := func() {
+		t.Helper()
+		_, err := w.client.PutStatus(t.Context(), "acme", "rocket", head, late)
+		w.must(err)
+		w.soon()
+	}
+	land()
+	w.sql(`update signedapproval_bitbucket_commit_statuses set doubt_until = now()`)
+	for _, ring := range w.due() {
+		w.must(w.do(ring))
+	}
+	w.drainAll()
+	w.expect(number, head, "SUCCESSFUL", "approved by Bob and Carol")
+	if n := w.alarms(store.AlarmForeignStatus); n > 0 {
+		t.Errorf("%d alarms of a call of our own", n)
+	}
+
+	// Nobody is in doubt any more: the event of a status is not answered with a write that causes the next event.
+	land()
+	w.in(func(tx *store.Tx) error {
+		return tx.Enqueue(t.Context(), store.AskStatusSeen(w.workspace, w.repository, v.PullRequest.StatusKey))
+	})
+	for _, ring := range w.due() {
+		w.must(w.do(ring))
+	}
+	w.expect(number, head, "SUCCESSFUL", "approved by Bob")
+	if left := w.due(); len(left) > 0 {
+		t.Errorf("the event left %v", left)
+	}
+	w.in(func(tx *store.Tx) error {
+		return tx.Enqueue(t.Context(), store.AskStatus(w.workspace, v.PullRequest.ID, head))
+	})
+	w.drainAll()
+	w.expect(number, head, "SUCCESSFUL", "approved by Bob and Carol")
+}
+
 // TestAWorkerThatLostItsLeaseChangesNothing lets two workers evaluate the same pull request; only
 // the newer claim may write.
 func TestAWorkerThatLostItsLeaseChangesNothing(t *testing.T) {

@@ -300,7 +300,9 @@ func (g *Gate) StatusSeen(ctx context.Context, job store.Job) error {
 }
 
 // checkPaid reads a paid status back from Bitbucket. Where it says something else, somebody has
-// written under our key: it is owed again, and the administrator is alarmed.
+// written under our key: it is owed again, and the administrator is alarmed. An older sentence beside what is owed is a call of
+// ours that landed late: it is looked for when the doubt about such a call is over, so that one which Bitbucket should spell in
+// another way than we do is written once more and not forever.
 func (g *Gate) checkPaid(ctx context.Context, job store.Job, at store.Place, status store.CommitStatus) error {
 	client, err := g.Client(ctx, at.Workspace, bitbucket.Foreground)
 	if err != nil {
@@ -311,8 +313,9 @@ func (g *Gate) checkPaid(ctx context.Context, job store.Job, at store.Place, sta
 		return g.fate(err)
 	}
 	same := found && string(shown.State) == status.State && shown.URL == status.URL
+	late := same && job.Kind == store.KindStatus && shown.Description != status.Description
 	return g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
-		if same {
+		if same && !late {
 			return g.lookAgain(ctx, tx, job, status)
 		}
 		now, err := tx.Status(ctx, at.PullRequest, at.Commit)
@@ -320,7 +323,12 @@ func (g *Gate) checkPaid(ctx context.Context, job store.Job, at store.Place, sta
 			return err
 		}
 		if now.OwedVersion == status.OwedVersion {
-			if err := g.foreignStatus(ctx, tx, at, status, shown); err != nil {
+			if !late {
+				if err := g.alarmForeign(ctx, tx, at, status, shown); err != nil {
+					return err
+				}
+			}
+			if err := g.oweAgain(ctx, tx, at); err != nil {
 				return err
 			}
 		}
@@ -341,17 +349,20 @@ func (g *Gate) lookAgain(ctx context.Context, tx *store.Tx, job store.Job, statu
 	return tx.FinishJob(ctx, job.Claim, next)
 }
 
-func (g *Gate) foreignStatus(ctx context.Context, tx *store.Tx, at store.Place, status store.CommitStatus, shown bitbucket.StoredStatus) error {
+func (g *Gate) alarmForeign(ctx context.Context, tx *store.Tx, at store.Place, status store.CommitStatus, shown bitbucket.StoredStatus) error {
 	sentence := fmt.Sprintf("The build status on %s was missing on Bitbucket; it was written again.", status.Commit[:12])
 	if shown.State != "" {
 		sentence = fmt.Sprintf("Somebody wrote %s over our build status %s on %s; it was written again.", shown.State, status.State, status.Commit[:12])
 	}
-	if _, err := tx.RaiseAlarm(ctx, store.Alarm{
+	_, err := tx.RaiseAlarm(ctx, store.Alarm{
 		Kind: store.AlarmForeignStatus, RepositoryID: &status.RepositoryID, PullRequestID: &at.PullRequest,
 		Subject: at.PullRequest, Sentence: sentence,
-	}); err != nil {
-		return err
-	}
+	})
+	return err
+}
+
+// oweAgain makes a paid status owed once more.
+func (g *Gate) oweAgain(ctx context.Context, tx *store.Tx, at store.Place) error {
 	if err := tx.OweStatusAgain(ctx, at.PullRequest, at.Commit); err != nil {
 		return err
 	}
