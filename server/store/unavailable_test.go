@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"syscall"
 	"testing"
@@ -36,6 +37,7 @@ func TestUnavailable(t *testing.T) {
 		&pgconn.PgError{Code: "25006"}:   true, // a standby
 		&pgconn.PgError{Code: "25P02"}:   false,
 		&net.OpError{Err: syscall.EPIPE}: true,
+		io.ErrUnexpectedEOF:              true, // PostgreSQL died
 	} {
 		if got := store.Unavailable(err); got != want {
 			t.Errorf("Unavailable(%v) = %t", err, got)
