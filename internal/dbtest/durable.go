@@ -32,6 +32,13 @@ func NewDurable(t testing.TB) *Durable {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return NewDurableIn(t, dir)
+}
+
+// NewDurableIn is [NewDurable] with everything that PostgreSQL keeps in a folder, which is made if it is missing. The account
+// that PostgreSQL runs as must be able to enter the folder above it.
+func NewDurableIn(t testing.TB, dir string) *Durable {
+	t.Helper()
 	d := &Durable{t: t, dir: dir, Database: Database{Name: databaseName(t.Name())}}
 	t.Cleanup(func() {
 		if d.server != nil {
@@ -73,7 +80,8 @@ func (d *Durable) start(ctx context.Context) {
 	d.Database = (&server{super: *d.super}).database(d.Name)
 }
 
-// Crash ends the server at once, with what it had in memory. Nothing answers until [Durable.Recover].
+// Crash ends the server at once, with what it had in memory, if it has not ended by itself. Nothing answers until
+// [Durable.Recover].
 func (d *Durable) Crash() {
 	d.t.Helper()
 	server := d.server

@@ -46,8 +46,14 @@ const (
 	patience = 150 * time.Second
 )
 
+// builtAs names the program to a test that runs in a process of its own.
+const builtAs = "SIGNEDAPPROVAL_TEST_PROGRAM"
+
 // program builds the product once, as an operator would.
 var program = sync.OnceValues(func() (string, error) {
+	if path := os.Getenv(builtAs); path != "" {
+		return path, nil
+	}
 	dir, err := tether.Dir("saapp", len("/signedapproval"))
 	if err != nil {
 		return "", err
@@ -85,7 +91,9 @@ type cluster struct {
 type options struct {
 	servers  int
 	sim      bitbucketsim.Options
+	db       func(t testing.TB) dbtest.Database  // makes the database; dbtest.New
 	database func(appURL string) string          // what stands between the servers and PostgreSQL
+	sink     string                              // folder of the log's checkpoints, which is there; one that is made
 	front    func(sim http.Handler) http.Handler // what stands before Bitbucket
 	env      []string
 	patience time.Duration // of the whole test; patience
@@ -99,8 +107,14 @@ func newCluster(t testing.TB, o options) *cluster {
 	// The test's own context is done before its cleanups run, which still ask.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), cmp.Or(o.patience, patience))
 	t.Cleanup(cancel)
-	c := &cluster{t: t, ctx: ctx, db: dbtest.New(t), redis: redistest.Start(t), proxy: newProxy(t), sink: filepath.Join(t.TempDir(), "log")}
-	c.must(os.Mkdir(c.sink, 0o700))
+	if o.db == nil {
+		o.db = dbtest.New
+	}
+	c := &cluster{t: t, ctx: ctx, db: o.db(t), redis: redistest.Start(t), proxy: newProxy(t), sink: o.sink}
+	if c.sink == "" {
+		c.sink = filepath.Join(t.TempDir(), "log")
+		c.must(os.Mkdir(c.sink, 0o700))
+	}
 	o.sim.RepositoryCallsPerHour, o.sim.HookCallsPerHour = -1, -1
 	front := httptest.NewUnstartedServer(nil)
 	o.sim.BaseURL = "http://" + front.Listener.Addr().String()

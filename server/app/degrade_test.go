@@ -20,8 +20,8 @@ import (
 
 // line is a way to a database that can be cut.
 type line struct {
+	mu               sync.Mutex // guards what follows
 	network, address string
-	mu               sync.Mutex
 	cut              bool
 	conns            map[net.Conn]bool
 }
@@ -29,11 +29,7 @@ type line struct {
 // lay listens in place of a database, and answers the URL that leads over the line.
 func lay(t *testing.T, databaseURL string, l *line) string {
 	t.Helper()
-	config, err := pgconn.ParseConfig(databaseURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.network, l.address = pgconn.NetworkAddress(config.Host, config.Port)
+	config := l.lead(t, databaseURL)
 	l.conns = map[net.Conn]bool{}
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -61,9 +57,25 @@ func lay(t *testing.T, databaseURL string, l *line) string {
 	return u.String()
 }
 
+// lead has the line end at a database, for those who connect from now on.
+func (l *line) lead(t *testing.T, databaseURL string) *pgconn.Config {
+	t.Helper()
+	config, err := pgconn.ParseConfig(databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.network, l.address = pgconn.NetworkAddress(config.Host, config.Port)
+	return config
+}
+
 func (l *line) carry(in net.Conn) {
 	defer in.Close()
-	out, err := net.Dial(l.network, l.address)
+	l.mu.Lock()
+	network, address := l.network, l.address
+	l.mu.Unlock()
+	out, err := net.Dial(network, address)
 	if err != nil {
 		return
 	}
