@@ -509,6 +509,20 @@ $$;
 revoke all on function signedapproval_lease_lost() from public;
 grant execute on function signedapproval_lease_lost() to signedapproval_app;
 
+-- What was open and is over leaves dead entries in the indexes of what is open, which everybody who looks for what is open
+-- reads until they are cleaned up. PostgreSQL would wait until they are a fifth of the whole history, and leave the indexes
+-- alone where they are on few pages of a table: these tables are cleaned by count.
+-- +goose StatementBegin
+do $$
+declare t text;
+begin
+  foreach t in array array['signedapproval_pull_requests', 'signedapproval_approval_requests', 'signedapproval_bitbucket_commit_statuses',
+      'signedapproval_merge_intents', 'signedapproval_alarms', 'signedapproval_notices', 'signedapproval_jobs'] loop
+    execute format('alter table %I set (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, vacuum_index_cleanup = on)', t);
+  end loop;
+end $$;
+-- +goose StatementEnd
+
 -- One row: which life of the Redis queue this is. A lost Redis gets a new number.
 create table signedapproval_queue_epoch (
   singleton boolean primary key default true check (singleton),
