@@ -7,13 +7,14 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // evidenceFigures runs the benchmarks of the packages that know how: the verifier beside raw signature checks, and proofs
 // of the log.
 func evidenceFigures(ctx context.Context, w *world) (figures []Figure, err error) {
-	time := fmt.Sprintf("%dms", w.mode.of(3000, 500))
-	verified, err := goBench(ctx, nil, "./server/evidence", "^BenchmarkVerifyBundle$|^BenchmarkP256$", time)
+	length := fmt.Sprintf("%dms", w.mode.of(3000, 500))
+	verified, err := goBench(ctx, nil, "./server/evidence", "^BenchmarkVerifyBundle$|^BenchmarkP256$", length)
 	if err != nil {
 		return nil, err
 	}
@@ -29,7 +30,7 @@ func evidenceFigures(ctx context.Context, w *world) (figures []Figure, err error
 				number(verified["BenchmarkP256"]["ns/op"]/1000), number(m["hash-ns/op"]/1000)))
 	}
 	leaves := w.mode.of(10_000_000, 200_000)
-	log, err := goBench(ctx, []string{"SIGNEDAPPROVAL_BENCH_LEAVES=" + strconv.Itoa(leaves)}, "./server/store", "^BenchmarkLog$/^inclusion-proof$", time)
+	log, err := goBench(ctx, []string{"SIGNEDAPPROVAL_BENCH_LEAVES=" + strconv.Itoa(leaves)}, "./server/store", "^BenchmarkLog$/^inclusion-proof$", length)
 	if err != nil {
 		return figures, err
 	}
@@ -42,9 +43,50 @@ func evidenceFigures(ctx context.Context, w *world) (figures []Figure, err error
 		shown(fmt.Sprintf("inclusion proof among %d leaves, p99", leaves), proof["p99-ms"], "ms", true)), nil
 }
 
+// bundles measures how long the server takes for the evidence of an approved request: its statements, the roster, and the
+// proofs of each of its leaves in the log.
+func bundles(ctx context.Context, w *world) ([]Figure, error) {
+	list, err := w.known(ctx, 2*len(w.approvers))
+	if err != nil {
+		return nil, err
+	}
+	submit, err := w.signed(ctx, list)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range submit {
+		if err := s(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if err := w.shown(ctx, "SUCCESSFUL", list); err != nil {
+		return nil, err
+	}
+	paths := make([]string, len(list))
+	for i, p := range list {
+		r, err := w.approvers[i%len(w.approvers)].Request(ctx, p.Place)
+		if err != nil {
+			return nil, err
+		}
+		paths[i] = r.EvidencePath
+	}
+	var took []time.Duration
+	for i := range 60 { // the server answers an address 120 times at once, and then lets it wait
+		began := time.Now()
+		if _, err := w.approvers[i%len(w.approvers)].Get(ctx, paths[i%len(paths)]); err != nil {
+			return nil, err
+		}
+		took = append(took, time.Since(began))
+	}
+	return []Figure{
+		shown("bundle of an approved request, p50", milliseconds(percentile(took, 0.5)), "ms", true),
+		shown("bundle of an approved request, p99", milliseconds(percentile(took, 0.99)), "ms", true),
+	}, w.rest(ctx)
+}
+
 // goBench runs benchmarks of a package and answers their metrics, by name and unit.
-func goBench(ctx context.Context, env []string, folder, pattern, time string) (map[string]map[string]float64, error) {
-	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", pattern, "-benchtime", time, folder)
+func goBench(ctx context.Context, env []string, folder, pattern, length string) (map[string]map[string]float64, error) {
+	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", pattern, "-benchtime", length, folder)
 	cmd.Env = append(os.Environ(), env...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -22,6 +22,7 @@ var groups = []group{
 	{"intake", intake},
 	{"log", appends},
 	{"road", road},
+	{"bundles", bundles},
 	{"remote", remote},
 	{"evaluations", evaluations},
 	{"kill", kill},
@@ -36,7 +37,7 @@ func groupNames() (names []string) {
 	for _, g := range groups {
 		names = append(names, g.name)
 	}
-	return append(names, "growth")
+	return append(names, "growth", "retention", "backup")
 }
 
 // measure runs the groups. One that fails is a figure that is not OK, and the others go on.

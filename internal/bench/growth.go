@@ -3,9 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -20,26 +17,17 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/mod/sumdb/tlog"
 
-	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/store"
-)
-
-// The full size of a grown installation.
-const (
-	grownWorkspaces   = 100
-	grownRepositories = 10_000
-	grownPulls        = 1_000_000
-	grownDecisions    = 5  // of each pull request
-	grownLeaves       = 20 // of each pull request
 )
 
 // slower is by which factor a grown database may make a figure worse.
 const slower = 1.3
 
 // grown are the groups that are measured on an empty database and on a grown one.
-var grown = regexp.MustCompile(`^(start|intake|road|remote|evaluations|graphql|sweeps)$`)
+var grown = regexp.MustCompile(`^(start|intake|log|road|bundles|remote|evaluations|graphql|sweeps)$`)
 
 // rounds is how often each group is measured on either database, by turns: of each figure the best counts, since other
 // work on the machine only makes it worse.
@@ -47,68 +35,59 @@ const rounds = 3
 
 // growth measures on a database that has grown, by turns with one that has not, and then backs it up and restores it.
 func growth(ctx context.Context, m mode, dir string, wanted *regexp.Regexp) (figures []Figure, err error) {
-	w, err := newWorld(ctx, dir, m)
-	if err != nil {
-		return nil, err
+	kept := m.data != ""
+	if !kept {
+		m.data = filepath.Join(dir, "postgres")
 	}
-	defer func() { err = errors.Join(err, w.stop()) }()
-	if err := w.end(syscall.SIGTERM); err != nil {
-		return nil, err
-	}
-	empty := side{w.ours, filepath.Join(w.dir, "log")}
-	full, err := w.double(ctx, empty)
-	if err != nil {
-		return nil, err
-	}
-	w.turnTo(full)
-	if figures, err = w.grow(ctx, m.growth); err != nil {
+	h := historyOf(m.growth)
+	if figures, err = loadHistory(ctx, m.data, h); err != nil {
 		return figures, err
 	}
-	measured := map[string][]Figure{}
+	empty, err := newWorld(ctx, dir, m)
+	if err != nil {
+		return figures, err
+	}
+	defer func() {
+		err = errors.Join(err, empty.stop())
+		if !kept {
+			err = errors.Join(err, os.RemoveAll(filepath.Dir(empty.pgdir)))
+		}
+	}()
+	if err := errors.Join(empty.end(syscall.SIGTERM), h.takeBack(ctx, databaseOf(empty.super, "grown"))); err != nil {
+		return figures, err
+	}
+	full, err := empty.beside(ctx, "grown")
+	if err != nil {
+		return figures, err
+	}
+	defer func() { err = errors.Join(err, full.stop()) }()
+	measured := map[*world][]Figure{}
 	compared := slices.ContainsFunc(groups, func(g group) bool { return wanted.MatchString(g.name) && grown.MatchString(g.name) })
 	for n := 0; compared && n < rounds; n++ {
-		for _, s := range []side{empty, full} {
-			w.turnTo(s)
+		for _, w := range []*world{empty, full} {
 			// What the queue holds is of the other database.
 			if err := errors.Join(w.redis.FlushAll(ctx).Err(), w.serve(ctx)); err != nil {
 				return figures, err
 			}
 			found, err := w.measureSome(ctx, wanted)
-			measured[s.name] = best(measured[s.name], found)
+			measured[w] = best(measured[w], found)
 			if err := errors.Join(err, w.end(syscall.SIGTERM)); err != nil {
-				return append(figures, compareSizes(measured[empty.name], measured[full.name])...), err
+				return append(figures, compareSizes(measured[empty], measured[full])...), err
 			}
 		}
 	}
-	figures = append(figures, compareSizes(measured[empty.name], measured[full.name])...)
-	saved, err := w.backup(ctx)
-	return append(figures, saved...), err
-}
-
-// side is a database and the sink of its log.
-type side struct {
-	database
-	sink string
-}
-
-// turnTo has the server started on a database from now on.
-func (w *world) turnTo(to side) {
-	w.ours = to.database
-	w.env = append(w.env, "DATABASE_URL="+to.app, "SIGNEDAPPROVAL_LOG_SINK="+to.sink) // the last one counts
-}
-
-// double makes a second database out of the first, with a sink of its own. No server runs.
-func (w *world) double(ctx context.Context, first side) (side, error) {
-	second := side{w.database("grown"), first.sink + "-grown"}
-	sink, err := filepath.Abs(second.sink)
-	if err != nil {
-		return side{}, err
+	figures = append(figures, compareSizes(measured[empty], measured[full])...)
+	for _, last := range []group{{"retention", retention}, {"backup", backup}} {
+		if !wanted.MatchString(last.name) {
+			continue
+		}
+		found, err := last.measure(ctx, full)
+		figures = append(figures, found...)
+		if err != nil {
+			return figures, err
+		}
 	}
-	second.sink = sink
-	if err := errors.Join(os.RemoveAll(sink), os.CopyFS(sink, os.DirFS(first.sink))); err != nil {
-		return side{}, err
-	}
-	return second, program(ctx, "psql", "--quiet", "--command=create database grown template ours owner bench_owner", w.database("postgres").super)
+	return figures, nil
 }
 
 // best keeps the better of each figure.
@@ -163,17 +142,22 @@ func compareSizes(empty, full []Figure) (figures []Figure) {
 	return figures
 }
 
-// sweeps measures what looks at everything again and again.
+// sweeps measures what looks at everything again and again: how long it takes, and how many blocks of the database it touches.
 func sweeps(ctx context.Context, w *world) ([]Figure, error) {
 	vault, err := store.OpenVault(store.NewKeyset()) // what is read holds no secret
 	if err != nil {
 		return nil, err
 	}
-	db, err := store.Open(ctx, w.ours.app, vault)
+	seen := &statements{}
+	db, err := store.Open(ctx, w.ours.app, vault, func(c *pgxpool.Config) { c.ConnConfig.Tracer = seen })
 	if err != nil {
 		return nil, err
 	}
 	defer db.Close()
+	config, err := pgxpool.ParseConfig(w.ours.app)
+	if err != nil {
+		return nil, err
+	}
 	var figures []Figure
 	for _, s := range []struct {
 		name string
@@ -181,6 +165,7 @@ func sweeps(ctx context.Context, w *world) ([]Figure, error) {
 	}{
 		{"sweep for pull requests that nothing attends to", func() error { _, err := db.Unattended(ctx, 100); return err }},
 		{"look for the job that waits longest", func() error { _, err := db.JobLag(ctx); return err }},
+		{"look for jobs that nobody rings", func() error { _, _, err := db.DueJobs(ctx, 1, 0); return err }},
 	} {
 		var took []time.Duration
 		for range 15 {
@@ -190,171 +175,62 @@ func sweeps(ctx context.Context, w *world) ([]Figure, error) {
 			}
 			took = append(took, time.Since(began))
 		}
-		figures = append(figures, shown(s.name+", p50", milliseconds(percentile(took, 0.5)), "ms", true))
+		*seen = statements{}
+		if err := s.look(); err != nil {
+			return nil, err
+		}
+		blocks, err := seen.blocks(ctx, config.ConnConfig)
+		if err != nil {
+			return nil, err
+		}
+		figures = append(figures, shown(s.name+", p50", milliseconds(percentile(took, 0.5)), "ms", true), shown(s.name+", blocks", blocks, "blocks", true))
 	}
 	return figures, nil
 }
 
-// ident makes a UUID out of what a row is and its number.
-func ident(kind byte, n int) (id [16]byte) {
-	binary.BigEndian.PutUint64(id[8:], uint64(n)) //nolint:gosec // a row's number is not negative
-	id[0], id[6], id[8] = kind, 0x40, 0x80
-	return id
-}
-
-// digest makes bytes that cannot be compressed out of what a row is and its number.
-func digest(kind byte, n int) []byte {
-	id := ident(kind, n)
-	sum := sha256.Sum256(id[:])
-	return sum[:]
-}
-
-// grow loads a history by COPY: merged pull requests with what was asked, decided, shown and logged of them.
-func (w *world) grow(ctx context.Context, scale float64) (figures []Figure, err error) {
-	part := func(n int) int { return max(1, int(float64(n)*scale)) }
-	workspaces, repositories, pulls := part(grownWorkspaces), part(grownRepositories), part(grownPulls)
-	began := time.Now()
+// retention measures how a week of deliveries that is over is forgotten, and how many rows a scan for what has expired
+// takes away at once. No server runs.
+func retention(ctx context.Context, w *world) ([]Figure, error) {
+	const deliveries = 100_000
+	old := time.Now().Add(-40 * 24 * time.Hour)
+	week := int(old.Unix()/604800) % 8
+	body := make([]byte, 2000)
+	table := historyTable{
+		name: fmt.Sprintf("deliveries_%d", week), rows: deliveries,
+		columns: []string{"request_uuid", "week", "workspace_id", "repository_id", "event_key", "attempt", "outcome", "body", "received_at"},
+		row: func(n int, r *copyRow) {
+			r.uuid(ident('d', n)).int2(week).uuid(ident('w', 0)).uuid(ident('r', 0)).text("pullrequest:updated").int4(1).text("PARSED").bytes(body).time(old)
+		},
+	}
 	conn, err := pgx.Connect(ctx, w.ours.super)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	var first int64
-	if err := conn.QueryRow(ctx, `select size from signedapproval_log_head`).Scan(&first); err != nil {
+	if err := table.copy(ctx, conn, ""); err != nil {
 		return nil, err
 	}
-	// What refers to what is right by construction, and looking it up for millions of rows takes longer than the rows.
-	if _, err := conn.Exec(ctx, `set session_replication_role = replica`); err != nil {
-		return nil, err
-	}
-	workspaceOf := func(pull int) [16]byte { return ident('w', pull%repositories%workspaces) }
-	repositoryOf := func(pull int) [16]byte { return ident('r', pull%repositories) }
-	chainOf := func(pull int) string { return hex.EncodeToString(digest('c', pull)) }
-	headOf := func(pull int) string { return hex.EncodeToString(digest('h', pull)[:20]) }
-	document := []byte(`{"rules":[]}`)
-	for _, table := range []struct {
-		name    string
-		columns []string
-		rows    int
-		row     func(n int) []any
-	}{
-		{"workspaces", []string{"workspace_id", "slug", "name", "genesis_salt"}, workspaces, func(n int) []any {
-			return []any{ident('w', n), fmt.Sprintf("grown-%d", n), "Grown", digest('s', n)}
-		}},
-		{"policy_versions", []string{"workspace_id", "id", "repository_id", "version", "document", "digest", "created_by", "created_via"}, repositories, func(n int) []any {
-			return []any{ident('w', n%workspaces), ident('v', n), ident('r', n), 1, document, hex.EncodeToString(digest('v', n)), ident('u', n%1000), "session"}
-		}},
-		{"bitbucket_repo_configs", []string{"workspace_id", "repository_id", "slug", "full_name", "name", "policy_version_id", "hook_id", "state"}, repositories, func(n int) []any {
-			return []any{ident('w', n%workspaces), ident('r', n), fmt.Sprintf("repo-%d", n), fmt.Sprintf("grown/repo-%d", n), "Repository", ident('v', n), ident('k', n), "ACTIVE"}
-		}},
-		{"pull_requests", []string{
-			"workspace_id", "id", "repository_id", "number", "title", "state", "draft", "author_account_id", "author_name", "source_branch",
-			"head_commit", "destination_branch", "status_key", "chain_id", "chain_sequence", "chain_leaf",
-		}, pulls, func(n int) []any {
-			return []any{
-				workspaceOf(n), ident('p', n), repositoryOf(n), int64(n/repositories + 1), "Change what was wrong", "MERGED", false, "author", "Author", "feature/x",
-				headOf(n), "main", fmt.Sprintf("signedapproval-grown-%d", n), chainOf(n), int64(grownLeaves), hex.EncodeToString(digest('l', n)),
-			}
-		}},
-		{"approval_requests", []string{
-			"workspace_id", "id", "pull_request_id", "round", "head_commit", "destination_branch", "policy_version_id", "rule", "rule_digest", "state",
-			"sentence", "verdict", "expires_at",
-		}, pulls, func(n int) []any {
-			return []any{
-				workspaceOf(n), ident('q', n), ident('p', n), 1, headOf(n), "main", ident('v', n%repositories), document, hex.EncodeToString(digest('v', n%repositories)), "APPROVED",
-				"approved by Approver",
-				map[string]any{"state": "APPROVED", "requirements": []any{}},
-				time.Now(),
-			}
-		}},
-		{"decisions", []string{
-			"workspace_id", "id", "pull_request_id", "request_id", "person_id", "account_id", "name", "action", "head_commit", "destination_branch", "rule_digest",
-			"sequence", "statement", "assertion", "openings", "leaf_hash",
-		}, pulls * grownDecisions, func(n int) []any {
-			pull := n / grownDecisions
-			return []any{
-				workspaceOf(pull), ident('d', n), ident('p', pull), ident('q', pull), ident('u', n%1000), "account", "Approver", "APPROVE", headOf(pull), "main",
-				hex.EncodeToString(digest('v', pull%repositories)), int64(n%grownDecisions + 2), incompressible(n, 600), incompressible(n+1, 300), []byte("{}"), hex.EncodeToString(digest('d', n)),
-			}
-		}},
-		{"bitbucket_commit_statuses", []string{
-			"workspace_id", "pull_request_id", "commit", "repository_id", "request_id", "key", "refname", "state", "description", "url", "owed_version", "paid_version",
-		}, pulls, func(n int) []any {
-			return []any{
-				workspaceOf(n), ident('p', n), headOf(n), repositoryOf(n), ident('q', n), fmt.Sprintf("signedapproval-grown-%d", n), "feature/x", "SUCCESSFUL",
-				"approved", "https://approvals.example/pr", int64(2), int64(2),
-			}
-		}},
-		{"jobs", []string{"kind", "key", "workspace_id", "payload", "state", "run_at"}, 2 * pulls, func(n int) []any {
-			return []any{[]string{"evaluate", "status"}[n%2], fmt.Sprintf("grown-%d", n), workspaceOf(n / 2), map[string]any{}, "DONE", time.Now()}
-		}},
-		{"leaves", []string{"index", "hash", "entry", "workspace_id", "chain_id", "sequence"}, pulls * grownLeaves, func(n int) []any {
-			pull, entry := n/grownLeaves, incompressible(n, 160)
-			hash := evidence.LeafHash(entry)
-			return []any{first + int64(n), hash[:], entry, workspaceOf(pull), chainOf(pull), int64(n%grownLeaves + 1)}
-		}},
-	} {
-		n := -1
-		rows := pgx.CopyFromFunc(func() ([]any, error) {
-			if n++; n == table.rows {
-				return nil, nil
-			}
-			return table.row(n), nil
-		})
-		if _, err := conn.CopyFrom(ctx, pgx.Identifier{"signedapproval_" + table.name}, table.columns, rows); err != nil {
-			return nil, fmt.Errorf("load %s: %w", table.name, err)
-		}
-	}
-	if _, err := conn.Exec(ctx, `update signedapproval_log_head set size = size + $1`, int64(pulls*grownLeaves)); err != nil {
-		return nil, err
-	}
-	figures = append(figures, shown("rows loaded by COPY", time.Since(began).Seconds(), "s", true).
-		noting("%d workspaces, %d repositories, %d pull requests, %d decisions, %d leaves", workspaces, repositories, pulls, pulls*grownDecisions, pulls*grownLeaves))
-	taken, err := w.takeIntoTree(ctx, pulls*grownLeaves)
-	if err != nil {
-		return figures, err
-	}
-	if _, err := conn.Exec(ctx, `vacuum analyze`); err != nil {
-		return figures, err
-	}
-	var size int64
-	if err := conn.QueryRow(ctx, `select pg_database_size(current_database())`).Scan(&size); err != nil {
-		return figures, err
-	}
-	return append(figures, taken, shown("database", float64(size)/1e9, "GB", true)), nil
-}
-
-// incompressible makes so many bytes that PostgreSQL cannot make smaller, as signatures are.
-func incompressible(n, size int) []byte {
-	data := make([]byte, 0, size+sha256.Size)
-	for i := 0; len(data) < size; i++ {
-		data = append(data, digest(byte(i), n)...)
-	}
-	return data[:size]
-}
-
-// takeIntoTree takes the loaded leaves into the log's tree, as the server would one publication after another.
-func (w *world) takeIntoTree(ctx context.Context, leaves int) (Figure, error) {
 	vault, err := store.OpenVault(store.NewKeyset()) // what is read holds no secret
 	if err != nil {
-		return Figure{}, err
+		return nil, err
 	}
 	db, err := store.Open(ctx, w.ours.app, vault)
 	if err != nil {
-		return Figure{}, err
+		return nil, err
 	}
 	defer db.Close()
 	began := time.Now()
-	if _, err := db.GrowTree(ctx); err != nil {
-		return Figure{}, err
+	emptied, err := db.ForgetDeliveries(ctx)
+	if err == nil && emptied == 0 {
+		err = errors.New("the old week was not emptied")
 	}
-	return shown("leaves taken into the tree", float64(leaves)/time.Since(began).Seconds(), "/s", false), nil
+	return []Figure{shown(fmt.Sprintf("a week of %d deliveries forgotten", deliveries), milliseconds(time.Since(began)), "ms", true)}, err
 }
 
 // backup saves the database and the checkpoint sink as an operator would, drops the database, restores it, has the
 // server started on it and the whole log verified. Then the log goes on, and the same backup is restored once more: the
 // server must see that it is behind the sink, and not start.
-func (w *world) backup(ctx context.Context) (figures []Figure, err error) {
+func backup(ctx context.Context, w *world) (figures []Figure, err error) {
 	file, err := filepath.Abs(filepath.Join(w.dir, "backup.dump"))
 	if err != nil {
 		return nil, err
@@ -369,7 +245,7 @@ func (w *world) backup(ctx context.Context) (figures []Figure, err error) {
 		return nil
 	}
 	restore := func() error {
-		maintenance := w.database("postgres").super
+		maintenance := databaseOf(w.super, "postgres").super
 		return errors.Join(
 			program(ctx, "psql", "--quiet", "--command=drop database "+w.ours.name+" with (force)", maintenance),
 			program(ctx, "psql", "--quiet", "--command=create database "+w.ours.name+" owner bench_owner", maintenance),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -23,7 +24,7 @@ func appends(ctx context.Context, w *world) ([]Figure, error) {
 	}
 	defer owner.Close(context.WithoutCancel(ctx))
 	for _, statement := range []string{
-		`create table if not exists plain (like signedapproval_leaves including all)`, `grant insert on plain to signedapproval_app`,
+		`drop table if exists plain`, `create table plain (like signedapproval_leaves including all)`, `grant insert on plain to signedapproval_app`,
 	} {
 		if _, err := owner.Exec(ctx, statement); err != nil {
 			return nil, fmt.Errorf("prepare a plain table: %w", err)
@@ -39,14 +40,24 @@ func appends(ctx context.Context, w *world) ([]Figure, error) {
 		return nil, err
 	}
 	defer pool.Close()
+	log := w.store
+	if w.mode.growth > 0 { // the log that has grown; no server publishes it meanwhile
+		if err := w.end(syscall.SIGTERM); err != nil {
+			return nil, err
+		}
+		if log, err = store.Open(ctx, w.ours.app, w.store.Vault); err != nil {
+			return nil, err
+		}
+		defer log.Close()
+	}
 	var next atomic.Int64
 	entry := func() (index int64, entry []byte) {
 		index = next.Add(1)
 		return index, fmt.Appendf(make([]byte, 0, 400), "%0400d", index)
 	}
-	log := func(ctx context.Context, _ int) error {
+	appendTo := func(ctx context.Context, _ int) error {
 		_, entry := entry()
-		return w.store.Outside(ctx, func(sh *store.Shared) error {
+		return log.Outside(ctx, func(sh *store.Shared) error {
 			sh.AppendLeaf(bareWorkspace, evidence.LeafHash(entry), entry, "", 0)
 			return nil
 		})
@@ -64,7 +75,7 @@ func appends(ctx context.Context, w *world) ([]Figure, error) {
 		ours := (round+round/2)%2 == 0 // each goes first in turn
 		do := plain
 		if ours {
-			do = log
+			do = appendTo
 		}
 		each, whole, err := pour(ctx, writers, 0, length, do)
 		if err != nil {
@@ -73,6 +84,11 @@ func appends(ctx context.Context, w *world) ([]Figure, error) {
 		per[ours] = append(per[ours], float64(len(each))/whole.Seconds())
 		if ours {
 			took = append(took, each...)
+		}
+	}
+	if w.mode.growth > 0 {
+		if err := w.serve(ctx); err != nil {
+			return nil, err
 		}
 	}
 	return []Figure{

@@ -84,6 +84,21 @@ func (w *world) stop() (err error) {
 	return err
 }
 
+// beside makes a world of a simulated Bitbucket, people and a server of its own around another database in the same
+// PostgreSQL, which is migrated. No server runs in it.
+func (w *world) beside(ctx context.Context, name string) (*world, error) {
+	b := &world{
+		dir: w.dir, mode: w.mode, http: w.http, binary: w.binary, super: w.super, ours: databaseOf(w.super, name), bare: w.bare, pgdir: w.pgdir,
+		redis: w.redis, redisAt: w.redisAt, store: w.store,
+	}
+	for _, step := range []func(context.Context) error{b.startBitbucket, b.configure, b.serve, b.enter} {
+		if err := step(ctx); err != nil {
+			return nil, errors.Join(err, b.stop())
+		}
+	}
+	return b, b.end(syscall.SIGTERM)
+}
+
 func (w *world) start(ctx context.Context) error {
 	w.binary = filepath.Join(w.dir, "signedapproval")
 	if out, err := exec.CommandContext(ctx, "go", "build", "-o", w.binary, "github.com/signedapproval/bitbucket/server").CombinedOutput(); err != nil {
@@ -99,31 +114,25 @@ func (w *world) start(ctx context.Context) error {
 
 // startPostgres starts a durable PostgreSQL, with two migrated databases.
 func (w *world) startPostgres(ctx context.Context) error {
-	pg, err := embeddedpg.Start(ctx, embeddedpg.Config{Installed: w.mode.growth > 0})
+	pg, err := embeddedpg.Start(ctx, embeddedpg.Config{Dir: w.mode.data, Installed: w.mode.growth > 0})
 	if err != nil {
 		return err
 	}
 	w.closers = append(w.closers, pg.Stop)
 	w.super = pg.DSN
-	conn, err := pgx.Connect(ctx, w.super)
+	found, err := sql(ctx, w.super, `show data_directory`)
 	if err != nil {
 		return err
 	}
-	defer conn.Close(ctx)
-	if err := conn.QueryRow(ctx, `show data_directory`).Scan(&w.pgdir); err != nil {
+	w.pgdir = found[0]
+	if err := makeRoles(ctx, w.super); err != nil {
 		return err
 	}
-	for _, statement := range []string{
-		`create role signedapproval_app nologin nobypassrls`, `create role bench_owner login createrole`,
-		`create role bench_app login in role signedapproval_app`,
-		`create database ours owner bench_owner`, `create database bare owner bench_owner`,
-	} {
-		if _, err := conn.Exec(ctx, statement); err != nil {
-			return fmt.Errorf("prepare the databases: %w", err)
-		}
-	}
-	w.ours, w.bare = w.database("ours"), w.database("bare")
+	w.ours, w.bare = databaseOf(w.super, "ours"), databaseOf(w.super, "bare")
 	for _, d := range []database{w.ours, w.bare} {
+		if err := execute(ctx, w.super, `drop database if exists `+d.name, `create database `+d.name+` owner bench_owner`); err != nil {
+			return err
+		}
 		if err := store.Migrate(ctx, d.owner); err != nil {
 			return fmt.Errorf("migrate %s: %w", d.name, err)
 		}
@@ -139,9 +148,20 @@ func (w *world) startPostgres(ctx context.Context) error {
 	return nil
 }
 
-func (w *world) database(name string) database {
+// makeRoles makes the logins, unless they were kept.
+func makeRoles(ctx context.Context, super string) error {
+	kept, err := sql(ctx, super, `select rolname::text from pg_roles where rolname = 'bench_app'`)
+	if err != nil || len(kept) > 0 {
+		return err
+	}
+	return execute(ctx, super, `create role signedapproval_app nologin nobypassrls`, `create role bench_owner login createrole`,
+		`create role bench_app login in role signedapproval_app`)
+}
+
+// databaseOf is a database of the PostgreSQL with this superuser.
+func databaseOf(super, name string) database {
 	as := func(role string) string {
-		u, err := url.Parse(w.super)
+		u, err := url.Parse(super)
 		if err != nil {
 			return ""
 		}
@@ -225,7 +245,7 @@ func (w *world) configure(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("make a log key: %w", err)
 	}
-	sink, err := filepath.Abs(filepath.Join(w.dir, "log"))
+	sink, err := filepath.Abs(filepath.Join(w.dir, "log-"+w.ours.name))
 	if err != nil {
 		return err
 	}
@@ -460,7 +480,12 @@ func (w *world) get(ctx context.Context, address string, into any) (int, error) 
 
 // sql runs a statement as superuser, and answers its first column.
 func (w *world) sql(ctx context.Context, on database, statement string, args ...any) ([]string, error) {
-	conn, err := pgx.Connect(ctx, on.super)
+	return sql(ctx, on.super, statement, args...)
+}
+
+// sql runs a statement, and answers its first column.
+func sql(ctx context.Context, super, statement string, args ...any) ([]string, error) {
+	conn, err := pgx.Connect(ctx, super)
 	if err != nil {
 		return nil, err
 	}
@@ -470,6 +495,21 @@ func (w *world) sql(ctx context.Context, on database, statement string, args ...
 		return nil, err
 	}
 	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
+
+// execute runs statements, each by itself.
+func execute(ctx context.Context, super string, statements ...string) error {
+	conn, err := pgx.Connect(ctx, super)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	for _, s := range statements {
+		if _, err := conn.Exec(ctx, s); err != nil {
+			return fmt.Errorf("%s: %w", s, err)
+		}
+	}
+	return nil
 }
 
 // rest waits until no job is due or held, other than those that keep themselves going.
