@@ -27,7 +27,7 @@ const baseline = 5
 //
 // What takes something away is a contract: a migration of its own, which says `-- contract: expanded in N` on its first
 // line, where migration N made do without what is now taken away. A release that has N must have been there before, so
-// that every server that still runs beside this migration knows to do without; and it sets signedapproval_schema_floor
+// that every server that still runs beside this migration knows to do without, and [Apply] waits for the others to go; and it sets signedapproval_schema_floor
 // to N, so that servers of before do not start any more.
 var rules = []struct {
 	why string
@@ -61,15 +61,14 @@ var rules = []struct {
 func re(pattern string) *regexp.Regexp { return regexp.MustCompile(pattern) }
 
 var (
-	created   = re(`create table (?:if not exists )?(\S+)`)
-	contracts = re(`^-- contract: expanded in (\d+)\n`)
-	floors    = re(`update signedapproval_schema_floor set version = (\d+)`)
+	created = re(`create table (?:if not exists )?(\S+)`)
+	floors  = re(`update signedapproval_schema_floor set version = (\d+)`)
 )
 
 // lint says what is wrong with a migration.
 func lint(version int64, text string, releases []release) (problems []string) {
 	bad := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
-	contract := contracts.FindStringSubmatch(text)
+	contract := contractLine.FindStringSubmatch(text)
 	if contract != nil {
 		expanded, err := strconv.ParseInt(contract[1], 10, 64)
 		if err != nil {

@@ -133,7 +133,7 @@ func (d *Durable) Stalled() int {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(d.t.Context(), time.Minute)
 	defer cancel()
-	return d.waits(ctx, `application_name = 'signedapproval' and wait_event = 'SyncRep'`)
+	return d.waits(ctx, `application_name like 'signedapproval/%' and wait_event = 'SyncRep'`)
 }
 
 // configure changes a setting of the server.

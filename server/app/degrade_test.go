@@ -123,7 +123,7 @@ func TestTheDatabaseCannot(t *testing.T) {
 		t.Helper()
 		for _, statement := range []string{
 			`alter database ` + c.db.Name + ` ` + change,
-			`with theirs as materialized (select pid from pg_stat_activity where datname = current_database() and application_name = 'signedapproval')
+			`with theirs as materialized (select pid from pg_stat_activity where datname = current_database() and application_name like 'signedapproval/%')
 				select pg_terminate_backend(pid)::text from theirs`,
 		} {
 			c.sql(statement)

@@ -181,7 +181,7 @@ func TestPostgresConnectionsAreCut(t *testing.T) {
 	stop := c.during(10, rand.New(rand.NewPCG(seed, 3)), 20, func() error {
 		// Chosen first, so that it cannot be this connection itself that is ended.
 		ended, err := c.query(`with theirs as materialized (
-				select pid from pg_stat_activity where datname = current_database() and application_name = 'signedapproval')
+				select pid from pg_stat_activity where datname = current_database() and application_name like 'signedapproval/%')
 			select pid::text from theirs where pg_terminate_backend(pid)`)
 		cut += len(ended)
 		return err

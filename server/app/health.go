@@ -15,6 +15,8 @@ import (
 const (
 	codeSchemaOld = "SCHEMA_TOO_OLD"
 	codeSchemaNew = "SCHEMA_TOO_NEW"
+	// And why a schema is not brought up to date.
+	codeServersOld = "SERVERS_TOO_OLD"
 )
 
 // checkSchema makes sure, before anything is served, that this program works on the database's schema.

@@ -13,6 +13,8 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/signedapproval/bitbucket/migrations"
+	"github.com/signedapproval/bitbucket/server/refusal"
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
@@ -128,7 +130,13 @@ type migrateCommand struct {
 }
 
 // Run applies what is missing.
-func (c *migrateCommand) Run(ctx context.Context) error { return store.Migrate(ctx, c.OwnerURL) }
+func (c *migrateCommand) Run(ctx context.Context) error {
+	err := store.Migrate(ctx, c.OwnerURL)
+	if errors.Is(err, migrations.ErrServersTooOld) {
+		return refusal.New(codeServersOld, "the schema is not brought up to date: replace the servers of older releases first, then migrate again").Because(err)
+	}
+	return err
+}
 
 type keysCommand struct {
 	New     keysNewCommand     `cmd:"" help:"Print a new keyset."`

@@ -328,7 +328,7 @@ func TestIntakeOutlivesItsConnections(t *testing.T) {
 	for n := range 5 {
 		must(t, i.Accept(t.Context(), delivery(n)))
 		h.super(t, `with theirs as materialized (
-				select pid from pg_stat_activity where datname = current_database() and application_name = 'signedapproval')
+				select pid from pg_stat_activity where datname = current_database() and application_name like 'signedapproval/%')
 			select pg_terminate_backend(pid) from theirs`)
 	}
 	must(t, i.Accept(t.Context(), delivery(5)))

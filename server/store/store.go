@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/signedapproval/bitbucket/migrations"
 	"github.com/signedapproval/bitbucket/server/evidence"
 )
 
@@ -64,7 +65,11 @@ func Open(ctx context.Context, url string, vault *Vault, tune ...func(*pgxpool.C
 		config.MaxConns = 16
 	}
 	config.ConnConfig.RuntimeParams["timezone"] = "UTC"
-	config.ConnConfig.RuntimeParams["application_name"] = "signedapproval"
+	newest, err := migrations.Newest()
+	if err != nil {
+		return nil, err
+	}
+	config.ConnConfig.RuntimeParams["application_name"] = migrations.Application(newest) // a contract waits for it to go
 	// Each statement is planned once, for whatever values it will get. With the values at hand PostgreSQL takes a workspace
 	// that came, or grew, after the last ANALYZE for one of which there is nothing, and reads all of it again and again
 	// where an index leads to one row; what it does not know the value of it takes for one workspace among those that

@@ -24,7 +24,7 @@ func (b *bench) super(t *testing.T, statements ...string) {
 
 // endSessions ends what the servers have open, as a failover does.
 const endSessions = `with theirs as materialized (
-		select pid from pg_stat_activity where datname = current_database() and application_name = 'signedapproval')
+		select pid from pg_stat_activity where datname = current_database() and application_name like 'signedapproval/%')
 	select pg_terminate_backend(pid, 5000) from theirs`
 
 // TestTheDatabaseCannot: whatever keeps PostgreSQL from committing, the delivery is turned away with the answer that
