@@ -62,6 +62,9 @@ func TestVerifyRequiresAnApproval(t *testing.T) {
 		{"good-pending", true, []string{"--require=approved"}, 1, "it is not approved"},
 		{"good-overridden", true, []string{"--require=approved"}, 1, "--allow-override is not given"},
 		{"good-overridden", true, []string{"--require=approved", "--allow-override"}, 0, "it was let through by an override"},
+		{"good-approved-too-late", true, nil, 0, "APPROVED"},
+		{"good-approved-too-late", true, []string{"--require=approved"}, 1, "the chain calls its merge a violation"},
+		{"good-approved-too-late", false, []string{"--require=approved"}, 1, "the chain calls its merge a violation"},
 		{"good-pending", true, []string{"--require=approved", "--allow-override"}, 1, "it is not approved"},
 		{"bad-a-leaf-left-out", true, []string{"--require=approved"}, 1, "REFUSED: FAILED at step 3"},
 	} {

@@ -146,6 +146,11 @@ func (c *verifyCommand) required(report evidence.Report) (*gateOutcome, int) {
 		refused.Commit = change.Head
 		return &refused, 1
 	}
+	if change.Violation {
+		outcome.Code, outcome.Passed = gateViolation, false
+		outcome.Sentence = "the chain calls its merge a violation: it was not approved by then, or something else landed"
+		return &outcome, 1
+	}
 	if report.Verdict.State == approval.Overridden {
 		outcome.Sentence = "it was let through by an override"
 	}

@@ -20,6 +20,9 @@ type Change struct {
 	Approved bool
 	// Landed is the commit that the chain's last merge names; empty without one.
 	Landed string
+	// Violation says that the chain calls its last merge one: what approves or
+	// overrides it, if anything does, was not on record by then.
+	Violation bool
 }
 
 // Shown is what a signer was shown, as the statement says it.
@@ -57,7 +60,7 @@ func (v *verification) changed() Change {
 	}
 	for _, leaf := range v.leaves {
 		if body, ok := leaf.Body.(Merged); ok {
-			c.Landed = body.Commit
+			c.Landed, c.Violation = body.Commit, body.Kind == "violation"
 		}
 	}
 	return c
@@ -288,6 +291,9 @@ func (r Report) landed(repository Repository) (string, []string, error) {
 	}
 	if !c.Approved {
 		return "", nil, refuse(CodeResidue, "commit %s landed, and nobody's approval or override of commit %s stands", c.Landed, c.Head)
+	}
+	if c.Violation {
+		return "", nil, refuse(CodeResidue, "commit %s landed, and the chain calls that a violation: it was not approved or overridden by then", c.Landed)
 	}
 	if repository.Incomplete != "" || slices.Contains(repository.Missing, c.Landed) || repository.Landing == nil {
 		return "", nil, operatorAsserted(fmt.Sprintf("commit %s landed, and the repository lacks what is needed to compare it", c.Landed))

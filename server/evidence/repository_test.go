@@ -148,6 +148,29 @@ func TestALandingThatNobodyApproved(t *testing.T) {
 	}
 }
 
+// TestALandingThatWasApprovedTooLate is one that the chain calls a violation, though somebody's approval stands.
+func TestALandingThatWasApprovedTooLate(t *testing.T) {
+	t.Parallel()
+	for kind, want := range map[string]evidence.Result{"approved": evidence.OK, "violation": evidence.Failed} {
+		w := newWorld(t)
+		w.open("old")
+		w.decide("bob", evidence.Approve)
+		w.decide("carol", evidence.Approve)
+		w.append(evidence.Merged{Request: w.request().ID, Kind: kind, Commit: commits["old"]})
+		report := evidence.Verify(w.encoded(), w.anchors())
+		if c, ok := report.Change(); !ok || !c.Approved || c.Violation != (kind == "violation") {
+			t.Errorf("%s: %+v, %s", kind, c, report.Sentence())
+		}
+		report = report.Recompute(evidence.Repository{
+			Views:   []evidence.RepositoryView{{Bases: []string{commits["base"]}, Bytes: true, Source: "given"}},
+			Landing: &evidence.Landing{Relation: evidence.Identical, Commit: commits["old"], OnBranch: true},
+		})
+		if last := report.Steps[len(report.Steps)-1]; last.Name != "landed" || last.Result != want {
+			t.Errorf("%s: %+v", kind, last)
+		}
+	}
+}
+
 // From the bytes of a bundle to the verdict on what landed, over a real repository.
 func TestABundleAgainstARepository(t *testing.T) {
 	t.Parallel()

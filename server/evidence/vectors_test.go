@@ -57,7 +57,14 @@ func bundleVectors(t *testing.T) (list []bundleVector) {
 		"good rejected":   {rejection, 0},
 		"good overridden": {broken, 0},
 		"good closed":     {closedStory, 0},
-		"good pending":    {func(w *world) { w.open("old") }, 0},
+		"good approved too late": {func(w *world) {
+			w.open("old")
+			w.decide("bob", evidence.Approve)
+			w.decide("carol", evidence.Approve)
+			w.append(evidence.Merged{Request: w.request().ID, Kind: "violation", Commit: w.commit("landed")})
+			w.append(evidence.RequestClosed{Request: w.request().ID, Reason: "cancelled"})
+		}, 0},
+		"good pending": {func(w *world) { w.open("old") }, 0},
 		"good merge checked": {func(w *world) {
 			w.open("old")
 			w.check(evidence.AnswerNo, "PENDING")
