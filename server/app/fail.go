@@ -42,7 +42,7 @@ func (s *Server) explain(r *http.Request, err error) (status int, message string
 			status = http.StatusBadRequest
 		}
 	}
-	if status == http.StatusInternalServerError {
+	if status == http.StatusInternalServerError || refusal.Code(err) == gate.CodeIncomplete {
 		s.log.ErrorContext(r.Context(), "request failed", "path", r.URL.Path, "error", err)
 	} else {
 		s.log.InfoContext(r.Context(), "request refused", "path", r.URL.Path, "error", err)

@@ -1,6 +1,10 @@
 package evidence
 
-import "encoding/json"
+import (
+	"encoding/json"
+
+	"github.com/signedapproval/bitbucket/server/approval"
+)
 
 // OpeningsFormat names this version of [Openings].
 const OpeningsFormat = "signedapproval.openings/v1"
@@ -20,7 +24,8 @@ type Openings struct {
 	// Genesis is the entry of the workspace's genesis leaf.
 	Genesis Bytes `json:"genesis"`
 	// Roster has the roster changes from the first on, each as
-	// [RosterChange.Canonical] writes it.
+	// [RosterChange.Canonical] writes it; an empty object where one is not on record
+	// any more.
 	Roster []json.RawMessage `json:"roster"`
 	// Enrolments are those of the keys in the roster, with the openings of their
 	// signers' commitments.
@@ -62,6 +67,20 @@ func (o Openings) Encode() ([]byte, error) {
 	o.Roster, o.Enrolments, o.SignedActs = listed(o.Roster), listed(o.Enrolments), listed(o.SignedActs)
 	o.Protections, o.Policies, o.Chains = listed(o.Protections), listed(o.Policies), listed(o.Chains)
 	return canonical(o, MaxOpenings)
+}
+
+// maxPart is how many bytes of openings one part of a list has at most: an
+// enrolment, with the attestation object and three acts, has less.
+const maxPart = 1 << 20
+
+// Opens tells whether a part of one of the lists of [Openings] can be written and
+// read again: one that cannot would keep everybody from reading the others.
+func Opens[T EnrolledKey | SignedAct | ProtectionDocument | OpenedPolicy](part T) bool {
+	data, err := canonical(part, maxPart)
+	if err != nil || approval.TooDeep(append([]byte("[["), data...)) { // it lies two levels deep
+		return false
+	}
+	return parse(data, new(T), maxPart) == nil
 }
 
 // ParseOpenings reads openings, and accepts exactly what [Openings.Encode] writes. It

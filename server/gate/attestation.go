@@ -22,7 +22,8 @@ type proof struct {
 	ref    attest.Bundle
 }
 
-// prove makes and verifies the bundle of a request. What does not verify is a fault of ours.
+// prove makes and verifies the bundle of a request. One that does not verify is as one that cannot be made: what is on
+// record is not what it was.
 func (g *Gate) prove(ctx context.Context, person store.Person, workspace, requestID string) (proof, error) {
 	v, err := g.ViewRequest(ctx, person, workspace, requestID)
 	if err != nil {
@@ -33,7 +34,7 @@ func (g *Gate) prove(ctx context.Context, person store.Person, workspace, reques
 		return proof{}, err
 	}
 	if report := evidence.Verify(data, evidence.Anchors{}); report.ExitCode() == 1 {
-		return proof{}, fmt.Errorf("the bundle of request %s does not verify: %s", requestID, report.Sentence())
+		return proof{}, incomplete(lost("bundle of request "+requestID, errors.New(report.Sentence())))
 	}
 	bundle, err := evidence.ParseBundle(data)
 	if err != nil {

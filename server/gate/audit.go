@@ -188,6 +188,10 @@ func (a *auditing) row(ctx context.Context, c *reached) (attest.Row, error) {
 	m := *c.by
 	row.PullRequest, row.Landed, row.Head, row.Reason = m.Number, m.LandedCommit, m.HeadCommit, m.Sentence
 	p, known, err := a.proof(ctx, m)
+	if refusal.Code(err) == CodeIncomplete {
+		row.Reason = fmt.Sprintf("Pull request %d was merged, and the evidence of it is not on record any more, or was changed.", m.Number)
+		return row, nil
+	}
 	if err != nil || !known {
 		return row, err
 	}
@@ -219,8 +223,7 @@ func (a *auditing) relation(c *reached) attest.Relation {
 	return attest.Within
 }
 
-// proof gives the evidence of a merge. It is not known where nothing was asked for, or where the request ended before it
-// had a verdict that could be proved: then nothing but a violation is left.
+// proof gives the evidence of a merge. It is not known where nothing was asked for.
 func (a *auditing) proof(ctx context.Context, m store.MergeSeen) (p proof, known bool, err error) {
 	if m.PullRequestID == nil || m.HeadCommit == "" {
 		return p, false, nil
@@ -238,9 +241,6 @@ func (a *auditing) proof(ctx context.Context, m store.MergeSeen) (p proof, known
 		return p, true, nil
 	}
 	p, err = a.gate.prove(ctx, a.person, a.workspace, id)
-	if refusal.Code(err) == refusal.BadInput {
-		return p, false, nil
-	}
 	if err != nil {
 		return p, false, err
 	}

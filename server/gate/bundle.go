@@ -45,11 +45,11 @@ func (g *Gate) Bundle(ctx context.Context, person store.Person, workspace, reque
 		return err
 	})
 	if err != nil {
-		return nil, hide(err)
+		return nil, hide(incomplete(err))
 	}
 	// What follows never changes once it is there: it needs no lock, and no moment of its own.
 	if err := g.addRoster(ctx, workspace, &d); err != nil {
-		return nil, err
+		return nil, incomplete(err)
 	}
 	if err := g.addProofs(ctx, &d); err != nil {
 		return nil, err
@@ -58,7 +58,25 @@ func (g *Gate) Bundle(ctx context.Context, person store.Person, workspace, reque
 	if evidence.CodeOf(err) == evidence.CodeTooLarge {
 		return nil, tooLong()
 	}
-	return data, err
+	if err != nil { // a document on record that is none
+		return nil, incomplete(lost("bundle", err))
+	}
+	return data, nil
+}
+
+// errLost says that what evidence is made of is not on record any more, or cannot be read.
+var errLost = errors.New("it is not what it was when it was written down")
+
+// lost says what is not on record any more, or why it cannot be read. An error of the connection is neither.
+func lost(what string, err error) error { return fmt.Errorf("%s: %w: %w", what, errLost, err) }
+
+// incomplete refuses to give evidence of which something is lost. Nothing can be proved then, and it stays so.
+func incomplete(err error) error {
+	if errors.Is(err, errLost) {
+		return refusal.New(CodeIncomplete, "What this evidence is made of is not on record any more, or was changed, so that there is none: "+
+			"tell whoever runs this service.").Because(err)
+	}
+	return err
 }
 
 func tooLong() error {
@@ -90,7 +108,7 @@ func readDossier(ctx context.Context, tx *store.Tx, v View) (d dossier, err erro
 	}
 	version, err := tx.PolicyVersion(ctx, request.PolicyVersionID)
 	if err != nil {
-		return d, err
+		return d, gone("policy", err)
 	}
 	d.Policy, d.Salt, d.OutcomeSalt = version.Document, v.Workspace.GenesisSalt, request.OutcomeSalt
 	d.cosignatures = v.Rule.Cosignatures
@@ -144,17 +162,17 @@ func (d *dossier) sign(decisions []store.Decision) error {
 	for _, row := range decisions {
 		signed := evidence.SignedDecision{ID: row.ID, Statement: row.Statement}
 		if err := json.Unmarshal(row.Assertion, &signed.Assertion); err != nil {
-			return fmt.Errorf("stored assertion: %w", err)
+			return lost("stored assertion", err)
 		}
 		var open openings
 		if err := json.Unmarshal(row.Openings, &open); err != nil {
-			return fmt.Errorf("stored openings: %w", err)
+			return lost("stored openings", err)
 		}
 		signed.Approver, signed.Author, signed.Comment = open.Approver, open.Author, open.Comment
 		d.Decisions = append(d.Decisions, signed)
 		statement, err := evidence.ParseStatement(row.Statement)
 		if err != nil {
-			return fmt.Errorf("stored statement: %w", err)
+			return lost("stored statement", err)
 		}
 		if head := statement.LogHead; head.Size > 0 && !slices.ContainsFunc(d.heads, func(h evidence.LogHead) bool { return h.Size == head.Size }) {
 			d.heads = append(d.heads, *head)
@@ -168,7 +186,7 @@ func (d *dossier) sign(decisions []store.Decision) error {
 // chain, so it has every version that a signer of the chain was shown.
 func (d *dossier) place(ctx context.Context, tx *store.Tx, w store.Workspace) (err error) {
 	if d.genesis, err = tx.FindLeaf(ctx, w.GenesisLeaf); err != nil {
-		return fmt.Errorf("genesis leaf: %w", err)
+		return gone("genesis leaf", err)
 	}
 	d.Genesis = d.genesis.Entry
 	d.roster, err = tx.NewestRoster(ctx)
@@ -179,9 +197,17 @@ func (d *dossier) place(ctx context.Context, tx *store.Tx, w store.Workspace) (e
 		return err
 	}
 	if d.newest, err = tx.FindLeaf(ctx, d.roster.LeafHash); err != nil {
-		return fmt.Errorf("leaf of roster version %d: %w", d.roster.Version, err)
+		return gone("leaf of the newest roster version", err)
 	}
 	return nil
+}
+
+// gone says of a row that was not found that it is lost.
+func gone(what string, err error) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return lost(what, err)
+	}
+	return err
 }
 
 // addProofs waits until everything is under a published checkpoint, and proves it.
@@ -230,13 +256,13 @@ func untilClosed(leaves []store.LeafRow, requestID string) ([]store.LeafRow, err
 	for i, row := range leaves {
 		leaf, err := evidence.ParseLeaf(row.Entry)
 		if err != nil {
-			return nil, errors.Join(errors.New("stored leaf"), err)
+			return nil, lost("stored leaf", err)
 		}
 		if closed, ok := leaf.Body.(evidence.RequestClosed); ok && closed.Request == requestID {
 			return leaves[:i+1], nil
 		}
 	}
-	return nil, fmt.Errorf("request %s ended without a leaf", requestID)
+	return nil, lost("chain", fmt.Errorf("request %s ended without a leaf", requestID))
 }
 
 // tallied refuses a bundle whose verdict does not rest on all decisions about its commit: no verifier
@@ -254,7 +280,7 @@ func tallied(r store.ApprovalRequest, facts approval.Facts, decisions []store.De
 	case r.Alive():
 		return notTallied()
 	}
-	return refusal.New(refusal.BadInput, "This request ended before its last decision was tallied: it has no verdict that could be proved.")
+	return lost("decisions", errors.New("the verdict of an ended request rests on others than are on record"))
 }
 
 func notTallied() error {

@@ -33,7 +33,7 @@ func (g *Gate) Cancel(ctx context.Context, workspace, repositoryID, why string) 
 }
 
 func (g *Gate) cancel(ctx context.Context, workspace, pullRequestID, why string) error {
-	return g.Store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
+	return g.following(ctx, workspace, func(tx *store.Tx) error {
 		pr, err := tx.LockPullRequestByID(ctx, pullRequestID)
 		if err != nil {
 			return err
@@ -51,6 +51,9 @@ func (g *Gate) cancel(ctx context.Context, workspace, pullRequestID, why string)
 			return err
 		}
 		t := &settlement{Gate: g, tx: tx, pr: &pr, chain: newChain(own, &pr, now)}
+		if err := t.lastWord(ctx, &live); err != nil {
+			return err
+		}
 		if err := closeRequest(ctx, tx, t.chain, live.ID, store.RequestCancelled, "cancelled: "+why); err != nil {
 			return err
 		}

@@ -354,27 +354,3 @@ func TestTheEvidenceOfAnEndedRequest(t *testing.T) {
 		}
 	}
 }
-
-// TestNoEvidenceWithoutAVerdict: a request that ended before anybody tallied its last decision has no
-// verdict that a verifier would accept.
-func TestNoEvidenceWithoutAVerdict(t *testing.T) {
-	w := newWorld(t)
-	w.save(w.rule(1, "bob", "carol"))
-	number := w.open()
-	w.settle()
-	first := w.view(number).Request.ID
-	w.decides(number, "bob", approval.Approve)
-	w.push("src/nozzle.go", "package main // next\n")
-	w.event(number)
-	w.settle()
-	_, err := w.gate.Bundle(t.Context(), w.people["bob"].Person, w.workspace, first)
-	w.refused("the evidence", err, refusal.BadInput)
-	if !strings.Contains(err.Error(), "before its last decision was tallied") {
-		t.Errorf("sentence: %v", err)
-	}
-	bundle, err := w.gate.Bundle(t.Context(), w.people["bob"].Person, w.workspace, w.view(number).Request.ID)
-	w.must(err)
-	if report := verify(bundle); report.ExitCode() != 2 {
-		t.Errorf("the newer request: %s", report.Sentence())
-	}
-}

@@ -20,13 +20,16 @@ func (t *settlement) merged(ctx context.Context, before store.PullRequest, live 
 	switch {
 	case live != nil:
 		body.Request = live.ID
+		was := approval.State(live.State)
+		if err := t.lastWord(ctx, live); err != nil {
+			return err
+		}
 		if live.HeadCommit == t.pr.HeadCommit && live.DestinationBranch == t.pr.DestinationBranch {
-			before := kindOfMerge(approval.State(live.State))
 			var err error
-			if body.Kind, err = t.kindNow(ctx, live); err != nil {
+			if body.Kind, err = t.kindNow(ctx, *live, was); err != nil {
 				return err
 			}
-			fell = body.Kind == "violation" && before != "violation"
+			fell = body.Kind == "violation" && kindOfMerge(was) != "violation"
 		}
 	// Nothing was asked for: it was a draft, or went elsewhere, or its request had just ended. Whether
 	// that is how it was merged is known only if the rules are older than our last look.
@@ -58,6 +61,8 @@ func (t *settlement) merged(ctx context.Context, before store.PullRequest, live 
 		m.Kind, m.Sentence = store.MergeSeenViolation, fmt.Sprintf("Pull request %d was merged without the approvals that its rule asks for.", t.pr.Number)
 		if fell {
 			m.Sentence = fmt.Sprintf("Pull request %d was merged while an approval that its rule asks for was being taken back.", t.pr.Number)
+		} else if t.late {
+			m.Sentence = fmt.Sprintf("Pull request %d was merged before what its rule asks for was on record.", t.pr.Number)
 		}
 	}
 	if err := t.sawMerge(ctx, t.tx, m); err != nil {
@@ -97,38 +102,21 @@ func kindOfMerge(state approval.State) string {
 	return "violation"
 }
 
-// kindNow is what a merge is called that was seen while a request was alive. What the request bears was found before the
-// merge was seen: a decision that came since, while it was being merged, is on record before the merge, and counts. But
+// kindNow is what a merge is called that was seen while a request was alive: was is what the request bore before the merge
+// was seen. A decision that came since, while it was being merged, is on record before the merge, and counts. But
 // nothing becomes better by it: it may have been made after the merge.
-func (t *settlement) kindNow(ctx context.Context, live *store.ApprovalRequest) (kind string, err error) {
-	kind = kindOfMerge(approval.State(live.State))
-	if kind == "violation" {
-		return kind, nil
-	}
-	rule, err := ruleOf(*live)
-	if err != nil {
-		return "", err
-	}
-	// The rules that it was asked under: others may be in force by now.
-	version, err := t.tx.PolicyVersion(ctx, live.PolicyVersionID)
-	if err != nil {
-		return "", err
-	}
-	facts, verdict, err := t.verdictNow(ctx, *live, rule)
-	if err != nil {
-		return "", err
-	}
-	before := live.State
-	if err := t.record(ctx, live, version, facts, verdict); err != nil {
-		return "", err
-	}
-	now := kindOfMerge(verdict.State)
-	if now != "violation" && live.State != before {
-		if err := t.owe(ctx, *live, bitbucket.StatusSuccessful, verdict.Sentence); err != nil {
+func (t *settlement) kindNow(ctx context.Context, live store.ApprovalRequest, was approval.State) (kind string, err error) {
+	before, now := kindOfMerge(was), kindOfMerge(approval.State(live.State))
+	t.late = before == "violation" && now != "violation"
+	kind = max(before, now) // the further down in approved, override, violation
+	if kind != "violation" && approval.State(live.State) != was {
+		verdict, err := verdictOf(live)
+		if err != nil {
 			return "", err
 		}
+		return kind, t.owe(ctx, live, bitbucket.StatusSuccessful, verdict.Sentence)
 	}
-	return max(kind, now), nil // the further down in approved, override, violation
+	return kind, nil
 }
 
 // verdictNow tallies a request once more, over the decisions as they are now.

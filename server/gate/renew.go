@@ -20,7 +20,7 @@ func (g *Gate) Renew(ctx context.Context, person store.Person, workspace, reques
 	if !v.Can.Renew {
 		return View{}, notExpired
 	}
-	err = g.Store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
+	err = g.following(ctx, workspace, func(tx *store.Tx) error {
 		pr, err := tx.LockPullRequestByID(ctx, v.PullRequest.ID)
 		if err != nil {
 			return err
@@ -40,8 +40,11 @@ func (g *Gate) Renew(ctx context.Context, person store.Person, workspace, reques
 		if err != nil {
 			return err
 		}
-		chain := newChain(own, &pr, now)
-		if err := closeRequest(ctx, tx, chain, live.ID, store.RequestSuperseded, "superseded: it was asked for again"); err != nil {
+		t := &settlement{Gate: g, tx: tx, pr: &pr, chain: newChain(own, &pr, now)}
+		if err := t.lastWord(ctx, &live); err != nil {
+			return err
+		}
+		if err := closeRequest(ctx, tx, t.chain, live.ID, store.RequestSuperseded, "superseded: it was asked for again"); err != nil {
 			return err
 		}
 		pr.Version++
@@ -52,7 +55,7 @@ func (g *Gate) Renew(ctx context.Context, person store.Person, workspace, reques
 		if err := tx.Enqueue(ctx, store.AskEvaluate(workspace, pr.RepositoryID, pr.Number)); err != nil {
 			return err
 		}
-		chain.write(tx)
+		t.chain.write(tx)
 		return nil
 	})
 	if err != nil {

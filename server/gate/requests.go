@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -52,6 +53,33 @@ func (t *settlement) fits(r store.ApprovalRequest) bool {
 	return r.HeadCommit == t.pr.HeadCommit && r.DestinationBranch == t.pr.DestinationBranch && r.RuleDigest == string(t.seen.rule.Digest())
 }
 
+// lastWord tallies over a request that is about to end, by the rules that it was asked under, where a decision about its commit
+// came since it was last looked at: its evidence has to hold that decision, and could never be given without a verdict that
+// rests on it.
+func (t *settlement) lastWord(ctx context.Context, r *store.ApprovalRequest) error {
+	rows, err := t.tx.DecisionsOn(ctx, r.PullRequestID, r.HeadCommit)
+	if err != nil || len(rows) == 0 {
+		return err
+	}
+	rule, err := ruleOf(*r)
+	if err != nil {
+		return err
+	}
+	before, err := factsOf(*r)
+	if err != nil {
+		return err
+	}
+	facts, verdict, err := t.verdictNow(ctx, *r, rule)
+	if err != nil || slices.Equal(before.Decisions, facts.Decisions) {
+		return err
+	}
+	version, err := t.tx.PolicyVersion(ctx, r.PolicyVersionID)
+	if err != nil {
+		return err
+	}
+	return t.record(ctx, r, version, facts, verdict)
+}
+
 // closeRequest ends a request, with its leaf. state is SUPERSEDED or CANCELLED.
 func closeRequest(ctx context.Context, tx *store.Tx, c *chain, id, state, sentence string) error {
 	if err := tx.CloseRequest(ctx, id, state, sentence); err != nil {
@@ -65,9 +93,14 @@ func closeRequest(ctx context.Context, tx *store.Tx, c *chain, id, state, senten
 // cancelled where none does. An approved or overridden request of a merged pull request has done its
 // work: it stays as it is.
 func (t *settlement) close(ctx context.Context, r store.ApprovalRequest, replaced bool) error {
-	if t.pr.State == "MERGED" && (r.State == store.RequestApproved || r.State == store.RequestOverridden) &&
+	if t.pr.State == "MERGED" && !t.late && (r.State == store.RequestApproved || r.State == store.RequestOverridden) &&
 		r.HeadCommit == t.pr.HeadCommit && r.DestinationBranch == t.pr.DestinationBranch {
 		return nil
+	}
+	if t.pr.State != "MERGED" {
+		if err := t.lastWord(ctx, &r); err != nil {
+			return err
+		}
 	}
 	state, sentence := store.RequestCancelled, t.cancelSentence()
 	if replaced {

@@ -15,7 +15,6 @@ import (
 	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/evidence"
-	"github.com/signedapproval/bitbucket/server/refusal"
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
@@ -482,12 +481,12 @@ func readRoster(ctx context.Context, tx *store.Tx, upTo int64) (documents []json
 			return nil, nil, err
 		}
 		if len(page) == 0 {
-			return nil, nil, fmt.Errorf("the roster ends at version %d, before %d", len(changes), upTo)
+			return nil, nil, lost("roster", fmt.Errorf("it ends at version %d, before %d", len(changes), upTo))
 		}
 		for _, v := range page {
 			change, err := evidence.ParseRosterChange(v.Document)
 			if err != nil {
-				return nil, nil, fmt.Errorf("stored roster version %d: %w", v.Version, err)
+				return nil, nil, lost(fmt.Sprintf("stored roster version %d", v.Version), err)
 			}
 			documents, changes = append(documents, json.RawMessage(v.Document)), append(changes, change)
 		}
@@ -505,7 +504,7 @@ func (g *Gate) addRoster(ctx context.Context, workspace string, d *dossier) erro
 		d.Roster = documents
 		roster, err := evidence.ReplayRoster(evidence.LeafDigest(d.Genesis), changes)
 		if err != nil {
-			return fmt.Errorf("stored roster: %w", err)
+			return lost("stored roster", err)
 		}
 		credentials := make([][]byte, len(d.Decisions))
 		for i, decision := range d.Decisions {
@@ -513,10 +512,6 @@ func (g *Gate) addRoster(ctx context.Context, workspace string, d *dossier) erro
 		}
 		proofs := rosterProofs{tx: tx, people: map[string]store.Keys{}}
 		d.Enrolments, d.SignedActs, err = proofs.of(ctx, roster, credentials)
-		if errors.Is(err, store.ErrNotFound) {
-			return refusal.New(CodeIncomplete, "What proves a key of the workspace's roster is not on record any more, so that there is no evidence: "+
-				"tell whoever runs this service.").Because(err)
-		}
 		return err
 	})
 }
@@ -528,13 +523,13 @@ type rosterProofs struct {
 	gaps   bool                  // what is not on record is left out, for whoever reads it to find out
 }
 
-// of gives everything behind the keys with these credential ids; [store.ErrNotFound] where a row that the roster
-// rests on is gone.
+// of gives everything behind the keys with these credential ids; errLost where a row that the roster rests on is gone,
+// or is not what it was.
 func (p rosterProofs) of(ctx context.Context, roster *evidence.Roster, credentials [][]byte) (enrolments []evidence.EnrolledKey, acts []evidence.SignedAct, err error) {
 	keys, changes := roster.Behind(credentials)
 	for _, k := range keys {
 		enrolled, err := p.enrolment(ctx, k)
-		if p.gaps && errors.Is(err, store.ErrNotFound) {
+		if p.gaps && errors.Is(err, errLost) {
 			continue
 		}
 		if err != nil {
@@ -544,7 +539,7 @@ func (p rosterProofs) of(ctx context.Context, roster *evidence.Roster, credentia
 	}
 	for _, c := range changes {
 		act, err := p.act(ctx, c)
-		if p.gaps && errors.Is(err, store.ErrNotFound) {
+		if p.gaps && errors.Is(err, errLost) {
 			continue
 		}
 		if err != nil {
@@ -560,7 +555,7 @@ func (p rosterProofs) keysOf(ctx context.Context, person string) (store.Keys, er
 	if known {
 		return keys, nil
 	}
-	keys, err := p.tx.Keys(ctx, person)
+	keys, err := p.tx.Shared.Keys(ctx, person)
 	p.people[person] = keys
 	return keys, err
 }
@@ -573,27 +568,26 @@ func (p rosterProofs) enrolment(ctx context.Context, k evidence.RosterKey) (e ev
 	}
 	i := slices.IndexFunc(keys.Credentials, func(c store.Credential) bool { return bytes.Equal(c.ID, k.Key.CredentialID) })
 	if i < 0 {
-		return e, store.ErrNotFound
+		return e, errLost
 	}
 	c := keys.Credentials[i]
 	if e.Owner, err = personOpening(c.EnrolmentOpening); err != nil {
-		return e, err
+		return e, lost("owner", err)
 	}
 	if k.Countersigned != k.Added {
-		if err := json.Unmarshal(c.Enrolment, &e.Enrolment); err != nil {
-			return e, fmt.Errorf("stored enrolment: %w", err)
-		}
-		return e, nil
+		err = json.Unmarshal(c.Enrolment, &e.Enrolment)
+	} else if signed := keys.Countersignature(p.tx.Workspace, c.ID); signed == nil {
+		return e, errLost
+	} else if e.Countersigner, err = personOpening(signed.Opening); err == nil {
+		e.Enrolment, err = countersignedEnrolment(c.Enrolment, signed.Act)
 	}
-	signed := keys.Countersignature(p.tx.Workspace, c.ID)
-	if signed == nil {
-		return e, store.ErrNotFound
+	if err != nil {
+		return e, lost("stored enrolment", err)
 	}
-	if e.Countersigner, err = personOpening(signed.Opening); err != nil {
-		return e, err
+	if digest, err := e.Enrolment.Digest(); err != nil || digest != k.Proof {
+		return e, lost("stored enrolment", errors.Join(err, errors.New("it is not the one that the roster names")))
 	}
-	e.Enrolment, err = countersignedEnrolment(c.Enrolment, signed.Act)
-	return e, err
+	return e, nil
 }
 
 // act finds the act that a change rests on.
@@ -617,10 +611,14 @@ func (p rosterProofs) act(ctx context.Context, c evidence.RosterAct) (evidence.S
 	}
 	for _, data := range candidates {
 		if approval.DigestOf(data) == c.Proof {
-			return signedAct(data)
+			signed, err := signedAct(data)
+			if err != nil {
+				err = lost("act", err)
+			}
+			return signed, err
 		}
 	}
-	return evidence.SignedAct{}, store.ErrNotFound
+	return evidence.SignedAct{}, errLost
 }
 
 // personOpening reads a stored opening; nil once it was erased.

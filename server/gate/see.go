@@ -2,9 +2,7 @@ package gate
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/signedapproval/bitbucket/server/approval"
@@ -94,7 +92,7 @@ func unseen() error {
 
 // hide turns "no such row" into the refusal that says no more than that.
 func hide(err error) error {
-	if errors.Is(err, store.ErrNotFound) {
+	if refusal.Of(err) == nil && errors.Is(err, store.ErrNotFound) {
 		return unseen()
 	}
 	return err
@@ -121,11 +119,14 @@ func (g *Gate) view(ctx context.Context, person store.Person, workspace, request
 		v, err = g.readView(ctx, tx, requestID, find)
 		return err
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, errLost) {
 		return View{}, hide(err)
 	}
 	if err := g.see(ctx, person, workspace, v.PullRequest.RepositoryID, false); err != nil {
 		return View{}, err
+	}
+	if err != nil {
+		return View{}, incomplete(err)
 	}
 	v.Can = can(person, v)
 	return v, nil
@@ -171,8 +172,8 @@ func (v *View) setRequest(r store.ApprovalRequest) (err error) {
 	if v.Verdict, err = verdictOf(r); err != nil {
 		return err
 	}
-	if err := json.Unmarshal(r.Facts, &v.facts); err != nil {
-		return fmt.Errorf("stored facts of request %s: %w", r.ID, err)
+	if v.facts, err = factsOf(r); err != nil {
+		return err
 	}
 	v.Rule, err = ruleOf(r)
 	return err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base32"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -29,25 +28,17 @@ type settlement struct {
 	live      *store.ApprovalRequest // that was found; nil for none
 	chain     *chain
 	changed   bool
+	late      bool // it was merged, and what approves or overrides it came on record only then
 }
 
 func (g *Gate) settle(ctx context.Context, claim store.Claim, at store.Place, s seen) error {
-	for {
-		err := g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
-			next, err := g.settleIn(ctx, tx, at, s)
-			if err != nil {
-				return err
-			}
-			return tx.FinishJob(ctx, claim, next)
-		})
-		var behind rosterBehind
-		if !errors.As(err, &behind) {
+	return g.following(ctx, at.Workspace, func(tx *store.Tx) error {
+		next, err := g.settleIn(ctx, tx, at, s)
+		if err != nil {
 			return err
 		}
-		if err := g.follow(ctx, at.Workspace, behind); err != nil {
-			return err
-		}
-	}
+		return tx.FinishJob(ctx, claim, next)
+	})
 }
 
 // settleIn writes what was seen, and answers when the pull request must be looked at again even if

@@ -3,6 +3,7 @@ package gate
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"time"
 
@@ -102,7 +103,7 @@ func judge(ctx context.Context, tx *store.Tx, decisions []store.Decision) (behin
 		d := &decisions[i]
 		statement, err := evidence.ParseStatement(d.Statement)
 		if err != nil {
-			return nil, fmt.Errorf("stored statement: %w", err)
+			return nil, lost("stored statement", err)
 		}
 		key, found := roster.Key(d.CredentialID)
 		version, shown := roster.VersionOf(statement.Roster)
@@ -122,6 +123,20 @@ type rosterBehind []string
 
 func (b rosterBehind) Error() string {
 	return "the roster does not tell yet of everything that was signed"
+}
+
+// following runs a transaction that writes down a verdict, and again after the roster followed where it was behind.
+func (g *Gate) following(ctx context.Context, workspace string, write func(*store.Tx) error) error {
+	for {
+		err := g.Store.InWorkspace(ctx, workspace, write)
+		var behind rosterBehind
+		if !errors.As(err, &behind) {
+			return err
+		}
+		if err := g.follow(ctx, workspace, behind); err != nil {
+			return err
+		}
+	}
 }
 
 // follow lets the workspace's roster follow the keys of several people.

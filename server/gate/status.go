@@ -386,7 +386,7 @@ func findStatus(ctx context.Context, client *bitbucket.Client, workspace string,
 // ruleOf reads the rule that a request was asked under.
 func ruleOf(r store.ApprovalRequest) (rule approval.Rule, err error) {
 	if err := json.Unmarshal(r.Rule, &rule); err != nil {
-		return rule, fmt.Errorf("stored rule of request %s: %w", r.ID, err)
+		return rule, lost("stored rule of request "+r.ID, err)
 	}
 	return rule, nil
 }

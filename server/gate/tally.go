@@ -99,7 +99,7 @@ func (t *settlement) record(ctx context.Context, r *store.ApprovalRequest, versi
 // verdictOf reads the verdict that a request bears: the zero one before the first tally.
 func verdictOf(r store.ApprovalRequest) (v approval.Verdict, err error) {
 	if err := json.Unmarshal(r.Verdict, &v); err != nil {
-		return v, fmt.Errorf("stored verdict of request %s: %w", r.ID, err)
+		return v, lost("stored verdict of request "+r.ID, err)
 	}
 	return v, nil
 }
@@ -107,7 +107,7 @@ func verdictOf(r store.ApprovalRequest) (v approval.Verdict, err error) {
 // factsOf reads the facts that a request's verdict was tallied from.
 func factsOf(r store.ApprovalRequest) (f approval.Facts, err error) {
 	if err := json.Unmarshal(r.Facts, &f); err != nil {
-		return f, fmt.Errorf("stored facts of request %s: %w", r.ID, err)
+		return f, lost("stored facts of request "+r.ID, err)
 	}
 	return f, nil
 }

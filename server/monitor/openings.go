@@ -229,7 +229,8 @@ func (r *replay) run() error {
 		r.wrong(OpeningsWrong, about, "The log has another genesis.")
 		return nil
 	}
-	if whole, err := r.readRoster(); err != nil || !whole {
+	whole, err := r.readRoster()
+	if err != nil {
 		return err
 	}
 	if err := r.proofs(); err != nil {
@@ -241,14 +242,14 @@ func (r *replay) run() error {
 	}
 	r.still()
 	r.ahead()
-	r.Settled = told && len(r.Ahead) == 0
+	r.Settled = whole && told && len(r.Ahead) == 0
 	return nil
 }
 
 // still makes sure that the openings still say of what is in force what they said when it was looked at: who changes a
 // row of the database writes no leaf.
 func (r *replay) still() {
-	if n := r.roster.Versions(); n > 0 && approval.DigestOf(r.o.Roster[n-1]) != r.roster.Digest(n) {
+	if n := r.roster.Versions(); n > int64(len(r.o.Roster)) || n > 0 && approval.DigestOf(r.o.Roster[n-1]) != r.roster.Digest(n) {
 		r.wrong(RosterWrong, r.rosterVersion(n), "The log names another roster than the openings.")
 	}
 	for repository, digest := range r.Rules.Newest {

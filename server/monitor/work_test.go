@@ -120,11 +120,28 @@ func TestWhatWasNotToldIsJudgedLater(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		hide func(o *evidence.Openings)
-		want []monitor.Code
+		want []monitor.Code // while it is hidden
+		told []monitor.Code // and after it was told
 	}{
-		"a policy":  {func(o *evidence.Openings) { o.Policies = o.Policies[:1] }, []monitor.Code{monitor.PolicyWrong, monitor.PolicyWrong}},
-		"a roster":  {func(o *evidence.Openings) { o.Roster = o.Roster[:2] }, []monitor.Code{monitor.RosterWrong}},
-		"one of it": {func(o *evidence.Openings) { o.Roster = slices.Concat(o.Roster[:2], o.Roster[1:2]) }, []monitor.Code{monitor.RosterWrong}},
+		"a policy": {
+			func(o *evidence.Openings) { o.Policies = o.Policies[:1] },
+			[]monitor.Code{monitor.PolicyWrong, monitor.PolicyWrong},
+			[]monitor.Code{monitor.RuleUnsigned},
+		},
+		// A hole in the roster keeps nobody from seeing what nobody signed.
+		"a roster": {func(o *evidence.Openings) { o.Roster = o.Roster[:2] }, []monitor.Code{monitor.RosterWrong, monitor.RuleUnsigned}, nil},
+		"one of it": {
+			func(o *evidence.Openings) { o.Roster = slices.Concat(o.Roster[:2], o.Roster[1:2]) },
+			[]monitor.Code{monitor.RosterWrong, monitor.RuleUnsigned},
+			nil,
+		},
+		"one of it, with nothing in its place": {
+			func(o *evidence.Openings) {
+				o.Roster = slices.Concat(o.Roster[:2], []json.RawMessage{json.RawMessage(`{}`)})
+			},
+			[]monitor.Code{monitor.RosterWrong, monitor.RuleUnsigned},
+			nil,
+		},
 	} {
 		for _, stays := range []bool{false, true} {
 			g, a := newGoverned(t), newAuditor(t)
@@ -150,12 +167,60 @@ func TestWhatWasNotToldIsJudgedLater(t *testing.T) {
 			}
 			g.openings = &told
 			found, err := a.pass(g.operator, g)
-			if got := codes(found); err != nil || !slices.Equal(got, []monitor.Code{monitor.RuleUnsigned}) {
+			if got := codes(found); err != nil || !slices.Equal(got, c.told) {
 				t.Errorf("%s: told: found %v, %v", name, found, err)
 			}
 			if found, err := a.pass(g.operator, g); err != nil || len(found) > 0 {
 				t.Errorf("%s: told again: %v, %v", name, found, err)
 			}
+		}
+	}
+}
+
+// TestAHoleInTheRoster takes one version out of it for good, and looks at what comes after: a rule that nobody signed is
+// found, one that somebody signed whose key the hole may hold is not called unsigned, and once the hole is filled it is judged.
+func TestAHoleInTheRoster(t *testing.T) {
+	t.Parallel()
+	for _, stays := range []bool{false, true} {
+		g, a := newGoverned(t), newAuditor(t)
+		a.withOpenings(nil)
+		a.stays = stays
+		g.publish()
+		if found, err := a.pass(g.operator, g); err != nil || len(codes(found)) > 0 {
+			t.Fatalf("found %v, %v", found, err)
+		}
+		second := newToken("per-alice", "alice's second")
+		e := g.enrolment(second)
+		authority := alice.assert(e.Act)
+		e.Authority = &authority
+		g.enrol(second, e, evidence.ByOwnKey, alice.digest(t)) // this version is not told
+		g.enrol(carol, g.enrolment(carol), evidence.ByLogIn, "")
+		g.setPolicy("signed by the key in the hole", second)
+		g.setPolicy("signed by nobody")
+		g.setPolicy("signed by a ghost", newToken("per-alice", "ghost"))
+		g.setPolicy("signed by a stranger", newToken("per-dave", "dave"))
+		g.publish()
+		told := *g.openings
+		lie := told
+		lie.Roster = slices.Clone(told.Roster)
+		lie.Roster[2] = json.RawMessage(`{}`)
+		g.openings = &lie
+		for _, want := range [][]monitor.Code{{monitor.RosterWrong, monitor.RuleUnsigned, monitor.RuleUnsigned}, nil} {
+			found, err := a.pass(g.operator, g)
+			if got := codes(found); err != nil || !slices.Equal(got, want) {
+				t.Errorf("with the hole: found %v, %v, want %v", found, err, want)
+			}
+			named := func(f monitor.Finding) bool {
+				return f.Code == monitor.RosterWrong && strings.HasSuffix(f.Subject, "version 3")
+			}
+			if len(want) > 0 && !slices.ContainsFunc(found, named) {
+				t.Errorf("nobody says which version is missing: %v", found)
+			}
+		}
+		g.openings = &told
+		found, err := a.pass(g.operator, g)
+		if got := codes(found); err != nil || !slices.Equal(got, []monitor.Code{monitor.RuleUnsigned}) {
+			t.Errorf("without it: found %v, %v", found, err)
 		}
 	}
 }
@@ -211,6 +276,7 @@ func TestRowsThatChangeWithoutALeaf(t *testing.T) {
 			g.openings.Protections = append(g.openings.Protections, evidence.ProtectionDocument{Version: 2, People: []string{}})
 		}, []monitor.Code{monitor.OpeningsWrong}},
 		"the newest version of the roster": {func(g *governed) { g.openings.Roster[1] = g.openings.Roster[0] }, []monitor.Code{monitor.RosterWrong}},
+		"no roster any more":               {func(g *governed) { g.openings.Roster = nil }, []monitor.Code{monitor.RosterWrong}},
 		"a version of the roster more":     {func(g *governed) { g.openings.Roster = append(g.openings.Roster, g.openings.Roster[0]) }, []monitor.Code{monitor.RosterWrong}},
 	} {
 		for _, stays := range []bool{false, true} {
