@@ -40,6 +40,21 @@ func (s *Server) ledger() jobs.Ledger {
 	}
 }
 
+// seat keeps a seat in the queue for a job that a transaction is about to ask for.
+func (s *Server) seat(kind, workspace string) (store.Seat, bool) {
+	lease, fill, ok := s.queue.Seat(kind, workspace)
+	if !ok {
+		return store.Seat{}, false
+	}
+	return store.Seat{Holder: s.queue.Holder, Lease: lease, Fill: func(j *store.Job) {
+		if j == nil {
+			fill(nil)
+			return
+		}
+		fill(&jobs.Job{Claim: jobs.Claim(j.Claim), Kind: j.Kind, Key: j.Key, Workspace: j.Workspace, Payload: j.Payload})
+	}}, true
+}
+
 func toJobs(rings []store.Ring) []jobs.Ring {
 	out := make([]jobs.Ring, len(rings))
 	for i, r := range rings {

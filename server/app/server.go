@@ -121,6 +121,7 @@ func (s *Server) wire(logKeys *witness.Keys) error {
 	})
 	s.intake = store.NewIntake(s.store, store.IntakeOptions{})
 	s.store.Ring = func(ctx context.Context, rings []store.Ring) { s.queue.Ring(ctx, toJobs(rings)) }
+	s.store.Seat = s.seat
 	s.store.Changed = s.bell.Publish
 	s.store.DeliveryDays = s.config.DeliveryDays
 	s.store.NoMail = s.config.SMTPHost == ""

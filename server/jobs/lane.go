@@ -44,6 +44,7 @@ type lane struct {
 	ids         map[int64]waiting // what waits, by job
 	running     map[string]int    // by workspace
 	quick, late int
+	open        bool // seats may be taken
 }
 
 func newLane(slots, reserve int, slow time.Duration) *lane {
@@ -102,7 +103,7 @@ func (l *lane) take() (waiting, bool) {
 	if l.quick+max(0, l.late-l.reserve) >= l.slots {
 		return waiting{}, false
 	}
-	scarce := l.slots+l.reserve-l.quick-l.late <= l.kept()
+	scarce := l.scarce()
 	w, ok := l.turns.Next(func(workspace string) bool { return !scarce || l.running[workspace] == 0 })
 	if ok {
 		delete(l.ids, w.ID)
@@ -111,6 +112,31 @@ func (l *lane) take() (waiting, bool) {
 	}
 	return w, ok
 }
+
+// seat takes a place for a job of a workspace that is about to be asked for, and tells first, while nobody can close the
+// lane. It answers false where anything waits, and where half of the slots are in use or places are scarce: what is left is
+// for what comes by the streams. Whoever got one must call run.
+func (l *lane) seat(workspace string, first func()) bool {
+	l.guard.Lock()
+	defer l.guard.Unlock()
+	if !l.open || len(l.ids) > 0 || 2*(l.quick+max(0, l.late-l.reserve)) >= l.slots || l.scarce() {
+		return false
+	}
+	first()
+	l.running[workspace]++
+	l.quick++
+	return true
+}
+
+// seats lets seats be taken from now on, or no longer.
+func (l *lane) seats(open bool) {
+	l.guard.Lock()
+	defer l.guard.Unlock()
+	l.open = open
+}
+
+// scarce says that what is left is for workspaces of which nothing runs.
+func (l *lane) scarce() bool { return l.slots+l.reserve-l.quick-l.late <= l.kept() }
 
 func (l *lane) kept() int {
 	places := l.slots + l.reserve

@@ -184,3 +184,44 @@ func TestLaneCounts(t *testing.T) {
 		}
 	})
 }
+
+// TestSeatsAreWhatIsLeftOver: a seat is there while nothing waits and less than half of the slots are in use, from when the lane
+// is opened until it is closed; and one that was taken counts as a job that runs.
+func TestSeatsAreWhatIsLeftOver(t *testing.T) {
+	t.Parallel()
+	l := newLane(4, 0, time.Hour)
+	told := 0
+	seat := func() bool { return l.seat("a", func() { told++ }) }
+	if seat() {
+		t.Error("a seat before the lane was opened")
+	}
+	l.seats(true)
+	if first, second := seat(), seat(); !first || !second {
+		t.Error("no seat in an empty lane")
+	}
+	if seat() {
+		t.Error("more seats than half of the slots")
+	}
+	l.run("a", func() {})
+	l.put(ringsOf("b", 1))
+	if seat() {
+		t.Error("a seat before somebody who waits")
+	}
+	if who, end := begin(t, l); who != "b" {
+		t.Errorf("%q has a place, want b", who)
+	} else {
+		end()
+	}
+	if !seat() {
+		t.Error("no seat although one was left")
+	}
+	l.run("a", func() {})
+	l.seats(false)
+	if seat() {
+		t.Error("a seat after the lane was closed")
+	}
+	l.run("a", func() {})
+	if quick, late := l.load(); quick != 0 || late != 0 || len(l.running) != 0 || told != 3 {
+		t.Errorf("%d and %d run, of %v, and %d seats were told of; want none, and 3", quick, late, l.running, told)
+	}
+}

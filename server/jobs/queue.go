@@ -188,6 +188,29 @@ func (q *Queue) Ring(_ context.Context, rings []Ring) {
 	}
 }
 
+// Seat keeps a place for a job that is about to be claimed, for Options.Holder and for the length of lease, by whoever asks
+// for it. Where it answers true, fill must be called once, with the claimed job or with nil for none; it does not wait. There
+// is no seat for background kinds and for kinds that are not known here, while anything waits or half of the places are in use,
+// and before and after Run: such jobs are to be rung.
+func (q *Queue) Seat(kind, workspace string) (lease time.Duration, fill func(job *Job), ok bool) {
+	h, known := q.handlers[kind]
+	if !known || h.Background || !q.quick.seat(workspace, func() { q.working.Add(1) }) {
+		return 0, nil, false
+	}
+	since := time.Now()
+	sit := func(work func()) {
+		defer q.working.Done()
+		q.quick.run(workspace, work)
+	}
+	return h.Lease, func(job *Job) {
+		if job == nil {
+			sit(func() {})
+			return
+		}
+		go sit(func() { q.carryOut(h, *job, since) })
+	}, true
+}
+
 // Run works until ctx ends. Then it reads no more, gives back what it has not begun, waits Grace for
 // what is running, cancels the rest, whose jobs go back without blame, and returns after one and a
 // half times Grace at the latest. Its error says that a handler obeys nothing.
@@ -199,12 +222,18 @@ func (q *Queue) Run(ctx context.Context) error {
 	tail.Go(func() { q.sendAcks(late) })
 	tail.Go(func() { q.sendDeferred(late) })
 
+	for _, l := range []*lane{q.quick, q.quiet} {
+		l.seats(true)
+	}
 	inside.Go(func() { q.sweepLoop(ctx) })
 	inside.Go(func() { q.read(ctx) })
 	for _, l := range []*lane{q.quick, q.quiet} {
 		inside.Go(func() { q.start(ctx, l) })
 	}
 	<-ctx.Done()
+	for _, l := range []*lane{q.quick, q.quiet} {
+		l.seats(false)
+	}
 
 	ended := make(chan struct{})
 	go func() {

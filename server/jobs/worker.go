@@ -37,6 +37,7 @@ func (q *Queue) work(ring Ring, entry *ack) {
 		q.acknowledge(entry)
 		return
 	}
+	since := time.Now()
 	ctx, cancel := context.WithTimeout(q.alive, ledgerTimeout)
 	job, claimed, err := q.Ledger.Claim(ctx, ring.ID, q.Holder, h.Lease)
 	cancel()
@@ -65,11 +66,17 @@ func (q *Queue) work(ring Ring, entry *ack) {
 			return
 		}
 	}
+	q.carryOut(h, job, since)
+}
+
+// carryOut runs the handler of a job that was claimed, not before since, and sees to what becomes of it.
+func (q *Queue) carryOut(h handler, job Job, since time.Time) {
 	began := time.Now()
+	var err error
 	if job.Attempt >= h.MaxAttempts {
 		err = Permanent(errors.New("its workers died, or never finished it, time and again"))
 	} else {
-		err = q.run(h, job)
+		err = q.run(h, job, since)
 	}
 	outcome := q.settle(h, job, err)
 	if q.Observe != nil {
@@ -85,7 +92,7 @@ func (q *Queue) acknowledge(entry *ack) {
 
 // run calls the handler while its lease is kept alive. When the lease is lost, or may be, the
 // handler's context ends.
-func (q *Queue) run(h handler, job Job) (err error) {
+func (q *Queue) run(h handler, job Job, since time.Time) (err error) {
 	ctx, cancel := context.WithTimeout(q.alive, h.Timeout)
 	defer cancel()
 	ctx, lose := context.WithCancelCause(ctx)
@@ -93,7 +100,7 @@ func (q *Queue) run(h handler, job Job) (err error) {
 	kept := make(chan struct{})
 	go func() {
 		defer close(kept)
-		q.keep(ctx, h, job, lose)
+		q.keep(ctx, h, job, since, lose)
 	}()
 	defer func() {
 		if p := recover(); p != nil {
@@ -113,11 +120,11 @@ func (q *Queue) run(h handler, job Job) (err error) {
 	return h.run(ctx, job)
 }
 
-// keep extends the lease each third of its length until ctx ends.
-func (q *Queue) keep(ctx context.Context, h handler, job Job, lose context.CancelCauseFunc) {
+// keep extends the lease, which began at since or later, each third of its length until ctx ends.
+func (q *Queue) keep(ctx context.Context, h handler, job Job, since time.Time, lose context.CancelCauseFunc) {
 	ticker := time.NewTicker(h.Lease / 3)
 	defer ticker.Stop()
-	sure := time.Now().Add(h.Lease)
+	sure := since.Add(h.Lease)
 	for {
 		select {
 		case <-ctx.Done():

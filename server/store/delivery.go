@@ -94,12 +94,12 @@ const acceptDeliveries = `
 			where last.request_uuid = w.request_uuid::uuid and last.week = signedapproval_delivery_week(now() - interval '7 days'))
 		on conflict (request_uuid, week) do nothing
 		returning request_uuid)
-	insert into signedapproval_jobs as j (kind, key, workspace_id, payload, state, run_at)
-	select distinct on (kind, key) kind, key, nullif(workspace, '')::uuid, payload::jsonb, 'READY', coalesce(run_at, now())
-	from unnest($8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::timestamptz[])
-		as w (request_uuid, kind, key, workspace, payload, run_at)
+	insert into signedapproval_jobs as j (` + jobColumns + `)
+	select distinct on (kind, key) ` + jobValues + `
+	from unnest($8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::timestamptz[], $14::uuid[], $15::interval[])
+		as w (request_uuid, kind, key, workspace, payload, run_at, holder, lease)
 	where request_uuid::uuid in (select request_uuid from fresh)
-	order by kind, key, coalesce(run_at, now())` + onConflict
+	order by kind, key, coalesce(run_at, now()), holder` + onConflict
 
 func (s *Store) accept(ctx context.Context, batch []packed) error {
 	batch = slices.Clone(batch)
@@ -116,17 +116,22 @@ func (s *Store) accept(ctx context.Context, batch []packed) error {
 			askedBy, entries = append(askedBy, d.RequestUUID), append(entries, entry)
 		}
 	}
-	kinds, keys, jobWorkspaces, payloads, runAts := columns(entries)
+	var seats seats
+	seats.keep(s.Seat, entries)
+	committed := false
+	defer func() { seats.fill(committed) }()
+	a := asked(entries)
 	rows, err := s.pool.Query(ctx, acceptDeliveries, requests, workspaces, repositories, events, attempts, outcomes, bodies,
-		askedBy, kinds, keys, jobWorkspaces, payloads, runAts)
+		askedBy, a.kinds, a.keys, a.workspaces, a.payloads, a.runAts, a.holders, a.leases)
 	if err != nil {
 		return fmt.Errorf("store: accept deliveries: %w", err)
 	}
-	rings, err := dueRings(rows)
+	rings, err := seats.asked(rows)
 	if err != nil {
 		s.renew(err)
 		return fmt.Errorf("store: accept deliveries: %w", err)
 	}
+	committed = true
 	if len(rings) > 0 && s.Ring != nil {
 		s.Ring(context.WithoutCancel(ctx), rings)
 	}

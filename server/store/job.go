@@ -67,6 +67,7 @@ type Job struct {
 type ledgerEntry struct {
 	kind, key, workspace, payload string
 	runAt                         *time.Time
+	seat                          *Seat // nil for none
 }
 
 type finish struct {
@@ -173,34 +174,62 @@ func merge(entries []ledgerEntry) []ledgerEntry {
 	return merged
 }
 
-// columns turns entries into the arrays that unnest wants.
-func columns(entries []ledgerEntry) (kinds, keys, workspaces, payloads []string, runAts []*time.Time) {
+// asking is what enqueuing wants to know of entries, in the arrays that unnest wants.
+type asking struct {
+	kinds, keys, workspaces, payloads []string
+	runAts                            []*time.Time
+	holders                           []*string        // nil where no seat is kept
+	leases                            []*time.Duration // likewise
+}
+
+func asked(entries []ledgerEntry) (a asking) {
 	for _, e := range entries {
-		kinds, keys = append(kinds, e.kind), append(keys, e.key)
-		workspaces, payloads = append(workspaces, e.workspace), append(payloads, e.payload)
-		runAts = append(runAts, e.runAt)
+		a.kinds, a.keys = append(a.kinds, e.kind), append(a.keys, e.key)
+		a.workspaces, a.payloads = append(a.workspaces, e.workspace), append(a.payloads, e.payload)
+		a.runAts = append(a.runAts, e.runAt)
+		var holder *string
+		var lease *time.Duration
+		if e.seat != nil {
+			holder, lease = &e.seat.Holder, &e.seat.Lease
+		}
+		a.holders, a.leases = append(a.holders, holder), append(a.leases, lease)
 	}
-	return kinds, keys, workspaces, payloads, runAts
+	return a
 }
 
 // onConflict is what asking for a job that has a row does. dispatched_at is forgotten, so that the
-// sweep soon notices if this ring gets lost.
+// sweep soon notices if this ring gets lost. A job for which a seat is kept is claimed at once, unless somebody
+// has it, or left it behind, or its last run failed; dispatched_at tells that it was.
 const onConflict = `
 	on conflict (kind, key) do update set
 		seq = j.seq + 1,
+		fence = j.fence + case when ` + free + ` then excluded.fence else 0 end,
+		holder = case when ` + free + ` then excluded.holder else j.holder end,
+		leased_until = case when ` + free + ` then excluded.leased_until else j.leased_until end,
 		state = 'READY',
 		workspace_id = excluded.workspace_id,
 		payload = excluded.payload,
 		run_at = case when j.state = 'READY' then least(j.run_at, excluded.run_at) else excluded.run_at end,
 		attempt = case when j.state = 'READY' then j.attempt else 0 end,
-		dispatched_at = null,
+		dispatched_at = case when ` + free + ` then excluded.dispatched_at end,
 		updated_at = now()
-	returning j.id, j.kind, j.key, coalesce(j.workspace_id::text, ''), j.run_at <= now() and (j.leased_until is null or j.leased_until <= now()) as due`
+	returning j.id, j.kind, j.key, coalesce(j.workspace_id::text, ''), j.run_at <= now() and (j.leased_until is null or j.leased_until <= now()) as due,
+		j.dispatched_at is not null as claimed, j.seq, j.fence`
+
+const (
+	// free says of the row j of a job that is asked for that it may be claimed with that.
+	free = `(j.holder is null and (j.state <> 'READY' or j.attempt = 0))`
+	// jobColumns and jobValues write a job that is asked for.
+	jobColumns = `kind, key, workspace_id, payload, state, run_at, fence, holder, leased_until, dispatched_at`
+	jobValues  = `kind, key, nullif(workspace, '')::uuid, payload::jsonb, 'READY', coalesce(run_at, now()),
+		case when holder is null then 0 else 1 end, holder, clock_timestamp() + lease, case when holder is not null then now() end`
+)
 
 const enqueueJobs = `
-	insert into signedapproval_jobs as j (kind, key, workspace_id, payload, state, run_at)
-	select kind, key, nullif(workspace, '')::uuid, payload::jsonb, 'READY', coalesce(run_at, now())
-	from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[]) as w (kind, key, workspace, payload, run_at)
+	insert into signedapproval_jobs as j (` + jobColumns + `)
+	select ` + jobValues + `
+	from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::uuid[], $7::interval[])
+		as w (kind, key, workspace, payload, run_at, holder, lease)
 	order by kind, key` + onConflict
 
 // finishJob fails with leaseLost where the claim no longer holds.
@@ -221,7 +250,8 @@ const leaseLost = "SA001"
 // several jobs it locks those that exist in the order of their ids first. See whySettled for what can stand against it.
 func (sh *Shared) settle() {
 	entries := merge(sh.jobs)
-	kinds, keys, workspaces, payloads, runAts := columns(entries)
+	sh.seats.keep(sh.seat, entries)
+	asked := asked(entries)
 	if len(entries)+len(sh.finished) > 1 {
 		var ids []int64
 		for _, f := range sh.finished {
@@ -231,10 +261,15 @@ func (sh *Shared) settle() {
 			select from signedapproval_jobs
 			where id = any($1::bigint[] || array(
 				select j.id from unnest($2::text[], $3::text[]) as w (kind, key) join signedapproval_jobs j using (kind, key)))
-			order by id for update`, ids, kinds, keys)
+			order by id for update`, ids, asked.kinds, asked.keys)
 	}
 	if len(entries) > 0 {
-		sh.tx.later(enqueueJobs, kinds, keys, workspaces, payloads, runAts).Query(sh.collectRings)
+		sh.tx.later(enqueueJobs, asked.kinds, asked.keys, asked.workspaces, asked.payloads, asked.runAts, asked.holders, asked.leases).
+			Query(func(rows pgx.Rows) error {
+				rings, err := sh.seats.asked(rows)
+				sh.rings = append(sh.rings, rings...)
+				return err
+			})
 	}
 	for _, f := range sh.finished {
 		sh.tx.later(finishJob, f.claim.ID, f.claim.Seq, f.claim.Fence, f.next).Query(sh.collectRings)

@@ -40,6 +40,26 @@ func TestLedger(t *testing.T) {
 		w.job = w.claim(t, w.house.job(t, "evaluate", "1").ID, alice)
 		w.held = append(w.held, w.job)
 	}
+	seated := func(at ...time.Duration) step {
+		return func(t *testing.T, w *world) {
+			asked, filled := 0, 0
+			w.Seat = func(kind, workspace string) (store.Seat, bool) {
+				asked++
+				same(t, "a seat for", kind+" of "+workspace, "evaluate of "+acme)
+				return store.Seat{Holder: alice, Lease: time.Minute, Fill: func(job *store.Job) {
+					if filled++; job != nil {
+						w.job = *job
+						w.held = append(w.held, w.job)
+						same(t, "payload", string(job.Payload), `{"number":1}`)
+					}
+				}}, true
+			}
+			enqueue(at...)(t, w)
+			w.Seat = nil
+			same(t, "seats asked for", asked, 1-len(at))
+			same(t, "seats filled or left", filled, asked)
+		}
+	}
 	cannotClaim := func(t *testing.T, w *world) {
 		_, ok, err := w.ClaimJob(t.Context(), w.house.job(t, "evaluate", "1").ID, bob, time.Minute)
 		must(t, err)
@@ -109,6 +129,20 @@ func TestLedger(t *testing.T) {
 		{"asked for after it was done", []step{enqueue(), claim, finish(), enqueue()}, row{Seq: 2, Fence: 1, State: "READY", Due: true}, 1},
 		{"done, asked for later", []step{enqueue(), claim, finish(), enqueue(time.Hour)}, row{Seq: 2, Fence: 1, State: "READY"}, 0},
 
+		{"seated", []step{seated()}, row{Seq: 1, Fence: 1, State: "READY", Due: true, Held: true}, 0},
+		{"seated, for later", []step{seated(time.Hour)}, row{Seq: 1, State: "READY"}, 0},
+		{"later and then seated", []step{enqueue(time.Hour), seated()}, row{Seq: 2, Fence: 1, State: "READY", Due: true, Held: true}, 0},
+		{"seated once", []step{seated(), cannotClaim}, row{Seq: 1, Fence: 1, State: "READY", Due: true, Held: true}, 0},
+		{"seated, finished", []step{seated(), finish()}, row{Seq: 1, Fence: 1, State: "DONE"}, 0},
+		{"seated again", []step{seated(), finish(), seated()}, row{Seq: 2, Fence: 2, State: "READY", Due: true, Held: true}, 0},
+		{"seated again, finished again", []step{seated(), finish(), seated(), finish(), finishLost(0)}, row{Seq: 2, Fence: 2, State: "DONE"}, 0},
+		{"seated, asked for while it ran", []step{seated(), enqueue(), finish()}, row{Seq: 2, Fence: 1, State: "READY", Due: true}, 1},
+		{"no seat for what somebody has", []step{enqueue(), claim, seated()}, row{Seq: 2, Fence: 1, State: "READY", Due: true, Held: true}, 0},
+		{"no seat for what was left behind", []step{enqueue(), claim, leaseEnds, seated()}, row{Seq: 2, Fence: 1, State: "READY", Due: true, Held: true}, 1},
+		{"no seat for what failed", []step{enqueue(), claim, retry(time.Hour, true, 5, false), seated()}, row{Seq: 2, Fence: 1, State: "READY", Attempt: 1, LastError: "it failed", Due: true}, 1},
+		{"a seat for what was dead", []step{enqueue(), claim, retry(0, true, 1, true), seated()}, row{Seq: 2, Fence: 2, State: "READY", LastError: "it failed", Due: true, Held: true}, 0},
+		{"seated, left behind", []step{seated(), leaseEnds, claim, finishLost(0)}, row{Seq: 1, Fence: 2, State: "READY", Attempt: 1, LastError: store.HolderDied, Due: true, Held: true}, 0},
+
 		{"failed", []step{enqueue(), claim, retry(time.Hour, true, 5, false)}, row{Seq: 1, Fence: 1, State: "READY", Attempt: 1, LastError: "it failed"}, 0},
 		{"failed, due at once", []step{enqueue(), claim, retry(0, true, 5, false)}, row{Seq: 1, Fence: 1, State: "READY", Attempt: 1, LastError: "it failed", Due: true}, 1},
 		{"throttled", []step{enqueue(), claim, retry(time.Hour, false, 1, false)}, row{Seq: 1, Fence: 1, State: "READY", LastError: "it failed"}, 0},
@@ -157,6 +191,58 @@ func TestClaimedJobSaysWhatWasAskedFor(t *testing.T) {
 	same(t, "kind, key, workspace and number", fmt.Sprint(job.Kind, job.Key, job.Workspace, payload["number"]), fmt.Sprint("evaluate", "1", acme, 7))
 	global := h.claim(t, h.job(t, "sweep", "global").ID, alice)
 	same(t, "workspace and payload", global.Workspace+string(global.Payload), "{}")
+}
+
+// TestASeatIsFilledOnce: whoever keeps one gets it back from a transaction that fails, and from deliveries that ask for
+// nothing new; and one is enough for a job that several deliveries ask for.
+func TestASeatIsFilledOnce(t *testing.T) {
+	t.Parallel()
+	h := open(t)
+	var kept int
+	var claimed, left []string
+	h.Seat = func(kind, _ string) (store.Seat, bool) {
+		kept++
+		return store.Seat{Holder: alice, Lease: time.Minute, Fill: func(job *store.Job) {
+			if job == nil {
+				left = append(left, kind)
+			} else {
+				claimed = append(claimed, job.Key)
+			}
+		}}, true
+	}
+	told := func(what string, wantKept int, wantClaimed string, wantLeft int) {
+		t.Helper()
+		same(t, what+": kept, claimed, left", fmt.Sprint(kept, claimed, len(left)), fmt.Sprintf("%d %s %d", wantKept, wantClaimed, wantLeft))
+		kept, claimed, left = 0, nil, nil
+	}
+	spec := func(key string) store.JobSpec { return store.JobSpec{Kind: "evaluate", Key: key, Workspace: acme} }
+
+	failed := errors.New("it failed")
+	wantError(t, "the transaction", h.Outside(t.Context(), func(sh *store.Shared) error {
+		must(t, sh.Enqueue(t.Context(), spec("1")))
+		return failed
+	}), failed)
+	told("failed before its end", 0, "[]", 0)
+	wantError(t, "the end", h.Outside(t.Context(), func(sh *store.Shared) error {
+		must(t, sh.FinishJob(t.Context(), store.Claim{ID: 99, Seq: 1, Fence: 1}, time.Time{}))
+		return sh.Enqueue(t.Context(), spec("1"))
+	}), store.ErrLeaseLost)
+	told("failed at its end", 1, "[]", 1)
+	h.enqueue(t, spec("1"), spec("2"), spec("1"))
+	told("two jobs", 2, "[1 2]", 0)
+
+	delivery := func(request, key string) store.Delivery {
+		return store.Delivery{
+			RequestUUID: request, Workspace: acme, Repository: alice, EventKey: "pullrequest:created", Attempt: 1, Outcome: store.DeliveryParsed,
+			Body: []byte("{}"), Jobs: []store.JobSpec{spec(key)},
+		}
+	}
+	first, second := delivery(alice, "3"), delivery(bob, "3")
+	must(t, h.AcceptDeliveries(t.Context(), []store.Delivery{first, second}))
+	told("deliveries", 1, "[3]", 0)
+	must(t, h.AcceptDeliveries(t.Context(), []store.Delivery{first}))
+	told("a repeat", 1, "[]", 1)
+	same(t, "rings", len(h.rings()), 0)
 }
 
 func TestEnqueueRefusesWhatIsNoJob(t *testing.T) {

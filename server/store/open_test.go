@@ -80,7 +80,9 @@ func (h *house) super(t *testing.T, sql string, args ...any) {
 
 func (h *house) read(t *testing.T, into any, sql string, args ...any) {
 	t.Helper()
-	if err := connect(t, h.SuperURL).QueryRow(t.Context(), sql, args...).Scan(into); err != nil {
+	conn := connect(t, h.SuperURL)
+	defer conn.Close(context.WithoutCancel(t.Context())) // whoever polls would have all that there are
+	if err := conn.QueryRow(t.Context(), sql, args...).Scan(into); err != nil {
 		t.Fatalf("%s: %v", strings.TrimSpace(sql), err)
 	}
 }

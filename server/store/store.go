@@ -39,6 +39,9 @@ type Store struct {
 	// Ring is called after the commit of a transaction that enqueued jobs. It is best effort: the
 	// sweep finds what it loses. app sets it before the first transaction; nil rings nothing.
 	Ring func(ctx context.Context, rings []Ring)
+	// Seat is asked for room for a job that a transaction asks for and that is due at once; see [Seat]. It never waits.
+	// Set by app; nil has no room.
+	Seat func(kind, workspace string) (Seat, bool)
 	// NoMail says that notices are not mailed, so that nobody is asked to. Set by app.
 	NoMail bool
 	// DeliveryDays is for how many days deliveries are kept; 0 means [DeliveryDays], and more than [MostDeliveryDays]
@@ -139,6 +142,8 @@ type Shared struct {
 	finished []finish
 	leaves   []leaf
 	rings    []Ring
+	seat     func(kind, workspace string) (Seat, bool)
+	seats    seats
 	touch    []string
 }
 
@@ -166,11 +171,14 @@ func (s *Store) Outside(ctx context.Context, fn func(*Shared) error) error {
 func (s *Store) begin(ctx context.Context, workspace string, fn func(*Shared) error) error {
 	bounded, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
-	sh := &Shared{vault: s.Vault, noMail: s.NoMail, rosters: s.rosters}
+	sh := &Shared{vault: s.Vault, noMail: s.NoMail, rosters: s.rosters, seat: s.Seat}
+	committed := false
+	defer func() { sh.seats.fill(committed) }()
 	if err := s.carryOut(bounded, workspace, sh, fn); err != nil {
 		s.renew(err)
 		return err
 	}
+	committed = true
 	if len(sh.rings) > 0 && s.Ring != nil {
 		s.Ring(context.WithoutCancel(ctx), sh.rings)
 	}
