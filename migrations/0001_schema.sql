@@ -19,6 +19,12 @@ end $$;
 -- Tenant tables. Each carries workspace_id first in its keys; row-level security is on and forced.
 -- A transaction names its workspace with set_config('app.workspace', $1, true); without it every
 -- statement on these tables is an error, not an empty answer.
+--
+-- Of the indexes of all rows, the primary key alone begins with workspace_id; the others begin with what tells rows
+-- apart. Of a table that is small, or that it has never analyzed, PostgreSQL takes one workspace's rows for one row, so
+-- that any index that begins with the workspace looks as good to it as the right one; a statement is planned once, and
+-- would read all rows of the workspace from then on, however many there are later. Of indexes that look alike it takes
+-- the one that was made last, so what finds one row stands behind what lists many.
 
 create table signedapproval_workspaces (
   workspace_id  uuid primary key,             -- the Bitbucket workspace UUID
@@ -57,7 +63,7 @@ create table signedapproval_policy_versions (
   created_via    text not null,                -- 'session' or 'token:<id>'
   created_at     timestamptz not null default now(),
   primary key (workspace_id, id),
-  unique (workspace_id, repository_id, version)
+  unique (repository_id, workspace_id, version)
 );
 
 create table signedapproval_bitbucket_repo_configs (
@@ -100,7 +106,7 @@ create table signedapproval_pull_requests (
   synced_at            timestamptz not null default now(),
   created_at           timestamptz not null default now(),
   primary key (workspace_id, id),
-  unique (workspace_id, repository_id, number)
+  unique (number, repository_id, workspace_id)
   -- No reference to the configuration: what was decided outlives it.
 );
 -- What is walked over again and again is what is open, however much is closed.
@@ -126,14 +132,14 @@ create table signedapproval_approval_requests (
   decided_at         timestamptz,              -- when it last became APPROVED or REJECTED
   closed_at          timestamptz,              -- SUPERSEDED or CANCELLED
   primary key (workspace_id, id),
-  unique (workspace_id, pull_request_id, round),
+  unique (pull_request_id, workspace_id, round),
   foreign key (workspace_id, pull_request_id) references signedapproval_pull_requests (workspace_id, id)
 );
 -- At most one request of a pull request is alive.
 create unique index on signedapproval_approval_requests (workspace_id, pull_request_id)
   where state in ('PENDING', 'APPROVED', 'REJECTED', 'EXPIRED', 'OVERRIDDEN');
-create index on signedapproval_approval_requests (workspace_id, state, requested_at desc, id desc);
-create index on signedapproval_approval_requests (workspace_id, head_commit);
+create index on signedapproval_approval_requests (state, workspace_id, requested_at desc, id desc);
+create index on signedapproval_approval_requests (head_commit, workspace_id);
 create index on signedapproval_approval_requests (expires_at) where state = 'PENDING';
 
 create table signedapproval_decisions (
@@ -156,7 +162,7 @@ create table signedapproval_decisions (
   leaf_hash          text not null,
   decided_at         timestamptz not null default now(),
   primary key (workspace_id, id),
-  unique (workspace_id, pull_request_id, sequence),
+  unique (pull_request_id, workspace_id, sequence),
   foreign key (workspace_id, request_id) references signedapproval_approval_requests (workspace_id, id)
 );
 

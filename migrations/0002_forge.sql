@@ -46,8 +46,8 @@ create table signedapproval_merge_checks (
   asked_at           timestamptz not null default now(),
   primary key (workspace_id, id)
 );
-create index on signedapproval_merge_checks (workspace_id, repository_id, asked_at desc);
-create index on signedapproval_merge_checks (workspace_id, repository_id, number, asked_at desc);
+create index on signedapproval_merge_checks (repository_id, workspace_id, asked_at desc);
+create index on signedapproval_merge_checks (repository_id, number, workspace_id, asked_at desc);
 
 -- Merges that were seen in gated branches: approved ones and violations. A pull request that was
 -- opened and merged between two looks has no row of its own.
@@ -64,12 +64,12 @@ create table signedapproval_merges_seen (
   checked            boolean not null,         -- and its last word was yes
   by_gate            boolean not null,         -- the gate itself merged that head: it tells nothing of the check
   sentence           text not null,
-  seen_at            timestamptz not null default now(),
-  primary key (workspace_id, repository_id, number)
+  seen_at            timestamptz not null default now()
 );
-create index on signedapproval_merges_seen (workspace_id, repository_id, seen_at desc);
+create index on signedapproval_merges_seen (repository_id, workspace_id, seen_at desc);
 create index on signedapproval_merges_seen (workspace_id, repository_id, seen_at desc, number desc) where kind = 'VIOLATION';
-create index on signedapproval_merges_seen (workspace_id, repository_id, destination_branch, asked, checked, by_gate, seen_at desc);
+create index on signedapproval_merges_seen (repository_id, workspace_id, destination_branch, asked, checked, by_gate, seen_at desc);
+alter table signedapproval_merges_seen add primary key (workspace_id, repository_id, number); -- here: see 0001
 create index on signedapproval_merges_seen (workspace_id, landed_commit) where landed_commit <> '';
 
 -- What the doctor found out last about each rule's branch patterns.

@@ -21,7 +21,7 @@ create table signedapproval_roster_versions (
   primary key (workspace_id, version)
 );
 create index on signedapproval_roster_versions (workspace_id) where compromised;
-create index on signedapproval_roster_versions (workspace_id, person_id);
+create index on signedapproval_roster_versions (person_id, workspace_id);
 -- A key comes into a roster once, and leaves it once.
 create unique index on signedapproval_roster_versions (workspace_id, key_digest, event) where event <> 'countersigned';
 

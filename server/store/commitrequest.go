@@ -16,18 +16,19 @@ type CommitRequest struct {
 // belongs to: as its head, or as what landed when that head was merged. commit is a full hash; an empty
 // repositoryID, branch or pullRequestID stands for all repositories, destination branches and pull requests.
 func (tx *Tx) RequestsOfCommit(ctx context.Context, commit, repositoryID, branch, pullRequestID string) ([]CommitRequest, error) {
+	// What is found is looked up row by row, and not joined: PostgreSQL must not begin with all requests.
 	rows, err := list[CommitRequest](ctx, tx.tx, `
 		select distinct on (p.repository_id) r.id as request_id, r.pull_request_id, p.repository_id
 		from (
 			select id from signedapproval_approval_requests where workspace_id = $1 and head_commit = $2
-			union
-			select r.id from signedapproval_merges_seen m join signedapproval_approval_requests r
-				on r.workspace_id = m.workspace_id and r.pull_request_id = m.pull_request_id
-					and r.head_commit = m.head_commit and r.destination_branch = m.destination_branch
+			union all
+			select r.id from signedapproval_merges_seen m cross join lateral (
+				select id from signedapproval_approval_requests where workspace_id = $1 and pull_request_id = m.pull_request_id
+					and head_commit = m.head_commit and destination_branch = m.destination_branch offset 0) r
 			where m.workspace_id = $1 and m.landed_commit = $2 and m.landed_commit <> ''
 		) found
-		join signedapproval_approval_requests r on r.workspace_id = $1 and r.id = found.id
-		join signedapproval_pull_requests p on p.workspace_id = $1 and p.id = r.pull_request_id
+		cross join lateral (select * from signedapproval_approval_requests where workspace_id = $1 and id = found.id limit 1) r
+		cross join lateral (select * from signedapproval_pull_requests where workspace_id = $1 and id = r.pull_request_id limit 1) p
 		where ($3 = '' or p.repository_id::text = $3) and ($4 = '' or r.destination_branch = $4) and ($5 = '' or p.id::text = $5)
 		order by p.repository_id, r.requested_at desc, r.round desc, r.id desc`, tx.Workspace, commit, repositoryID, branch, pullRequestID)
 	if err != nil {

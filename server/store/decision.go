@@ -80,12 +80,6 @@ func (tx *Tx) DecisionsOn(ctx context.Context, pullRequestID, headCommit string)
 	return tx.decisions(ctx, `pull_request_id = $2 and head_commit = $3`, pullRequestID, headCommit)
 }
 
-// DecisionsOfRequests lists the decisions of several requests at once, in the order of their chains.
-func (tx *Tx) DecisionsOfRequests(ctx context.Context, requestIDs []string) ([]Decision, error) {
-	return tx.decisions(ctx, `request_id = any($2::uuid[]) and pull_request_id in (
-		select pull_request_id from signedapproval_approval_requests where workspace_id = $1 and id = any($2::uuid[]))`, requestIDs)
-}
-
 func (tx *Tx) decisions(ctx context.Context, where string, args ...any) ([]Decision, error) {
 	rows, err := tx.tx.Query(ctx, `select `+decisionColumns+` from signedapproval_decisions
 		where workspace_id = $1 and `+where+` order by pull_request_id, sequence`, append([]any{tx.Workspace}, args...)...)
@@ -104,9 +98,10 @@ type Decided struct {
 // DecidedWith lists the open pull requests with a request that is alive and decisions by any of the keys.
 func (tx *Tx) DecidedWith(ctx context.Context, credentialIDs [][]byte) ([]Decided, error) {
 	return list[Decided](ctx, tx.tx, `
-		select distinct p.repository_id, p.number from signedapproval_decisions d
-		join signedapproval_pull_requests p on p.workspace_id = d.workspace_id and p.id = d.pull_request_id
-		join signedapproval_approval_requests q on q.workspace_id = p.workspace_id and q.pull_request_id = p.id
-		where d.workspace_id = $1 and d.credential_id = any($2) and p.state = 'OPEN' and q.state not in ('SUPERSEDED', 'CANCELLED')
+		select p.repository_id, p.number from signedapproval_pull_requests p
+		where p.workspace_id = $1 and p.state = 'OPEN' -- looked up for one after the other: most of what was decided is closed
+			and (select true from signedapproval_decisions where workspace_id = $1 and pull_request_id = p.id and credential_id = any($2) limit 1)
+			and (select true from signedapproval_approval_requests where workspace_id = $1 and pull_request_id = p.id
+				and state not in ('SUPERSEDED', 'CANCELLED') limit 1)
 		order by p.repository_id, p.number`, tx.Workspace, credentialIDs)
 }

@@ -24,14 +24,20 @@ func (tx *Tx) DecisionsOfPullRequests(ctx context.Context, pullRequestIDs []stri
 
 // StatusesOnHeads reads the status on the head commit of each pull request, given by our ids and heads in the same order.
 func (tx *Tx) StatusesOnHeads(ctx context.Context, pullRequestIDs, heads []string) ([]CommitStatus, error) {
-	return tx.statuses(ctx, `(pull_request_id, commit) in (select * from unnest($2::uuid[], $3::text[]))`, pullRequestIDs, heads)
+	return list[CommitStatus](ctx, tx.tx, ofEach(`select `+statusColumns+` from signedapproval_bitbucket_commit_statuses
+		where workspace_id = $1 and pull_request_id = wanted.id and commit = wanted.head limit 1`), tx.Workspace, pullRequestIDs, heads)
 }
 
 // MergesOfHeads reads the merge intent for the head commit of each pull request, given as to StatusesOnHeads.
 func (tx *Tx) MergesOfHeads(ctx context.Context, pullRequestIDs, heads []string) ([]MergeIntent, error) {
-	return list[MergeIntent](ctx, tx.tx, `select `+mergeColumns+` from signedapproval_merge_intents
-		where workspace_id = $1 and (pull_request_id, head_commit) in (select * from unnest($2::uuid[], $3::text[]))`,
-		tx.Workspace, pullRequestIDs, heads)
+	return list[MergeIntent](ctx, tx.tx, ofEach(`select `+mergeColumns+` from signedapproval_merge_intents
+		where workspace_id = $1 and pull_request_id = wanted.id and head_commit = wanted.head limit 1`), tx.Workspace, pullRequestIDs, heads)
+}
+
+// ofEach looks up one pair of a pull request and its head after the other: PostgreSQL must not go through all rows to
+// find those that are among the pairs. Without the limit of one row it may.
+func ofEach(one string) string {
+	return `select found.* from unnest($2::uuid[], $3::text[]) as wanted (id, head) cross join lateral (` + one + `) found`
 }
 
 // LeafRow is one leaf of a chain.

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -69,13 +70,14 @@ func (tx *Tx) OpenMerges(ctx context.Context, pullRequestID string) ([]MergeInte
 func (tx *Tx) PlannedMerges(ctx context.Context, repositoryID, headCommit string) ([]string, error) {
 	rows, err := tx.tx.Query(ctx, `
 		select m.pull_request_id from signedapproval_merge_intents m
-		join signedapproval_pull_requests p on p.workspace_id = m.workspace_id and p.id = m.pull_request_id
-		where m.workspace_id = $1 and p.repository_id = $2 and m.head_commit = $3 and m.state = 'PLANNED'
-		order by m.pull_request_id`, tx.Workspace, repositoryID, headCommit)
+		where m.workspace_id = $1 and m.head_commit = $3 and m.state = 'PLANNED'
+			and (select p.repository_id from signedapproval_pull_requests p where p.workspace_id = $1 and p.id = m.pull_request_id) = $2`, tx.Workspace, repositoryID, headCommit)
 	if err != nil {
 		return nil, fmt.Errorf("store: planned merges: %w", err)
 	}
-	return pgx.CollectRows(rows, pgx.RowTo[string])
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	slices.Sort(ids) // not by PostgreSQL, which has an index of that order, of all merges
+	return ids, err
 }
 
 // MoveMerge moves an intent on; from names the states it may be moved from, so that two movers

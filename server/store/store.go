@@ -81,7 +81,8 @@ func Open(ctx context.Context, url string, vault *Vault, tune ...func(*pgxpool.C
 	// What is open is found by an index that holds nothing else. How much that is PostgreSQL cannot know: it takes a third of
 	// all statuses ever for owed, and would rather read the table as a whole, or by a bitmap, which meets whatever was open
 	// since the table was last cleaned up, each time anew. An index scan takes that out of its way: see
-	// TestWhatIsOverCostsNothing.
+	// TestWhatIsOverCostsNothing. Nor is a table of one page read whole, which a new installation has for its first minutes:
+	// the plan would be kept when there are thousands. See TestWhatIsPlannedEarlyHolds.
 	config.ConnConfig.RuntimeParams["enable_bitmapscan"] = "off"
 	config.ConnConfig.RuntimeParams["enable_seqscan"] = "off"
 	config.ConnConfig.RuntimeParams["jit"] = "off" // nothing here runs for so long that compiling it would pay
