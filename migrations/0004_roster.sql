@@ -65,3 +65,13 @@ $$;
 -- +goose StatementEnd
 revoke all on function signedapproval_all_workspaces() from public;
 grant execute on function signedapproval_all_workspaces() to signedapproval_app;
+
+-- One row: on which metadata of authenticators verdicts rest. A server that begins writes its own here, unless that is older,
+-- before it compares with it what is open; from then on servers with other metadata judge nothing that asks for models.
+create table signedapproval_models (
+  singleton boolean primary key default true check (singleton),
+  number    bigint not null,                   -- of the BLOB; 0 before there was any
+  digest    text not null                      -- lower-case hex SHA-256 of the snapshot; '' before there was any
+);
+insert into signedapproval_models (number, digest) values (0, '');
+grant select, update on signedapproval_models to signedapproval_app;

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/signedapproval/bitbucket/server/bitbucket"
@@ -39,7 +40,8 @@ type Gate struct {
 	LogOrigin string
 
 	// Models is the snapshot of the FIDO metadata by which models of authenticators are proved; nil: none is.
-	Models *evidence.Models
+	Models   *evidence.Models
+	digested atomic.Pointer[digested]
 
 	// CallsPerHour is how many API calls a connection has; the reconciler keeps to a fifth of them.
 	CallsPerHour int

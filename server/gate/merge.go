@@ -226,6 +226,9 @@ func (g *Gate) factsNow(ctx context.Context, tx *store.Tx, r store.ApprovalReque
 	if facts.Now, err = tx.Now(ctx); err != nil {
 		return facts, nil, err
 	}
+	if err := g.judgesModels(ctx, tx, rule); err != nil {
+		return facts, nil, err
+	}
 	if err := g.proveModels(ctx, tx, rule, decisions); err != nil {
 		return facts, nil, err
 	}

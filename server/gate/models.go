@@ -3,11 +3,14 @@ package gate
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/jobs"
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
@@ -50,10 +53,65 @@ func (g *Gate) proveAll(ctx context.Context, tx *store.Tx, lists ...[]store.Deci
 	return nil
 }
 
-// FollowModels asks for an evaluation of every open pull request whose verdict rests on models that the metadata which
-// the server has now does not prove, or does not know of others that it does. A server calls it when it begins, for then
-// its metadata can be newer than that of the server before it.
+// otherModels is how long an evaluation waits for a server with the metadata that is in force.
+const otherModels = 10 * time.Second
+
+// judgesModels refuses to judge by a rule that asks for models where other metadata is in force: a server that began
+// before it was there, and still runs, would write down again what the newer one found wrong. A server without any proves
+// nothing, and needs no leave for that.
+func (g *Gate) judgesModels(ctx context.Context, tx *store.Tx, rule approval.Rule) error {
+	if !rule.Needs().Models || g.Models == nil {
+		return nil
+	}
+	inForce, err := tx.ModelsInForce(ctx)
+	if err != nil || inForce == "" {
+		return err
+	}
+	own, err := g.modelsDigest()
+	if err != nil || own == inForce {
+		return err
+	}
+	return jobs.Later(errors.New("other metadata of authenticators is in force than this server has: one that has it judges this"), time.Now().Add(otherModels))
+}
+
+// digested is the digest of a snapshot, which is computed once.
+type digested struct {
+	of     *evidence.Models
+	digest string
+}
+
+func (g *Gate) modelsDigest() (string, error) {
+	if known := g.digested.Load(); known != nil && known.of == g.Models {
+		return known.digest, nil
+	}
+	document, err := json.Marshal(g.Models)
+	if err != nil {
+		return "", err
+	}
+	digest := string(approval.DigestOf(document))
+	g.digested.Store(&digested{g.Models, digest})
+	return digest, nil
+}
+
+// FollowModels puts the metadata that the server has into force, and asks for an evaluation of
+// every open pull request whose verdict rests on models that it does not prove, or does not know of others that it does. A
+// server calls it when it begins, for then its metadata can be newer than that of servers that began before it; those judge
+// nothing by models from then on, so that nothing is lost that is asked for here. Metadata of a smaller number than what is in
+// force, as after an upgrade was taken back, is followed by nothing.
 func (g *Gate) FollowModels(ctx context.Context) error {
+	if g.Models != nil {
+		digest, err := g.modelsDigest()
+		if err != nil {
+			return err
+		}
+		switch inForce, err := g.Store.PutModels(ctx, g.Models.Number, digest); {
+		case err != nil:
+			return err
+		case !inForce:
+			g.Log.ErrorContext(ctx, "newer metadata of authenticators is in force: this server judges nothing by rules that ask for models", "number", g.Models.Number)
+			return nil
+		}
+	}
 	workspaces, err := g.Store.AllWorkspaces(ctx)
 	if err != nil {
 		return err
@@ -69,6 +127,10 @@ func (g *Gate) FollowModels(ctx context.Context) error {
 		}
 		for _, r := range asking { // in transactions of their own, for proving takes its time
 			err := g.Store.InWorkspace(ctx, workspace, func(tx *store.Tx) error { return g.followModels(ctx, tx, r) })
+			if errors.Is(err, errLost) { // it will not come back, and the others wait
+				g.Log.ErrorContext(ctx, "what a verdict rests on cannot be read", "request", r.ID, "error", err)
+				continue
+			}
 			if err != nil {
 				return fmt.Errorf("models of request %s: %w", r.ID, err)
 			}
@@ -116,7 +178,7 @@ func (g *Gate) Model(key store.Credential) (string, error) {
 	}
 	var enrolment evidence.Enrolment
 	if err := json.Unmarshal(key.Enrolment, &enrolment); err != nil {
-		return "", fmt.Errorf("stored enrolment: %w", err)
+		return "", lost("stored enrolment", err)
 	}
 	model, err := enrolment.Model(key.Key(), g.Models)
 	if err != nil { // which says why nothing is proved

@@ -161,3 +161,51 @@ func TestNewMetadataIsFollowedWhenAServerBegins(t *testing.T) {
 	w.settle()
 	w.expect(number, head, "SUCCESSFUL", "approved by Bob")
 }
+
+// TestAServerWithOlderMetadataTakesNothingBack strikes bob's model out on a server that begins while an older one still runs:
+// what it asks for is not lost where the older server gets hold of it, nor where that begins anew.
+func TestAServerWithOlderMetadataTakesNothingBack(t *testing.T) {
+	w := newWorld(t)
+	maker, err := passkeytest.NewMaker([16]byte{1})
+	w.must(err)
+	older, newer := w.metadata(7, maker), w.metadata(8, maker, "REVOKED")
+	w.ceremonies.Attest, w.gate.Models = true, older
+	w.must(w.gate.FollowModels(t.Context()))
+	bob := w.people["bob"]
+	bob.key = passkeytest.New(origin)
+	bob.key.Maker = maker
+	w.enrol(bob)
+	rule := w.rule(1, "bob", "carol")
+	rule.Keys = &approval.KeyDemand{Models: []string{maker.Model}}
+	w.save(rule)
+	number := w.open()
+	w.settle()
+	head := w.view(number).PullRequest.HeadCommit
+	w.decides(number, "bob", approval.Approve)
+	w.settle()
+	w.expect(number, head, "SUCCESSFUL", "approved by Bob")
+
+	w.gate.Models = newer
+	w.must(w.gate.FollowModels(t.Context()))
+	w.gate.Models = older
+	for range 2 {
+		done, failed := w.only(store.KindEvaluate)
+		if done != 1 || len(failed) != 1 || !strings.Contains(failed[0].Error(), "other metadata") {
+			t.Fatalf("the older server made %d evaluations, failed: %v", done, failed)
+		}
+		if a := w.mergeCheck(number); a.Success {
+			t.Errorf("the merge check on the older server: %+v", a)
+		}
+		w.must(w.gate.FollowModels(t.Context())) // it begins anew
+		w.sql(`update signedapproval_jobs set run_at = now() where kind = 'evaluate'`)
+	}
+	w.gate.Models = newer
+	w.settle()
+	w.expect(number, head, "INPROGRESS", "0 of 1 approval; waiting for Bob or Carol")
+
+	// Metadata of the same number that has the model again is newer by having begun later.
+	w.gate.Models = w.metadata(8, maker)
+	w.must(w.gate.FollowModels(t.Context()))
+	w.settle()
+	w.expect(number, head, "SUCCESSFUL", "approved by Bob")
+}

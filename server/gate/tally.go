@@ -23,6 +23,9 @@ func (t *settlement) tally(ctx context.Context, r store.ApprovalRequest) (next t
 	if len(behind) > 0 {
 		return next, rosterBehind(behind)
 	}
+	if err := t.judgesModels(ctx, t.tx, *t.seen.rule); err != nil {
+		return next, err
+	}
 	if err := t.proveModels(ctx, t.tx, *t.seen.rule, decisions); err != nil {
 		return next, err
 	}

@@ -179,7 +179,7 @@ func TestTenantlessTablesAreListed(t *testing.T) {
 	must(t, err)
 	listed := []string{
 		"api_budgets", "api_tokens", "challenges", "credentials", "deliveries", "hook_endpoints", "jobs", "key_countersignatures", "key_revocations", "leaves", "log_checkpoints", "log_cosignatures", "log_hashes", "log_head", "log_tree",
-		"memberships", "notices", "oauth_states", "pending_grants", "people", "queue_epoch", "roster_people", "schema_floor", "schema_versions", "sessions", "stream_tokens", "tickets",
+		"memberships", "models", "notices", "oauth_states", "pending_grants", "people", "queue_epoch", "roster_people", "schema_floor", "schema_versions", "sessions", "stream_tokens", "tickets",
 	}
 	same(t, "tables without row-level security", strings.Join(found, " "), "signedapproval_"+strings.Join(listed, " signedapproval_"))
 }
