@@ -58,7 +58,7 @@ func TestTheTreeOfAHistoryIsTheLogs(t *testing.T) {
 			t.Errorf("%d leaves have %d hashes above them, not %d", n, len(rows), want)
 		}
 		for _, row := range rows {
-			level, index := int(binary.BigEndian.Uint16(row[0])), int64(binary.BigEndian.Uint64(row[1])) //nolint:gosec // small
+			level, index := int(binary.BigEndian.Uint16(row[0])), int64(binary.BigEndian.Uint64(row[1]))
 			if hash := stored[tlog.StoredHashIndex(level, index)]; !bytes.Equal(row[2], hash[:]) {
 				t.Errorf("%d leaves: hash %d of level %d is %x, not %x", n, index, level, row[2], hash)
 			}
