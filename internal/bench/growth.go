@@ -77,7 +77,7 @@ func growth(ctx context.Context, m mode, dir string, wanted *regexp.Regexp) (fig
 		}
 	}
 	figures = append(figures, compareSizes(measured[empty], measured[full])...)
-	for _, last := range []group{{"retention", retention}, {"backup", backup}} {
+	for _, last := range []group{{"retention", retention}, {"whole log", verifyWhole}, {"backup", backup}} {
 		if !wanted.MatchString(last.name) {
 			continue
 		}
@@ -225,6 +225,17 @@ func retention(ctx context.Context, w *world) ([]Figure, error) {
 		err = errors.New("the old week was not emptied")
 	}
 	return []Figure{shown(fmt.Sprintf("a week of %d deliveries forgotten", deliveries), milliseconds(time.Since(began)), "ms", true)}, err
+}
+
+// verifyWhole has a server publish the log, and verifies all of it.
+func verifyWhole(ctx context.Context, w *world) ([]Figure, error) {
+	if err := w.serve(ctx); err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	leaves, err := w.verifyLog(ctx)
+	return []Figure{shown("the whole log verified", time.Since(began).Seconds(), "s", true).
+		noting("%d leaves: each entry against its hash, and the root against the signed checkpoint", leaves)}, errors.Join(err, w.end(syscall.SIGTERM))
 }
 
 // backup saves the database and the checkpoint sink as an operator would, drops the database, restores it, has the
