@@ -14,12 +14,13 @@ import (
 	"github.com/signedapproval/bitbucket/server/bitbucketsim"
 )
 
-// keepClaims has the database keep when each turn of each job began. The trigger changes nothing of what the server does.
+// keepClaims has the database keep when each turn of each job began, those that began with being asked for among them. The trigger changes nothing of what the server does.
 const keepClaims = `
 	create schema chaos;
 	create table chaos.claims (job bigint, fence bigint, at timestamptz not null default clock_timestamp(), primary key (job, fence));
 	create function chaos.claimed() returns trigger language plpgsql security definer as
 		$$ begin insert into chaos.claims (job, fence) values (new.id, new.fence) on conflict do nothing; return null; end $$;
+	create trigger chaos_seated after insert on signedapproval_jobs for each row when (new.fence > 0) execute function chaos.claimed();
 	create trigger chaos_claimed after update of fence on signedapproval_jobs for each row when (new.fence <> old.fence) execute function chaos.claimed();`
 
 // deeds are what the gate did to Bitbucket, as far as it rests on an approval, and that was not judged yet.
