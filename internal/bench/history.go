@@ -424,7 +424,8 @@ func (h history) takeBack(ctx context.Context, of database) error {
 	for _, t := range h.tables(nil) {
 		loaded["signedapproval_"+t.name] = true
 	}
-	tables, err := sql(ctx, of.super, `select relname::text from pg_class where relkind in ('r', 'p') and not relispartition and relname like 'signedapproval\_%' order by 1`)
+	tables, err := sql(ctx, of.super, `select relname::text from pg_class where relkind in ('r', 'p') and not relispartition and relname like 'signedapproval\_%'
+		and (relname in ('signedapproval_log_head', 'signedapproval_log_tree') or not exists (select from pg_attribute where attrelid = pg_class.oid and attname = 'singleton')) order by 1`)
 	if err != nil {
 		return err
 	}
@@ -436,7 +437,7 @@ func (h history) takeBack(ctx context.Context, of database) error {
 			statements = append(statements, fmt.Sprintf(`delete from %s h using generate_series(1, 62) at where h.level = at and h.index >= %d::bigint >> at`, table, h.leaves()))
 		case "signedapproval_log_head", "signedapproval_log_tree":
 			statements = append(statements, fmt.Sprintf(`update %s set size = %d`, table, h.leaves()))
-		case "signedapproval_queue_epoch", "signedapproval_schema_versions", "signedapproval_schema_floor":
+		case "signedapproval_schema_versions":
 		default:
 			if !loaded[table] {
 				others = append(others, table)
