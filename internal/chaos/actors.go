@@ -207,11 +207,18 @@ func (w *world) approver(ctx context.Context, o settings, random *rand.Rand, p *
 		if wanting := w.wanting(random, p); wanting != nil && random.IntN(4) > 0 {
 			c = wanting
 		}
+		if c != nil && o.scenario.exact && !c.begins(p.Name) {
+			c = nil
+		}
 		decided := c != nil && w.decide(ctx, p, c, action)
+		last := decided && action == "APPROVE" && c.approved(p.Name)
+		if c != nil {
+			c.ends(p.Name)
+		}
 		if decided && renews {
 			w.secondKey(ctx, p, c)
 		}
-		if decided && action == "APPROVE" && c.approved(p.Name) && len(o.scenario.upon) > 0 {
+		if last && len(o.scenario.upon) > 0 {
 			then, d := pick(random, o.scenario.upon), soon(random, o.scenario.within)
 			pause(ctx, d)
 			if err := then(w, ctx, p, c); err != nil && ctx.Err() == nil {
@@ -236,7 +243,10 @@ func (w *world) decide(ctx context.Context, p *stage.Person, c *change, action s
 	case err == nil:
 		w.decisions.Add(1)
 		w.note("%s: %s signs %s", c, p.Name, action)
-		if action != "APPROVE" {
+		switch action {
+		case "WITHDRAW":
+			c.withdrawn(p.Name)
+		case "REJECT":
 			c.voided()
 		}
 	case errors.As(err, &refused) && refused.Code == "UNAUTHENTICATED":

@@ -32,6 +32,9 @@ var bugs = []bug{
 		{"server/store/commitstatus.go", "greatest(paid_version, least($4, owed_version))", "greatest(paid_version, $4, owed_version)"},
 		{"server/gate/status.go", "if status.Paid() {\n\t\treturn g.checkPaid(ctx, job, at, status)", "if status.Paid() {\n\t\treturn g.done(ctx, job)"},
 	}},
+	{"write-what-was-taken-back", []replacement{
+		{"server/gate/status.go", "if err := g.holdsStill(ctx, at, status, public); err != nil {", "if err := error(nil); public < 0 && err != nil {"},
+	}},
 	{"drop-the-fencing", []replacement{
 		{"server/store/job.go", "signedapproval_lease_lost() where not exists (select from ended)", "false where false"},
 		{"server/store/job.go", "extend job %d: %w\", claim.ID, err)\n\t}\n\tif tag.RowsAffected() == 0 {", "extend job %d: %w\", claim.ID, err)\n\t}\n\tif tag.RowsAffected() < 0 {"},

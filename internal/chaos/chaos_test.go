@@ -38,6 +38,24 @@ func TestTheLastLine(t *testing.T) {
 	}
 }
 
+// TestALongRunIsSeveralRounds: none is too long, none has the seed of another, and together they are as long as was told.
+func TestALongRunIsSeveralRounds(t *testing.T) {
+	t.Parallel()
+	for length, want := range map[time.Duration]int{time.Second: 1, 10 * time.Minute: 1, longestRound: 1, longestRound + time.Second: 2, time.Hour: 4} {
+		list := settings{duration: length, seed: 7, kills: 26}.rounds()
+		var sum time.Duration
+		for n, one := range list {
+			sum += one.duration
+			if one.duration > longestRound || one.seed != 7+uint64(n) || one.kills != 26 {
+				t.Errorf("round %d of %s is %+v", n, length, one)
+			}
+		}
+		if len(list) != want || length-sum > time.Microsecond {
+			t.Errorf("%s are %d rounds of %s together, want %d", length, len(list), sum, want)
+		}
+	}
+}
+
 // TestEachBugCanBeSeeded fails when the text that a bug replaces has moved.
 func TestEachBugCanBeSeeded(t *testing.T) {
 	t.Parallel()

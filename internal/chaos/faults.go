@@ -400,6 +400,15 @@ func slowStatuses(w *world, ctx context.Context, random *rand.Rand, name string)
 	}, name)
 }
 
+// lateEvaluations lets every evaluation take its time, and statuses be written at the second or third turn first: between the
+// verdict and the turn that writes it there is time to take an approval back, and none to evaluate that.
+func lateEvaluations(w *world, ctx context.Context, _ *rand.Rand, name string) {
+	w.troubled(ctx, bitbucketsim.Fault{Person: w.owners[0], Path: `/pullrequests/\d+/commits$`, Agent: "turn/evaluate-", DelayMS: 5000}, name)
+	w.troubled(ctx, bitbucketsim.Fault{
+		Person: w.owners[0], Path: "/statuses/build$", Method: http.MethodPost, Agent: `turn/status-\d+-\d*[134679]$`, Status: http.StatusBadGateway,
+	}, name)
+}
+
 // unheardPushes lets nobody hear of pushes, and all statuses be written slowly: between the last evaluation and the merge
 // there is time for a push.
 func unheardPushes(w *world, ctx context.Context, _ *rand.Rand, name string) {

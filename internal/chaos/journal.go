@@ -22,6 +22,16 @@ func (s summary) String() string {
 		s.seed, s.kills, s.faults, s.events, s.decisions, s.merges, s.violations)
 }
 
+// add adds what another round came to.
+func (s *summary) add(other summary) {
+	s.kills += other.kills
+	s.faults += other.faults
+	s.events += other.events
+	s.decisions += other.decisions
+	s.merges += other.merges
+	s.violations += other.violations
+}
+
 // journal is the timeline of a run: everything that was done to the system, and what came of it.
 type journal struct {
 	began time.Time

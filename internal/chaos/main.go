@@ -48,6 +48,7 @@ type scenario struct {
 	// What comes right upon the last approval that a pull request needs, and within what time.
 	upon   []weighted[sequel]
 	within time.Duration
+	exact  bool // nobody approves what has enough approvals, so that each of them can be missed
 	// How often the rules of a workspace change, 0 for never, and after how many turns somebody enrols a second key on average.
 	rulesEvery time.Duration
 	renewals   int
@@ -103,6 +104,12 @@ var directed = map[string]scenario{
 		acts: []weighted[act]{{1, (*world).openOne}}, decisions: []weighted[string]{{2, "APPROVE"}, {2, "WITHDRAW"}, {1, "REJECT"}},
 		troubles: []weighted[trouble]{{1, trouble{"status late", slowStatuses}}},
 	},
+	"write-what-was-taken-back": {
+		pace: 200 * time.Millisecond, checkEvery: 5 * time.Second,
+		acts: []weighted[act]{{1, (*world).openOne}}, decisions: []weighted[string]{{1, "APPROVE"}},
+		first: &trouble{"evaluation late, status refused", lateEvaluations},
+		upon:  []weighted[sequel]{{1, (*world).takeBackOwed}}, exact: true,
+	},
 	"drop-the-fencing": {
 		pace: 200 * time.Millisecond, faultEvery: 1500 * time.Millisecond, checkEvery: 5 * time.Second,
 		acts: everything.acts, decisions: []weighted[string]{{2, "APPROVE"}, {2, "WITHDRAW"}, {1, "REJECT"}},
@@ -145,24 +152,62 @@ func command(ctx context.Context) int {
 	o.scenario = everything
 	o.scenario.killEvery = time.Minute / time.Duration(o.kills)
 	fmt.Printf("chaos: seed %d, %s, about %d kills a minute\n", o.seed, o.duration, o.kills)
-	j, err := run(ctx, o)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "chaos:", err)
-		if j == nil {
-			return 1
+	return breakAll(ctx, o)
+}
+
+// longestRound is how long a round lasts at most. A run that is longer is several of them, one after the other, each on an empty
+// database and a new Bitbucket: the invariants are checked again and again over all that ever happened in a round, so it must not
+// grow without end.
+const longestRound = 15 * time.Minute
+
+// rounds are equal parts of a run, each with a seed of its own.
+func (o settings) rounds() (list []settings) {
+	n := max(1, (o.duration+longestRound-1)/longestRound)
+	for i := range n {
+		one := o
+		one.duration, one.seed = o.duration/n, o.seed+uint64(i)
+		list = append(list, one)
+	}
+	return list
+}
+
+// breakAll does what a run is told, until something is violated, and sums it up.
+func breakAll(ctx context.Context, o settings) int {
+	sum, tally := summary{seed: o.seed}, map[string]int{}
+	var broken []string
+	list := o.rounds()
+	for n, one := range list {
+		j, err := run(ctx, one)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "chaos:", err)
+			if j == nil {
+				return 1
+			}
+		}
+		s := j.summary(one.seed)
+		sum.add(s)
+		for name, times := range j.tally() {
+			tally[name] += times
+		}
+		if len(list) > 1 {
+			fmt.Printf("chaos: round %d of %d, %s: %s\n", n+1, len(list), time.Since(j.began).Round(time.Second), s)
+		}
+		if broken = j.violations; err != nil || len(broken) > 0 {
+			fmt.Printf("chaos: CHAOS=%s SEED=%d repeats it; what happened when: %s\n", one.duration, one.seed, j.path)
+			o.duration = time.Duration(n+1) * one.duration // what was not done is not missed
+			if err != nil {
+				broken = append(broken, err.Error())
+			}
+			break
 		}
 	}
-	s, tally := j.summary(o.seed), j.tally()
-	short := s.enough(o, tally)
-	for _, sentence := range append(j.violations, short...) {
+	broken = append(broken, sum.enough(o, tally)...)
+	for _, sentence := range broken {
 		fmt.Println("chaos: broken:", sentence)
 	}
-	if err != nil || s.violations > 0 || len(short) > 0 {
-		fmt.Printf("chaos: SEED=%d repeats it; what happened when: %s\n", o.seed, j.path)
-	}
 	fmt.Println(struckLine(tally))
-	fmt.Println(s)
-	if err != nil || s.violations > 0 || len(short) > 0 {
+	fmt.Println(sum)
+	if len(broken) > 0 {
 		return 1
 	}
 	return 0

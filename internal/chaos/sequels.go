@@ -32,6 +32,35 @@ func (c *change) approved(by string) (last bool) {
 	return before < needs && len(c.by) >= needs
 }
 
+// begins tells whether somebody may sign an approval without which there are too few, with those that others are signing just
+// now; they sign it until ends is called.
+func (c *change) begins(by string) bool {
+	needs := c.needs()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.by[by] || len(c.by)+len(c.signing) >= needs {
+		return false
+	}
+	if c.signing == nil {
+		c.signing = map[string]bool{}
+	}
+	c.signing[by] = true
+	return true
+}
+
+func (c *change) ends(by string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.signing, by)
+}
+
+// withdrawn forgets an approval.
+func (c *change) withdrawn(by string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.by, by)
+}
+
 // voided forgets the approvals: they were of another commit, or for another branch.
 func (c *change) voided() {
 	c.mu.Lock()
@@ -125,6 +154,28 @@ func (w *world) turnTo(ctx context.Context, c *change, to string) error {
 func (w *world) takeBack(ctx context.Context, p *stage.Person, c *change) error {
 	w.decide(ctx, p, c, "WITHDRAW")
 	return nil
+}
+
+// takeBackOwed withdraws the approval that was just given, as soon as it is owed to Bitbucket that the pull request is green, and
+// before it is written.
+func (w *world) takeBackOwed(ctx context.Context, p *stage.Person, c *change) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	conn, err := w.super(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	for owed := false; !owed; pause(ctx, 20*time.Millisecond) {
+		err := conn.QueryRow(ctx, `select exists (select from signedapproval_bitbucket_commit_statuses s
+			join signedapproval_pull_requests p on p.workspace_id = s.workspace_id and p.id = s.pull_request_id and p.head_commit = s.commit
+			where p.repository_id = $1 and p.number = $2 and s.state = 'SUCCESSFUL' and s.paid_version < s.owed_version)`,
+			bare(c.repository.uuid), c.number).Scan(&owed)
+		if err != nil {
+			return err
+		}
+	}
+	return w.takeBack(ctx, p, c)
 }
 
 func (w *world) declineNow(ctx context.Context, _ *stage.Person, c *change) error {

@@ -129,6 +129,7 @@ type change struct {
 	destination string
 	byHand      bool                   // its author has merged it, or tried to
 	by          map[string]bool        // who approved what it is now, as far as is known
+	signing     map[string]bool        // who is about to, where nobody is to sign in vain
 	moved       []time.Time            // when pushes and changes of the destination were over
 	merged      *invariant.PullRequest // once it is, and will not be told otherwise any more
 }

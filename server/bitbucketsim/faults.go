@@ -20,6 +20,8 @@ type Fault struct {
 	// Path is a regular expression on the path of the URL, without the query.
 	Path   string `json:"path"`
 	Person string `json:"person"` // nickname of the caller; anybody where left empty
+	// Agent is a regular expression on the User-Agent of the call; any where left empty.
+	Agent string `json:"agent"`
 	// Skip lets that many matching calls pass first; Times is how many are hit then, 0 for all.
 	Skip  int `json:"skip"`
 	Times int `json:"times"`
@@ -37,7 +39,7 @@ type Fault struct {
 	// Async turns a merge into an asynchronous one, as Bitbucket does with a slow merge.
 	Async bool `json:"async"`
 
-	pattern *regexp.Regexp
+	pattern, agent *regexp.Regexp
 }
 
 // WebhookFault makes deliveries go wrong.
@@ -64,12 +66,16 @@ func (s *Sim) AddFault(f Fault) (Fault, error) {
 	if err != nil {
 		return f, err
 	}
+	agent, err := regexp.Compile(f.Agent)
+	if err != nil {
+		return f, err
+	}
 	if f.Status != 0 && (f.Status < 200 || f.Status > 599) {
 		return f, fmt.Errorf("%d is no status", f.Status)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f.pattern, f.ID = pattern, s.id()
+	f.pattern, f.agent, f.ID = pattern, agent, s.id()
 	s.faults = append(s.faults, &f)
 	return f, nil
 }
@@ -121,7 +127,7 @@ func take(skip, times *int) (strikes, spent bool) {
 
 func (s *Sim) fault(r *http.Request, who *person) *Fault {
 	for i, f := range s.faults {
-		if (f.Method != "" && f.Method != r.Method) || !f.pattern.MatchString(r.URL.Path) ||
+		if (f.Method != "" && f.Method != r.Method) || !f.pattern.MatchString(r.URL.Path) || !f.agent.MatchString(r.UserAgent()) ||
 			(f.Person != "" && (who == nil || who.nickname != f.Person)) {
 			continue
 		}

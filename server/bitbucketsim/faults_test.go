@@ -31,9 +31,15 @@ func TestFaultWithStatus(t *testing.T) {
 	w.as("dave").do(429, "GET", "/2.0/user", nil)
 	w.sim.ClearFaults()
 	w.as("dave").get("/2.0/user")
-	if _, err := w.sim.AddFault(bitbucketsim.Fault{Path: `(`}); err == nil {
-		t.Error("a pattern that does not compile was accepted")
+	for _, f := range []bitbucketsim.Fault{{Path: `(`}, {Agent: `(`}} {
+		if _, err := w.sim.AddFault(f); err == nil {
+			t.Errorf("a pattern that does not compile was accepted: %+v", f)
+		}
 	}
+	w.fault(bitbucketsim.Fault{Path: `/user$`, Agent: "^nobody's", Status: 503})
+	w.as("dave").get("/2.0/user")
+	w.fault(bitbucketsim.Fault{Path: `/user$`, Agent: "^Go-http-client/", Status: 503})
+	w.as("dave").do(503, "GET", "/2.0/user", nil)
 }
 
 func TestTimeoutMayHaveMerged(t *testing.T) {
