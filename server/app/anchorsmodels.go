@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
 	"strings"
 	"time"
 
@@ -33,7 +32,7 @@ func (c *anchorsModelsCommand) Run(s streams) error {
 	if err != nil {
 		return err
 	}
-	blob, err := os.ReadFile(c.Metadata)
+	blob, err := readFile(c.Metadata, maxMetadata)
 	if err != nil {
 		return err
 	}
@@ -86,9 +85,12 @@ func explainModels(s streams, file string, models *evidence.Models) error {
 	return err
 }
 
+// maxMetadata is how many bytes the metadata has at most: the whole of it has some ten million.
+const maxMetadata = 256 << 20
+
 // readCertificate reads one certificate, in PEM or DER.
 func readCertificate(path string) (*x509.Certificate, error) {
-	data, err := os.ReadFile(path)
+	data, err := readFile(path, maxSmall)
 	if err != nil {
 		return nil, err
 	}

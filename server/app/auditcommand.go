@@ -142,7 +142,7 @@ func moment(flag, text string) (time.Time, error) {
 
 func (c *auditCommand) keys(ctx context.Context, server *monitor.Client) ([]attest.Verifier, error) {
 	if c.Key != "" {
-		text, err := os.ReadFile(c.Key)
+		text, err := readFile(c.Key, maxSmall)
 		if err != nil {
 			return nil, err
 		}
@@ -314,7 +314,7 @@ func sameCommits(commits []replay.BranchCommit, rows []attest.Row, a attest.Audi
 
 // verifyEvidence verifies the bundle of every row that names one, once each.
 func (c *auditCommand) verifyEvidence(ctx context.Context, server *monitor.Client, at place, rows []attest.Row) (proved bool, err error) {
-	raw, err := os.ReadFile(c.Anchors)
+	raw, err := readFile(c.Anchors, evidence.MaxAnchors)
 	if err != nil {
 		return false, err
 	}

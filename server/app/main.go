@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -47,7 +48,14 @@ func (e exit) Error() string { return fmt.Sprintf("exit %d", int(e)) }
 
 // Main runs the command line and gives the exit code. It is the composition root of the binary and
 // of the tests that run the whole thing.
-func Main(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) int {
+func Main(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) (exitCode int) {
+	// A program that panics ends with the exit code 2, which a verifier has another use for.
+	defer func() {
+		if p := recover(); p != nil {
+			fmt.Fprintf(errs, "signedapproval: internal error: %v\n%s", p, debug.Stack())
+			exitCode = 1
+		}
+	}()
 	var cli commands
 	code := -1
 	parser, err := kong.New(&cli, kong.Name("signedapproval"), kong.Description("A merge gate for Bitbucket Cloud."),
@@ -171,7 +179,7 @@ func (c *keysPromoteCommand) Run(s streams) error {
 
 // printKeyset prints what becomes of the keyset in a file; the file stays as it is.
 func printKeyset(s streams, file string, change func([]byte) ([]byte, error)) error {
-	present, err := os.ReadFile(file)
+	present, err := readFile(file, maxSmall)
 	if err != nil {
 		return err
 	}

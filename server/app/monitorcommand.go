@@ -62,7 +62,7 @@ func (c *monitorFollowCommand) Run(ctx context.Context, s streams) (err error) {
 	}
 	var gossip [][]byte
 	for _, path := range c.Gossip {
-		note, err := os.ReadFile(path)
+		note, err := readFile(path, maxSmall)
 		if err != nil {
 			return err
 		}
@@ -136,7 +136,7 @@ func (p *findingPrinter) outcome(lost bool) error {
 const mineFormat = "signedapproval.keys/v1"
 
 func readMine(path string) (*monitor.Mine, error) {
-	raw, err := os.ReadFile(path)
+	raw, err := readFile(path, maxSmall)
 	if err != nil {
 		return nil, err
 	}

@@ -32,7 +32,7 @@ func (r remote) client(needsToken bool) (*monitor.Client, error) {
 	}
 	token := os.Getenv(tokenVariable)
 	if r.TokenFile != "" {
-		raw, err := os.ReadFile(r.TokenFile)
+		raw, err := readFile(r.TokenFile, maxSmall)
 		if err != nil {
 			return nil, err
 		}
@@ -213,7 +213,7 @@ func readAnchors(path string) (evidence.Anchors, error) {
 	if path == "" {
 		return evidence.Anchors{}, nil
 	}
-	raw, err := os.ReadFile(path)
+	raw, err := readFile(path, evidence.MaxAnchors)
 	if err != nil {
 		return evidence.Anchors{}, err
 	}

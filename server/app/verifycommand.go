@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -88,13 +87,16 @@ func (c *verifyCommand) Run(ctx context.Context, s streams) error {
 		return err
 	}
 	if c.Commit == "" {
-		bundle, err := os.ReadFile(c.Bundle)
+		bundle, err := readUpTo(c.Bundle, evidence.MaxBundle+1) // of one beyond the limit the report says so
 		if err != nil {
 			return err
 		}
 		report, err := c.report(ctx, bundle, anchors)
 		if err != nil {
 			return err
+		}
+		if format := bundleFormat(bundle); report.ExitCode() == 1 && strings.HasPrefix(format, "signedapproval.bundle/") && format != evidence.BundleFormat {
+			fmt.Fprintf(s.err, "signedapproval: the bundle is of the format %s, and this version reads %s: take one that reads it\n", plain(format), evidence.BundleFormat)
 		}
 		outcome, code := c.required(report)
 		return c.finish(s, gateReport{report, outcome}, code)
@@ -126,6 +128,18 @@ func (c *verifyCommand) Run(ctx context.Context, s streams) error {
 		outcome.Commit, outcome.Passed = c.Commit, code == 0
 		return c.finish(s, gateReport{report, &outcome}, code)
 	}
+}
+
+// maxDiff is how many bytes a diff has at most that somebody was shown.
+const maxDiff = 1 << 30
+
+// bundleFormat is what a bundle that this version does not read says of its format; empty where it says nothing.
+func bundleFormat(bundle []byte) string {
+	var head struct {
+		Format string `json:"format"`
+	}
+	_ = json.Unmarshal(bundle, &head) // whatever else is wrong with it
+	return head.Format
 }
 
 // takes is how often evidence is fetched that is behind the log.
@@ -182,7 +196,7 @@ func (c *verifyCommand) report(ctx context.Context, bundle []byte, anchors evide
 	var diff []byte
 	if c.Diff != "" {
 		var err error
-		if diff, err = os.ReadFile(c.Diff); err != nil {
+		if diff, err = readFile(c.Diff, maxDiff); err != nil {
 			return report, err
 		}
 	}
