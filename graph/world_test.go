@@ -115,7 +115,7 @@ func (w *world) wire() {
 		Store: w.store, Passkeys: ceremonies, Log: log, Origin: origin, RPID: "approvals.example", LogOrigin: "approvals.example/log", Models: w.models,
 		Client: w.spaces.Client, Permission: w.spaces.Permission, Readable: w.spaces.Readable, People: w.spaces.People, EnsureHook: w.spaces.EnsureHook,
 		Publish: func(ctx context.Context, _ int64, _ int) error {
-			head, err := w.store.GrowTree(ctx)
+			_, head, err := w.store.GrowTree(ctx)
 			if err != nil {
 				return err
 			}

@@ -187,9 +187,10 @@ func (d *database) publisher(t testing.TB, o *operator, folder string) *witness.
 		Keys: o.keys, Sink: sink, Logger: slog.New(slog.DiscardHandler),
 		Log: witness.Log{
 			Size: size, Root: root,
-			Grow: func(ctx context.Context) (witness.Head, error) {
+			Grow: func(ctx context.Context) (was, head witness.Head, err error) {
 				hash, err := root(ctx, int64(len(d.entries)))
-				return witness.Head{Size: int64(len(d.entries)), Root: hash}, err
+				head = witness.Head{Size: int64(len(d.entries)), Root: hash}
+				return head, head, err
 			},
 			Prove: func(_ context.Context, size, old int64) (tlog.TreeProof, error) {
 				return tlog.ProveTree(size, old, newTree(t, d.entries))

@@ -297,7 +297,7 @@ func (k *walker) evaluate(ctx context.Context, p pull, key string) error {
 // publish takes the leaves into the tree and writes a checkpoint into a sink.
 func (k *walker) publish(ctx context.Context, n int64) error {
 	defer k.parts.add(partPublish, time.Now())
-	head, err := k.store.GrowTree(ctx)
+	_, head, err := k.store.GrowTree(ctx)
 	if err != nil {
 		return err
 	}

@@ -72,9 +72,9 @@ func (c *cosigned) restart() {
 	}
 	p := witness.New(witness.Options{Keys: c.keys, Witnesses: witnesses, Logger: slog.New(slog.DiscardHandler), Log: witness.Log{
 		Size: c.store.LogSize,
-		Grow: func(ctx context.Context) (witness.Head, error) {
-			head, err := c.store.GrowTree(ctx)
-			return witness.Head(head), err
+		Grow: func(ctx context.Context) (was, head witness.Head, err error) {
+			before, after, err := c.store.GrowTree(ctx)
+			return witness.Head(before), witness.Head(after), err
 		},
 		Root: func(ctx context.Context, size int64) (tlog.Hash, error) {
 			return tlog.TreeHash(size, c.store.Tree(ctx))

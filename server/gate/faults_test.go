@@ -281,9 +281,9 @@ func logOf(s *store.Store) witness.Log {
 	}
 	return witness.Log{
 		Size: s.LogSize,
-		Grow: func(ctx context.Context) (witness.Head, error) {
-			head, err := s.GrowTree(ctx)
-			return witness.Head(head), err
+		Grow: func(ctx context.Context) (was, head witness.Head, err error) {
+			before, after, err := s.GrowTree(ctx)
+			return witness.Head(before), witness.Head(after), err
 		},
 		Root: func(ctx context.Context, size int64) (tlog.Hash, error) {
 			return tlog.TreeHash(size, s.Tree(ctx))

@@ -132,7 +132,7 @@ func newWorld(t *testing.T) *world {
 		},
 		EnsureHook: func(context.Context, string, string) error { return nil },
 		Publish: func(ctx context.Context, _ int64, _ int) error {
-			head, err := w.store.GrowTree(ctx)
+			_, head, err := w.store.GrowTree(ctx)
 			if err != nil {
 				return err
 			}

@@ -146,7 +146,7 @@ func appendsOutliveACrash(t *testing.T, d *dbtest.Durable) {
 		d.Recover()
 	}
 	h := &house{Store: reopen(t, d.AppURL, store.NewKeyset()), Database: d.Database}
-	head, err := h.GrowTree(ctx) // which looks at every leaf
+	_, head, err := h.GrowTree(ctx) // which looks at every leaf
 	must(t, err)
 	size, err := h.LogSize(ctx)
 	must(t, err)

@@ -112,20 +112,20 @@ func (tx *Tx) PermissionsOf(ctx context.Context, accountID string, repositoryIDs
 
 // RepositoryPeople reads everybody with a permission in a repository, by account id, if the whole
 // list is not older than maxAge; ErrNotFound where it must be read anew.
-func (tx *Tx) RepositoryPeople(ctx context.Context, repositoryID string, maxAge time.Duration) ([]RepositoryPerson, error) {
+func (s *Store) RepositoryPeople(ctx context.Context, workspace, repositoryID string, maxAge time.Duration) ([]RepositoryPerson, error) {
 	var fresh bool
 	var people []RepositoryPerson
 	batch := &pgx.Batch{}
 	batch.Queue(`select exists (select from signedapproval_repository_people_lists
 		where workspace_id = $1 and repository_id = $2 and fetched_at > now() - make_interval(secs => $3))`,
-		tx.Workspace, repositoryID, maxAge.Seconds()).QueryRow(func(row pgx.Row) error { return row.Scan(&fresh) })
+		workspace, repositoryID, maxAge.Seconds()).QueryRow(func(row pgx.Row) error { return row.Scan(&fresh) })
 	batch.Queue(`select `+repositoryPersonColumns+` from signedapproval_repository_people
-		where workspace_id = $1 and repository_id = $2 and permission <> 'none' order by account_id`, tx.Workspace, repositoryID).
+		where workspace_id = $1 and repository_id = $2 and permission <> 'none' order by account_id`, workspace, repositoryID).
 		Query(func(rows pgx.Rows) (err error) {
 			people, err = pgx.CollectRows(rows, pgx.RowToStructByName[RepositoryPerson])
 			return err
 		})
-	if err := tx.tx.batch(ctx, batch); err != nil {
+	if err := s.readTogether(ctx, workspace, batch); err != nil {
 		return nil, fmt.Errorf("store: read repository people: %w", err)
 	}
 	if !fresh {

@@ -25,29 +25,32 @@ func (s *Store) LogSize(ctx context.Context) (size int64, err error) {
 	return size, nil
 }
 
-// GrowTree takes into the tree every leaf that is committed, in batches, and gives the tree's head. One
-// caller at a time works, the others wait for it. It fails where the leaves are not what was
-// appended: where one is missing, or has another hash than its entry.
-func (s *Store) GrowTree(ctx context.Context) (head TreeHead, err error) {
-	for {
-		var took int
+// GrowTree takes into the tree every leaf that is committed, in batches, and gives the tree's head as it was before and
+// as it is then, both by its hashes as they are now. One caller at a time works, the others wait for it. It fails where the
+// leaves are not what was appended: where one is missing, or has another hash than its entry.
+func (s *Store) GrowTree(ctx context.Context) (was, head TreeHead, err error) {
+	for first := true; ; first = false {
+		var from TreeHead
 		err := s.Outside(ctx, func(sh *Shared) (err error) {
-			head, took, err = sh.growTree(ctx, treeBatch)
+			from, head, err = sh.growTree(ctx, treeBatch)
 			return err
 		})
 		if err != nil {
-			return TreeHead{}, fmt.Errorf("store: grow the tree: %w", err)
+			return TreeHead{}, TreeHead{}, fmt.Errorf("store: grow the tree: %w", err)
 		}
-		if took < treeBatch {
-			return head, nil
+		if first {
+			was = from
+		}
+		if head.Size-from.Size < treeBatch {
+			return was, head, nil
 		}
 	}
 }
 
 // growTree takes up to most leaves into the tree.
-func (sh *Shared) growTree(ctx context.Context, most int) (head TreeHead, took int, err error) {
+func (sh *Shared) growTree(ctx context.Context, most int) (was, head TreeHead, err error) {
 	if err := sh.tx.QueryRow(ctx, `select size from signedapproval_log_tree for update`).Scan(&head.Size); err != nil {
-		return head, 0, err
+		return was, head, err
 	}
 	// The hashes that a tree of this size is the root of are all that it takes to go on from there.
 	known := map[int64]tlog.Hash{}
@@ -69,13 +72,13 @@ func (sh *Shared) growTree(ctx context.Context, most int) (head TreeHead, took i
 		}
 		return hashes, err
 	})); err != nil {
-		return head, 0, err
+		return was, head, err
 	}
 	rows, err := sh.tx.Query(ctx, `select index, hash, entry from signedapproval_leaves where index >= $1 order by index limit $2`, head.Size, most)
 	if err != nil {
-		return head, 0, err
+		return was, head, err
 	}
-	first := head.Size
+	was = head
 	var (
 		index       int64
 		hash, entry []byte
@@ -101,17 +104,17 @@ func (sh *Shared) growTree(ctx context.Context, most int) (head TreeHead, took i
 		head.Size++
 		return nil
 	}); err != nil {
-		return head, 0, err
+		return was, head, err
 	}
-	if head.Size == first {
-		return head, 0, nil
+	if head == was {
+		return was, head, nil
 	}
 	if head.Root, err = tlog.TreeHash(head.Size, memory); err != nil {
-		return head, 0, err
+		return was, head, err
 	}
 	sh.tx.later(`insert into signedapproval_log_hashes (level, index, hash) select * from unnest($1::smallint[], $2::bigint[], $3::bytea[])`, levels, indexes, hashes)
 	sh.tx.later(`update signedapproval_log_tree set size = $1`, head.Size)
-	return head, int(head.Size - first), nil
+	return was, head, nil
 }
 
 // Tree reads the hashes of the log's tree, with one statement for each call of ReadHashes; so a proof

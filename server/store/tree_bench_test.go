@@ -69,7 +69,7 @@ func BenchmarkLog(b *testing.B) {
 		})
 	})
 	start := time.Now()
-	head, err := s.GrowTree(b.Context())
+	_, head, err := s.GrowTree(b.Context())
 	if err != nil {
 		b.Fatal(err)
 	}

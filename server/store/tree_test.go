@@ -55,9 +55,9 @@ func TestTreeProvesEveryLeafAndEverySizeToEveryOther(t *testing.T) {
 	// Sizes at which the tree was grown; those between are proved just as well.
 	for _, grow := range []int{0, 1, 1, 1, 4, 6, 20} {
 		h.appendLeaves(t, grow)
-		head, err := h.GrowTree(ctx)
+		_, head, err := h.GrowTree(ctx)
 		must(t, err)
-		again, err := h.GrowTree(ctx)
+		_, again, err := h.GrowTree(ctx)
 		must(t, err)
 		same(t, "head of a tree that did not grow", again, head)
 		roots[head.Size] = head.Root
@@ -104,7 +104,7 @@ func TestTreeGrowsInBatches(t *testing.T) {
 	t.Parallel()
 	h := open(t)
 	h.appendLeaves(t, 5000)
-	head, err := h.GrowTree(t.Context())
+	_, head, err := h.GrowTree(t.Context())
 	must(t, err)
 	entries, err := h.Entries(t.Context(), 0, 5000)
 	must(t, err)
@@ -125,11 +125,11 @@ func TestTreeRefusesLeavesThatAreNotWhatWasAppended(t *testing.T) {
 			t.Parallel()
 			h := open(t)
 			h.appendLeaves(t, 2)
-			before, err := h.GrowTree(t.Context())
+			_, before, err := h.GrowTree(t.Context())
 			must(t, err)
 			h.appendLeaves(t, 3)
 			h.super(t, harm)
-			if head, err := h.GrowTree(t.Context()); err == nil {
+			if _, head, err := h.GrowTree(t.Context()); err == nil {
 				t.Fatalf("the tree grew to %d", head.Size)
 			}
 			root, err := tlog.TreeHash(2, h.Tree(t.Context()))
@@ -150,7 +150,7 @@ func TestTreeUnderContention(t *testing.T) {
 	var writing, publishing sync.WaitGroup
 	over := make(chan struct{})
 	publish := func() (int64, error) {
-		head, err := h.GrowTree(ctx)
+		_, head, err := h.GrowTree(ctx)
 		if err != nil {
 			return 0, err
 		}
@@ -263,7 +263,7 @@ func TestCheckpointsOnlyGrow(t *testing.T) {
 	must(t, err)
 	same(t, "unpublished in a log without checkpoint", unpublished, 1)
 	h.appendLeaves(t, 3)
-	three, err := h.GrowTree(ctx)
+	_, three, err := h.GrowTree(ctx)
 	must(t, err)
 	must(t, h.PutCheckpoint(ctx, three, []byte("first")))
 	must(t, h.PutCheckpoint(ctx, three, []byte("again")))
@@ -302,7 +302,7 @@ func (h *house) cosignatures(t *testing.T, newest store.TreeHead) {
 	must(t, err)
 	same(t, "its note", string(got.Note), "first1\n2\n")
 	h.appendLeaves(t, 1)
-	four, err := h.GrowTree(ctx)
+	_, four, err := h.GrowTree(ctx)
 	must(t, err)
 	must(t, h.PutCheckpoint(ctx, four, []byte("four"), two))
 	for _, want := range []struct {

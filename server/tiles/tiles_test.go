@@ -86,7 +86,7 @@ func (f *face) append(size int64) {
 // publish publishes what is there and gives the note.
 func (f *face) publish() []byte {
 	f.t.Helper()
-	head, err := f.store.GrowTree(f.t.Context())
+	_, head, err := f.store.GrowTree(f.t.Context())
 	f.must(err)
 	signed, err := f.keys.Sign(witness.Head(head))
 	f.must(err)

@@ -42,8 +42,9 @@ type Checkpoint struct {
 type Log struct {
 	// Size is how many leaves are in the log.
 	Size func(ctx context.Context) (int64, error)
-	// Grow takes all leaves into the tree.
-	Grow func(ctx context.Context) (Head, error)
+	// Grow takes all leaves into the tree, and gives its head as it was before and as it is then, both by its hashes as
+	// they are now.
+	Grow func(ctx context.Context) (was, head Head, err error)
 	// Root is the root of the tree when it had size leaves, as its hashes are now.
 	Root func(ctx context.Context, size int64) (tlog.Hash, error)
 	// Prove gives the proof that the tree of size leaves begins with the one of old leaves, which are fewer and not none.
@@ -137,7 +138,10 @@ func (p *Publisher) PublishCosigned(ctx context.Context, size int64, quorum int)
 		if done {
 			return nil
 		}
-		if err = p.take(ctx, least, newest); err == nil && quorum > p.Quorum {
+		if err = p.take(ctx, least, newest); err == nil && quorum <= p.Quorum {
+			return nil // it published as much, or has just read on record that somebody did
+		}
+		if err == nil {
 			err = p.gather(ctx, quorum)
 		}
 		// A witness may have seen what another server is about to publish: then this one publishes as much.
@@ -227,11 +231,11 @@ func (p *Publisher) publish(ctx context.Context, newest *Checkpoint) (Head, erro
 	if err != nil {
 		return Head{}, err
 	}
-	head, err := p.Log.Grow(ctx)
+	was, head, err := p.Log.Grow(ctx)
 	if err != nil {
 		return head, err
 	}
-	if err := p.check(ctx, head.Size, past); err != nil {
+	if err := p.check(ctx, tree{head.Size, was}, past); err != nil {
 		return head, err
 	}
 	signed, err := p.Keys.Sign(head)
@@ -289,15 +293,21 @@ func (p *Publisher) past(ctx context.Context, newest *Checkpoint) (was past, err
 	return was, err
 }
 
-// check makes sure that the log, of so many leaves, is what was published.
-func (p *Publisher) check(ctx context.Context, size int64, was past) error {
+// tree is what is known of the log's tree.
+type tree struct {
+	size  int64
+	known Head // the root that it had at this size, by its hashes as they are now; the zero Head for none
+}
+
+// check makes sure that the log is what was published.
+func (p *Publisher) check(ctx context.Context, now tree, was past) error {
 	if was.recorded != nil {
-		if err := p.holds(ctx, size, *was.recorded); err != nil {
+		if err := p.holds(ctx, now, *was.recorded); err != nil {
 			return fmt.Errorf("against its own record: %w", err)
 		}
 	}
 	if was.kept != nil && (was.recorded == nil || *was.kept != *was.recorded) {
-		if err := p.holds(ctx, size, *was.kept); err != nil {
+		if err := p.holds(ctx, now, *was.kept); err != nil {
 			return fmt.Errorf("against the sink %s: %w", p.Sink, err)
 		}
 	}
@@ -306,17 +316,19 @@ func (p *Publisher) check(ctx context.Context, size int64, was past) error {
 			return err
 		}
 	}
-	return p.audit(ctx, size, was.history)
+	return p.audit(ctx, now, was.history)
 }
 
 // holds makes sure that the log contains the tree of an earlier head.
-func (p *Publisher) holds(ctx context.Context, size int64, past Head) error {
-	if past.Size > size {
-		return fmt.Errorf("%w: %d leaves were published, and it has %d", ErrBehind, past.Size, size)
+func (p *Publisher) holds(ctx context.Context, now tree, past Head) (err error) {
+	if past.Size > now.size {
+		return fmt.Errorf("%w: %d leaves were published, and it has %d", ErrBehind, past.Size, now.size)
 	}
-	root, err := p.Log.Root(ctx, past.Size)
-	if err != nil {
-		return err
+	root := now.known.Root
+	if now.known == (Head{}) || past.Size != now.known.Size {
+		if root, err = p.Log.Root(ctx, past.Size); err != nil {
+			return err
+		}
 	}
 	if root != past.Root {
 		return fmt.Errorf("%w: its root at %d leaves is %s, and %s was published", ErrFork, past.Size, root, past.Root)
@@ -337,7 +349,7 @@ func (p *Publisher) Check(ctx context.Context) error {
 	}
 	size, err := p.Log.Size(ctx)
 	if err == nil {
-		err = p.check(ctx, size, was)
+		err = p.check(ctx, tree{size: size}, was)
 	}
 	if err != nil {
 		return fmt.Errorf("the log: %w", err)

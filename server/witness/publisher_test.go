@@ -339,3 +339,32 @@ func TestAServerStartsWhileOthersPublish(t *testing.T) {
 		})
 	}
 }
+
+// TestAPublicationReadsTheLogOnce: who waits for a publication waits for what it needs alone. Its own record is read once, and
+// the root that was published is what the tree grew from; only where that is another one is it looked for.
+func TestAPublicationReadsTheLogOnce(t *testing.T) {
+	l := newLedger(t)
+	log := l.log()
+	var newest, roots int
+	readNewest, readRoot := log.Newest, log.Root
+	log.Newest = func(ctx context.Context) (*witness.Checkpoint, error) { newest++; return readNewest(ctx) }
+	log.Root = func(ctx context.Context, size int64) (tlog.Hash, error) { roots++; return readRoot(ctx, size) }
+	p := witness.New(witness.Options{
+		Log: log, Keys: newKeys(t, 1), Sink: witness.NewDirectory(t.TempDir()), Logger: slog.New(slog.DiscardHandler),
+	})
+	publish := func(what string, size int64, wantNewest, wantRoots int) {
+		t.Helper()
+		newest, roots = 0, 0
+		must(t, p.Publish(t.Context(), size))
+		if newest != wantNewest || roots != wantRoots {
+			t.Errorf("%s: the record was read %d times and %d roots, want %d and %d", what, newest, roots, wantNewest, wantRoots)
+		}
+	}
+	publish("the first", l.grow(3), 1, 0)
+	publish("the second", l.grow(2), 1, 0)
+	publish("what is published", 5, 1, 0)
+	size := l.grow(1)
+	_, _, err := l.GrowTree(t.Context()) // by another server
+	must(t, err)
+	publish("after another server", size, 1, 1)
+}

@@ -124,9 +124,9 @@ func (p *Publisher) history(ctx context.Context) ([]int64, error) {
 	return sizes, nil
 }
 
-// audit compares the log, of so many leaves, with what the sink has, further back than to its newest checkpoint: once,
+// audit compares the log with what the sink has, further back than to its newest checkpoint: once,
 // before anything is published by this server.
-func (p *Publisher) audit(ctx context.Context, size int64, sizes []int64) error {
+func (p *Publisher) audit(ctx context.Context, now tree, sizes []int64) error {
 	if p.Sink == nil || p.audited.Load() {
 		return nil
 	}
@@ -136,7 +136,7 @@ func (p *Publisher) audit(ctx context.Context, size int64, sizes []int64) error 
 		group.Go(func() error {
 			head, err := p.kept(ctx, kept)
 			if err == nil {
-				err = p.holds(ctx, size, head)
+				err = p.holds(ctx, now, head)
 			}
 			if err != nil {
 				return fmt.Errorf("against the sink %s: %w", p.Sink, err)
@@ -185,10 +185,10 @@ func AdoptSink(ctx context.Context, log Log, origin string, sink Sink) (size int
 		size, err = log.Size(ctx)
 	}
 	if err == nil {
-		err = p.audit(ctx, size, sizes)
+		err = p.audit(ctx, tree{size: size}, sizes)
 	}
 	if err == nil && newest != nil {
-		err = p.holds(ctx, size, newest.Head)
+		err = p.holds(ctx, tree{size: size}, newest.Head)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("adopt the sink: %w", err)

@@ -74,9 +74,9 @@ func (l *ledger) log() witness.Log {
 	}
 	return witness.Log{
 		Size: l.LogSize,
-		Grow: func(ctx context.Context) (witness.Head, error) {
-			head, err := l.GrowTree(ctx)
-			return witness.Head(head), err
+		Grow: func(ctx context.Context) (was, head witness.Head, err error) {
+			before, after, err := l.GrowTree(ctx)
+			return witness.Head(before), witness.Head(after), err
 		},
 		Root: func(ctx context.Context, size int64) (tlog.Hash, error) { return tlog.TreeHash(size, l.Tree(ctx)) },
 		Prove: func(ctx context.Context, size, old int64) (tlog.TreeProof, error) {

@@ -142,11 +142,7 @@ func (w *Workspaces) Permission(ctx context.Context, person store.Person, worksp
 // People lists everybody with a permission in a repository, by account id, as Bitbucket said within
 // the last five minutes. The list is always read as a whole.
 func (w *Workspaces) People(ctx context.Context, workspace, repositoryID string) ([]store.RepositoryPerson, error) {
-	var people []store.RepositoryPerson
-	err := w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) (err error) {
-		people, err = tx.RepositoryPeople(ctx, repositoryID, cacheAge)
-		return err
-	})
+	people, err := w.store.RepositoryPeople(ctx, workspace, repositoryID, cacheAge)
 	if !errors.Is(err, store.ErrNotFound) {
 		return people, err
 	}
@@ -194,14 +190,10 @@ func (w *Workspaces) fetchPeople(ctx context.Context, workspace, repositoryID st
 		}
 		people = append(people, person)
 	}
-	err = w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
-		if err := tx.PutRepositoryPeople(ctx, repositoryID, people); err != nil {
-			return err
-		}
-		people, err = tx.RepositoryPeople(ctx, repositoryID, cacheAge)
-		return err
-	})
-	return people, err
+	if err = w.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error { return tx.PutRepositoryPeople(ctx, repositoryID, people) }); err != nil {
+		return nil, err
+	}
+	return w.store.RepositoryPeople(ctx, workspace, repositoryID, cacheAge)
 }
 
 // mayConfigure reads anew whether the person administers the workspace or, as one of its members, the
