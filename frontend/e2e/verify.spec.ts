@@ -178,7 +178,7 @@ test("it is served to anybody, framed by nobody, and alone may compile WebAssemb
 test("several bundles have a verdict each, and start again when the anchors change", async ({ page, put }) => {
   const bundles = [put("good.json", good.bundle), put("bad.json", bad.bundle), put("none.json", "no evidence")];
   await choose(page, "Choose bundles", bundles);
-  await expect(page.getByRole("status").getByText("3 bundles: 1 operator-asserted, 2 failed.")).toBeVisible();
+  await expect(page.getByRole("status").getByText("3 files: 1 operator-asserted, 2 failed.")).toBeVisible();
   await expect(result(page, "bad.json")).toContainText(bad.sentence);
   await expect(result(page, "none.json")).toContainText("FAILED at step 1 (bundle): ");
   await expect(result(page, "good.json")).toContainText("Exit code 2: ");
@@ -190,10 +190,10 @@ test("several bundles have a verdict each, and start again when the anchors chan
   await choose(page, "Choose bundles", put("my anchors.json", anchorsOf(good)));
   await expect(page.getByText("my anchors.json says that it is an anchors file: it was put there.")).toBeVisible();
   await expect(result(page, "good.json")).toContainText(good.sentence);
-  await expect(page.getByRole("status").getByText(`3 bundles: 1 ${called(good)}, 2 failed.`)).toBeVisible();
+  await expect(page.getByRole("status").getByText(`3 files: 1 ${called(good)}, 2 failed.`)).toBeVisible();
 
   await page.getByRole("button", { name: "Remove the anchors" }).click();
-  await expect(page.getByRole("status").getByText("3 bundles: 1 operator-asserted, 2 failed.")).toBeVisible();
+  await expect(page.getByRole("status").getByText("3 files: 1 operator-asserted, 2 failed.")).toBeVisible();
   await expect(result(page, "good.json")).toContainText("Exit code 2: ");
 
   await choose(
@@ -207,6 +207,25 @@ test("several bundles have a verdict each, and start again when the anchors chan
   await expect(page.getByRole("heading", { name: /Results?/ })).toHaveCount(0);
   await expect(page.getByRole("alert")).toHaveCount(0);
   await expect(page.getByRole("button", { name: "Choose bundles" })).toBeFocused();
+});
+
+test("a receipt is checked as what it is, wherever it is put", async ({ page, put }) => {
+  const documents: { kind: string; name: string; document: string; anchors: Record<string, unknown> }[] = JSON.parse(
+    readFileSync(join(vectors, "../documents.json"), "utf8"),
+  );
+  const receipt = documents.find(({ kind, name }) => kind === "receipt" && name === "good");
+  if (!receipt) throw new Error("the vectors have no good receipt");
+  await choose(page, "Choose an anchors file", put("receipt.json", receipt.document));
+  await expect(page.getByText("receipt.json says that it is a receipt: it was put there.")).toBeVisible();
+  await expect(result(page, "receipt.json")).toContainText("RECORDED: the decision over the statement ");
+  await expect(page.getByText("Exit code 2: ")).toBeVisible();
+  const anchors = JSON.stringify({ format: "signedapproval.anchors/v1", ...receipt.anchors });
+  await drop(page, put("anchors.json", anchors));
+  await expect(page.getByText("Exit code 0: ")).toBeVisible();
+  await expect(page.getByRole("status").getByText("1 file: 1 proved.")).toBeVisible();
+  await expect(page.getByRole("table", { name: "Steps of receipt.json" }).locator("tbody tr")).toHaveCount(3);
+  expect(await violationsOn(page)).toEqual([]);
+  await page.screenshot({ path: test.info().outputPath("receipt.png"), fullPage: true });
 });
 
 test("a file beyond the limit is refused unread, and the largest does not hold up the page", async ({ page, put }) => {
@@ -239,7 +258,7 @@ test("a file on which the verifier stops does not keep it from the next", async 
 
 test("names of files and people show what they hold", async ({ page, put }) => {
   await choose(page, "Choose bundles", put("evil\u202egnp.json", good.bundle));
-  await expect(page.getByRole("status").getByText("1 bundle: 1 operator-asserted.")).toBeVisible();
+  await expect(page.getByRole("status").getByText("1 file: 1 operator-asserted.")).toBeVisible();
   await expect(page.locator("mark").first()).toBeVisible();
 });
 
@@ -249,13 +268,13 @@ test("the keyboard is enough", async ({ page, put }) => {
   let chooser = page.waitForEvent("filechooser");
   await page.keyboard.press("Enter");
   await (await chooser).setFiles([put("good.json", good.bundle), put("bad.json", bad.bundle)]);
-  await expect(page.getByRole("status").getByText("2 bundles: ")).toBeVisible();
+  await expect(page.getByRole("status").getByText("2 files: ")).toBeVisible();
   await page.keyboard.press("Tab");
   await expect(page.getByRole("button", { name: "Choose an anchors file" })).toBeFocused();
   chooser = page.waitForEvent("filechooser");
   await page.keyboard.press("Space");
   await (await chooser).setFiles(put("anchors.json", anchorsOf(good)));
-  await expect(page.getByRole("status").getByText("2 bundles: 1 proved, 1 failed.")).toBeVisible();
+  await expect(page.getByRole("status").getByText("2 files: 1 proved, 1 failed.")).toBeVisible();
   await page.keyboard.press("Tab");
   await expect(page.getByRole("button", { name: "Remove the anchors" })).toBeFocused();
   await page.keyboard.press("Tab");

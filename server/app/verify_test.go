@@ -92,6 +92,63 @@ func TestVerifyRequiresAnApproval(t *testing.T) {
 	}
 }
 
+// A signer has their receipt checked as an auditor has a bundle; it is no approval of anything.
+func TestVerifyAReceipt(t *testing.T) {
+	t.Parallel()
+	raw, err := os.ReadFile(filepath.Join("..", "evidence", "testdata", "vectors", "documents.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var vectors []struct {
+		Kind, Name, Document string
+		Anchors              map[string]any
+	}
+	if err := json.Unmarshal(raw, &vectors); err != nil {
+		t.Fatal(err)
+	}
+	files := func(name string) (receipt, anchors string) {
+		t.Helper()
+		for _, v := range vectors {
+			if v.Kind == "receipt" && v.Name == name {
+				v.Anchors["format"] = evidence.AnchorsFormat
+				document, err := json.Marshal(v.Anchors)
+				if err != nil {
+					t.Fatal(err)
+				}
+				folder := t.TempDir()
+				return write(t, folder, "receipt.json", v.Document), write(t, folder, "anchors.json", string(document))
+			}
+		}
+		t.Fatalf("no receipt %q among the vectors", name)
+		return "", ""
+	}
+	good, anchors := files("good")
+	bad, badAnchors := files("bad proof")
+	_, bundleAnchors := vector(t, "good-approved")
+	for _, c := range []struct {
+		args []string
+		code int
+		says string
+	}{
+		{[]string{good, "--anchors", anchors}, 0, "RECORDED: the decision over the statement "},
+		{[]string{good}, 2, "(UNWITNESSED; consistent, operator-asserted: log, witnesses)"},
+		{[]string{good, "--anchors", bundleAnchors}, 0, "RECORDED: "},
+		{[]string{bad, "--anchors", badAnchors}, 1, "FAILED at step 2 (log): "},
+		{[]string{good, "--anchors", anchors, "--require=approved"}, 1, "this is a receipt"},
+		{[]string{good, "--anchors", anchors, "--repo", emptyRepository(t, "sha1")}, 1, "this is a receipt"},
+	} {
+		code, out, errs := command(t, append([]string{"verify"}, c.args...)...)
+		if code != c.code || !strings.Contains(out+errs, c.says) {
+			t.Errorf("%q: exit %d, %s%s", c.args[1:], code, out, errs)
+		}
+	}
+	_, out, _ := command(t, "verify", good, "--anchors", anchors, "--json")
+	var report evidence.Report
+	if err := json.Unmarshal([]byte(out), &report); err != nil || len(report.Steps) != 3 || len(report.Facts) != 5 || report.Verdict != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
 func emptyRepository(t *testing.T, format string) string {
 	t.Helper()
 	dir := t.TempDir()

@@ -17,7 +17,7 @@ import (
 )
 
 type verifyCommand struct {
-	Bundle  string `arg:"" optional:"" type:"existingfile" help:"The evidence bundle."`
+	Bundle  string `arg:"" optional:"" type:"existingfile" help:"The evidence bundle, or the receipt of a decision."`
 	Anchors string `type:"existingfile" help:"What you know from elsewhere: the log, the roster, policies."`
 	Repo    string `type:"existingdir" help:"A clone of the repository: compare with it what was shown and what landed. Needs git."`
 	Diff    string `type:"existingfile" help:"The bytes of the diff that was shown, where git renders it otherwise. With --repo only."`
@@ -91,6 +91,9 @@ func (c *verifyCommand) Run(ctx context.Context, s streams) error {
 		if err != nil {
 			return err
 		}
+		if evidence.KindOf(bundle) == evidence.KindReceipt {
+			return c.receipt(s, bundle, anchors)
+		}
 		report, err := c.report(ctx, bundle, anchors)
 		if err != nil {
 			return err
@@ -140,6 +143,15 @@ func bundleFormat(bundle []byte) string {
 	}
 	_ = json.Unmarshal(bundle, &head) // whatever else is wrong with it
 	return head.Format
+}
+
+// receipt verifies that a decision is recorded. It is no verdict, so nothing can be required of it.
+func (c *verifyCommand) receipt(s streams, receipt []byte, anchors evidence.Anchors) error {
+	if c.Require != "any" || c.Repo != "" {
+		return errors.New("this is a receipt: it proves that a decision is recorded, and not what became of it; --require and --repo need an evidence bundle")
+	}
+	report := evidence.ReportReceipt(receipt, anchors)
+	return c.finish(s, gateReport{Report: report}, report.ExitCode())
 }
 
 // takes is how often evidence is fetched that is behind the log.

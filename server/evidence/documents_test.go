@@ -772,6 +772,72 @@ func receiptVectors(t *testing.T) (list []documentVector) {
 	return list
 }
 
+// The report of a receipt comes out as the receipt does, names what it rests on, and is none of a bundle.
+func TestReportReceipt(t *testing.T) {
+	t.Parallel()
+	r, a, _ := receiptOf(t)
+	data := []byte(raw(t, r))
+	all := evidence.Anchors{Log: a.Log, Witnesses: a.Witnesses}
+	for _, c := range []struct {
+		name    string
+		data    []byte
+		anchors evidence.Anchors
+		exit    int
+		steps   string
+		says    string
+	}{
+		{"all anchors", data, all, 0, "receipt ok, log ok, witnesses ok", "RECORDED: the decision over the statement "},
+		{"no anchors", data, evidence.Anchors{}, 2, "receipt ok, log operator-asserted, witnesses operator-asserted", "(UNWITNESSED; consistent, operator-asserted: log, witnesses)"},
+		{"no witnesses", data, evidence.Anchors{Log: a.Log}, 2, "receipt ok, log ok, witnesses operator-asserted", "(UNWITNESSED; consistent, operator-asserted: witnesses)"},
+		{"another log", data, evidence.Anchors{Log: &evidence.LogAnchor{Origin: "other.example", Keys: a.Log.Keys}}, 1, "receipt ok, log failed", "FAILED at step 2 (log): "},
+		{"too few witnesses", data, evidence.Anchors{Log: a.Log, Witnesses: &evidence.WitnessPolicy{Keys: a.Witnesses.Keys, Quorum: 3}}, 1, "receipt ok, log ok, witnesses failed", "FAILED at step 3 (witnesses): "},
+		{"another place", []byte(raw(t, evidence.Receipt{
+			Format: r.Format, Leaf: evidence.IncludedLeaf{Entry: r.Leaf.Entry, Inclusion: evidence.Inclusion{Index: r.Leaf.Index - 1, Proof: r.Leaf.Proof}}, Checkpoint: r.Checkpoint,
+		})), evidence.Anchors{}, 1, "receipt ok, log failed", "FAILED at step 2 (log): "},
+		{"a bundle", []byte(published(t)["good approved"].Bundle), all, 1, "receipt failed", "FAILED at step 1 (receipt): "},
+		{"nothing", nil, all, 1, "receipt failed", "FAILED at step 1 (receipt): "},
+	} {
+		report := evidence.ReportReceipt(c.data, c.anchors)
+		var steps []string
+		for _, step := range report.Steps {
+			steps = append(steps, step.Name+" "+string(step.Result))
+		}
+		if report.ExitCode() != c.exit || strings.Join(steps, ", ") != c.steps || !strings.Contains(report.Sentence(), c.says) {
+			t.Errorf("%s: exit %d, %q, %s", c.name, report.ExitCode(), steps, report.Sentence())
+		}
+		if _, ok := report.Change(); ok || report.Verdict != nil || (report.Recorded != nil) != (c.exit != 1) {
+			t.Errorf("%s: %+v", c.name, report)
+		}
+		for _, fact := range report.Facts {
+			if want := map[int]evidence.Label{0: evidence.Recomputed, 2: evidence.Asserted}[c.exit]; fact.Name != "time of the leaf" && fact.Label != want {
+				t.Errorf("%s: %s is %s", c.name, fact.Name, fact.Label)
+			}
+		}
+	}
+	for _, v := range receiptVectors(t) {
+		_, err := evidence.VerifyReceipt([]byte(v.Document), *v.Anchors.Log, v.Anchors.Witnesses)
+		if report := evidence.ReportReceipt([]byte(v.Document), *v.Anchors); (report.ExitCode() == 1) != (err != nil) {
+			t.Errorf("%s: %s, but %v", v.Name, report.Sentence(), err)
+		}
+	}
+	if report := evidence.Verify(data, all); report.ExitCode() != 1 || report.Recorded != nil {
+		t.Errorf("a receipt as a bundle: %s", report.Sentence())
+	}
+}
+
+func TestKindOf(t *testing.T) {
+	t.Parallel()
+	r, _, _ := receiptOf(t)
+	for document, want := range map[string]evidence.Kind{
+		raw(t, r): evidence.KindReceipt, published(t)["good approved"].Bundle: evidence.KindBundle, `{"format":"signedapproval.anchors/v9"}`: evidence.KindAnchors,
+		`{"format":"signedapproval.receipts/v1"}`: "", `{"format":1}`: "", `[]`: "", "": "",
+	} {
+		if got := evidence.KindOf([]byte(document)); got != want {
+			t.Errorf("%.60s is %q, not %q", document, got, want)
+		}
+	}
+}
+
 // A receipt says what it proves.
 func TestVerifyReceipt(t *testing.T) {
 	t.Parallel()

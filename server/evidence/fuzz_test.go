@@ -11,7 +11,7 @@ import (
 )
 
 // published are the vectors with bundles, by their names.
-func published(f *testing.F) map[string]bundleVector {
+func published(f testing.TB) map[string]bundleVector {
 	f.Helper()
 	paths, err := filepath.Glob(filepath.Join("testdata", "vectors", "bundles", "*.json"))
 	if err != nil || len(paths) == 0 {

@@ -72,15 +72,17 @@ type Report struct {
 	// Landing is how what landed relates to what was signed; nil without a
 	// repository or a merge.
 	Landing *Landing `json:"landing,omitempty"`
+	// Recorded is what a receipt proves; nil for a bundle, and when a step failed.
+	Recorded *Recorded `json:"-"`
 
 	change Change // what the verdict is about
 }
 
-// ExitCode returns 0 when the bundle is proved by anchors alone, 2 when it is
+// ExitCode returns 0 when the bundle or receipt is proved by anchors alone, 2 when it is
 // consistent but rests on the operator's word, and 1 when a step failed.
 func (r Report) ExitCode() int {
 	switch {
-	case r.failed() != nil || r.Verdict == nil:
+	case r.failed() != nil || r.Verdict == nil && r.Recorded == nil:
 		return 1
 	case len(r.Missing) > 0:
 		return 2
@@ -93,10 +95,15 @@ func (r Report) Sentence() string {
 	if step := r.failed(); step != nil {
 		return fmt.Sprintf("FAILED at step %d (%s): %s", step.Number, step.Name, step.Detail)
 	}
-	if r.Verdict == nil {
+	var outcome string
+	switch {
+	case r.Verdict != nil:
+		outcome = fmt.Sprintf("%s: %s", r.Verdict.State, r.Verdict.Sentence)
+	case r.Recorded != nil:
+		outcome = fmt.Sprintf("RECORDED: the decision over the statement %s is leaf %d of the log", r.Recorded.Decision.Statement, r.Recorded.Index)
+	default:
 		return "FAILED: nothing was verified"
 	}
-	outcome := fmt.Sprintf("%s: %s", r.Verdict.State, r.Verdict.Sentence)
 	var remarks []string
 	if r.Witnesses == 0 {
 		remarks = append(remarks, "UNWITNESSED")

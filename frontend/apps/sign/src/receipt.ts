@@ -34,7 +34,8 @@ export async function fetchReceipt(path: string, statementSha256: string): Promi
 
 /**
  * Makes sure that a receipt holds the leaf of the decision that signed a statement, and that this leaf is under the
- * receipt's checkpoint. Whether the log's key signed the checkpoint, the command line tells.
+ * receipt's checkpoint. Whether the log's key signed the checkpoint, `signedapproval verify` and the verify page tell who
+ * has the anchors.
  */
 export async function checkReceipt(text: string, statementSha256: string): Promise<Omit<Recorded, "file">> {
   try {

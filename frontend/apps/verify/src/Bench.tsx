@@ -21,7 +21,7 @@ export function Bench({ desk }: { desk: Desk }) {
         aria-labelledby="files"
       >
         <h2 id="files">Files</h2>
-        <p>Drop bundles and an anchors file anywhere on this page, or choose them here.</p>
+        <p>Drop bundles, receipts and an anchors file anywhere on this page, or choose them here.</p>
         <div className="verify__pickers">
           <div className="sa-stack sa-stack--tight">
             <Picker appearance="primary" multiple onPick={(files) => desk.add(files, "bundle")}>
@@ -109,7 +109,7 @@ function Progress({ papers: { checks } }: { papers: Papers }) {
       {busy && (
         <>
           <label htmlFor={id}>
-            Checking bundle {done.length + 1} of {checks.length}…
+            Checking file {done.length + 1} of {checks.length}…
           </label>
           {/* Without a value while there is one: how far it is with one bundle is not known. */}
           <progress id={id} max={checks.length} {...(checks.length > 1 && { value: done.length })} />

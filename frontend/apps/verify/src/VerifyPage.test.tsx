@@ -112,7 +112,7 @@ describe("the verify page", () => {
   test("checks everything again when the anchors change", async () => {
     const { bundles, anchors, choose, verifier } = await open();
     await choose(bundles, "bundle 2.json", "bundle 0.json");
-    expect(await screen.findByText("2 bundles: 1 operator-asserted, 1 proved.")).toBeVisible();
+    expect(await screen.findByText("2 files: 1 operator-asserted, 1 proved.")).toBeVisible();
     await choose(bundles, "anchors.json");
     expect(await screen.findByText(/anchors.json says that it is an anchors file/)).toBeVisible();
     expect(await screen.findByText("bundle 0.json anchored")).toBeVisible();
@@ -142,12 +142,12 @@ describe("the verify page", () => {
     const { bundles, choose, verifier } = await open();
     verifier.held = true;
     await choose(bundles, "bundle 0.json", "bundle 2.json");
-    expect(await screen.findByLabelText("Checking bundle 1 of 2…")).toBeInTheDocument();
+    expect(await screen.findByLabelText("Checking file 1 of 2…")).toBeInTheDocument();
     await userEvent.click(screen.getByRole("button", { name: "Start over" }));
     expect(screen.getByRole("button", { name: "Choose bundles" })).toHaveFocus();
     verifier.letGo();
     await choose(bundles, "bundle 1.json");
-    expect(await screen.findByText("1 bundle: 1 failed.")).toBeVisible();
+    expect(await screen.findByText("1 file: 1 failed.")).toBeVisible();
     expect(verifier.asked).toEqual(["bundle 0.json against nothing", "bundle 1.json against nothing"]);
   });
 
@@ -155,7 +155,7 @@ describe("the verify page", () => {
     const { bundles } = await open();
     const large = new File([new Uint8Array(1025)], "bundle large.json");
     await userEvent.upload(bundles, [large, new File([], "folder")], { applyAccept: false });
-    expect(await screen.findByText("2 bundles: 2 not checked.")).toBeVisible();
+    expect(await screen.findByText("2 files: 2 not checked.")).toBeVisible();
     expect(screen.getByText(/1,025 bytes, and a file may have 1,024 bytes at most/)).toBeVisible();
     expect(screen.getByText("The browser could not read this file.")).toBeVisible();
   });

@@ -27,8 +27,8 @@ export function VerifyPage({ loading, command }: VerifyPageProps) {
       <header className="sa-stack sa-stack--tight">
         <h1>Verify evidence</h1>
         <p>
-          Checks evidence bundles in this browser, step by step. The files stay on your device: once the verifier is
-          loaded, the browser lets this page connect to nothing, and it works offline.
+          Checks evidence bundles and receipts in this browser, step by step. The files stay on your device: once the
+          verifier is loaded, the browser lets this page connect to nothing, and it works offline.
         </p>
       </header>
       <Note tone="information" title="A convenience, not the reference">

@@ -1,10 +1,19 @@
+import type { Kind } from "./evidence.ts";
 import type { Checked } from "./messages.ts";
 import type { Verifier } from "./verifier.ts";
 
 /** Where a file can lie. */
 export type Place = "bundle" | "anchors";
 
-/** A bundle on the page. */
+/** Where files belong by what they say that they are. A receipt is checked like a bundle. */
+const places: Record<Exclude<Kind, "">, Place> = { bundle: "bundle", receipt: "bundle", anchors: "anchors" };
+const names: Record<Exclude<Kind, "">, string> = {
+  bundle: "a bundle",
+  receipt: "a receipt",
+  anchors: "an anchors file",
+};
+
+/** A bundle or a receipt on the page. */
 export interface Check {
   id: number;
   file: File;
@@ -90,13 +99,11 @@ export class Desk {
     }
     try {
       const said = await this.#verifier.sort(file);
-      const place = said || meant || "bundle";
+      const place = (said && places[said]) || meant || "bundle";
       const problem = place === "anchors" ? await this.#verifier.admit(file) : "";
       return () => {
-        if (meant && place !== meant) {
-          this.#remark(
-            `${file.name} says that it is ${place === "anchors" ? "an anchors file" : "a bundle"}: it was put there.`,
-          );
+        if (said && meant && place !== meant) {
+          this.#remark(`${file.name} says that it is ${names[said]}: it was put there.`);
         }
         if (place === "bundle") this.#add({ id: ++this.#last, file, state: "waiting" });
         else {

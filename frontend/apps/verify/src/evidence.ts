@@ -37,7 +37,7 @@ export interface Problem {
 }
 
 /** What a file says that it is; empty where it does not say. */
-export type Kind = "bundle" | "anchors" | "";
+export type Kind = "bundle" | "receipt" | "anchors" | "";
 
 /** The functions of the compiled package evidence; see wasm/main.go. */
 export interface EvidenceVerifier {

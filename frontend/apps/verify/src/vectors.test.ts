@@ -57,10 +57,34 @@ test("a bundle without anchors rests on the operator's word", () => {
   expect((JSON.parse(got.report) as Report).missing).not.toHaveLength(0);
 });
 
+interface DocumentVector {
+  kind: string;
+  name: string;
+  document: string;
+  /** Characters that were taken out of the document. */
+  run?: { at: number; character: string; times: number };
+  anchors: object;
+}
+
+test("a receipt is verified as what it is", () => {
+  const documents: DocumentVector[] = JSON.parse(readFileSync(join(folder, "../documents.json"), "utf8"));
+  const receipts = documents.filter(({ kind }) => kind === "receipt");
+  for (const { name, document, run = { at: 0, character: "", times: 0 }, anchors } of receipts) {
+    const given = bytes(JSON.stringify({ format: "signedapproval.anchors/v1", ...anchors }));
+    const whole = Buffer.from(document);
+    const taken = bytes(run.character.repeat(run.times));
+    const got = verifier.verify(Buffer.concat([whole.subarray(0, run.at), taken, whole.subarray(run.at)]), given);
+    if (name === "good") expect(got).toMatchObject({ exitCode: 0, sentence: expect.stringMatching(/^RECORDED: /u) });
+    if (name.startsWith("bad")) expect("exitCode" in got ? got.exitCode : 1, name).toBe(1);
+  }
+  expect(receipts.length).toBeGreaterThan(10);
+});
+
 test("files are told apart by what they say that they are", () => {
   const { bundle } = vector("good-approved.json");
   expect(verifier.kind(bytes(bundle))).toBe("bundle");
   expect(verifier.kind(bytes('{"format":"signedapproval.anchors/v9"}'))).toBe("anchors");
+  expect(verifier.kind(bytes('{"format":"signedapproval.receipt/v1"}'))).toBe("receipt");
   for (const other of ["", "[]", '{"format":"something/v1"}', '{"format":1}', bundle.slice(0, -1), "\u0000\u0001"]) {
     expect(verifier.kind(bytes(other))).toBe("");
   }

@@ -31,7 +31,7 @@ export function meaningOf(exitCode: number): Meaning {
 /** For a file with which nothing could be done. */
 export const notChecked: Meaning = { tone: "danger", name: "Not checked", sentence: "This file could not be checked." };
 
-/** How the bundles came out, in one sentence. */
+/** How the files came out, in one sentence. */
 export function countInWords(outcomes: readonly Check["checked"][]): string {
   const counts = new Map<string, number>();
   for (const outcome of outcomes) {
@@ -39,7 +39,7 @@ export function countInWords(outcomes: readonly Check["checked"][]): string {
     counts.set(name, (counts.get(name) ?? 0) + 1);
   }
   const parts = Array.from(counts, ([name, count]) => `${count} ${name.toLowerCase()}`);
-  return `${outcomes.length} ${outcomes.length === 1 ? "bundle" : "bundles"}: ${parts.join(", ")}.`;
+  return `${outcomes.length} ${outcomes.length === 1 ? "file" : "files"}: ${parts.join(", ")}.`;
 }
 
 const resultTones: Record<string, Tone> = { ok: "success", failed: "danger", "operator-asserted": "warning" };

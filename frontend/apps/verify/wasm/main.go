@@ -11,7 +11,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"runtime"
-	"strings"
 	"syscall/js"
 
 	"github.com/signedapproval/bitbucket/server/evidence"
@@ -28,25 +27,8 @@ func main() {
 	select {}
 }
 
-// kind tells what a file says that it is: "bundle" or "anchors" of any version, or "" where it says neither.
-func kind(_ js.Value, args []js.Value) any {
-	var said struct{ Format string }
-	if json.Unmarshal(bytesOf(args[0]), &said) != nil {
-		return ""
-	}
-	for kind, format := range map[string]string{"bundle": evidence.BundleFormat, "anchors": evidence.AnchorsFormat} {
-		if family(said.Format) == family(format) {
-			return kind
-		}
-	}
-	return ""
-}
-
-// family is a format without its version.
-func family(format string) string {
-	name, _, _ := strings.Cut(format, "/")
-	return name
-}
+// kind tells what a file says that it is: "bundle", "receipt" or "anchors" of any version, or "" where it says none of them.
+func kind(_ js.Value, args []js.Value) any { return string(evidence.KindOf(bytesOf(args[0]))) }
 
 // problem tells why an anchors document is refused; "" where it is not.
 func problem(_ js.Value, args []js.Value) any {
@@ -56,7 +38,7 @@ func problem(_ js.Value, args []js.Value) any {
 	return ""
 }
 
-// verify checks a bundle against an anchors document, or against none where that is null. It returns {exitCode, sentence,
+// verify checks a bundle or a receipt against an anchors document, or against none where that is null. It returns {exitCode, sentence,
 // report}: the report is the text that the command line prints with --json. Where nothing was verified it returns
 // {problem}, a sentence.
 func verify(_ js.Value, args []js.Value) (answer any) {
@@ -73,7 +55,12 @@ func verify(_ js.Value, args []js.Value) (answer any) {
 			return map[string]any{"problem": err.Error()}
 		}
 	}
-	report := evidence.Verify(bytesOf(args[0]), anchors)
+	file := bytesOf(args[0])
+	check := evidence.Verify
+	if evidence.KindOf(file) == evidence.KindReceipt {
+		check = evidence.ReportReceipt
+	}
+	report := check(file, anchors)
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)
 	encoder.SetIndent("", "  ")
