@@ -162,8 +162,10 @@ test("a key that a stolen one signed for shows its owner where it fell, and with
   const dialog = passkeys.getByRole("dialog");
   await dialog.getByLabel("Somebody else may have had it").check();
   await dialog.getByLabel("Since when").fill("2026-01-02T03:04");
+  await expect(dialog.getByRole("heading", { name: "Revoke Laptop?" })).toHaveCSS("text-align", "start");
   await dialog.getByRole("button", { name: "Revoke with a passkey" }).click();
   await expect(dialog).toBeHidden(patience);
+  await expect(passkeys.getByText("The passkey can sign for you now.")).toHaveCount(0);
 
   // The page is not loaded again: what was said of one key is shown with the other.
   const name = `Blue key Counts no longer in ${world.slug}`;

@@ -757,6 +757,8 @@ describe("passkeys", () => {
     const gone = passkey({ state: "REVOKED", revokedAt: "2026-11-22T10:00:00Z" });
     api.world.Mutation = { revokePasskey: { passkey: gone, userErrors: [] } };
     await userEvent.click(screen.getByRole("checkbox", { name: "Somebody else may have had it" }));
+    expect(screen.getByRole("dialog")).not.toHaveTextContent("Decisions made with it stand.");
+    expect(screen.getByRole("dialog")).toHaveTextContent("neither do passkeys that it signed for then");
     expect(screen.getByRole("button", { name: "Revoke without signing" })).toBeDisabled();
     expect(screen.getByRole("button", { name: "Revoke with a passkey" })).toBeDisabled(); // it does not say since when
     await userEvent.click(screen.getByRole("checkbox", { name: "Somebody else may have had it" }));
@@ -810,7 +812,9 @@ describe("passkeys", () => {
     const gone = passkey({ id: "passkey-2", name: "Gone", state: "REVOKED", revokedAt: fall.since, falls: [fall] });
     open("/settings/passkeys", { viewer: viewer({ passkeys: [passkey(), gone] }) });
     expect((await screen.findByRole("rowheader", { name: "Laptop" })).closest("tr")).not.toHaveTextContent("counts");
-    expect(screen.getByRole("rowheader", { name: "Gone Revoked" })).toBeVisible();
+    const row = screen.getByRole("rowheader", { name: "Gone Revoked" }).closest("tr");
+    expect(row).toHaveTextContent("Revoked without a signature");
+    expect(row?.querySelector(`time[datetime="${fall.since}"]`)).toBeVisible();
   });
 
   test("cannot be made where the browser has none", async () => {
@@ -1012,14 +1016,24 @@ describe("protection", () => {
       JSON.stringify({
         predicateType: "https://github.com/signedapproval/bitbucket/act/v1",
         subject: [{ digest: { sha256: "cd".repeat(32) } }],
-        predicate: { purpose: "policy", origin: window.location.origin },
+        predicate: {
+          purpose: "policy",
+          origin: window.location.origin,
+          meaning: "I agree that policy cd becomes version 2.",
+        },
       }),
     );
     api.world.Mutation = {
       prepareProposalSignature: { act: { statement: statement.replaceAll("=", ""), options: "{}" }, userErrors: [] },
     };
     await userEvent.click(await screen.findByRole("button", { name: "Sign…" }));
-    expect(await screen.findByRole("dialog")).toHaveTextContent("cdcdcdcd");
+    const dialog = await screen.findByRole("dialog");
+    expect(dialog).toHaveTextContent("Your passkey signs: “I agree that policy cd becomes version 2.”");
+    const { repository, after } = proposal();
+    expect(dialog).toHaveTextContent(`Rules of ${repository}`);
+    for (const sentence of after) expect(within(dialog).getByText(sentence)).toBeVisible();
+    expect(within(dialog).getByRole("group", { name: "The bytes that are signed" })).toHaveTextContent("cdcdcdcd");
+    expect(await violations(dialog)).toEqual([]);
     await userEvent.click(screen.getByRole("button", { name: "Sign with my passkey" }));
     expect(await screen.findByRole("alert")).toBeVisible();
     expect(inputOf(api, "PrepareProposalSignature")).toEqual({ proposalId: "proposal-1" });

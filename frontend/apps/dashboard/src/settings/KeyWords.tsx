@@ -88,8 +88,8 @@ export interface KeyActsProps {
   acts: readonly FragmentType<typeof actFragment>[];
   /** Whether the reader's own keys are shown, in all their workspaces. */
   own?: boolean;
-  /** Whether its owner signed the revocation; null where there is none. */
-  revoked?: boolean | null;
+  /** When its owner revoked it, and whether with a signature; null where they did not. */
+  revoked?: { at: string; signed: boolean } | null;
   compromisedSince?: string | null | undefined;
   /** With which compromised keys it fell; none where it stands. */
   falls?: Falls;
@@ -125,7 +125,11 @@ export function KeyActs(props: KeyActsProps) {
           {!act.counts && "; counts no longer: the key that signed this was in other hands by then"}
         </li>
       ))}
-      {revoked !== null && <li>{revoked ? "Revoked with a signature" : "Revoked without a signature"}</li>}
+      {revoked && (
+        <li>
+          {revoked.signed ? "Revoked with a signature" : "Revoked without a signature"}, <Time value={revoked.at} />
+        </li>
+      )}
       {falls.map((masked) => {
         const fall = readFragment(fallFragment, masked);
         return (

@@ -61,10 +61,12 @@ export interface PasskeyRowProps {
   busy: boolean;
   /** Takes up the enrolment of this one. */
   onConfirm: () => void;
+  /** Its owner is about to revoke it, with which others may fall. */
+  onRevoke: () => void;
 }
 
 /** One of the viewer's passkeys. */
-export function PasskeyRow({ passkey: masked, busy, onConfirm }: PasskeyRowProps) {
+export function PasskeyRow({ passkey: masked, busy, onConfirm, onRevoke }: PasskeyRowProps) {
   const passkey = readFragment(passkeyFragment, masked);
   const { standsAlone } = useHost();
   const [open, setOpen] = useState<"rename" | "revoke" | null>(null);
@@ -86,7 +88,11 @@ export function PasskeyRow({ passkey: masked, busy, onConfirm }: PasskeyRowProps
           identifiedBy={passkey.identifiedBy}
           acts={passkey.workspaceActs}
           own
-          revoked={passkey.revokedAt && passkey.identifiedBy ? passkey.revokedBySignature : null}
+          revoked={
+            passkey.revokedAt && passkey.identifiedBy
+              ? { at: passkey.revokedAt, signed: passkey.revokedBySignature }
+              : null
+          }
           compromisedSince={passkey.compromisedSince}
           falls={passkey.falls}
         />
@@ -109,7 +115,13 @@ export function PasskeyRow({ passkey: masked, busy, onConfirm }: PasskeyRowProps
             <Button appearance="subtle" onClick={() => setOpen("rename")}>
               Rename <span className="sa-hidden">{passkey.name}</span>
             </Button>
-            <Button appearance="subtle" onClick={() => setOpen("revoke")}>
+            <Button
+              appearance="subtle"
+              onClick={() => {
+                onRevoke();
+                setOpen("revoke");
+              }}
+            >
               {waits ? "Remove" : "Revoke"} <span className="sa-hidden">{passkey.name}</span>
             </Button>
           </span>

@@ -51,6 +51,7 @@ export function PasskeysPage() {
                     passkey={passkey}
                     busy={enrolment.busy}
                     onConfirm={() => void enrolment.run({ resume: passkey.id })}
+                    onRevoke={enrolment.forget}
                   />
                 ))}
               </tbody>
@@ -106,7 +107,8 @@ function useEnrolment(onChanged: () => void) {
       onChanged();
     }
   };
-  return { run, busy, question, resumed, outcome };
+  const forget = () => setOutcome(null);
+  return { run, busy, question, resumed, outcome, forget };
 }
 
 function AddPasskey({ enrolment }: { enrolment: ReturnType<typeof useEnrolment> }) {

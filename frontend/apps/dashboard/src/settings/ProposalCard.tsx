@@ -248,8 +248,13 @@ export function ProposalCard({ proposal: masked }: ProposalCardProps) {
             </>
           }
         >
-          <p>These are the very bytes that your passkey signs:</p>
-          <pre className="proposal__act">{textOf(act.statement)}</pre>
+          <p>
+            <strong>
+              <Visible text={titleOf(proposal)} />
+            </strong>
+          </p>
+          <Sentences title="What is to be" sentences={proposal.after} none={nothings[proposal.kind]} />
+          <Signed text={textOf(act.statement)} />
           {problem}
         </Dialog>
       )}
@@ -293,6 +298,37 @@ function Sentences({ title, sentences, none }: { title: string; sentences: reado
       )}
     </>
   );
+}
+
+/** What is signed: what it says in a sentence of its own, and all of it. */
+function Signed({ text }: { text: string }) {
+  const meaning = meaningOf(text);
+  return (
+    <>
+      {meaning && (
+        <p className="sa-wrap">
+          Your passkey signs: “
+          <Visible text={meaning} />”
+        </p>
+      )}
+      <p>These are the very bytes:</p>
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable with the keyboard */}
+      {/* biome-ignore lint/a11y/useSemanticElements: a section would be a landmark */}
+      <pre className="proposal__act" role="group" aria-label="The bytes that are signed" tabIndex={0}>
+        {text}
+      </pre>
+    </>
+  );
+}
+
+/** The sentence in an act; nothing where it cannot be read, which is refused when it is to be signed. */
+function meaningOf(text: string): string {
+  try {
+    const { meaning } = JSON.parse(text).predicate;
+    return typeof meaning === "string" ? meaning : "";
+  } catch {
+    return "";
+  }
 }
 
 /** The bytes of an act, as text. */

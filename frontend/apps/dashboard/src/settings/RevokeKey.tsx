@@ -105,8 +105,13 @@ export function RevokeKey({ id, name, waits = false, own = false, onClose }: Rev
         <>
           <p>
             {own
-              ? "It can make no further decision, and this cannot be undone. Decisions made with it stand. Signing with one of your passkeys proves that it was you; if you have none at hand, revoke it without."
-              : "It can make no further decision in this workspace, and this cannot be undone. Decisions made with it stand. You sign this with a passkey of yours."}
+              ? "It can make no further decision, and this cannot be undone. "
+              : "It can make no further decision in this workspace, and this cannot be undone. "}
+            {!shared && "Decisions made with it stand. "}
+            {!own && "You sign this with a passkey of yours."}
+            {own &&
+              !shared &&
+              "Signing with one of your passkeys proves that it was you; if you have none at hand, revoke it without."}
           </p>
           <label className="sa-row">
             <input type="checkbox" checked={shared} onChange={(event) => setShared(event.target.checked)} />
@@ -115,7 +120,7 @@ export function RevokeKey({ id, name, waits = false, own = false, onClose }: Rev
           {shared && (
             <Field
               label="Since when"
-              hint="What it signed from then on does not count any more. This has to be signed with a passkey."
+              hint={`What it signed from then on does not count any more, and neither do passkeys that it signed for then, whoever's they are.${own ? " This has to be signed with a passkey." : ""}`}
             >
               {(control) => (
                 <input
