@@ -149,15 +149,12 @@ func sweeps(ctx context.Context, w *world) ([]Figure, error) {
 		return nil, err
 	}
 	seen := &statements{}
-	db, err := store.Open(ctx, w.ours.app, vault, func(c *pgxpool.Config) { c.ConnConfig.Tracer = seen })
+	var config *pgx.ConnConfig // with the settings of the store
+	db, err := store.Open(ctx, w.ours.app, vault, func(c *pgxpool.Config) { config, c.ConnConfig.Tracer = c.ConnConfig.Copy(), seen })
 	if err != nil {
 		return nil, err
 	}
 	defer db.Close()
-	config, err := pgxpool.ParseConfig(w.ours.app)
-	if err != nil {
-		return nil, err
-	}
 	var figures []Figure
 	for _, s := range []struct {
 		name string
@@ -179,7 +176,7 @@ func sweeps(ctx context.Context, w *world) ([]Figure, error) {
 		if err := s.look(); err != nil {
 			return nil, err
 		}
-		blocks, err := seen.blocks(ctx, config.ConnConfig)
+		blocks, err := seen.blocks(ctx, config)
 		if err != nil {
 			return nil, err
 		}
