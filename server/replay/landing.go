@@ -47,6 +47,8 @@ func (s *session) landing(ctx context.Context) (*evidence.Landing, error) {
 		l.Relation, l.Method = evidence.Identical, evidence.FastForward
 	} else if err := s.compare(ctx, landed, l); err != nil {
 		return nil, err
+	} else if err := s.fresh(ctx, landed, l); err != nil {
+		return nil, err
 	}
 	at := l.Onto
 	if at == "" {
@@ -112,6 +114,30 @@ func (s *session) compare(ctx context.Context, landed commit, l *evidence.Landin
 		l.Relation, l.Method, l.Why = evidence.Residue, "", fmt.Sprintf("it merges %d commits at once", len(p)-1)
 		return nil
 	}
+}
+
+// fresh finds residue where the destination had the signed commit before what landed, with more on top of it that was not
+// there when the change was shown: merging the signed commit again gives whatever that is.
+func (s *session) fresh(ctx context.Context, landed commit, l *evidence.Landing) error {
+	if l.Relation != evidence.CleanReplay {
+		return nil
+	}
+	had, err := s.contains(ctx, l.Onto, s.change.Head)
+	if err != nil || !had {
+		return err
+	}
+	more, err := s.walk(ctx, MaxCommits+1, l.Onto, "^"+s.change.Head)
+	if err != nil || len(more) == 0 {
+		return err
+	}
+	count := fmt.Sprint(len(more))
+	if len(more) > MaxCommits {
+		count = fmt.Sprintf("more than %d", MaxCommits)
+	}
+	files, err := s.differing(ctx, s.change.Head, landed.tree)
+	l.Relation, l.Method, l.Files = evidence.Residue, "", files
+	l.Why = fmt.Sprintf("its parent %s had the signed commit already, and %s more with it: none of them is the signed change", l.Onto, count)
+	return err
 }
 
 // outcome is what a merge without a human hand gives.

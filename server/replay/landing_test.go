@@ -69,6 +69,44 @@ func TestFastForward(t *testing.T) {
 	}
 }
 
+// What was made on top of the signed commit lands by a merge, squash or rebase of the signed commit onto it, which adds nothing.
+func TestASignedCommitThatIsMergedOntoItsOwnDescendant(t *testing.T) {
+	t.Parallel()
+	for name, parents := range map[string][]string{
+		"the signed commit second": {"-p", "evil", "-p", "feature"},
+		"the signed commit first":  {"-p", "feature", "-p", "evil"},
+		"the destination second":   {"-p", "evil", "-p", "main"},
+		"one parent":               {"-p", "evil"},
+	} {
+		for _, merged := range []bool{false, true} {
+			r := branched(t)
+			change := r.change()
+			r.git("checkout", "--quiet", "-b", "evil")
+			if merged { // the destination is what the signed commit was merged into, not what it came from
+				r.git("reset", "--quiet", "--hard", "main")
+				r.git("merge", "--quiet", "--no-ff", "--no-edit", "feature")
+			}
+			evil := r.commit("evil", "nobody saw this\n")
+			l := r.git(append([]string{"commit-tree", "evil^{tree}", "-m", "Merged in feature"}, parents...)...)
+			r.git("checkout", "--quiet", "main")
+			r.git("reset", "--quiet", "--hard", l)
+			if got := r.landing(change); got.Relation != evidence.Residue || !slices.Equal(got.Files, []string{"evil"}) || !slices.Contains(got.Between, evil) {
+				t.Errorf("%s, merged %t: %+v", name, merged, got)
+			}
+		}
+	}
+	// A change that its destination had all of when it was shown is merged, and stays nothing.
+	r := branched(t)
+	r.git("checkout", "--quiet", "main")
+	r.git("merge", "--quiet", "--no-ff", "--no-edit", "feature")
+	change := r.change()
+	l := r.git("commit-tree", "main^{tree}", "-p", "main", "-p", "feature", "-m", "Merged in feature")
+	r.git("reset", "--quiet", "--hard", l)
+	if got := r.landing(change); got.Relation != evidence.CleanReplay || len(got.Between) > 0 {
+		t.Errorf("nothing new: %+v", got)
+	}
+}
+
 func TestAConflictResolvedAtMerge(t *testing.T) {
 	t.Parallel()
 	r := branched(t)
