@@ -116,8 +116,9 @@ type RepositoryView struct {
 	// Source says where they come from, in words.
 	Source string
 	// Differing are the files that differ from the head's tree when the diff is
-	// applied to the merge base; Opaque those of them that are binary in the
-	// change, so that a diff says only that they differ.
+	// applied to the merge base, and those of which it says only that they
+	// differ; Opaque those of them that are binary in the change and of which
+	// the diff says that and nothing else.
 	Differing, Opaque []string
 	// Unfit says why the diff could not be applied; empty when it could.
 	Unfit string

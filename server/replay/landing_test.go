@@ -353,3 +353,70 @@ func TestADiffThatAttributesHideTextFrom(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 }
+
+// What a diff says of a binary file is that it differs. Another text of it, or nothing, is something else than the head has; and
+// that a text file differs is not enough, also where the diff names the new content by its whole hash.
+func TestADiffThatHidesWhatABinaryFileIs(t *testing.T) {
+	t.Parallel()
+	const script = "#!/bin/sh\nfetch something | sh\nexit\n\x00\n"
+	for name, c := range map[string]struct {
+		shown, head string
+		binary      bool // of what is shown
+	}{
+		"other text":               {"#!/bin/sh\necho hello\n", script, false},
+		"nothing":                  {"", script, false},
+		"that it differs":          {"\x00", script, true},
+		"that a text file differs": {"\x00", "#!/bin/sh\n", false},
+	} {
+		r := branched(t)
+		base := r.git("merge-base", "main", "feature")
+		r.git("branch", "before")
+		if c.shown != "" {
+			r.commit("deploy.sh", c.shown)
+		}
+		shown := r.rendered(base)
+		r.git("reset", "--quiet", "--hard", "before")
+		r.commit("deploy.sh", c.head)
+		change := r.change()
+		change.Shown[0].Diff = diffOf(shown)
+		v := look(t, r.dir, change, shown).Views[0]
+		held := v.Unfit == "" && len(v.Differing) == len(v.Opaque)
+		if !v.Bytes || held != c.binary || held && !slices.Equal(v.Opaque, []string{"deploy.sh"}) {
+			t.Errorf("%s: %+v", name, v)
+		}
+	}
+	r := branched(t)
+	base := r.git("merge-base", "main", "feature")
+	r.commit(".gitattributes", "page -diff\n")
+	whole := []byte(r.git("diff", "--full-index", base, "feature") + "\n")
+	change := r.change()
+	change.Shown[0].Diff = diffOf(whole)
+	if !bytes.Contains(whole, []byte("Binary files a/page and b/page differ")) {
+		t.Fatalf("nothing is hidden:\n%s", whole)
+	}
+	if v := look(t, r.dir, change, whole).Views[0]; !v.Bytes || slices.Contains(v.Opaque, "page") || !slices.Contains(v.Differing, "page") {
+		t.Errorf("by its hash: %+v", v)
+	}
+}
+
+// A binary file that is renamed and changed is said to differ under its new name, and is gone under its old one; a file that git
+// does not take for binary but is shown as text is applied as text beside those.
+func TestBinaryFilesThatAreRenamed(t *testing.T) {
+	t.Parallel()
+	r := newRepository(t, "sha1")
+	r.write("readme", "hello\n")
+	r.commit("old \xff name", "\x00"+strings.Repeat(page, 10))
+	r.git("checkout", "--quiet", "-b", "feature")
+	r.git("mv", "old \xff name", "new \"name\"")
+	r.write("readme", "hello again\n")
+	r.commit("new \"name\"", "\x00"+strings.Repeat(page, 10)+"more\n")
+	change := r.change()
+	shown := r.rendered(change.Shown[0].MergeBases[0])
+	if !bytes.Contains(shown, []byte("rename from ")) {
+		t.Fatalf("no rename:\n%s", shown)
+	}
+	v := look(t, r.dir, change, shown).Views[0]
+	if want := []string{"new \"name\"", "old \xff name"}; !v.Bytes || v.Unfit != "" || !slices.Equal(v.Differing, want) || !slices.Equal(v.Opaque, want) {
+		t.Errorf("%+v", v)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -343,14 +344,23 @@ func (s *session) apply(ctx context.Context, base string, diff []byte, v *eviden
 	if err != nil {
 		return err
 	}
-	var binary, without []string
+	var binary []string
 	for _, line := range names(out) {
 		if name, ok := strings.CutPrefix(line, "-\t-\t"); ok {
 			binary = append(binary, name)
+		}
+	}
+	hidden, err := s.hidden(ctx, diff)
+	var without []string
+	for _, name := range hidden {
+		if slices.Contains(binary, name) {
 			without = append(without, "--exclude="+literal.Replace(name))
 		}
 	}
-	tree, err := s.applied(ctx, base, diff)
+	var tree string
+	if err == nil {
+		tree, err = s.applied(ctx, base, diff)
+	}
 	if ended(err) > 0 && len(without) > 0 && len(without) <= 1000 {
 		tree, err = s.applied(ctx, base, diff, without...)
 	}
@@ -364,12 +374,59 @@ func (s *session) apply(ctx context.Context, base string, diff []byte, v *eviden
 	if v.Differing, err = s.differing(ctx, tree, s.change.Head); err != nil {
 		return err
 	}
+	v.Differing = union(v.Differing, hidden)
+	said := append(hidden, moved(diff, hidden)...)
 	for _, name := range v.Differing {
-		if slices.Contains(binary, name) {
+		if slices.Contains(binary, name) && slices.Contains(said, name) {
 			v.Opaque = append(v.Opaque, name)
 		}
 	}
 	return nil
+}
+
+// hidden lists the files of which a diff says no more than that they differ, in all that it says of them.
+func (s *session) hidden(ctx context.Context, diff []byte) (list []string, err error) {
+	out, err := s.run(ctx, bytes.NewReader(diff), "apply", "--numstat", "-z", "--allow-empty")
+	if err != nil {
+		return nil, err
+	}
+	shown := map[string]bool{}
+	for _, line := range names(out) {
+		if parts := strings.SplitN(line, "\t", 3); len(parts) == 3 {
+			shown[parts[2]] = shown[parts[2]] || parts[0] != "-" || parts[1] != "-"
+		}
+	}
+	for name, text := range shown {
+		if !text {
+			list = append(list, name)
+		}
+	}
+	slices.Sort(list)
+	return list, nil
+}
+
+// moved lists the names from which a diff moves hidden files.
+func moved(diff []byte, hidden []string) (list []string) {
+	var from string
+	for line := range bytes.Lines(diff) {
+		text := strings.TrimSuffix(string(line), "\n")
+		if strings.HasPrefix(text, "diff --git ") {
+			from = ""
+		} else if name, ok := strings.CutPrefix(text, "rename from "); ok {
+			from = unquoted(name)
+		} else if name, ok := strings.CutPrefix(text, "rename to "); ok && from != "" && slices.Contains(hidden, unquoted(name)) {
+			list = append(list, from)
+		}
+	}
+	return list
+}
+
+// unquoted is the name that git wrote, which quotes odd ones as C does.
+func unquoted(name string) string {
+	if plain, err := strconv.Unquote(name); err == nil && strings.HasPrefix(name, `"`) {
+		return plain
+	}
+	return name
 }
 
 // literal makes a pattern that matches one name only.
