@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,6 +38,9 @@ type verifyCommand struct {
 
 // missingLanding is what a gate without a clone takes the server's word for.
 const missingLanding = "what landed"
+
+// missingBetween is what the evidence of a commit says nothing about, and is deployed with it.
+const missingBetween = "the commits that came to the branch since the change was shown, which need evidence of their own"
 
 // gateReport is what the gate adds to a report of a bundle.
 type gateReport struct {
@@ -234,7 +238,7 @@ func (c *verifyCommand) finish(s streams, report gateReport, code int) error {
 		if report.Gate.Commit != "" {
 			about = "commit " + report.Gate.Commit + ": "
 		}
-		_, err = fmt.Fprintf(s.out, "%s: %s%s\n", verb, about, report.Gate.Sentence)
+		_, err = fmt.Fprintf(s.out, "%s: %s%s\n", verb, about, plain(report.Gate.Sentence))
 	}
 	if err == nil && code != 0 {
 		return exit(code)
@@ -294,6 +298,8 @@ func (c *verifyCommand) judge(report evidence.Report, bundle []byte) (gateOutcom
 			what += ", as the server says"
 		} else if c.Repo == "" {
 			missing = append(missing, missingLanding)
+		} else if l := report.Landing; l != nil && len(l.Between) > 0 && !slices.Contains(missing, missingLanding) {
+			missing = append(missing, missingBetween+" ("+strings.Join(l.Between, ", ")+")")
 		}
 	}
 	if len(missing) > 0 {

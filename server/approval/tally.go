@@ -30,15 +30,25 @@ import (
 //     PENDING. An override that was given in time outlasts the request's expiry,
 //     as an approval does; who takes decisions must take none after it.
 func Tally(rule Rule, f Facts) Verdict {
+	v, _ := Count(rule, f)
+	return v
+}
+
+// Count is [Tally] that also tells the sequences of the decisions that the
+// state rests on, in their order: the overrides that count where it is
+// OVERRIDDEN, else the approvals that count for some requirement.
+func Count(rule Rule, f Facts) (v Verdict, counted []int64) {
 	t := tally{rule: rule, facts: f, names: map[string]string{}}
 	t.readDecisions()
 	t.readNames()
 
-	v := Verdict{State: Pending, Requirements: []RequirementVerdict{}}
+	v = Verdict{State: Pending, Requirements: []RequirementVerdict{}}
 	if rule.Override != nil {
 		o := t.requirement(rule.Override.requirement(), Override)
 		t.overriding, v.Override = o.Counted, &o
 	}
+	overrides := t.counted
+	t.counted = nil
 	t.rejecting = t.rejections()
 	v.Rejections = t.rejecting
 	met := len(rule.Requirements) > 0
@@ -58,7 +68,11 @@ func Tally(rule Rule, f Facts) Verdict {
 		v.State = Expired
 	}
 	v.Sentence = v.sentence()
-	return v
+	if v.State == Overridden {
+		return v, overrides
+	}
+	slices.Sort(t.counted)
+	return v, slices.Compact(t.counted)
 }
 
 // tally is one run of [Tally].
@@ -70,6 +84,7 @@ type tally struct {
 
 	overriding []Person // whose override counts
 	rejecting  []Person // whose rejection stands
+	counted    []int64  // sequences of the decisions that count, as they are met
 }
 
 func (t *tally) readDecisions() {
@@ -226,6 +241,7 @@ func (t *tally) requirement(q Requirement, action Action) RequirementVerdict {
 			reason = SamePerson
 		default:
 			v.Counted = append(v.Counted, t.person(d.PersonID, d.AccountID))
+			t.counted = append(t.counted, d.Sequence)
 			continue
 		}
 		ignored = append(ignored, Ignored{Person: t.person(d.PersonID, d.AccountID), Reason: reason})

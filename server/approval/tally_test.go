@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/signedapproval/bitbucket/server/approval"
 )
@@ -321,6 +322,31 @@ func TestTallyOfModels(t *testing.T) {
 	}
 	if demanding.Digest() == either.Digest() || demanding.Digest() == both.Digest() {
 		t.Error("two demands have one digest")
+	}
+}
+
+func TestCountSaysWhatTheStateRestsOn(t *testing.T) {
+	t.Parallel()
+	plain := rule(named("A", 1, "bob", "carol"), named("B", 1, "bob"))
+	overridable := plain
+	overridable.Override = &approval.OverrideBy{Quorum: 1, Approvers: named("", 1, "dave").Approvers}
+	for script, c := range map[string]struct {
+		rule  approval.Rule
+		state approval.State
+		want  []int64 // the first has sequence 2
+	}{
+		"dave approve, bob approve, carol approve":    {plain, approval.Approved, []int64{3, 4}},
+		"bob approve, bob approve, carol reject":      {plain, approval.Rejected, []int64{2}},
+		"bob approve old-head, carol approve":         {plain, approval.Pending, []int64{3}},
+		"bob approve, bob withdraw":                   {plain, approval.Pending, nil},
+		"carol approve, dave override, bob override":  {overridable, approval.Overridden, []int64{3}},
+		"bob approve, dave override, carol approve":   {overridable, approval.Approved, []int64{2, 4}},
+		"dave override, dave withdraw, carol approve": {overridable, approval.Pending, []int64{4}},
+	} {
+		v, got := approval.Count(c.rule, facts(c.rule, script))
+		if diff := cmp.Diff(c.want, got, cmpopts.EquateEmpty()); v.State != c.state || diff != "" {
+			t.Errorf("%s: %s\n%s", script, v.State, diff)
+		}
 	}
 }
 

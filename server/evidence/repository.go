@@ -15,8 +15,8 @@ type Change struct {
 	// Shown is what the signers of decisions on Head were shown, each once, in
 	// the order of the chain.
 	Shown []Shown
-	// Approved says that somebody's approval or override of Head is in the bundle
-	// and was not taken back.
+	// Approved says that somebody's approval or override of Head is in the bundle,
+	// by a key that was in nobody else's hands, and was not taken back.
 	Approved bool
 	// Landed is the commit that the chain's last merge names; empty without one.
 	Landed string
@@ -32,6 +32,9 @@ type Shown struct {
 	Destination string
 	MergeBases  []string
 	Diff        Diff
+	// Uncounted says that the verdict rests on no decision whose signer was shown
+	// this.
+	Uncounted bool
 }
 
 // Change returns what to compare with the repository. It returns false when a
@@ -47,11 +50,19 @@ func (v *verification) changed() Change {
 		if s.Source.Commit != c.Head {
 			continue
 		}
-		last[s.Approver.Person] = s.Purpose
-		shown := Shown{s.Destination.Commit, s.MergeBases, s.Diff}
-		if !slices.ContainsFunc(c.Shown, func(o Shown) bool {
+		grants := s.Purpose == Approve || s.Purpose == Override
+		switch {
+		case !d.compromised || !grants:
+			last[s.Approver.Person] = s.Purpose
+		case last[s.Approver.Person] != s.Purpose:
+			delete(last, s.Approver.Person) // whoever has the key takes back what it does not say again
+		}
+		shown := Shown{s.Destination.Commit, s.MergeBases, s.Diff, !slices.Contains(v.counted, d.sequence)}
+		if i := slices.IndexFunc(c.Shown, func(o Shown) bool {
 			return o.Destination == shown.Destination && o.Diff == shown.Diff && slices.Equal(o.MergeBases, shown.MergeBases)
-		}) {
+		}); i >= 0 {
+			c.Shown[i].Uncounted = c.Shown[i].Uncounted && shown.Uncounted
+		} else {
 			c.Shown = append(c.Shown, shown)
 		}
 	}

@@ -8,7 +8,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/replay"
 )
@@ -145,6 +147,43 @@ func TestALandingThatNobodyApproved(t *testing.T) {
 	report = report.Recompute(evidence.Repository{Landing: &evidence.Landing{Relation: evidence.Identical, Commit: commits["old"], OnBranch: true}})
 	if last := report.Steps[len(report.Steps)-1]; last.Name != "landed" || last.Code != evidence.CodeResidue || report.ExitCode() != 1 {
 		t.Errorf("%+v", last)
+	}
+}
+
+// What only somebody was shown whose decision does not count says nothing about what came to the destination; nor does the
+// approval of a key in other hands about what landed.
+func TestTheChangeRestsOnDecisionsThatCount(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.open("new")
+	w.decide("bob", evidence.Approve)
+	w.tamperStatement = func(s *evidence.Statement) { s.Destination.Commit = commits["old"] }
+	w.decide("carol", evidence.Reject)
+	w.decide("carol", evidence.Withdraw)
+	w.tamperStatement = nil
+	w.decide("dave", evidence.Approve)
+	c, ok := evidence.Verify(w.encoded(), w.anchors()).Change()
+	if !ok || len(c.Shown) != 2 || c.Shown[0].Uncounted || c.Shown[1].Destination != commits["old"] || !c.Shown[1].Uncounted {
+		t.Errorf("%t %+v", ok, c)
+	}
+
+	for _, thief := range []bool{false, true} {
+		w = newWorld(t)
+		w.open("new")
+		if !thief {
+			w.decide("bob", evidence.Approve)
+		}
+		since := w.now.Truncate(time.Second)
+		w.decide("dave", evidence.Approve)
+		w.revoke("dave", w.token("bob"), &since)
+		w.tamperFacts = func(f *approval.Facts) { f.Decisions[len(f.Decisions)-1].Compromised = true }
+		w.tally()
+		w.append(evidence.Merged{Request: w.request().ID, Kind: "approved", Commit: w.commit("new")})
+		w.publish()
+		report := evidence.Verify(w.encoded(), w.anchors())
+		if c, ok := report.Change(); !ok || c.Approved == thief || c.Shown[0].Uncounted != thief {
+			t.Errorf("thief alone %t: %+v, %s", thief, c, report.Sentence())
+		}
 	}
 }
 

@@ -197,7 +197,8 @@ type verification struct {
 	// request is the one that the verdict is about.
 	request Request
 	made    []decision
-	erased  int // openings that are absent
+	counted []int64 // the sequences of the decisions that the verdict rests on
+	erased  int     // openings that are absent
 
 	opened map[string]int   // the requests by their ids, as indexes
 	nonces map[string]bool  // of the statements so far
@@ -622,7 +623,8 @@ func (v *verification) facts() (string, error) {
 }
 
 func (v *verification) tally() (string, error) {
-	got := approval.Tally(v.rule, v.b.Facts)
+	got, counted := approval.Count(v.rule, v.b.Facts)
+	v.counted = counted
 	want := v.b.Verdict
 	same := func() bool {
 		a, err := digest(got)
@@ -632,7 +634,9 @@ func (v *verification) tally() (string, error) {
 	if v.erasedFacts() && !same() {
 		// Whether those who were asked agreed cannot be told any more; whether as many did can.
 		agreed := want.State == approval.Approved || want.State == approval.Overridden
-		if agreed && approval.Tally(open(v.rule), deciding(v.b.Facts)).State != want.State {
+		could, counted := approval.Count(open(v.rule), deciding(v.b.Facts))
+		v.counted = counted
+		if agreed && could.State != want.State {
 			return "", refuse(CodeInvalid, "the bundle says %s, and whoever may have been erased, too few people agreed for that", want.State)
 		}
 		v.lacks("tally, which cannot be run again without the people who were erased")

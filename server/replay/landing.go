@@ -363,7 +363,7 @@ func (s *session) linear(ctx context.Context, landed commit, l *evidence.Landing
 	// that looks like one of the change, or its parent.
 	l.Onto = back[1].hash
 	for k := 1; k < len(back); k++ {
-		if slices.ContainsFunc(s.change.Shown, func(v evidence.Shown) bool { return v.Destination == back[k].hash }) {
+		if slices.ContainsFunc(s.change.Shown, func(v evidence.Shown) bool { return !v.Uncounted && v.Destination == back[k].hash }) {
 			l.Onto = back[k].hash
 			break
 		}
@@ -387,7 +387,7 @@ func looksLike(c commit, originals []commit) *commit {
 // off as a commit of the change and is not its replay landed with the change.
 func (s *session) kin(ctx context.Context, originals, before []commit, l *evidence.Landing) error {
 	for i := 0; i+1 < len(before); i++ {
-		if slices.ContainsFunc(s.change.Shown, func(v evidence.Shown) bool { return v.Destination == before[i].hash }) {
+		if slices.ContainsFunc(s.change.Shown, func(v evidence.Shown) bool { return !v.Uncounted && v.Destination == before[i].hash }) {
 			return nil
 		}
 		original := looksLike(before[i], originals)

@@ -399,6 +399,26 @@ func TestADiffThatHidesWhatABinaryFileIs(t *testing.T) {
 	}
 }
 
+// What came to the destination is named until somebody whose decision counts was shown it.
+func TestADestinationThatOnlyOthersWereShown(t *testing.T) {
+	t.Parallel()
+	r := branched(t)
+	change := r.change()
+	r.git("checkout", "--quiet", "main")
+	evil := r.commit("evil", "nobody saw this\n")
+	strategies["squash"].merge(r, func() {})
+	newer := change.Shown[0]
+	newer.Destination = evil
+	for _, uncounted := range []bool{true, false} {
+		newer.Uncounted = uncounted
+		shown := change
+		shown.Shown = append(slices.Clone(change.Shown), newer)
+		if l := r.landing(shown); l.Relation != evidence.CleanReplay || slices.Contains(l.Between, evil) != uncounted {
+			t.Errorf("uncounted %t: %+v", uncounted, l)
+		}
+	}
+}
+
 // A binary file that is renamed and changed is said to differ under its new name, and is gone under its old one; a file that git
 // does not take for binary but is shown as text is applied as text beside those.
 func TestBinaryFilesThatAreRenamed(t *testing.T) {

@@ -201,10 +201,10 @@ func (s *session) compared(ctx context.Context, lender *store) ([]string, error)
 	return slices.Compact(list), nil
 }
 
-// before excludes the destination as it was shown from a walk.
+// before excludes from a walk the destination as it was shown to those whose decision counts.
 func (s *session) before() (args []string) {
 	for _, shown := range s.change.Shown {
-		if s.has(shown.Destination) {
+		if !shown.Uncounted && s.has(shown.Destination) {
 			args = append(args, "^"+shown.Destination)
 		}
 	}

@@ -1,0 +1,62 @@
+package app
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/signedapproval/bitbucket/server/evidence"
+)
+
+// TestTheGateLetsNothingThroughBesideTheChange: what is deployed is the whole tree, with what came to the branch before the change.
+func TestTheGateLetsNothingThroughBesideTheChange(t *testing.T) {
+	t.Parallel()
+	raw, err := os.ReadFile(filepath.Join("..", "evidence", "testdata", "vectors", "bundles", "good-approved.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var vector struct {
+		Bundle  string
+		Anchors evidence.Anchors
+	}
+	if err := json.Unmarshal(raw, &vector); err != nil {
+		t.Fatal(err)
+	}
+	report := evidence.Verify([]byte(vector.Bundle), vector.Anchors)
+	change, ok := report.Change()
+	if !ok {
+		t.Fatal(report.Sentence())
+	}
+	between := strings.Repeat("b", 40)
+	for name, c := range map[string]struct {
+		method  evidence.Method
+		between []string
+		commit  string
+		code    int
+	}{
+		"a merge commit":                      {evidence.MergeCommit, nil, change.Landed, 0},
+		"a merge commit after another change": {evidence.MergeCommit, []string{between}, change.Landed, 2},
+		"a rebase-merge after another change": {evidence.RebaseMerge, []string{between}, change.Landed, 2},
+		"a squash":                            {evidence.Squash, nil, change.Landed, 0},
+		"a squash after another change":       {evidence.Squash, []string{between}, change.Landed, 2},
+		"the head, which does not have it":    {evidence.MergeCommit, []string{between}, change.Head, 0},
+	} {
+		var views []evidence.RepositoryView
+		for _, shown := range change.Shown {
+			views = append(views, evidence.RepositoryView{Bases: shown.MergeBases, Bytes: true, Source: "given"})
+		}
+		full := report.Recompute(evidence.Repository{Views: views, Landing: &evidence.Landing{
+			Relation: evidence.CleanReplay, Method: c.method, Commit: change.Landed, Onto: strings.Repeat("a", 40), Between: c.between, OnBranch: true,
+		}})
+		gate := verifyCommand{Commit: c.commit, Repository: change.Repository, Branch: change.Branch, Repo: "."}
+		outcome, code := gate.judge(full, []byte(vector.Bundle))
+		if code != c.code || c.code == 2 && outcome.Code != gateAsserted {
+			t.Errorf("%s: exit %d, %+v", name, code, outcome)
+		}
+		if named := strings.Contains(outcome.Sentence, between); c.code == 2 && c.method != evidence.Squash && !named {
+			t.Errorf("%s: %s", name, outcome.Sentence)
+		}
+	}
+}
