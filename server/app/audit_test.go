@@ -314,7 +314,7 @@ func (w *auditWorld) whole(t *testing.T) {
 	if _, err := os.Stat(summary); err != nil {
 		t.Error(err)
 	}
-	code, out, errs = w.audit(w.proxy.origin, w.token, "--format=json", "--anchors="+anchors)
+	code, out, errs = w.audit(w.proxy.origin, w.token, "--format=json", "--anchors="+anchors, "--repo="+clone)
 	var document struct {
 		Rows    []attest.Row
 		Summary json.RawMessage

@@ -16,7 +16,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/attest"
 	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/evidence"
@@ -36,11 +35,11 @@ type auditCommand struct {
 	Summary    string `help:"Write the signed summary to this file. JSON holds it anyway." type:"path"`
 	Key        string `help:"A file with the public keys that may sign the summary, in PEM; without it, the keys that the server announces." type:"existingfile"`
 	Repo       string `help:"A clone of the repository: exactly its commits must be listed. Needs git." type:"existingdir"`
-	Anchors    string `help:"Verify the evidence of every row with these anchors." type:"existingfile"`
+	Anchors    string `help:"Verify the evidence of every row with these anchors, and what landed where --repo is given." type:"existingfile"`
 }
 
 // Run prints the audit once all of it is verified, and never a part of it. It exits 0 where a pinned key has signed it
-// and, with anchors, they prove all evidence; 2 where that rests on the server's word.
+// and, with anchors, they prove all evidence and a clone what landed; 2 where that rests on the server's word.
 func (c *auditCommand) Run(ctx context.Context, s streams) error {
 	server, err := c.client(true)
 	if err != nil {
@@ -69,9 +68,9 @@ func (c *auditCommand) Run(ctx context.Context, s streams) error {
 	if err := c.fits(summary, at, window, listed.rows); err != nil {
 		return err
 	}
+	var commits []replay.BranchCommit
 	if c.Repo != "" {
-		commits, err := replay.Branch(ctx, c.Repo, c.Branch)
-		if err != nil {
+		if commits, err = replay.Branch(ctx, c.Repo, c.Branch); err != nil {
 			return fmt.Errorf("--repo: %w", err)
 		}
 		if err := sameCommits(commits, listed.rows, summary); err != nil {
@@ -80,7 +79,7 @@ func (c *auditCommand) Run(ctx context.Context, s streams) error {
 	}
 	asserted := c.Key == ""
 	if c.Anchors != "" {
-		proved, err := c.verifyEvidence(ctx, server, at, listed.rows)
+		proved, err := c.verifyEvidence(ctx, server, at, listed.rows, commits)
 		if err != nil {
 			return err
 		}
@@ -105,7 +104,7 @@ func (c *auditCommand) Run(ctx context.Context, s streams) error {
 	n := summary.Rows
 	_, err = fmt.Fprintf(s.err, "%d commits reached %s: %d approved, %d by override, %d violations\n", n.All, c.Branch, n.Approved, n.Override, n.Violation)
 	if err == nil && asserted {
-		_, _ = fmt.Fprintln(s.err, "consistent, operator-asserted: pin the attestation key with --key, and give complete --anchors")
+		_, _ = fmt.Fprintln(s.err, "consistent, operator-asserted: pin the attestation key with --key, and give complete --anchors with --repo")
 		return exit(2)
 	}
 	return err
@@ -312,62 +311,23 @@ func sameCommits(commits []replay.BranchCommit, rows []attest.Row, a attest.Audi
 	return nil
 }
 
-// verifyEvidence verifies the bundle of every row that names one, once each.
-func (c *auditCommand) verifyEvidence(ctx context.Context, server *monitor.Client, at place, rows []attest.Row) (proved bool, err error) {
-	raw, err := readFile(c.Anchors, evidence.MaxAnchors)
-	if err != nil {
-		return false, err
-	}
-	anchors, err := evidence.ParseAnchors(raw)
+// verifyEvidence verifies the bundle of every row that names one. It is true where all is proved; commits are all of the clone's branch.
+func (c *auditCommand) verifyEvidence(ctx context.Context, server *monitor.Client, at place, rows []attest.Row, commits []replay.BranchCommit) (bool, error) {
+	anchors, err := readAnchors(c.Anchors)
 	if err != nil {
 		return false, fmt.Errorf("--anchors: %w", err)
 	}
-	proved = true
-	done := ""
-	for _, row := range rows {
-		if row.Request == "" || row.Kind == attest.KindViolation {
-			continue
-		}
-		if row.Request == done { // the commits of one merge are neighbours, and their rows say the same
-			continue
-		}
-		id, ok := bitbucket.BareUUID(row.Request) // it becomes part of a path
+	p := proving{at: at, branch: c.Branch, anchors: anchors, clone: c.Repo, parents: map[string][]string{}}
+	for _, commit := range commits {
+		p.parents[commit.Hash] = commit.Parents
+	}
+	return p.rows(ctx, rows, func(request string) ([]byte, error) {
+		id, ok := bitbucket.BareUUID(request) // it becomes part of a path
 		if !ok {
-			return false, fmt.Errorf("row %d: %q is no id of a request", row.Number, row.Request)
+			return nil, fmt.Errorf("%q is no id of a request", request)
 		}
-		data, err := server.Get(ctx, "/evidence/"+at.workspace+"/"+id, nil, evidence.MaxBundle)
-		if err != nil {
-			return false, fmt.Errorf("row %d: %w", row.Number, err)
-		}
-		report := evidence.Verify(data, anchors)
-		if report.ExitCode() == 1 {
-			return false, fmt.Errorf("row %d: the evidence: %s", row.Number, report.Sentence())
-		}
-		if err := evidenceOf(row, data); err != nil {
-			return false, fmt.Errorf("row %d: %w", row.Number, err)
-		}
-		proved = proved && report.ExitCode() == 0
-		done = row.Request
-	}
-	return proved, nil
-}
-
-// evidenceOf refuses a bundle, which verifies, that does not prove what its row says.
-func evidenceOf(row attest.Row, data []byte) error {
-	bundle, err := evidence.ParseBundle(data)
-	if err != nil {
-		return err
-	}
-	state := map[string]approval.State{attest.KindApproved: approval.Approved, attest.KindOverride: approval.Overridden}[row.Kind]
-	switch {
-	case bundle.Verdict.State != state:
-		return fmt.Errorf("the evidence says %s", bundle.Verdict.State)
-	case bundle.Facts.Request.HeadCommit != row.Head || bundle.Facts.Request.ID != row.Request:
-		return errors.New("the evidence is of another commit or request")
-	case !slices.ContainsFunc(bundle.Chain, func(entry evidence.Bytes) bool { return evidence.LeafDigest(entry) == row.ChainLeaf }):
-		return errors.New("the evidence does not hold the leaf that was signed")
-	}
-	return nil
+		return server.Get(ctx, "/evidence/"+at.workspace+"/"+id, nil, evidence.MaxBundle)
+	})
 }
 
 // writeAuditJSON writes one document: the rows, in the one form of each, and the envelope of their summary.

@@ -10,9 +10,9 @@ import (
 	"github.com/signedapproval/bitbucket/server/evidence"
 )
 
-// TestTheGateLetsNothingThroughBesideTheChange: what is deployed is the whole tree, with what came to the branch before the change.
-func TestTheGateLetsNothingThroughBesideTheChange(t *testing.T) {
-	t.Parallel()
+// approvedVector is the good bundle of the vectors whose request was approved and merged, with all its anchors.
+func approvedVector(t *testing.T) ([]byte, evidence.Anchors) {
+	t.Helper()
 	raw, err := os.ReadFile(filepath.Join("..", "evidence", "testdata", "vectors", "bundles", "good-approved.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -24,7 +24,14 @@ func TestTheGateLetsNothingThroughBesideTheChange(t *testing.T) {
 	if err := json.Unmarshal(raw, &vector); err != nil {
 		t.Fatal(err)
 	}
-	report := evidence.Verify([]byte(vector.Bundle), vector.Anchors)
+	return []byte(vector.Bundle), vector.Anchors
+}
+
+// TestTheGateLetsNothingThroughBesideTheChange: what is deployed is the whole tree, with what came to the branch before the change.
+func TestTheGateLetsNothingThroughBesideTheChange(t *testing.T) {
+	t.Parallel()
+	raw, anchors := approvedVector(t)
+	report := evidence.Verify(raw, anchors)
 	change, ok := report.Change()
 	if !ok {
 		t.Fatal(report.Sentence())
@@ -51,7 +58,7 @@ func TestTheGateLetsNothingThroughBesideTheChange(t *testing.T) {
 			Relation: evidence.CleanReplay, Method: c.method, Commit: change.Landed, Onto: strings.Repeat("a", 40), Between: c.between, OnBranch: true,
 		}})
 		gate := verifyCommand{Commit: c.commit, Repository: change.Repository, Branch: change.Branch, Repo: "."}
-		outcome, code := gate.judge(full, []byte(vector.Bundle))
+		outcome, code := gate.judge(full, raw)
 		if code != c.code || c.code == 2 && outcome.Code != gateAsserted {
 			t.Errorf("%s: exit %d, %+v", name, code, outcome)
 		}

@@ -1,0 +1,155 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/attest"
+	"github.com/signedapproval/bitbucket/server/bitbucket"
+	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/replay"
+)
+
+// proving compares the rows of an audit with their evidence.
+type proving struct {
+	at      place
+	branch  string
+	anchors evidence.Anchors
+	// clone is a folder with a repository; empty where nothing can be recomputed. parents are those of all commits of its branch.
+	clone   string
+	parents map[string][]string
+}
+
+// proved is the evidence of one request.
+type proved struct {
+	bundle evidence.Bundle
+	change evidence.Change
+	merged string // the kind of its merge
+	// whole says that it rests on nobody's word.
+	whole bool
+	// brought are the commits that the merge brought to the branch; nil where only the server says it.
+	brought map[string]bool
+}
+
+// rows verifies the evidence of every row that has some. Each bundle is taken once; each row is compared with it.
+func (p *proving) rows(ctx context.Context, rows []attest.Row, take func(request string) ([]byte, error)) (whole bool, err error) {
+	var of *proved
+	whole = true
+	for _, row := range rows {
+		if row.Request == "" || row.Kind == attest.KindViolation {
+			continue
+		}
+		if of == nil || of.bundle.Facts.Request.ID != row.Request { // the commits of one merge are neighbours
+			data, err := take(row.Request)
+			if err == nil {
+				of, err = p.verify(ctx, data)
+			}
+			if err != nil {
+				return false, fmt.Errorf("row %d: %w", row.Number, err)
+			}
+		}
+		if err := p.compare(row, of); err != nil {
+			return false, fmt.Errorf("row %d: %w", row.Number, err)
+		}
+		whole = whole && of.whole
+	}
+	return whole, nil
+}
+
+// verify verifies a bundle, and what landed where there is a clone.
+func (p *proving) verify(ctx context.Context, data []byte) (*proved, error) {
+	report := evidence.Verify(data, p.anchors)
+	change, ok := report.Change()
+	if !ok {
+		return nil, fmt.Errorf("the evidence: %s", report.Sentence())
+	}
+	of := &proved{change: change}
+	var err error
+	if of.bundle, err = evidence.ParseBundle(data); err != nil {
+		return nil, err
+	}
+	of.merged, _ = ending(data)
+	if p.clone == "" {
+		return of, nil
+	}
+	found, err := replay.Look(ctx, p.clone, change, nil)
+	if err != nil {
+		return nil, fmt.Errorf("--repo: %w", err)
+	}
+	if again := report.Recompute(found); again.ExitCode() == 1 {
+		return nil, fmt.Errorf("the evidence: %s", again.Sentence())
+	}
+	l := found.Landing
+	if l == nil || l.Relation == "" || !l.OnBranch || l.Rewritten {
+		return of, nil
+	}
+	// What came to the branch in between is in rows of its own.
+	of.whole = report.ExitCode() == 0
+	of.brought = p.brought(*l, change)
+	return of, nil
+}
+
+// brought are the commits that came to the branch with what landed.
+func (p *proving) brought(l evidence.Landing, change evidence.Change) map[string]bool {
+	before := []string{l.Onto}
+	if l.Onto == "" {
+		before = nil
+		for _, shown := range change.Shown {
+			if !shown.Uncounted {
+				before = append(before, shown.Destination)
+			}
+		}
+	}
+	list := p.history(l.Commit)
+	for commit := range p.history(before...) {
+		delete(list, commit)
+	}
+	return list
+}
+
+// history are all commits of the clone's branch in the histories of some.
+func (p *proving) history(of ...string) map[string]bool {
+	in := map[string]bool{}
+	for len(of) > 0 {
+		hash := of[len(of)-1]
+		of = of[:len(of)-1]
+		if parents, here := p.parents[hash]; here && !in[hash] {
+			in[hash] = true
+			of = append(of, parents...)
+		}
+	}
+	return in
+}
+
+// compare refuses evidence, which verifies, that does not prove what its row says.
+func (p *proving) compare(row attest.Row, of *proved) error {
+	state := map[string]approval.State{attest.KindApproved: approval.Approved, attest.KindOverride: approval.Overridden}[row.Kind]
+	request := of.bundle.Facts.Request
+	about := slices.IndexFunc(of.bundle.Requests, func(r evidence.Request) bool { return r.ID == row.Request })
+	if request.ID != row.Request || about < 0 {
+		return errors.New("the evidence is of another request")
+	}
+	opened := of.bundle.Requests[about]
+	switch {
+	case of.bundle.Verdict.State != state:
+		return fmt.Errorf("the evidence says %s", of.bundle.Verdict.State)
+	case opened.Workspace != bitbucket.BracedUUID(p.at.workspace) || opened.Repository != bitbucket.BracedUUID(p.at.repository) || opened.DestinationBranch != p.branch:
+		return errors.New("the evidence is of another workspace, repository or branch")
+	case opened.PullRequest != row.PullRequest:
+		return errors.New("the evidence is of another pull request")
+	case request.HeadCommit != row.Head:
+		return errors.New("the evidence is of another commit")
+	case of.change.Landed == "" || of.change.Landed != row.Landed:
+		return errors.New("the evidence says that something else landed, or nothing")
+	case of.merged != attest.KindApproved && of.merged != attest.KindOverride:
+		return errors.New("the evidence says that what landed is a violation")
+	case !slices.ContainsFunc(of.bundle.Chain, func(entry evidence.Bytes) bool { return evidence.LeafDigest(entry) == row.ChainLeaf }):
+		return errors.New("the evidence does not hold the leaf that was signed")
+	case of.brought != nil && !of.brought[row.Commit]:
+		return fmt.Errorf("commit %s did not come to the branch with what landed", row.Commit)
+	}
+	return nil
+}

@@ -1,0 +1,105 @@
+package app
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/signedapproval/bitbucket/server/attest"
+	"github.com/signedapproval/bitbucket/server/bitbucket"
+	"github.com/signedapproval/bitbucket/server/evidence"
+)
+
+// TestARowIsProvedByItsOwnEvidence has rows that say otherwise than the evidence that is fetched for them, which verifies.
+func TestARowIsProvedByItsOwnEvidence(t *testing.T) {
+	t.Parallel()
+	raw, anchors := approvedVector(t)
+	bundle, err := evidence.ParseBundle(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	change, ok := evidence.Verify(raw, anchors).Change()
+	if !ok {
+		t.Fatal("the vector does not verify")
+	}
+	opened := bundle.Requests[len(bundle.Requests)-1]
+	bare := func(uuid string) string {
+		text, ok := bitbucket.BareUUID(uuid)
+		if !ok {
+			t.Fatal(uuid)
+		}
+		return text
+	}
+	at := place{bare(opened.Workspace), bare(opened.Repository)}
+	strange, elsewhere := strings.Repeat("e", 40), "99999999-9999-4999-8999-999999999999"
+	honest := attest.Row{
+		Number: 1, Commit: change.Landed, Kind: attest.KindApproved, PullRequest: opened.PullRequest, Landed: change.Landed, Head: change.Head,
+		Request: bundle.Facts.Request.ID, ChainLeaf: evidence.LeafDigest(bundle.Chain[0]),
+	}
+	for name, c := range map[string]struct {
+		row  func(r *attest.Row)
+		at   place
+		in   string
+		says string // empty where it holds
+	}{
+		"honest":               {},
+		"another repository":   {at: place{at.workspace, elsewhere}, says: "another workspace, repository or branch"},
+		"another workspace":    {at: place{elsewhere, at.repository}, says: "another workspace, repository or branch"},
+		"another branch":       {in: "main", says: "another workspace, repository or branch"},
+		"another pull request": {row: func(r *attest.Row) { r.PullRequest++ }, says: "another pull request"},
+		"another landing":      {row: func(r *attest.Row) { r.Landed = strange }, says: "something else landed"},
+		"no landing":           {row: func(r *attest.Row) { r.Landed = "" }, says: "something else landed"},
+		"another head":         {row: func(r *attest.Row) { r.Head = strange }, says: "another commit"},
+		"another kind":         {row: func(r *attest.Row) { r.Kind = attest.KindOverride }, says: "the evidence says APPROVED"},
+		"another leaf":         {row: func(r *attest.Row) { r.ChainLeaf = evidence.Digest(strings.Repeat("1", 64)) }, says: "the leaf that was signed"},
+	} {
+		// It is compared also where the row before it has the same request.
+		for _, first := range []bool{true, false} {
+			p := proving{at: at, branch: opened.DestinationBranch, anchors: anchors}
+			if c.at != (place{}) {
+				p.at, first = c.at, true
+			}
+			if c.in != "" {
+				p.branch, first = c.in, true
+			}
+			row, taken := honest, 0
+			if c.row != nil {
+				c.row(&row)
+			}
+			rows := []attest.Row{row}
+			if !first {
+				rows = []attest.Row{honest, row}
+				rows[1].Number = 2
+			}
+			whole, err := p.rows(context.Background(), rows, func(string) ([]byte, error) { taken++; return raw, nil })
+			switch {
+			case c.says == "" && err != nil, c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)):
+				t.Errorf("%s, first %t: %v", name, first, err)
+			case whole:
+				t.Errorf("%s: without a clone it is the server's word what landed", name)
+			case taken != 1:
+				t.Errorf("%s: taken %d times", name, taken)
+			}
+		}
+	}
+}
+
+// TestACommitComesWithItsOwnLanding has a commit that was pushed passed off as one of an approved merge.
+func TestACommitComesWithItsOwnLanding(t *testing.T) {
+	t.Parallel()
+	p := proving{parents: map[string][]string{"merge": {"onto", "head"}, "head": {"base"}, "onto": {"pushed"}, "pushed": {"base"}, "base": nil}}
+	change := evidence.Change{Shown: []evidence.Shown{{Destination: "base"}, {Destination: "onto", Uncounted: true}}}
+	for name, c := range map[string]struct {
+		landing evidence.Landing
+		want    []string
+	}{
+		"a merge commit": {evidence.Landing{Commit: "merge", Onto: "onto"}, []string{"head", "merge"}},
+		"a fast-forward": {evidence.Landing{Commit: "onto"}, []string{"onto", "pushed"}},
+	} {
+		if got := slices.Sorted(maps.Keys(p.brought(c.landing, change))); !slices.Equal(got, c.want) {
+			t.Errorf("%s brought %v", name, got)
+		}
+	}
+}
