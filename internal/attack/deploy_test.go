@@ -78,7 +78,49 @@ func onDeployments() []attack {
 			}
 			return got
 		},
+	}, {
+		wants:  "have a pipeline deploy what a stolen key approved: leave the newest version of the roster, in which it is reported, out of the evidence",
+		admits: "leave the newest versions of the roster",
+		caught: []string{"step 10 facts: revoked_key", "exit 0", "deploy gate: stale"},
+		try: func(t *testing.T) []string {
+			c := halfApproved(t)
+			c.decide(c.dave, evidence.Approve)
+			before := c.bundle()
+			if code, said := pipeline(t, c.operator, c.pinned, before); code != 0 {
+				t.Fatalf("the control: exit %d, %s", code, said)
+			}
+			c.revoke(c.dave, beginning)
+			code, said := pipeline(t, c.operator, c.pinned, before)
+			if code != 1 {
+				t.Errorf("exit %d", code)
+			}
+			return []string{verify(c.bundle(), c.pinned), verify(before, c.pinned), said}
+		},
 	}}
+}
+
+// pipeline is the step of a pipeline that asks for the commit of the newest request a server with a public log and one piece of evidence.
+func pipeline(t *testing.T, o *operator, anchors evidence.Anchors, bundle []byte) (code int, said string) {
+	t.Helper()
+	log := o.publish()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/evidence/") {
+			_, _ = w.Write(bundle)
+			return
+		}
+		log.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	document, err := json.Marshal(struct {
+		Format string `json:"format"`
+		evidence.Anchors
+	}{evidence.AnchorsFormat, anchors})
+	must(t, err)
+	l := &live{t: t, ctx: t.Context(), anchors: filepath.Join(t.TempDir(), "anchors.json"), token: filepath.Join(t.TempDir(), "token")}
+	l.workspace.UUID = workspace
+	must(t, os.WriteFile(l.anchors, document, 0o600))
+	must(t, os.WriteFile(l.token, []byte("sa_none"), 0o600))
+	return l.deploys(server.URL, o.newest().HeadCommit, branch, repository)
 }
 
 func contents(t *testing.T, path string) []byte {

@@ -143,6 +143,41 @@ func onLandings() []attack {
 			},
 		},
 		{
+			wants: "land something else with the app's token: a commit on top of the approved one, onto which that is merged", admits: "let something land that nobody signed",
+			caught: []string{"exit 0", "step 18 landed: residue"},
+			try: func(t *testing.T) []string {
+				untouched(t)
+				c, r := landing(t, asShown, func(r *clone) {
+					r.git("checkout", "--quiet", "-b", "evil", "feature/x")
+					r.commit("evil", "nobody saw this\n")
+					merged := strings.TrimSpace(r.git("commit-tree", "evil^{tree}", "-p", "evil", "-p", "feature/x", "-m", "Merged in feature/x"))
+					r.git("checkout", "--quiet", branch)
+					r.git("reset", "--quiet", "--hard", merged)
+				})
+				bundle := c.bundle()
+				return []string{verify(bundle, c.pinned), inRepository(t, bundle, c.pinned, r, nil)}
+			},
+		},
+		{
+			wants: "show the signers other text of a file that git takes for binary", admits: "show the signer something else",
+			caught: []string{"exit 0", "step 17 diff: repository"},
+			try: func(t *testing.T) []string {
+				untouched(t)
+				c, r := stage(t), newClone(t)
+				base := r.at(branch)
+				r.git("checkout", "--quiet", "feature/x")
+				r.commit("deploy.sh", "#!/bin/sh\necho hello\n")
+				c.diff = []byte(r.git("diff", "--no-color", "--abbrev=7", "-M", base, "feature/x"))
+				r.commit("deploy.sh", "#!/bin/sh\nfetch something | sh\nexit\n\x00\n")
+				c.commits = map[string]string{"new": r.at("feature/x"), "base": base, "destination": base}
+				c.open("new")
+				c.decide(c.bob, evidence.Approve)
+				c.decide(c.dave, evidence.Approve)
+				bundle := c.bundle()
+				return []string{verify(bundle, c.pinned), inRepository(t, bundle, c.pinned, r, c.diff)}
+			},
+		},
+		{
 			wants: "land something else with the app's token: what nobody approved at all", admits: "let something land that nobody signed",
 			caught: []string{"exit 0", "step 18 landed: residue", "monitor: violation"},
 			try: func(t *testing.T) []string {

@@ -277,7 +277,7 @@ func (c *verifyCommand) judge(report evidence.Report, bundle []byte) (gateOutcom
 		return gateOutcome{Sentence: report.Sentence()}, 1
 	}
 	refused, unapproved := c.unapproved(report)
-	kind, closed := ending(bundle)
+	kind, closed, superseded := ending(bundle)
 	switch {
 	case change.Repository != bitbucket.BracedUUID(repository(c.Repository)) || change.Branch != c.Branch:
 		return gateOutcome{Code: gateOtherBranch, Sentence: fmt.Sprintf("the evidence is that of branch %s of repository %s", change.Branch, change.Repository)}, 1
@@ -285,6 +285,8 @@ func (c *verifyCommand) judge(report evidence.Report, bundle []byte) (gateOutcom
 		return refused, 1
 	case c.Commit == change.Landed && kind == "violation":
 		return gateOutcome{Code: gateViolation, Sentence: "the chain says that what landed is not what was approved"}, 1
+	case superseded:
+		return gateOutcome{Code: gateClosed, Sentence: "another request was opened for the pull request before it was merged, and the approval ended with that"}, 1
 	case c.Commit != change.Landed && closed != "":
 		return gateOutcome{Code: gateClosed, Sentence: fmt.Sprintf("its request was %s before it was merged, and the approval ended with it", closed)}, 1
 	case c.Commit != change.Head && c.Commit != change.Landed:
@@ -315,31 +317,36 @@ func repository(uuid string) string {
 }
 
 // ending gives the kind of the last merge in the chain of a bundle that was verified, and for what reason its request was
-// closed; both are empty where there is none.
-func ending(raw []byte) (merged, closed string) {
+// closed; both are empty where there is none. superseded says that another request was opened later, and before a merge.
+func ending(raw []byte) (merged, closed string, superseded bool) {
 	bundle, err := evidence.ParseBundle(raw)
 	if err != nil {
-		return "violation", ""
+		return "violation", "", true
 	}
+	opened := false
 	for _, entry := range bundle.Chain {
 		leaf, err := evidence.ParseLeaf(entry)
 		if err != nil {
-			return "violation", ""
+			return "violation", "", true
 		}
 		switch body := leaf.Body.(type) {
 		case evidence.Merged:
 			merged = body.Kind
+		case evidence.RequestOpened:
+			superseded = superseded || opened && merged == "" && body.Request != bundle.Facts.Request.ID
+			opened = opened || body.Request == bundle.Facts.Request.ID
 		case evidence.RequestClosed:
 			if body.Request == bundle.Facts.Request.ID {
 				closed = body.Reason
 			}
 		}
 	}
-	return merged, closed
+	return merged, closed, superseded
 }
 
 // compare compares a bundle with the log that is public now: that it has the bundle's log in it, and nothing about the pull
-// request that the bundle does not have, such as a withdrawal or a newer commit. It returns the outcome as it was where it finds
+// request that the bundle does not have, such as a withdrawal or a newer commit, and no newer version of the roster, in which a
+// key may be reported as stolen. It returns the outcome as it was where it finds
 // nothing.
 func (c *verifyCommand) compare(ctx context.Context, client *monitor.Client, anchors evidence.Anchors, raw []byte, outcome gateOutcome, code int) (gateOutcome, int) {
 	bad := func(err error) (gateOutcome, int) { return gateOutcome{Code: gateLog, Sentence: err.Error()}, 1 }
@@ -359,17 +366,34 @@ func (c *verifyCommand) compare(ctx context.Context, client *monitor.Client, anc
 		return bad(fmt.Errorf("the public log is not the one of the bundle: %w", err))
 	}
 	last := bundle.Log.Chain[len(bundle.Log.Chain)-1].Index
-	if n := public.N - last - 1; n > c.MaxLeaves {
+	newest := bundle.Log.Genesis.Index
+	if bundle.Log.Roster != nil {
+		newest = bundle.Log.Roster.Index
+	}
+	from := min(last, newest) + 1
+	if n := public.N - from; n > c.MaxLeaves {
 		return gateOutcome{Code: gateAsserted, Sentence: fmt.Sprintf(
-			"it rests on the server's word that nothing happened to the pull request since: the log has %d leaves after it, and --max-leaves is %d", n, c.MaxLeaves)}, 2
+			"it rests on the server's word that nothing happened to the pull request, and no key was reported as stolen, since: the log has %d leaves after the evidence, and --max-leaves is %d", n, c.MaxLeaves)}, 2
 	}
 	chain := evidence.ChainID(bundle.Salt, bundle.Requests[0].Repository, bundle.Requests[0].PullRequest)
-	index, leaf, later, err := client.Later(ctx, public.Tree, chain, last+1)
+	workspace := evidence.WorkspaceID(bundle.Salt, bundle.Requests[0].Workspace)
+	about := func(leaf evidence.Leaf) string {
+		switch _, roster := leaf.Body.(evidence.RosterVersion); {
+		case leaf.Chain != nil && leaf.Chain.ID == chain:
+			return "the pull request"
+		case roster && leaf.Workspace == workspace:
+			return "the people and their keys"
+		}
+		return ""
+	}
+	index, leaf, later, err := client.Later(ctx, public.Tree, from, func(index int64, leaf evidence.Leaf) bool {
+		return about(leaf) != "" && (leaf.Chain == nil || index > last)
+	})
 	if err != nil {
 		return bad(err)
 	}
 	if later {
-		return gateOutcome{Code: gateStale, Sentence: fmt.Sprintf("the evidence is not the newest: the log has leaf %d about the pull request after it (%s)", index, leaf.Body.Type())}, 1
+		return gateOutcome{Code: gateStale, Sentence: fmt.Sprintf("the evidence is not the newest: the log has leaf %d about %s after it (%s)", index, about(leaf), leaf.Body.Type())}, 1
 	}
 	return outcome, code
 }

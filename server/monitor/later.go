@@ -9,9 +9,9 @@ import (
 	"github.com/signedapproval/bitbucket/server/evidence"
 )
 
-// Later looks, in the tree of a checkpoint, for the first leaf of a chain from an index on, and returns its index and the
+// Later looks, in the tree of a checkpoint, for the first leaf that is wanted from an index on, and returns its index and the
 // leaf, or false where there is none. It reads every entry from there to the tree's end, and believes only what is in the tree.
-func (c *Client) Later(ctx context.Context, tree tlog.Tree, chain evidence.Digest, from int64) (index int64, leaf evidence.Leaf, found bool, err error) {
+func (c *Client) Later(ctx context.Context, tree tlog.Tree, from int64, wanted func(index int64, leaf evidence.Leaf) bool) (index int64, leaf evidence.Leaf, found bool, err error) {
 	reader, err := newPublished(ctx, c, tree)
 	if err != nil {
 		return 0, evidence.Leaf{}, false, err
@@ -27,7 +27,7 @@ func (c *Client) Later(ctx context.Context, tree tlog.Tree, chain evidence.Diges
 			if err != nil {
 				return 0, evidence.Leaf{}, false, fmt.Errorf("leaf %d of the log: %w", index, err)
 			}
-			if leaf.Chain != nil && leaf.Chain.ID == chain {
+			if wanted(index, leaf) {
 				return index, leaf, true, nil
 			}
 		}

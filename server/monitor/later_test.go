@@ -30,6 +30,9 @@ func TestWhatCameLater(t *testing.T) {
 	o.must(err)
 	public, err := client.Checkpoint(t.Context(), o.anchors())
 	o.must(err)
+	of := func(chain evidence.Digest) func(int64, evidence.Leaf) bool {
+		return func(_ int64, leaf evidence.Leaf) bool { return leaf.Chain != nil && leaf.Chain.ID == chain }
+	}
 	for _, c := range []struct {
 		chain evidence.Digest
 		from  int64
@@ -44,7 +47,7 @@ func TestWhatCameLater(t *testing.T) {
 		{pump.id, public.N + 1, -1, ""},
 		{o.chain(2000).id, 0, -1, ""},
 	} {
-		index, leaf, found, err := client.Later(t.Context(), public.Tree, c.chain, c.from)
+		index, leaf, found, err := client.Later(t.Context(), public.Tree, c.from, of(c.chain))
 		switch {
 		case err != nil || found != (c.index >= 0):
 			t.Errorf("from %d: %t, %v", c.from, found, err)
@@ -61,13 +64,13 @@ func TestWhatCameLater(t *testing.T) {
 		return http.StatusOK, body
 	}
 	o.mutex.Unlock()
-	if _, _, found, err := client.Later(t.Context(), public.Tree, pump.id, last+1); err == nil {
+	if _, _, found, err := client.Later(t.Context(), public.Tree, last+1, of(pump.id)); err == nil {
 		t.Errorf("entries that were changed are believed: %t", found)
 	}
 	o.mutex.Lock()
 	o.lie = func(string, []byte) (int, []byte) { return http.StatusNotFound, nil }
 	o.mutex.Unlock()
-	if _, _, _, err := client.Later(t.Context(), public.Tree, pump.id, last+1); err == nil {
+	if _, _, _, err := client.Later(t.Context(), public.Tree, last+1, of(pump.id)); err == nil {
 		t.Error("a log out of reach has nothing later")
 	}
 }
