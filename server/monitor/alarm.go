@@ -40,6 +40,10 @@ const (
 	TimeAhead Code = "time_ahead"
 	// UnfoundedYes: the merge check was answered "yes" where the chain has no verdict for it.
 	UnfoundedYes Code = "unfounded_yes"
+	// UnfoundedVerdict: a verdict that nothing in the chain can lead to.
+	UnfoundedVerdict Code = "unfounded_verdict"
+	// RequestUnclosed: a request that was opened while another one of its pull request was open.
+	RequestUnclosed Code = "request_unclosed"
 	// UnfoundedGreen: a SUCCESSFUL status where the chain never had a verdict for it.
 	UnfoundedGreen Code = "unfounded_green"
 	// Violation: something was merged that was not approved.
@@ -86,6 +90,10 @@ const (
 	LogInKey Code = "login_key"
 	// Unprotected: from here on the workspace's rules can be changed without signatures.
 	Unprotected Code = "unprotected"
+	// LateGreen: a SUCCESSFUL status of a request that had ended; it was owed before.
+	LateGreen Code = "late_green"
+	// LateMerge: a merge of what had been approved and cancelled, as when Bitbucket did not show the pull request for a while.
+	LateMerge Code = "late_merge"
 	// KeyRevokedByOperator: a key that was revoked without a signature.
 	KeyRevokedByOperator Code = "key_revoked_by_operator"
 )

@@ -188,16 +188,54 @@ func (r *reading) judged(index int64, leaf evidence.Leaf, end chainEnd, about st
 			return r.found(UnfoundedYes, false, index, about, "the merge check of commit %s was answered yes (%s), and the chain's state is %s", body.Commit, body.Code, end)
 		}
 	case evidence.StatusPaid:
-		if body.State == "SUCCESSFUL" && body.Request == end.request && !end.lit {
-			return r.found(UnfoundedGreen, false, index, about, "the status of request %s turned SUCCESSFUL, and the chain's state is %s", body.Request, end)
-		}
+		return r.green(index, body, end, about)
 	case evidence.Merged:
-		if body.Kind == "violation" {
-			return r.found(Violation, false, index, about, "commit %s was merged and is not what was approved", body.Commit)
+		return r.merged(index, body, end, about)
+	case evidence.RequestOpened:
+		if end.request != "" {
+			return r.found(RequestUnclosed, false, index, about, "request %s was opened, and the chain's state is %s", body.Request, end)
 		}
-		if body.Request == end.request && !end.lit {
-			return r.found(Violation, false, index, about, "commit %s was merged as %s, and the chain's state is %s", body.Commit, body.Kind, end)
-		}
+	case evidence.VerdictReached:
+		return r.verdict(index, body, end, about)
+	}
+	return nil
+}
+
+// green compares a status that turned SUCCESSFUL. It can be paid after its request was closed: it was owed before.
+func (r *reading) green(index int64, body evidence.StatusPaid, end chainEnd, about string) error {
+	switch {
+	case body.State != "SUCCESSFUL" || end.request != "" && body.Request == end.request && end.lit:
+		return nil
+	case slices.ContainsFunc(end.ended, func(ended string) bool { return strings.HasSuffix(ended, "/"+body.Request) }):
+		return r.found(LateGreen, true, index, about, "the status of request %s, which had ended, turned SUCCESSFUL", body.Request)
+	}
+	return r.found(UnfoundedGreen, false, index, about, "the status of request %s turned SUCCESSFUL, and the chain's state is %s", body.Request, end)
+}
+
+// merged compares a merge. What was cancelled when Bitbucket did not show the pull request any more can turn out to have been merged.
+func (r *reading) merged(index int64, body evidence.Merged, end chainEnd, about string) error {
+	switch {
+	case body.Kind == "violation":
+		return r.found(Violation, false, index, about, "commit %s was merged and is not what was approved", body.Commit)
+	case end.request != "" && body.Request == end.request && lets(end.verdict) && !end.unjudged:
+		return nil
+	case slices.Contains(end.ended, "cancelled/"+body.Request):
+		return r.found(LateMerge, true, index, about, "commit %s was merged as %s by request %s, which had been cancelled", body.Commit, body.Kind, body.Request)
+	}
+	return r.found(Violation, false, index, about, "commit %s was merged as %s, and the chain's state is %s", body.Commit, body.Kind, end)
+}
+
+// verdict compares a verdict with what can lead to it.
+func (r *reading) verdict(index int64, body evidence.VerdictReached, end chainEnd, about string) error {
+	switch {
+	case end.request == "" || body.Request != end.request:
+		return r.found(UnfoundedVerdict, false, index, about, "request %s is said to be %s, and the chain's state is %s", body.Request, body.State, end)
+	case lets(body.State) && !end.decided:
+		return r.found(UnfoundedVerdict, false, index, about, "request %s is said to be %s, and nobody decided about it", body.Request, body.State)
+	case lets(body.State) && end.verdict == string(approval.Expired):
+		return r.found(UnfoundedVerdict, false, index, about, "request %s is said to be %s, and had expired", body.Request, body.State)
+	case end.hurried && body.State == string(approval.Rejected):
+		return r.found(UnfoundedYes, false, index, about, "the merge check was answered yes behind the decision that request %s is %s by", body.Request, body.State)
 	}
 	return nil
 }
@@ -217,17 +255,33 @@ func (c chainEnd) String() string {
 func (c *chainEnd) follow(body evidence.Body) {
 	switch body := body.(type) {
 	case evidence.RequestOpened:
-		c.request, c.verdict, c.lit = body.Request, "", false
+		c.open(body.Request)
+	case evidence.DecisionMade:
+		if c.request == body.Request {
+			c.decided, c.unjudged, c.hurried = true, true, false
+		}
+	case evidence.MergeChecked:
+		// An answer counts the decisions by then, and their verdict follows. One that another decision follows before the verdict
+		// is not told apart.
+		c.hurried = c.unjudged && body.Answer == evidence.AnswerYes && body.Code == evidence.CheckApproved || c.hurried
 	case evidence.VerdictReached:
 		if c.request == body.Request {
-			c.verdict = body.State
+			c.verdict, c.unjudged, c.hurried = body.State, false, false
 			c.lit = c.lit || lets(body.State)
 		}
 	case evidence.RequestClosed:
 		if c.request == body.Request {
-			c.request, c.verdict, c.lit = "", "", false
+			if c.lit {
+				c.ended = append(c.ended, body.Reason+"/"+body.Request)
+			}
+			c.open("")
 		}
 	}
+}
+
+// open begins with a request, or with none.
+func (c *chainEnd) open(request string) {
+	*c = chainEnd{sequence: c.sequence, leaf: c.leaf, request: request, ended: c.ended}
 }
 
 // readPast reads a leaf that was kept.

@@ -420,6 +420,64 @@ func TestAWorkspaceThatIsNot(t *testing.T) {
 	}
 }
 
+// TestWhatHadExpiredCountsForNothing has people sign, and the operator file it when what they signed has expired.
+func TestWhatHadExpiredCountsForNothing(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		file func(g *governed, wait func())
+		want monitor.Code
+	}{
+		"a policy": {func(g *governed, wait func()) {
+			document := json.RawMessage(`{"name":"weak"}`)
+			about := evidence.PolicyDocument{Repository: repository, Version: g.policies + 1, Previous: g.policy, Policy: approval.DigestOf(document)}
+			acts := g.agree(evidence.Act{Purpose: evidence.SetPolicy, Policy: &about}, []token{alice, bob})
+			wait()
+			g.openings.Policies = append(g.openings.Policies, evidence.OpenedPolicy{Repository: repository, Version: about.Version, Policy: document})
+			g.say(evidence.PolicyVersion{Repository: evidence.RepositoryID(salt, repository), Version: about.Version, Policy: about.Policy, Acts: acts})
+		}, monitor.RuleUnsigned},
+		"a revocation": {func(g *governed, wait func()) {
+			e := g.enrolment(carol)
+			vouched := g.countersigned(e, alice)
+			e.Countersigned = &vouched
+			g.enrol(carol, e, evidence.ByCountersigner, alice.digest(g.t))
+			g.protect(2, []string{"per-alice", "per-bob"}, alice)
+			change := evidence.RosterChange{Event: evidence.KeyRemoved, Key: carol.key, By: evidence.ByCountersigner, Proof: g.revocation(carol, nil, alice), Signer: alice.digest(g.t)}
+			change.IssuedAt = g.issued(g.openings.SignedActs[len(g.openings.SignedActs)-1].Act)
+			other := g.revocation(carol, nil, bob)
+			change.Agreed = []evidence.Agreement{{Signer: bob.digest(g.t), Proof: other, IssuedAt: *g.issued(g.openings.SignedActs[len(g.openings.SignedActs)-1].Act)}}
+			wait()
+			g.roster(change)
+		}, monitor.RuleUnsigned},
+		"an enrolment": {func(g *governed, wait func()) {
+			e := g.enrolment(carol)
+			wait()
+			g.enrol(carol, e, evidence.ByLogIn, "")
+		}, monitor.RosterUnproved},
+		"a countersignature": {func(g *governed, wait func()) {
+			e := g.enrolment(carol)
+			vouched := g.countersigned(e, alice)
+			e.Countersigned = &vouched
+			wait()
+			g.enrol(carol, e, evidence.ByCountersigner, alice.digest(g.t))
+		}, monitor.RosterUnproved},
+	} {
+		for _, late := range []bool{false, true} {
+			g, a := newGoverned(t), newAuditor(t)
+			a.withOpenings(nil)
+			c.file(g, func() {
+				if late {
+					g.now = g.now.Add(365 * 24 * time.Hour)
+				}
+			})
+			g.publish()
+			found, err := a.pass(g.operator, g)
+			if got := codes(found); err != nil || late != slices.Contains(got, c.want) || !late && len(got) > 0 {
+				t.Errorf("%s, late %t: %v, %v", name, late, found, err)
+			}
+		}
+	}
+}
+
 // TestOpeningsThatCannotBeRead is no statement about the log.
 func TestOpeningsThatCannotBeRead(t *testing.T) {
 	t.Parallel()

@@ -88,7 +88,11 @@ func (r *replay) proofs() error {
 				return err
 			}
 		}
-		if err := r.unproved(change); err != nil {
+		filed, err := r.enrolled(key)
+		if err != nil {
+			return err
+		}
+		if err := r.unproved(change, filed); err != nil {
 			r.wrong(RosterUnproved, subject, "Key %s of person %s %s: %s.", key, change.Key.Person, change.Event, err)
 		}
 	}
@@ -124,8 +128,18 @@ func (r *replay) added(subject string, change evidence.RosterChange, key evidenc
 	return nil
 }
 
-// unproved says why the proofs of a change do not prove it; nil where they do.
-func (r *replay) unproved(change evidence.RosterChange) error {
+// enrolled is the time of the leaf of a key's enrolment; zero where the log has none.
+func (r *replay) enrolled(key evidence.Digest) (time.Time, error) {
+	raw := r.tx.Bucket(tableKeys).Get([]byte(key))
+	if raw == nil {
+		return time.Time{}, nil
+	}
+	_, leaf, err := readPast(raw)
+	return leaf.Time, err
+}
+
+// unproved says why the proofs of a change do not prove it; nil where they do. enrolled is when the key's enrolment was filed.
+func (r *replay) unproved(change evidence.RosterChange, enrolled time.Time) error {
 	if change.By == evidence.ByOperator {
 		return nil // a revocation on the operator's word says so itself
 	}
@@ -142,6 +156,9 @@ func (r *replay) unproved(change evidence.RosterChange) error {
 		}
 		if err == nil && countersigned != nil {
 			err = r.pinned(*countersigned)
+		}
+		if err == nil && (r.expired(enrol, enrolled) || countersigned != nil && r.expired(*countersigned, enrolled)) {
+			err = errors.New("what was signed for it had expired when it was filed")
 		}
 		if err != nil {
 			return err

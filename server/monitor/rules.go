@@ -72,19 +72,19 @@ func (r *replay) rules() (told bool, err error) {
 		switch body := leaf.Body.(type) {
 		case evidence.RosterVersion:
 			hold(body.Version <= r.roster.Versions())
-			if err := r.keyChange(index, body.Version, now.Force); err != nil {
+			if err := r.keyChange(index, body.Version, leaf.Time, now.Force); err != nil {
 				return err
 			}
 			now.Roster = body.Version
 		case evidence.ProtectionSet:
-			document := r.protection(index, body, now)
+			document := r.protection(index, leaf.Time, body, now)
 			if hold(document != nil); document == nil {
 				return errEnough // what comes after it cannot be judged
 			}
 			now.Force = *document
 			now.InForce[""] = r.ruled(index, body.Version, fmt.Sprintf("protection of workspace %s version %d", r.o.Workspace, body.Version), body.Acts)
 		case evidence.PolicyVersion:
-			hold(r.policy(index, body, now))
+			hold(r.policy(index, leaf.Time, body, now))
 			now.Newest[body.Repository] = body.Policy
 			now.InForce[body.Repository] = r.ruled(index, body.Version, fmt.Sprintf("policy of repository %s version %d", body.Repository, body.Version), body.Acts)
 		}
@@ -137,7 +137,7 @@ func (r *replay) compromised(rule ruled) {
 
 // keyChange looks at a version of the roster that rests on the word of others than whose key it is about: where
 // the workspace is protected it takes a quorum of those who protect it.
-func (r *replay) keyChange(index, version int64, force evidence.ProtectionDocument) error {
+func (r *replay) keyChange(index, version int64, filed time.Time, force evidence.ProtectionDocument) error {
 	change, found := r.roster.Change(version)
 	if !found {
 		return nil // was told before
@@ -148,6 +148,7 @@ func (r *replay) keyChange(index, version int64, force evidence.ProtectionDocume
 	first := change.Proof
 	if change.Event == evidence.KeyAdded {
 		first = r.voucher(change.Proof)
+		filed = time.Time{} // a key can come into the roster long after it was enrolled
 	}
 	acts := []evidence.Digest{first}
 	for _, a := range change.Agreed {
@@ -157,7 +158,7 @@ func (r *replay) keyChange(index, version int64, force evidence.ProtectionDocume
 	if err != nil {
 		return err
 	}
-	enough := r.agreed(acts, force, version-1, func(a evidence.Act) bool {
+	enough := r.agreed(acts, force, version-1, filed, func(a evidence.Act) bool {
 		if change.Event == evidence.KeyRemoved {
 			return a.Purpose == evidence.Revoke && a.Revocation.Key == key && sameTime(a.Revocation.CompromisedSince, change.CompromisedSince)
 		}
@@ -186,7 +187,7 @@ func (r *replay) voucher(enrolment evidence.Digest) evidence.Digest {
 }
 
 // protection looks at a version of the protection, and gives its document; nil where that is not known.
-func (r *replay) protection(index int64, body evidence.ProtectionSet, now rulebook) *evidence.ProtectionDocument {
+func (r *replay) protection(index int64, filed time.Time, body evidence.ProtectionSet, now rulebook) *evidence.ProtectionDocument {
 	subject := fmt.Sprintf("protection of workspace %s version %d", r.o.Workspace, body.Version)
 	i := slices.IndexFunc(r.o.Protections, func(d evidence.ProtectionDocument) bool { return d.Version == body.Version })
 	if i < 0 {
@@ -199,7 +200,7 @@ func (r *replay) protection(index int64, body evidence.ProtectionSet, now rulebo
 		r.wrong(OpeningsWrong, subject, "The log names another one than the openings.")
 		return nil
 	}
-	enough := r.agreed(body.Acts, now.Force, now.Roster, func(a evidence.Act) bool {
+	enough := r.agreed(body.Acts, now.Force, now.Roster, filed, func(a evidence.Act) bool {
 		signed, err := a.DocumentDigest()
 		return err == nil && a.Purpose == evidence.Protect && signed == digest
 	})
@@ -212,7 +213,7 @@ func (r *replay) protection(index int64, body evidence.ProtectionSet, now rulebo
 }
 
 // policy looks at a version of a repository's policy. It returns false where the openings do not tell it.
-func (r *replay) policy(index int64, body evidence.PolicyVersion, now rulebook) (told bool) {
+func (r *replay) policy(index int64, filed time.Time, body evidence.PolicyVersion, now rulebook) (told bool) {
 	subject := fmt.Sprintf("policy of repository %s version %d", body.Repository, body.Version)
 	opened, found := r.policies[policyPlace{body.Repository, body.Version}]
 	if !found {
@@ -224,7 +225,7 @@ func (r *replay) policy(index int64, body evidence.PolicyVersion, now rulebook) 
 		r.wrong(PolicyWrong, subject, "The log names another policy than the openings: %s.", why)
 		return false
 	}
-	enough := r.agreed(body.Acts, now.Force, now.Roster, func(a evidence.Act) bool {
+	enough := r.agreed(body.Acts, now.Force, now.Roster, filed, func(a evidence.Act) bool {
 		return a.Purpose == evidence.SetPolicy && *a.Policy == evidence.PolicyDocument{
 			Repository: opened.Repository, Version: body.Version, Previous: now.Newest[body.Repository], Policy: body.Policy,
 		}
@@ -246,8 +247,14 @@ func differs(document json.RawMessage, digest evidence.Digest) string {
 	return ""
 }
 
+// expired tells whether an act was filed when it held no longer.
+func (r *replay) expired(act evidence.Act, filed time.Time) bool {
+	return !filed.IsZero() && !filed.Before(act.ExpiresAt.Add(r.options.Late))
+}
+
 // agreed says why acts are not the agreement that a protection demands at a version of the roster; "" where they are.
-func (r *replay) agreed(acts []evidence.Digest, force evidence.ProtectionDocument, roster int64, about func(evidence.Act) bool) string {
+// They were filed at a time, before which none had expired, give or take; the zero time where that is not known.
+func (r *replay) agreed(acts []evidence.Digest, force evidence.ProtectionDocument, roster int64, filed time.Time, about func(evidence.Act) bool) string {
 	people := map[string]bool{}
 	why := ""
 	for _, digest := range acts {
@@ -260,6 +267,8 @@ func (r *replay) agreed(acts []evidence.Digest, force evidence.ProtectionDocumen
 		switch {
 		case err != nil:
 			why = fmt.Sprintf("; a signature does not count (%v)", err)
+		case r.expired(act, filed):
+			why = fmt.Sprintf("; a signature had expired at %s", act.ExpiresAt.Format(time.RFC3339))
 		case !about(act) || act.Workspace != r.o.Workspace:
 			why = "; a signature is about something else"
 		case slices.Contains(force.People, act.Signer.Person):

@@ -277,33 +277,57 @@ func WriteFile(path string, data []byte, mode os.FileMode) (err error) {
 type chainEnd struct {
 	sequence int64
 	leaf     tlog.Hash
-	// request is the open request, verdict the state of its last verdict; both empty without one. lit is
-	// set where the request ever had a verdict that lets it be merged.
+	// request is the open request, verdict the state of its last verdict; both empty without one.
 	request, verdict string
-	lit              bool
+	// lit is set where the request ever had a verdict that lets it be merged, decided where somebody decided about it.
+	lit, decided bool
+	// unjudged is set while its last decision has no verdict yet, and hurried where the merge check was answered "yes" since, by
+	// the approvals.
+	unjudged, hurried bool
+	// ended are the requests that were closed and had been lit: the reason, a slash and the id.
+	ended []string
 }
 
 func (c chainEnd) marshal() []byte {
 	data := binary.BigEndian.AppendUint64(nil, uint64(c.sequence)) //nolint:gosec // leaves count from 1
 	data = append(data, c.leaf[:]...)
-	lit := byte(0)
-	if c.lit {
-		lit = 1
+	flags := byte(0)
+	for i, set := range []bool{c.lit, c.decided, c.unjudged, c.hurried} {
+		if set {
+			flags |= 1 << i
+		}
 	}
-	data = append(append(data, lit, byte(len(c.verdict))), c.verdict...) //nolint:gosec // a verdict's state is one of a few words
-	return append(data, c.request...)
+	data = append(data, flags)
+	for _, text := range append([]string{c.verdict, c.request}, c.ended...) {
+		data = append(binary.AppendUvarint(data, uint64(len(text))), text...)
+	}
+	return data
 }
 
 func (c *chainEnd) unmarshal(data []byte) error {
-	const fixed = 8 + tlog.HashSize + 2
-	if len(data) < fixed || len(data) < fixed+int(data[fixed-1]) {
-		return errors.New("the end of a chain cannot be read")
+	const fixed = 8 + tlog.HashSize + 1
+	unreadable := errors.New("the end of a chain cannot be read")
+	if len(data) < fixed {
+		return unreadable
 	}
 	c.sequence = int64(binary.BigEndian.Uint64(data)) //nolint:gosec // as marshal wrote it
 	c.leaf = tlog.Hash(data[8:])
-	c.lit = data[fixed-2] == 1
-	rest := data[fixed:]
-	c.verdict, c.request = string(rest[:data[fixed-1]]), string(rest[data[fixed-1]:])
+	for i, set := range []*bool{&c.lit, &c.decided, &c.unjudged, &c.hurried} {
+		*set = data[fixed-1]&(1<<i) != 0
+	}
+	var texts []string
+	for rest := data[fixed:]; len(rest) > 0; {
+		n, size := binary.Uvarint(rest)
+		if size <= 0 || n > uint64(len(rest)-size) { //nolint:gosec // never negative: size is of rest
+			return unreadable
+		}
+		end := size + int(n) //nolint:gosec // not longer than rest
+		texts, rest = append(texts, string(rest[size:end])), rest[end:]
+	}
+	if len(texts) < 2 {
+		return unreadable
+	}
+	c.verdict, c.request, c.ended = texts[0], texts[1], texts[2:]
 	return nil
 }
 

@@ -74,10 +74,10 @@ func TestHistories(t *testing.T) {
 		"a chain that begins late": {func(o *operator) {
 			c := o.chain(9)
 			c.next, c.last = 4, digest
-			c.say(verdict(request, "REJECTED"))
+			c.say(checked("REJECTED", request))
 		}, []monitor.Code{monitor.ChainGap}},
 		"a rejection hidden by a second history": {func(o *operator) {
-			c := o.chain(9).say(opened(request))
+			c := o.chain(9).say(opened(request), made(request))
 			other := *c
 			c.say(verdict(request, "REJECTED"))
 			other.say(verdict(request, "APPROVED"))
@@ -102,27 +102,70 @@ func TestHistories(t *testing.T) {
 			o.chain(9).say(opened(request), checked(evidence.CheckApproved, request))
 		}, []monitor.Code{monitor.UnfoundedYes}},
 		"a yes against a rejection": {func(o *operator) {
-			o.chain(9).say(opened(request), verdict(request, "APPROVED"), verdict(request, "REJECTED"), checked(evidence.CheckApproved, request))
+			o.chain(9).say(opened(request), made(request), verdict(request, "APPROVED"), verdict(request, "REJECTED"), checked(evidence.CheckApproved, request))
 		}, []monitor.Code{monitor.UnfoundedYes}},
 		"a yes for another request": {func(o *operator) {
-			o.chain(9).say(opened(request), verdict(request, "APPROVED"), checked(evidence.CheckApproved, "req-1"))
+			o.chain(9).say(opened(request), made(request), verdict(request, "APPROVED"), checked(evidence.CheckApproved, "req-1"))
 		}, []monitor.Code{monitor.UnfoundedYes}},
 		"a yes for a request that ended": {func(o *operator) {
-			o.chain(9).say(opened(request), verdict(request, "APPROVED"), evidence.RequestClosed{Request: request, Reason: "superseded"}, checked(evidence.CheckApproved, request))
+			o.chain(9).say(opened(request), made(request), verdict(request, "APPROVED"), evidence.RequestClosed{Request: request, Reason: "superseded"}, checked(evidence.CheckApproved, request))
 		}, []monitor.Code{monitor.UnfoundedYes}},
 		"a yes because no rule asks, while a request is open": {func(o *operator) {
 			o.chain(9).say(opened(request), checked(evidence.CheckNoRule, ""))
 		}, []monitor.Code{monitor.UnfoundedYes}},
 		"a yes by an override that was none": {func(o *operator) {
-			o.chain(9).say(opened(request), verdict(request, "APPROVED"), checked(evidence.CheckOverridden, request))
+			o.chain(9).say(opened(request), made(request), verdict(request, "APPROVED"), checked(evidence.CheckOverridden, request))
 		}, []monitor.Code{monitor.UnfoundedYes}},
 		"a yes because no rule asks": {func(o *operator) { o.chain(9).say(checked(evidence.CheckNoRule, "")) }, nil},
 		"a yes by a signed override": {func(o *operator) {
-			o.chain(9).say(opened(request), verdict(request, "OVERRIDDEN"), checked(evidence.CheckOverridden, request))
+			o.chain(9).say(opened(request), made(request), verdict(request, "OVERRIDDEN"), checked(evidence.CheckOverridden, request))
 		}, nil},
 		"green without a verdict": {func(o *operator) { o.chain(9).say(opened(request), verdict(request, "PENDING"), green(request)) }, []monitor.Code{monitor.UnfoundedGreen}},
 		"green that came late": {func(o *operator) {
-			o.chain(9).say(opened(request), verdict(request, "APPROVED"), verdict(request, "REJECTED"), green(request))
+			o.chain(9).say(opened(request), made(request), verdict(request, "APPROVED"), verdict(request, "REJECTED"), green(request))
+		}, nil},
+		"green for a request that nobody opened": {func(o *operator) { o.chain(9).say(opened(request), verdict(request, "PENDING"), green("req-1")) }, []monitor.Code{monitor.UnfoundedGreen}},
+		"green for a request that ended unapproved": {func(o *operator) {
+			o.chain(9).say(opened(request), verdict(request, "PENDING"), closed(request, "superseded"), green(request))
+		}, []monitor.Code{monitor.UnfoundedGreen}},
+		"green that was owed when its request ended": {func(o *operator) {
+			o.chain(9).say(opened(request), made(request), verdict(request, "APPROVED"), closed(request, "superseded"), opened("req-10"), green(request))
+		}, nil},
+		"approved by nobody": {func(o *operator) { o.chain(9).say(opened(request), verdict(request, "APPROVED")) }, []monitor.Code{monitor.UnfoundedVerdict}},
+		"overridden by somebody before": {func(o *operator) {
+			o.chain(9).say(opened(request), made(request), closed(request, "superseded"), opened("req-10"), verdict("req-10", "OVERRIDDEN"))
+		}, []monitor.Code{monitor.UnfoundedVerdict}},
+		"approved after it expired": {func(o *operator) {
+			o.chain(9).say(opened(request), made(request), verdict(request, "EXPIRED"), verdict(request, "APPROVED"))
+		}, []monitor.Code{monitor.UnfoundedVerdict}},
+		"expired and asked again": {func(o *operator) {
+			o.chain(9).say(opened(request), verdict(request, "EXPIRED"), closed(request, "superseded"), opened("req-10"), made("req-10"), verdict("req-10", "APPROVED"))
+		}, nil},
+		"a verdict on what is not open": {func(o *operator) { o.chain(9).say(opened(request), verdict("req-1", "PENDING")) }, []monitor.Code{monitor.UnfoundedVerdict}},
+		"a request opened over another": {func(o *operator) { o.chain(9).say(opened(request), opened("req-10")) }, []monitor.Code{monitor.RequestUnclosed}},
+		"a yes behind a rejection": {func(o *operator) {
+			o.chain(9).say(opened(request), made(request), verdict(request, "APPROVED"), made(request), checked(evidence.CheckApproved, request), verdict(request, "REJECTED"))
+		}, []monitor.Code{monitor.UnfoundedYes}},
+		"a yes behind one more approval": {func(o *operator) {
+			o.chain(9).say(opened(request), made(request), verdict(request, "APPROVED"), made(request), checked(evidence.CheckApproved, request), verdict(request, "APPROVED"), merged(request, "approved"))
+		}, nil},
+		"a yes before a rejection": {func(o *operator) {
+			o.chain(9).say(opened(request), made(request), verdict(request, "APPROVED"), made(request), checked(evidence.CheckApproved, request), made(request), verdict(request, "REJECTED"))
+		}, nil},
+		"a merge of nothing told as approved": {func(o *operator) { o.chain(9).say(merged("", "approved")) }, []monitor.Code{monitor.Violation}},
+		"a merge told as approved elsewhere":  {func(o *operator) { o.chain(9).say(opened(request), merged("req-1", "approved")) }, []monitor.Code{monitor.Violation}},
+		"a merge told as of no request":       {func(o *operator) { o.chain(9).say(opened(request), merged("", "override")) }, []monitor.Code{monitor.Violation}},
+		"a merge of what was rejected": {func(o *operator) {
+			o.chain(9).say(opened(request), made(request), verdict(request, "APPROVED"), made(request), verdict(request, "REJECTED"), merged(request, "approved"))
+		}, []monitor.Code{monitor.Violation}},
+		"a merge behind a decision without a verdict": {func(o *operator) {
+			o.chain(9).say(opened(request), made(request), verdict(request, "APPROVED"), made(request), merged(request, "approved"))
+		}, []monitor.Code{monitor.Violation}},
+		"a merge of what was superseded": {func(o *operator) {
+			o.chain(9).say(opened(request), made(request), verdict(request, "APPROVED"), closed(request, "superseded"), merged(request, "approved"))
+		}, []monitor.Code{monitor.Violation}},
+		"a merge that was seen after the pull request was gone": {func(o *operator) {
+			o.chain(9).say(opened(request), made(request), verdict(request, "APPROVED"), closed(request, "cancelled"), merged(request, "approved"))
 		}, nil},
 		"a merge around the gate":     {func(o *operator) { o.chain(9).say(opened(request), merged(request, "violation")) }, []monitor.Code{monitor.Violation}},
 		"a violation told as a merge": {func(o *operator) { o.chain(9).say(opened(request), merged(request, "approved")) }, []monitor.Code{monitor.Violation}},
@@ -168,6 +211,28 @@ func TestHistories(t *testing.T) {
 			}
 			a.quiet(o) // a finding is told once
 		})
+	}
+}
+
+// TestWhatComesLateIsNoticed looks at what an honest server writes after a request has ended.
+func TestWhatComesLateIsNoticed(t *testing.T) {
+	t.Parallel()
+	o, a := newOperator(t), newAuditor(t)
+	o.genesis()
+	o.chain(1).say(opened("a"), made("a"), verdict("a", "APPROVED"), closed("a", "superseded"), opened("b"), closed("b", "superseded"), opened("c"), green("a"))
+	o.chain(2).say(opened("d"), made("d"), verdict("d", "APPROVED"), closed("d", "cancelled"), merged("d", "approved"))
+	o.publish()
+	found, err := a.pass(o, o)
+	var got []monitor.Code
+	for _, f := range found {
+		if !f.Notice {
+			t.Errorf("an alarm: %s", f)
+		}
+		got = append(got, f.Code)
+	}
+	slices.Sort(got)
+	if err != nil || !slices.Equal(got, []monitor.Code{monitor.LateGreen, monitor.LateMerge}) {
+		t.Errorf("found %v, %v", found, err)
 	}
 }
 

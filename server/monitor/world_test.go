@@ -165,6 +165,14 @@ func verdict(request, state string) evidence.Body {
 	return evidence.VerdictReached{Request: request, State: state, Outcome: digest}
 }
 
+func made(request string) evidence.Body {
+	return evidence.DecisionMade{Request: request, Statement: digest, Assertion: digest}
+}
+
+func closed(request, reason string) evidence.Body {
+	return evidence.RequestClosed{Request: request, Reason: reason}
+}
+
 func checked(code, request string) evidence.Body {
 	answer := evidence.AnswerNo
 	if code == evidence.CheckApproved || code == evidence.CheckOverridden || code == evidence.CheckNoRule {

@@ -319,6 +319,13 @@ func (m *memberAct) countersign(ctx context.Context, key store.Credential) (stor
 		return key, nothingToCountersign()
 	}
 	if key.Waiting() {
+		now, err := m.tx.Now(ctx)
+		if err != nil {
+			return key, err
+		}
+		if !now.Before(key.CreatedAt.Add(store.WaitingLife).Truncate(time.Second)) { // as its act says
+			return key, nothingToCountersign()
+		}
 		var unfinished evidence.Enrolment
 		var opening evidence.PersonOpening
 		if err := errors.Join(json.Unmarshal(key.Unfinished, &unfinished), json.Unmarshal(key.EnrolmentOpening, &opening)); err != nil {
