@@ -215,7 +215,7 @@ func (l *listing) line(line []byte) (failure string, failed bool, err error) {
 	case kind["error"] != nil:
 		var said struct{ Code, Message string }
 		_ = json.Unmarshal(kind["error"], &said) // an empty one says enough
-		return strings.TrimSpace(said.Code + " " + said.Message), true, nil
+		return plain(strings.TrimSpace(said.Code + " " + said.Message)), true, nil
 	case kind["summary"] != nil:
 		l.summary = bytes.Clone(kind["summary"])
 	case kind["row"] != nil:
@@ -358,7 +358,7 @@ func writeAuditCSV(w io.Writer, rows []attest.Row) error {
 	}
 	for _, cells := range table {
 		for i := range cells {
-			cells[i] = plainCell(cells[i])
+			cells[i] = plainCell(plain(cells[i]))
 		}
 	}
 	return out.WriteAll(table)

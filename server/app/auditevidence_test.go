@@ -103,3 +103,17 @@ func TestACommitComesWithItsOwnLanding(t *testing.T) {
 		}
 	}
 }
+
+// TestAnAuditDoesNotSteerTheTerminal has a server say what moves a cursor.
+func TestAnAuditDoesNotSteerTheTerminal(t *testing.T) {
+	t.Parallel()
+	var l listing
+	said, failed, err := l.line([]byte(`{"error":{"code":"","message":"\u001b[2K\r7 commits reached main"}}`))
+	if err != nil || !failed || !strings.Contains(said, `\u001b[2K`) || strings.ContainsRune(said, '\x1b') {
+		t.Errorf("an error is shown as %q, %t, %v", said, failed, err)
+	}
+	var out strings.Builder
+	if err := writeAuditCSV(&out, []attest.Row{{Number: 1, Reason: "x\x1b[2K\r"}}); err != nil || strings.ContainsAny(out.String(), "\x1b\r") {
+		t.Errorf("a cell is %q, %v", out.String(), err)
+	}
+}

@@ -76,7 +76,7 @@ func Main(ctx context.Context, args []string, in io.Reader, out, errs io.Writer)
 	case errors.As(err, &wanted):
 		return int(wanted)
 	case err != nil:
-		fmt.Fprintln(errs, "signedapproval:", err)
+		fmt.Fprintln(errs, "signedapproval:", plainLines(err.Error())) // a server's or a bundle's words can be in it
 		return 1
 	}
 	return 0

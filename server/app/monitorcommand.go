@@ -91,7 +91,7 @@ func (c *monitorFollowCommand) Run(ctx context.Context, s streams) (err error) {
 			}
 		}
 		if err != nil && ctx.Err() == nil {
-			fmt.Fprintln(s.err, "signedapproval: the log could not be followed:", err)
+			fmt.Fprintln(s.err, "signedapproval: the log could not be followed:", plainLines(err.Error()))
 		}
 		if c.Once || ctx.Err() != nil {
 			return printer.outcome(err != nil && ctx.Err() == nil)

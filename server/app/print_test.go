@@ -26,3 +26,16 @@ func TestNamesForgeNoLines(t *testing.T) {
 		t.Errorf("%q", b.String())
 	}
 }
+
+// TestNothingSaidElsewhereSteersTheTerminal prints the gate's line and an error with words of a bundle or a server in them.
+func TestNothingSaidElsewhereSteersTheTerminal(t *testing.T) {
+	t.Parallel()
+	var out, errs strings.Builder
+	err := (&verifyCommand{}).finish(streams{out: &out, err: &errs}, gateReport{Gate: &gateOutcome{Sentence: "FAILED\x1b[1F\x1b[2K\rPASSED"}}, 1)
+	if err == nil || strings.ContainsAny(out.String(), "\x1b\r") || !strings.Contains(out.String(), `REFUSED: FAILED\u001b[1F`) {
+		t.Errorf("%v, %q", err, out.String())
+	}
+	if got := plainLines("the server answers 404: \x1b]0;x\a\nand more"); got != "the server answers 404: \\u001b]0;x\\u0007\nand more" {
+		t.Errorf("%q", got)
+	}
+}

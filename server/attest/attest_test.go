@@ -260,6 +260,22 @@ func TestASummaryIsOfItsRows(t *testing.T) {
 			t.Errorf("it is taken for the summary of %s", name)
 		}
 	}
+	for name, change := range map[string]func(a *attest.Audit){
+		"missing":  func(a *attest.Audit) { a.Missing = []attest.Missing{{PullRequest: 1, Landed: "\x1b[2K"}} },
+		"a head":   func(a *attest.Audit) { a.Heads = []string{"main"} },
+		"an edge":  func(a *attest.Audit) { a.After = &attest.Edge{Commit: head[:12]} },
+		"its base": func(a *attest.Audit) { a.Bases = []string{""} },
+	} {
+		of := audit()
+		change(&of)
+		signed, err := attest.SignAudit(t.Context(), keys, of, sum(t, rows...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := attest.OpenAudit(t.Context(), signed, keys.Verifiers(), sum(t, rows...)); err == nil || !strings.Contains(err.Error(), "is no commit") {
+			t.Errorf("%s by something else than a hash: %v", name, err)
+		}
+	}
 	empty, err := attest.SignAudit(t.Context(), keys, audit(), &attest.Sum{})
 	if err != nil {
 		t.Fatal(err)
@@ -283,6 +299,8 @@ func TestRowsThatCannotBe(t *testing.T) {
 		"another kind": strings.Replace(string(good), `"kind":"approved"`, `"kind":"fine"`, 1), "no evidence": strings.Replace(string(good), `"request":"request-1"`, `"request":""`, 1),
 		"a name twice": strings.Replace(string(good), `{`, `{"number":1,`, 1), "no basis": strings.Replace(string(good), `"claimed"`, `"felt"`, 1), "times in another order": strings.Replace(string(good), `"notAfter":"2026`, `"notAfter":"2025`, 1),
 		"a nesting beyond all use": strings.Repeat("[", 1<<20), "a short hash": strings.Replace(string(good), head, head[:12], 1),
+		"landed that steers a terminal": strings.Replace(string(good), `"landed":""`, `"landed":"\u001b]0;x\u0007"`, 1), "a head that is no hash": strings.Replace(string(good), `"head":""`, `"head":"main"`, 1),
+		"another relation": strings.Replace(string(good), `"relation":""`, `"relation":"\u001b[2K"`, 1), "a bundle that is nowhere": strings.Replace(string(good), `"bundle":"https://`, `"bundle":"x://`, 1),
 	} {
 		if !json.Valid(good) {
 			t.Fatal("the good one is no JSON")

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"slices"
 	"time"
 
 	"github.com/signedapproval/bitbucket/server/approval"
@@ -116,6 +117,10 @@ func (r Row) check() error {
 	switch {
 	case r.Number < 1 || !commitForm.MatchString(r.Commit) || r.Reason == "":
 		return errors.New("a value of the row is not valid")
+	case r.Landed != "" && !commitForm.MatchString(r.Landed), r.Head != "" && !commitForm.MatchString(r.Head), r.PullRequest < 0, r.Bundle != "" && !isWeb(r.Bundle):
+		return errors.New("a value of the row is not valid")
+	case r.Relation != Unrelated && r.Relation != Signed && r.Relation != Within && r.Relation != MergeOf && r.Relation != Rewritten:
+		return fmt.Errorf("%q is no relation of a row", r.Relation)
 	case r.Reached.check() != nil:
 		return r.Reached.check()
 	case r.Kind != KindApproved && r.Kind != KindOverride && r.Kind != KindViolation:
@@ -243,6 +248,30 @@ func SignAudit(ctx context.Context, k *Keys, a Audit, s *Sum) ([]byte, error) {
 	})
 }
 
+// check refuses what names commits otherwise than by their hashes: a reader prints them.
+func (a Audit) check() error {
+	named := slices.Concat([]string{a.Tip}, a.Heads, a.Bases)
+	for _, edge := range []*Edge{a.Before, a.After} {
+		if edge != nil {
+			named = append(named, edge.Commit)
+		}
+	}
+	for _, m := range a.Missing {
+		named = append(named, m.Landed)
+	}
+	for _, hash := range []string{a.Since, a.First, a.Last} {
+		if hash != "" {
+			named = append(named, hash)
+		}
+	}
+	for _, hash := range named {
+		if !commitForm.MatchString(hash) {
+			return fmt.Errorf("%q is no commit", hash)
+		}
+	}
+	return nil
+}
+
 // OpenAudit reads a summary that one of the keys has signed, and refuses it unless it is of exactly these rows.
 func OpenAudit(ctx context.Context, envelope []byte, keys []Verifier, s *Sum) (Audit, error) {
 	statement, err := open[Audit](ctx, envelope, keys, AuditType)
@@ -250,6 +279,9 @@ func OpenAudit(ctx context.Context, envelope []byte, keys []Verifier, s *Sum) (A
 		return Audit{}, err
 	}
 	a := statement.Predicate
+	if err := a.check(); err != nil {
+		return Audit{}, err
+	}
 	switch {
 	case statement.Subject[0].Digest["sha256"] != string(s.Digest()):
 		return a, errors.New("the rows are not those that were signed")

@@ -111,6 +111,26 @@ func TestRecovery(t *testing.T) {
 	}
 }
 
+// TestAnEnrolmentThatExpired is countersigned by nobody: its act says until when it holds.
+func TestAnEnrolmentThatExpired(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, alice := w.signedIn("alice")
+	_, bob := w.signedIn("bob")
+	w.withWorkspaces()
+	_, alices := w.enrolled(alice, "")
+	w.enrolled(bob, "old")
+	get(w.ReportLost(t.Context(), *bob.Person))(t)
+	_, fresh, act := w.made(bob, "new")
+	waiting, _, err := w.signs(bob, fresh, act)
+	must(t, err)
+	prepared := get(w.PrepareCountersignature(t.Context(), *alice.Person, alice.Hash, acme, waiting.ID))(t)
+	w.sql(`update signedapproval_credentials set created_at = now() - interval '7 days' where enrolled_at is null`)
+	_, err = w.signAct(alice, alices, prepared)
+	refused(t, err, people.CodeCountersigned)
+	equal(t, "it counts in", w.counts(bob, waiting.ID), nil)
+}
+
 func TestWhoMayCountersign(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
