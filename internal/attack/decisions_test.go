@@ -26,6 +26,14 @@ func moved(what string, move func(o *operator), restate func(o *operator, s *evi
 	}
 }
 
+// inTime are facts by which nothing came when the time of the request was up.
+func inTime(f *approval.Facts) {
+	f.Request.Lapsed = false
+	for i := range f.Decisions {
+		f.Decisions[i].Late = false
+	}
+}
+
 func onDecisions() []attack {
 	const about, unsigned = "step 7 statements: invalid", "step 8 assertions: signature"
 	other := uuid("elsewhere")
@@ -140,6 +148,60 @@ func onDecisions() []attack {
 			wants: "have people approve a request that has expired", caught: []string{"step 7 statements: chain"},
 			try: func(t *testing.T) []string {
 				c := halfApproved(t)
+				c.now = c.now.Add(25 * time.Hour)
+				c.decide(c.dave, evidence.Approve)
+				return []string{verify(c.bundle(), unwitnessed(c.pinned))}
+			},
+		},
+		{
+			wants: "have people approve a request that has expired, behind a verdict that says it was approved", caught: []string{"step 7 statements: chain"},
+			try: func(t *testing.T) []string {
+				c := halfApproved(t)
+				c.say(evidence.VerdictReached{Request: c.newest().ID, State: "APPROVED", Outcome: approval.DigestOf(nil)}, true)
+				c.now = c.now.Add(25 * time.Hour)
+				c.decide(c.dave, evidence.Approve)
+				return []string{verify(c.bundle(), unwitnessed(c.pinned))}
+			},
+		},
+		{
+			wants: "have an expired request approved, by a rejection that is withdrawn", caught: []string{"step 10 facts: invalid"},
+			try: func(t *testing.T) []string {
+				c := rejected(t, true)
+				c.now = c.now.Add(25 * time.Hour)
+				c.decide(c.carol, evidence.Withdraw)
+				c.control(c.operator)
+				if state := c.make().verdict.State; state != approval.Expired {
+					t.Fatalf("the control is %s", state)
+				}
+				c.facts = inTime
+				return []string{verify(c.bundle(), unwitnessed(c.pinned))}
+			},
+		},
+		{
+			wants: "have an expired request approved, by asserting that more people were asked", caught: []string{"step 10 facts: invalid"},
+			try: func(t *testing.T) []string {
+				c := stage(t)
+				writers := c.writers
+				c.writers = writers[:2] // alice and bob
+				c.open("new")
+				c.decide(c.bob, evidence.Approve)
+				c.decide(c.dave, evidence.Approve)
+				c.now = c.now.Add(25 * time.Hour)
+				c.add(event{verdict: true})
+				c.control(c.operator)
+				c.add(event{verdict: true})
+				c.facts = func(f *approval.Facts) {
+					f.Writers = writers
+					inTime(f)
+				}
+				return []string{verify(c.bundle(), unwitnessed(c.pinned))}
+			},
+		},
+		{
+			wants: "give a request more time than its rule does", caught: []string{"step 4 requests: invalid"},
+			try: func(t *testing.T) []string {
+				c := halfApproved(t)
+				c.requests(func(r *evidence.Request) { r.ExpiresAt = r.OpenedAt.Add(10 * 365 * 24 * time.Hour) })
 				c.now = c.now.Add(25 * time.Hour)
 				c.decide(c.dave, evidence.Approve)
 				return []string{verify(c.bundle(), unwitnessed(c.pinned))}

@@ -240,6 +240,61 @@ func onHistories() []attack {
 			},
 		},
 		{
+			wants: `answer the merge check "yes", and show green, behind a verdict that it invents`, caught: []string{"step 12 verdict: chain"},
+			try: func(t *testing.T) []string {
+				c := stage(t)
+				c.open("new")
+				c.decide(c.bob, evidence.Approve)
+				c.control(c.operator)
+				c.say(evidence.VerdictReached{Request: c.newest().ID, State: "APPROVED", Outcome: approval.DigestOf(nil)}, true)
+				c.landed("landed", "approved")
+				c.add(event{verdict: true})
+				return []string{verify(c.bundle(), unwitnessed(c.pinned))}
+			},
+		},
+		{
+			wants: `answer the merge check "yes" after a rejection, before a verdict says so`, caught: []string{"step 12 verdict: chain"},
+			try: func(t *testing.T) []string {
+				c := rejected(t, true)
+				verdict := c.events[len(c.events)-1]
+				c.events = c.events[:len(c.events)-1]
+				c.yes()
+				c.events = append(c.events, verdict)
+				c.events[len(c.events)-1].at = c.tick()
+				return []string{verify(c.bundle(), unwitnessed(c.pinned))}
+			},
+		},
+		{
+			wants: `answer the merge check "yes" because no rule asks, where one asked before and asks again`, admits: "with the code NO_RULE", caught: []string{"exit 0, UNWITNESSED"},
+			try: func(t *testing.T) []string {
+				c := stage(t)
+				c.open("old")
+				r := c.newest()
+				c.say(evidence.RequestClosed{Request: r.ID, Reason: "cancelled"}, true)
+				c.say(evidence.MergeChecked{
+					Trigger: evidence.TriggerOnMerge, Answer: evidence.AnswerYes, Code: evidence.CheckNoRule, Commit: r.HeadCommit,
+					Destination: evidence.BranchID(c.salt, c.repository, r.DestinationBranch),
+				}, true)
+				c.reopen("new")
+				c.decide(c.bob, evidence.Approve)
+				c.decide(c.dave, evidence.Approve)
+				return []string{verify(c.bundle(), unwitnessed(c.pinned))}
+			},
+		},
+		{
+			wants: "present an approved request as still open, after another one took its place and was rejected", caught: []string{"step 4 requests: chain"},
+			try: func(t *testing.T) []string {
+				c := stage(t)
+				c.open("old")
+				c.decide(c.bob, evidence.Approve)
+				c.decide(c.dave, evidence.Approve)
+				c.control(c.operator)
+				c.reopen("new")
+				c.decide(c.carol, evidence.Reject)
+				return []string{verify(c.bundle(), unwitnessed(c.pinned))}
+			},
+		},
+		{
 			wants: `answer the merge check "yes" without a verdict, record nothing, and see the merge`, caught: []string{"exit 0", "monitor: violation"},
 			admits: "answer that is not recorded",
 			try: func(t *testing.T) []string {

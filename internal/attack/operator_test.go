@@ -208,6 +208,7 @@ type rows struct {
 	facts     approval.Facts
 	verdict   approval.Verdict
 	outcome   []byte // salt
+	state     string // the newest verdict on the newest request
 }
 
 // head is the digest of the newest roster version.
@@ -238,7 +239,7 @@ func (o *operator) make() (r rows) {
 		case e.request != nil:
 			document, err := e.request.Digest()
 			must(o.t, err)
-			r.requests, chained = append(r.requests, *e.request), true
+			r.requests, r.state, chained = append(r.requests, *e.request), "", true
 			leaf.Body = evidence.RequestOpened{Request: e.request.ID, Document: document}
 		case e.decision != nil:
 			assertion, err := e.decision.Assertion.Digest()
@@ -308,11 +309,13 @@ func (o *operator) tally(r *rows, now time.Time, last bool) evidence.Body {
 		if o.policy.Rules[0].Needs().Models {
 			d.Model = o.model(e.decision.Assertion.CredentialID)
 		}
+		d.Late = !e.at.Before(request.ExpiresAt)
 		if opening := e.decision.Approver; opening != nil {
 			d.AccountID, d.Name = opening.AccountID, opening.Name
 		}
 		r.facts.Decisions = append(r.facts.Decisions, d)
 	}
+	r.facts.Request.Lapsed = o.lapsed(request, now, r.state)
 	if last && o.facts != nil {
 		o.facts(&r.facts)
 	}
@@ -323,7 +326,27 @@ func (o *operator) tally(r *rows, now time.Time, last bool) evidence.Body {
 	r.outcome = seed(fmt.Sprint("outcome ", len(r.chain)))
 	outcome, err := evidence.OutcomeDigest(r.outcome, o.policy.Digest(), r.facts, r.verdict)
 	must(o.t, err)
-	return evidence.VerdictReached{Request: request.ID, State: string(r.verdict.State), Outcome: outcome}
+	r.state = string(r.verdict.State)
+	return evidence.VerdictReached{Request: request.ID, State: r.state, Outcome: outcome}
+}
+
+// lapsed reports whether a request was not approved, by the verdict before the one that is reached now, and nobody decided
+// about it in time since.
+func (o *operator) lapsed(request evidence.Request, now time.Time, before string) bool {
+	over := func(at time.Time) bool { return !at.Before(request.ExpiresAt) }
+	if !over(now) || before == "" || before == "APPROVED" || before == "OVERRIDDEN" {
+		return false
+	}
+	for _, e := range slices.Backward(o.events) {
+		switch {
+		case !e.at.Before(now):
+		case e.decision != nil && !over(e.at):
+			return false
+		case e.verdict:
+			return true
+		}
+	}
+	return false
 }
 
 // open asks for approval of a commit, and ends what was asked for before.
@@ -338,7 +361,23 @@ func (o *operator) open(head string) {
 	if before != "" {
 		o.say(evidence.RequestClosed{Request: before, Reason: "superseded"}, true)
 	}
-	at := o.now
+	o.request(head, n)
+}
+
+// reopen asks for approval of a commit once more, and ends nothing.
+func (o *operator) reopen(head string) {
+	n := 1
+	for _, e := range o.events {
+		if e.request != nil {
+			n++
+		}
+	}
+	o.request(head, n)
+}
+
+func (o *operator) request(head string, n int) {
+	o.t.Helper()
+	at := o.now.Add(time.Minute) // of its leaf
 	o.add(event{request: &evidence.Request{
 		ID: fmt.Sprintf("req-%d", n), Workspace: o.workspace, Repository: o.repository, PullRequest: o.number, HeadCommit: o.commit(head),
 		DestinationBranch: branch, RuleDigest: o.policy.Rules[0].Digest(), OpenedAt: at, ExpiresAt: at.Add(24 * time.Hour),

@@ -44,6 +44,11 @@ type RequestFacts struct {
 	RuleDigest Digest `json:"ruleDigest"`
 	// ExpiresAt is when the request ends without an answer.
 	ExpiresAt time.Time `json:"expiresAt"`
+	// Lapsed says that the time was up before the request was approved or
+	// overridden: the verdict before this one was another, and rests on all that
+	// was decided in time, or was itself reached when the time was up. Nothing that
+	// changes later, a permission for example, makes the request better.
+	Lapsed bool `json:"lapsed,omitempty"`
 }
 
 // Action is what a decision does.
@@ -83,6 +88,9 @@ type Decision struct {
 	// Compromised says that the key may have been in other hands when it signed, as
 	// its revocation says.
 	Compromised bool `json:"compromised,omitempty"`
+	// Late says that the decision was made when the time of the request that the
+	// tally is about was up. It can make a request worse, and never better.
+	Late bool `json:"late,omitempty"`
 	// Action is APPROVE, REJECT, WITHDRAW or OVERRIDE.
 	Action Action `json:"action"`
 	// HeadCommit, DestinationBranch and RuleDigest are what was signed.

@@ -75,6 +75,9 @@ func TestTallyOverrides(t *testing.T) {
 		{"one of two against a rejection", two, "dave reject, bob override", nil, approval.Rejected, "rejected by Dave"},
 
 		{"in time", one, "carol override", late, approval.Overridden, "overridden by Carol; 0 of 2 approvals"},
+		{"late", one, "carol override late", late, approval.Expired, "expired before 2 approvals were given (0 of 2)"},
+		{"lapsed", one, "carol override", func(f *approval.Facts) { f.Request.Lapsed = true }, approval.Expired, "expired before 2 approvals were given (0 of 2)"},
+		{"a rejection taken back too late", one, "bob reject, alice approve, dave approve, mallory approve, carol override, bob withdraw late", late, approval.Overridden, "overridden by Carol; 1 of 2 approvals"},
 		{"not enough in time", two, "carol override", late, approval.Expired, "expired before 2 approvals were given (0 of 2)"},
 
 		{"two accounts of one person", two, "bob override, carol override", func(f *approval.Facts) {

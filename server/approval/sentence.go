@@ -31,6 +31,9 @@ func (v Verdict) sentence() string {
 	case Overridden:
 		return v.overridden()
 	case Expired:
+		if n := len(v.Requirements); n > 0 && v.met() == n {
+			return "expired before it was approved"
+		}
 		if len(v.Requirements) == 1 {
 			r := v.Requirements[0]
 			return fmt.Sprintf("expired before %s given (%d of %d)", were(r.Quorum), r.Quorum-r.Missing, r.Quorum)

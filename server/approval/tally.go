@@ -28,7 +28,11 @@ import (
 //     else OVERRIDDEN if the rule has an override and its quorum is met, else
 //     REJECTED if a rejection stands, else EXPIRED if the time is up, else
 //     PENDING. An override that was given in time outlasts the request's expiry,
-//     as an approval does; who takes decisions must take none after it.
+//     as an approval does.
+//  7. Once the time is up nothing makes a request better: no approval and no
+//     override that is late counts, what is APPROVED although a rejection that was
+//     made in time was taken back late is not, and a request that has lapsed is
+//     neither APPROVED nor OVERRIDDEN. It is EXPIRED where no rejection stands.
 func Tally(rule Rule, f Facts) Verdict {
 	v, _ := Count(rule, f)
 	return v
@@ -57,14 +61,15 @@ func Count(rule Rule, f Facts) (v Verdict, counted []int64) {
 		met = met && r.Met()
 		v.Requirements = append(v.Requirements, r)
 	}
+	rescued := t.rescued()
 	switch {
-	case met && len(v.Rejections) == 0:
+	case met && len(v.Rejections) == 0 && !rescued && !f.Request.Lapsed:
 		v.State = Approved
-	case v.Override != nil && v.Override.Met():
+	case v.Override != nil && v.Override.Met() && !f.Request.Lapsed:
 		v.State = Overridden
 	case len(v.Rejections) > 0:
 		v.State = Rejected
-	case !f.Now.Before(f.Request.ExpiresAt):
+	case !f.Now.Before(f.Request.ExpiresAt), rescued, f.Request.Lapsed:
 		v.State = Expired
 	}
 	v.Sentence = v.sentence()
@@ -101,7 +106,7 @@ func (t *tally) readDecisions() {
 			cmp.Compare(a.RequestID, b.RequestID), cmp.Compare(a.DestinationBranch, b.DestinationBranch),
 			cmp.Compare(a.RuleDigest, b.RuleDigest), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Identity, b.Identity),
 			cmp.Compare(a.Model, b.Model),
-			compareBool(a.Compromised, b.Compromised),
+			compareBool(a.Compromised, b.Compromised), compareBool(a.Late, b.Late),
 		)
 	})
 	t.decisions = slices.Compact(t.decisions)
@@ -154,16 +159,26 @@ func (t *tally) person(personID, account string) Person {
 func (t *tally) rejections() []Person {
 	people := []Person{}
 	for _, d := range t.decisions {
-		if d.Action == Reject && !t.cleared(d) && !among(people, d.PersonID, d.AccountID) {
+		if d.Action == Reject && !t.cleared(d, true) && !among(people, d.PersonID, d.AccountID) {
 			people = append(people, t.person(d.PersonID, d.AccountID))
 		}
 	}
 	return people
 }
 
-func (t *tally) cleared(rejection Decision) bool {
+// rescued reports whether a rejection that was made in time stands no longer only
+// because of what came when the time was up.
+func (t *tally) rescued() bool {
 	return slices.ContainsFunc(t.decisions, func(d Decision) bool {
-		return d.Sequence > rejection.Sequence &&
+		return d.Action == Reject && !d.Late && t.cleared(d, true) && !t.cleared(d, false)
+	})
+}
+
+// cleared reports whether a later decision takes a rejection back; late says whether one
+// that came when the time was up may.
+func (t *tally) cleared(rejection Decision, late bool) bool {
+	return slices.ContainsFunc(t.decisions, func(d Decision) bool {
+		return d.Sequence > rejection.Sequence && (late || !d.Late) &&
 			d.PersonID == rejection.PersonID && d.AccountID == rejection.AccountID &&
 			(t.counts(d) || !t.counts(rejection)) && // a ghost key does not take back what a known one said
 			(d.Action == Withdraw || d.Action == Approve && t.unbound(d) == "" ||
@@ -221,7 +236,7 @@ func (t *tally) requirement(q Requirement, action Action) RequirementVerdict {
 
 	var ignored []Ignored
 	for _, d := range t.decisions {
-		if d.Action != action || t.void(d) {
+		if d.Action != action || d.Late || t.void(d) {
 			continue
 		}
 		reason := t.unbound(d)

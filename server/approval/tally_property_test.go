@@ -269,3 +269,28 @@ func TestNeedsIsHonest(t *testing.T) {
 		}
 	})
 }
+
+// What comes when the time is up makes nothing better.
+func TestWhatIsLateMakesNothingBetter(t *testing.T) {
+	t.Parallel()
+	rank := map[approval.State]int{approval.Approved: 2, approval.Overridden: 1}
+	rapid.Check(t, func(t *rapid.T) {
+		r := drawRule(t)
+		f := drawFacts(t, r)
+		f.Now = f.Request.ExpiresAt
+		before := approval.Tally(r, f)
+		for i := range rapid.IntRange(1, 5).Draw(t, "late") {
+			action := rapid.SampledFrom([]approval.Action{approval.Approve, approval.Reject, approval.Withdraw, approval.Override}).Draw(t, "action")
+			d := drawDecision(t, r, action, int64(100+i))
+			d.Late = true
+			f.Decisions = append(f.Decisions, d)
+		}
+		if after := approval.Tally(r, f); rank[after.State] > rank[before.State] {
+			t.Fatalf("%s became %s by %+v", before.State, after.State, f.Decisions)
+		}
+		f.Request.Lapsed = true
+		if after := approval.Tally(r, f); rank[after.State] > 0 || after.State == approval.Pending {
+			t.Fatalf("what had lapsed is %s", after.State)
+		}
+	})
+}

@@ -76,6 +76,8 @@ func facts(r approval.Rule, script string) approval.Facts {
 				d.Identity = approval.Countersigned
 			case "stolen":
 				d.Compromised = true
+			case "late":
+				d.Late = true
 			case "alpha":
 				d.Model = alpha
 			case "beta":
@@ -106,6 +108,7 @@ func TestTally(t *testing.T) {
 	authorMay.AuthorMayApprove = true
 	both := rule(named("Security", 1, "carol"), named("Backend", 2, "bob", "dave", "erin"))
 	late := func(f *approval.Facts) { f.Now = f.Request.ExpiresAt }
+	lapsed := func(f *approval.Facts) { f.Now, f.Request.Lapsed = f.Request.ExpiresAt, true }
 
 	for _, test := range []struct {
 		name     string
@@ -123,6 +126,14 @@ func TestTally(t *testing.T) {
 		{"withdrawn", two, "bob approve, carol approve, bob withdraw", nil, approval.Pending, "1 of 2 approvals; waiting for Bob or Dave"},
 		{"withdrawn and given again", two, "bob approve, carol approve, bob withdraw, bob approve", nil, approval.Approved, "approved by Carol and Bob"},
 		{"the author does not count", two, "alice approve, bob approve", nil, approval.Pending, "1 of 2 approvals; waiting for Carol or Dave"},
+		{"a rejection taken back too late", two, "bob approve, carol approve, dave reject, dave withdraw late", late, approval.Expired, "expired before it was approved"},
+		{"a late rejection taken back", two, "bob approve, carol approve, dave reject late, dave withdraw late", late, approval.Approved, "approved by Bob and Carol"},
+		{"a rejection taken back in time and once more", two, "bob approve, carol approve, dave reject, dave withdraw, dave withdraw late", late, approval.Approved, "approved by Bob and Carol"},
+		{"a late rejection", two, "bob approve, carol approve, dave reject late", late, approval.Rejected, "rejected by Dave"},
+		{"a late approval", two, "bob approve, carol approve late", late, approval.Expired, "expired before 2 approvals were given (1 of 2)"},
+		{"taken back late", two, "bob approve, carol approve, dave approve late, bob withdraw late", late, approval.Expired, "expired before 2 approvals were given (1 of 2)"},
+		{"lapsed", two, "bob approve, carol approve", lapsed, approval.Expired, "expired before it was approved"},
+		{"lapsed and rejected", two, "bob approve, carol approve, dave reject late", lapsed, approval.Rejected, "rejected by Dave"},
 		{"the author may", authorMay, "alice approve", nil, approval.Approved, "approved by Alice"},
 		{"an outsider does not count", two, "mallory approve, bob approve", nil, approval.Pending, "1 of 2 approvals; waiting for Carol or Dave"},
 		{"another head", two, "bob approve old-head, carol approve", nil, approval.Pending, "1 of 2 approvals; waiting for Bob or Dave"},

@@ -216,12 +216,12 @@ type verification struct {
 type decision struct {
 	SignedDecision
 	statement Statement
-	digest    Digest // of the statement
-	sequence  int64  // of its leaf
-	before    string // state of the last verdict on its request; empty where there was none
-	account   string // of the approver; empty if it was erased, or is not open and of no concern to the tally
-	version   int64  // of the roster that the signer was shown
-	newest    seen   // by the signers up to this one
+	digest    Digest    // of the statement
+	sequence  int64     // of its leaf
+	at        time.Time // of its leaf
+	account   string    // of the approver; empty if it was erased, or is not open and of no concern to the tally
+	version   int64     // of the roster that the signer was shown
+	newest    seen      // by the signers up to this one
 	key       RosterKey
 	// compromised says that the key may have been in other hands by then.
 	compromised bool
@@ -299,8 +299,17 @@ func (v *verification) requests() (string, error) {
 		if body, ok := leaf.Body.(MergeChecked); ok && body.Answer == AnswerYes && !live.allows(body, v.b.Salt) {
 			return "", refuse(CodeChain, "leaf %d lets something be merged that the leaves before it do not show as approved or overridden", i+1)
 		}
+		if body, ok := leaf.Body.(RequestClosed); ok && (live.request == nil || live.request.ID != body.Request) {
+			return "", refuse(CodeChain, "leaf %d closes a request that is not open", i+1)
+		}
+		if id := judged(leaf.Body); id != "" && (live.request == nil || live.request.ID != id) {
+			return "", refuse(CodeChain, "leaf %d decides about a request that is not open", i+1)
+		}
 		live.follow(leaf.Body)
 		if body, ok := leaf.Body.(RequestOpened); ok {
+			if live.request != nil {
+				return "", refuse(CodeChain, "leaf %d opens a request while another one is open", i+1)
+			}
 			if next == len(v.b.Requests) {
 				return "", refuse(CodeChain, "leaf %d opens a request that the bundle leaves out", i+1)
 			}
@@ -318,6 +327,12 @@ func (v *verification) requests() (string, error) {
 			}
 			if _, before := v.opened[r.ID]; before {
 				return "", refuse(CodeChain, "leaf %d opens a request again", i+1)
+			}
+			if !r.OpenedAt.Equal(leaf.Time) {
+				return "", refuse(CodeChain, "request %d was opened at another time than leaf %d", next+1, i+1)
+			}
+			if r.RuleDigest == v.b.Facts.Request.RuleDigest && r.ExpiresAt.Sub(r.OpenedAt) != v.rule.Expiry() {
+				return "", refuse(CodeInvalid, "request %d has another time than its rule gives it", next+1)
 			}
 			v.opened[r.ID] = next
 			live = standing{request: &r}
@@ -378,6 +393,18 @@ func (s *standing) allows(yes MergeChecked, salt []byte) bool {
 		yes.Destination == BranchID(salt, s.request.Repository, s.request.DestinationBranch)
 }
 
+// judged returns the request that is decided about, by a person or by the tally;
+// empty where a leaf is about something else.
+func judged(body Body) string {
+	switch body := body.(type) {
+	case DecisionMade:
+		return body.Request
+	case VerdictReached:
+		return body.Request
+	}
+	return ""
+}
+
 // requestOf returns the request that a leaf is about.
 func requestOf(body Body) string {
 	switch body := body.(type) {
@@ -400,12 +427,8 @@ func requestOf(body Body) string {
 // decisions makes sure that chain and bundle hold the same decisions, so that
 // none can be hidden or added.
 func (v *verification) decisions() (string, error) {
-	verdicts := map[string]string{} // of each request, so far
 	v.made = make([]decision, 0, len(v.b.Decisions))
 	for i, leaf := range v.leaves {
-		if body, ok := leaf.Body.(VerdictReached); ok {
-			verdicts[body.Request] = body.State
-		}
 		body, ok := leaf.Body.(DecisionMade)
 		if !ok {
 			continue
@@ -423,7 +446,7 @@ func (v *verification) decisions() (string, error) {
 		if body.Statement != digest || body.Assertion != assertion {
 			return "", refuse(CodeChain, "decision %d is not the one of leaf %d", n+1, i+1)
 		}
-		v.made = append(v.made, decision{SignedDecision: d, digest: digest, sequence: leaf.Chain.Sequence, before: verdicts[body.Request]})
+		v.made = append(v.made, decision{SignedDecision: d, digest: digest, sequence: leaf.Chain.Sequence, at: leaf.Time})
 	}
 	if len(v.made) != len(v.b.Decisions) {
 		return "", refuse(CodeChain, "decision %d is not in the chain", len(v.made)+1)
@@ -476,7 +499,7 @@ func (v *verification) statement(s Statement, i int) error {
 	if head.Chain != leaf.Chain.ID || head.Sequence >= leaf.Chain.Sequence || head.Leaf != LeafDigest(v.b.Chain[head.Sequence-1]) {
 		return refuse(CodeChain, "the signer was shown a chain that is not this one")
 	}
-	if !leaf.Time.Before(r.ExpiresAt) && (s.Purpose == Override || s.Purpose == Approve && v.made[i].before != string(approval.Approved)) { // what is approved does not expire
+	if !leaf.Time.Before(r.ExpiresAt) && (s.Purpose == Override || s.Purpose == Approve) {
 		return refuse(CodeChain, "it approves or overrides a request that had expired")
 	}
 	if s.Purpose == Withdraw && !v.withdraws(s) {
@@ -571,6 +594,9 @@ func (v *verification) facts() (string, error) {
 	if !utc(f.Now) {
 		return "", refuse(CodeInvalid, "the time of the tally must be in UTC")
 	}
+	if f.Request.Lapsed != v.lapsed() {
+		return "", refuse(CodeInvalid, "the tally was told otherwise than the chain shows whether the time was up before the request was approved")
+	}
 	asserted := f.Decisions
 	for i, d := range v.made {
 		s := d.statement
@@ -585,7 +611,7 @@ func (v *verification) facts() (string, error) {
 		want := approval.Decision{
 			ID: d.ID, RequestID: s.Request, PersonID: s.Approver.Person, AccountID: got.AccountID, Name: got.Name,
 			Action: s.Purpose.Action(), HeadCommit: s.Source.Commit, DestinationBranch: s.Destination.Branch,
-			RuleDigest: s.Policy.RuleDigest, Sequence: d.sequence, Compromised: d.compromised,
+			RuleDigest: s.Policy.RuleDigest, Sequence: d.sequence, Compromised: d.compromised, Late: !d.at.Before(v.request.ExpiresAt),
 		}
 		if d.compromised && !got.Compromised {
 			return "", refuse(CodeRevoked, "decision %d was counted, and its key may have been in other hands", i+1)
@@ -713,6 +739,9 @@ func (v *verification) verdict() (string, error) {
 		if d.statement.Source.Commit == v.request.HeadCommit && d.sequence > int64(at+1) {
 			return "", refuse(CodeChain, "decision %d was made after the verdict", i+1)
 		}
+	}
+	if err := v.history(); err != nil {
+		return "", err
 	}
 	if len(v.b.OutcomeSalt) == 0 {
 		v.lacks("facts of the verdict, which were erased")

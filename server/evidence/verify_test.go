@@ -231,9 +231,66 @@ func TestAnApprovedRequestDoesNotExpire(t *testing.T) {
 	w.decide("bob", evidence.Approve)
 	w.decide("dave", evidence.Approve)
 	w.now = w.now.Add(24 * time.Hour)
-	w.decide("carol", evidence.Approve)
+	w.tally()
+	w.publish()
 	if report := evidence.Verify(w.encoded(), w.anchors()); report.ExitCode() != 0 || report.Verdict.State != approval.Approved {
 		t.Error(report.Sentence())
+	}
+}
+
+// What came too late is part of the history, and makes nothing better.
+func TestNothingGetsBetterWhenTheTimeIsUp(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		story func(w *world)
+		want  string
+	}{
+		"a rejection withdrawn": {func(w *world) {
+			w.open("old")
+			w.decide("bob", evidence.Approve)
+			w.decide("dave", evidence.Approve)
+			w.decide("carol", evidence.Reject)
+			w.now = w.request().ExpiresAt
+			w.decide("carol", evidence.Withdraw)
+		}, "EXPIRED: expired before it was approved"},
+		"a late rejection withdrawn": {func(w *world) {
+			w.open("old")
+			w.decide("bob", evidence.Approve)
+			w.decide("dave", evidence.Approve)
+			w.now = w.request().ExpiresAt
+			w.decide("carol", evidence.Reject)
+			w.decide("carol", evidence.Withdraw)
+		}, "EXPIRED: expired before it was approved"},
+		"other facts": {func(w *world) {
+			expired(w)
+			w.tally()
+			w.publish()
+		}, "EXPIRED: expired before it was approved"},
+		"approved in time, and looked at late": {func(w *world) {
+			w.open("old")
+			w.decide("bob", evidence.Approve)
+			w.tamperLeaf = func(l *evidence.Leaf) {
+				if _, ok := l.Body.(evidence.DecisionMade); ok {
+					w.now = w.request().ExpiresAt
+				}
+			}
+			w.decide("dave", evidence.Approve)
+		}, "APPROVED: approved by Bob and Dave"},
+		"asked for again": {func(w *world) {
+			expired(w)
+			w.open("old")
+			w.decide("bob", evidence.Approve)
+			w.decide("dave", evidence.Approve)
+		}, "APPROVED: approved by Bob and Dave"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			test.story(w)
+			if report := evidence.Verify(w.encoded(), w.anchors()); report.ExitCode() != 0 || report.Sentence() != test.want {
+				t.Errorf("exit %d: %s", report.ExitCode(), report.Sentence())
+			}
+		})
 	}
 }
 
@@ -353,6 +410,25 @@ func erasedStory(w *world) {
 		w.decisions[i].Approver = nil
 	}
 	w.verdict.Sentence, w.outcome = "approved by Erased person and Erased person", nil
+}
+
+// timeless are facts that keep silent about the time of the request.
+func timeless(f *approval.Facts) {
+	f.Request.Lapsed = false
+	for i := range f.Decisions {
+		f.Decisions[i].Late = false
+	}
+}
+
+// expired is a request that two people approved, of whom one was not asked while there was time.
+func expired(w *world) {
+	w.tamperFacts = func(f *approval.Facts) { f.Writers = people("alice", "bob") }
+	w.open("old")
+	w.decide("bob", evidence.Approve)
+	w.decide("dave", evidence.Approve)
+	w.now = w.request().ExpiresAt
+	w.tally()
+	w.tamperFacts = nil
 }
 
 func forgeries() []forged {
@@ -534,6 +610,37 @@ func forgeries() []forged {
 			w.append(evidence.RequestClosed{Request: w.request().ID, Reason: "cancelled"})
 			w.check(evidence.AnswerYes, evidence.CheckApproved)
 		}), "requests", evidence.CodeChain},
+		{"a request that is not closed before the next one is opened", told(func(w *world) {
+			w.open("old")
+			w.decide("bob", evidence.Approve)
+			w.decide("dave", evidence.Approve)
+			facts, verdict, outcome := w.facts, w.verdict, w.outcome
+			r := w.request()
+			r.ID, r.HeadCommit, r.OpenedAt = "req-2", commits["new"], w.now.Add(time.Minute)
+			r.ExpiresAt = r.OpenedAt.Add(24 * time.Hour)
+			document, err := r.Digest()
+			w.must(err)
+			w.requests = append(w.requests, r)
+			w.append(evidence.RequestOpened{Request: r.ID, Document: document})
+			w.decide("carol", evidence.Reject)
+			w.facts, w.verdict, w.outcome = facts, verdict, outcome
+		}), "requests", evidence.CodeChain},
+		{"a request closed twice", told(func(w *world) {
+			w.story()
+			w.append(evidence.RequestClosed{Request: "req-1", Reason: "cancelled"})
+		}), "requests", evidence.CodeChain},
+		{"a verdict on a request that was closed", told(func(w *world) {
+			w.story()
+			w.append(evidence.VerdictReached{Request: "req-1", State: "APPROVED", Outcome: digestOf("nothing")})
+		}), "requests", evidence.CodeChain},
+		{"a request opened at another time than its leaf", told(func(w *world) {
+			w.tamperRequest = func(r *evidence.Request) {
+				r.OpenedAt, r.ExpiresAt = r.OpenedAt.Add(time.Hour), r.ExpiresAt.Add(time.Hour)
+			}
+		}), "requests", evidence.CodeChain},
+		{"a request with more time than its rule gives it", told(func(w *world) {
+			w.tamperRequest = func(r *evidence.Request) { r.ExpiresAt = r.OpenedAt.Add(10 * 365 * 24 * time.Hour) }
+		}), "requests", evidence.CodeInvalid},
 		{"an answer about a request never opened", told(func(w *world) {
 			w.story()
 			w.check(evidence.AnswerNo, "PENDING", func(c *evidence.MergeChecked) { c.Request = "req-9" })
@@ -578,7 +685,7 @@ func forgeries() []forged {
 					s.Request = "req-1"
 				}
 			}
-		}), "statements", evidence.CodeInvalid},
+		}), "requests", evidence.CodeChain},
 		{"a statement about no request", told(func(w *world) {
 			w.tamperStatement = func(s *evidence.Statement) { s.Request = "req-9" }
 			w.tamperLeaf = func(l *evidence.Leaf) {
@@ -587,6 +694,8 @@ func forgeries() []forged {
 					l.Body = body
 				}
 			}
+			w.open("old")
+			w.decide("bob", evidence.Approve)
 		}), "statements", evidence.CodeInvalid},
 		{"a decision put to another request", told(func(w *world) {
 			w.tamperLeaf = func(l *evidence.Leaf) {
@@ -595,7 +704,7 @@ func forgeries() []forged {
 					l.Body = body
 				}
 			}
-		}), "statements", evidence.CodeInvalid},
+		}), "requests", evidence.CodeChain},
 		{"a statement for another log", told(func(w *world) {
 			w.tamperStatement = func(s *evidence.Statement) {
 				if len(w.decisions) == 2 {
@@ -706,6 +815,32 @@ func forgeries() []forged {
 			w.tamperFacts = func(f *approval.Facts) { f.Now = time.Time{} }
 		}), "facts", evidence.CodeInvalid},
 
+		{"what had expired and was approved by a withdrawn rejection", told(func(w *world) {
+			w.tamperFacts = timeless
+			w.open("old")
+			w.decide("bob", evidence.Approve)
+			w.decide("dave", evidence.Approve)
+			w.decide("carol", evidence.Reject)
+			w.now = w.request().ExpiresAt.Add(30 * 24 * time.Hour)
+			w.decide("carol", evidence.Withdraw)
+		}), "facts", evidence.CodeInvalid},
+		{"a late withdrawal given out as one in time", told(func(w *world) {
+			w.tamperFacts = timeless
+			w.open("old")
+			w.decide("bob", evidence.Approve)
+			w.decide("carol", evidence.Reject)
+			w.decide("dave", evidence.Approve)
+			w.entries, w.log = w.entries[:len(w.entries)-1], w.log[:len(w.log)-1] // its verdict
+			w.now = w.request().ExpiresAt.Add(30 * 24 * time.Hour)
+			w.decide("carol", evidence.Withdraw)
+		}), "facts", evidence.CodeInvalid},
+		{"what had expired and was approved by other facts", told(func(w *world) {
+			expired(w)
+			w.tamperFacts = timeless
+			w.tally()
+			w.publish()
+		}), "facts", evidence.CodeInvalid},
+
 		{"an approval by people who were erased and never gave it", told(func(w *world) {
 			erasedStory(w)
 			w.entries, w.decisions, w.facts.Decisions = w.entries[:4], w.decisions[:1], w.facts.Decisions[:1]
@@ -755,6 +890,55 @@ func forgeries() []forged {
 		{"a verdict that is not in the chain", told(func(w *world) {
 			w.open("old")
 			w.entries = w.entries[:1]
+		}), "verdict", evidence.CodeChain},
+
+		{"what had expired and was called approved for a while", told(func(w *world) {
+			expired(w)
+			w.append(evidence.VerdictReached{Request: "req-1", State: "APPROVED", Outcome: digestOf("nothing")})
+			w.check(evidence.AnswerYes, evidence.CheckApproved)
+			w.tally()
+			w.publish()
+		}), "verdict", evidence.CodeChain},
+		{"a yes behind an invented approval", told(func(w *world) {
+			w.open("old")
+			w.decide("bob", evidence.Approve)
+			w.append(evidence.VerdictReached{Request: "req-1", State: "APPROVED", Outcome: digestOf("nothing")})
+			w.check(evidence.AnswerYes, evidence.CheckApproved)
+			w.tally()
+			w.publish()
+		}), "verdict", evidence.CodeChain},
+		{"a yes behind an invented override", told(func(w *world) {
+			w.open("old")
+			w.decide("bob", evidence.Approve)
+			w.append(evidence.VerdictReached{Request: "req-1", State: "OVERRIDDEN", Outcome: digestOf("nothing")})
+			w.check(evidence.AnswerYes, evidence.CheckOverridden)
+			w.tally()
+			w.publish()
+		}), "verdict", evidence.CodeChain},
+		{"a yes after a rejection and before its verdict", told(func(w *world) {
+			w.open("old")
+			w.decide("bob", evidence.Approve)
+			w.decide("dave", evidence.Approve)
+			w.tamperFacts = func(*approval.Facts) {
+				w.tamperFacts = nil
+				w.check(evidence.AnswerYes, evidence.CheckApproved)
+			}
+			w.decide("carol", evidence.Reject)
+		}), "verdict", evidence.CodeChain},
+		{"a yes after an approval was withdrawn and before its verdict", told(func(w *world) {
+			w.open("old")
+			w.decide("bob", evidence.Approve)
+			w.decide("dave", evidence.Approve)
+			w.tamperFacts = func(*approval.Facts) {
+				w.tamperFacts = nil
+				w.check(evidence.AnswerYes, evidence.CheckApproved)
+			}
+			w.decide("dave", evidence.Withdraw)
+		}), "verdict", evidence.CodeChain},
+		{"a successful status that nobody approved", told(func(w *world) {
+			w.open("old")
+			w.append(evidence.StatusPaid{Request: "req-1", State: "SUCCESSFUL"})
+			w.publish()
 		}), "verdict", evidence.CodeChain},
 
 		{"another origin", pinned(func(_ *world, a *evidence.Anchors) {

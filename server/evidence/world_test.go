@@ -292,7 +292,10 @@ func (w *world) request() evidence.Request { return w.requests[len(w.requests)-1
 func (w *world) open(head string) {
 	w.t.Helper()
 	rule := w.policy.Rules[0]
-	opened := w.tick()
+	if n := len(w.requests); n > 0 && !w.ended() {
+		w.append(evidence.RequestClosed{Request: w.request().ID, Reason: "superseded"})
+	}
+	opened := w.tick().Add(time.Minute) // when its leaf is written
 	r := evidence.Request{
 		ID: fmt.Sprintf("req-%d", len(w.requests)+1), Workspace: workspaceUUID, Repository: repositoryUUID, PullRequest: number,
 		HeadCommit: w.commit(head), DestinationBranch: "release/1.0", RuleDigest: rule.Digest(),
@@ -300,9 +303,6 @@ func (w *world) open(head string) {
 	}
 	if w.tamperRequest != nil {
 		w.tamperRequest(&r)
-	}
-	if n := len(w.requests); n > 0 && !w.ended() {
-		w.append(evidence.RequestClosed{Request: w.request().ID, Reason: "superseded"})
 	}
 	w.requests = append(w.requests, r)
 	document, err := r.Digest()
@@ -401,9 +401,15 @@ func (w *world) tally() {
 	}
 	for _, d := range w.tallied {
 		if d.HeadCommit == r.HeadCommit {
+			if d.Sequence <= int64(len(w.entries)) {
+				made, err := evidence.ParseLeaf(w.entries[d.Sequence-1])
+				w.must(err)
+				d.Late = !made.Time.Before(r.ExpiresAt)
+			}
 			w.facts.Decisions = append(w.facts.Decisions, d)
 		}
 	}
+	w.facts.Request.Lapsed = w.lapsed()
 	if w.policy.Rules[0].Needs().Identities {
 		roster, err := evidence.ReplayRoster(evidence.LeafDigest(w.genesis), w.versions())
 		w.must(err)
@@ -432,6 +438,25 @@ func (w *world) tally() {
 	outcome, err := evidence.OutcomeDigest(w.outcome, w.policy.Digest(), w.facts, w.verdict)
 	w.must(err)
 	w.append(evidence.VerdictReached{Request: r.ID, State: string(w.verdict.State), Outcome: outcome})
+}
+
+// lapsed reports whether the time of the newest request was up before it was approved or overridden, where its next
+// verdict is written now.
+func (w *world) lapsed() bool {
+	r := w.request()
+	over := func(at time.Time) bool { return !at.Before(r.ExpiresAt) }
+	timely := false
+	for _, entry := range slices.Backward(w.entries) {
+		leaf, err := evidence.ParseLeaf(entry)
+		w.must(err)
+		switch body := leaf.Body.(type) {
+		case evidence.DecisionMade:
+			timely = timely || !over(leaf.Time)
+		case evidence.VerdictReached:
+			return over(w.now) && body.Request == r.ID && body.State != "APPROVED" && body.State != "OVERRIDDEN" && (over(leaf.Time) || !timely)
+		}
+	}
+	return false
 }
 
 // check answers the merge check about the open request.

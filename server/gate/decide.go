@@ -511,7 +511,7 @@ func (d *decider) store(ctx context.Context, pr store.PullRequest, live store.Ap
 		return store.Decision{}, err
 	}
 	// No evaluation may have said so yet.
-	if !now.Before(live.ExpiresAt) && (action == approval.Override || action == approval.Approve && live.State != store.RequestApproved) {
+	if !now.Before(live.ExpiresAt) && (action == approval.Override || action == approval.Approve) {
 		return store.Decision{}, refusal.New(CodeExpired, "The request has expired; it can be asked for again.")
 	}
 	assertionDigest, err := d.assertion.Digest()

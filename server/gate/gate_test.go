@@ -465,3 +465,58 @@ func TestAutoMergeCountsNobodyWhoLostTheRightToWrite(t *testing.T) {
 		t.Errorf("Bitbucket was asked to merge %d times", n)
 	}
 }
+
+// TestNothingGetsBetterWhenTheTimeIsUp takes a rejection back when the request's time is up: that is on record, and the
+// request is expired, so that it can be asked for again.
+func TestNothingGetsBetterWhenTheTimeIsUp(t *testing.T) {
+	w := newWorld(t)
+	w.save(w.rule(1, "bob", "carol"))
+	number := w.open()
+	w.settle()
+	head := w.view(number).PullRequest.HeadCommit
+	expire := func() {
+		t.Helper()
+		w.sql(`update signedapproval_approval_requests set expires_at = now(), facts = jsonb_set(facts, '{request,expiresAt}', to_jsonb(now())) where state in ('PENDING', 'APPROVED', 'REJECTED')`)
+	}
+	again := func() {
+		t.Helper()
+		_, err := w.gate.Renew(t.Context(), w.people["bob"].Person, w.workspace, w.view(number).Request.ID)
+		w.must(err)
+		w.settle()
+	}
+	w.decides(number, "bob", approval.Approve)
+	w.decides(number, "carol", approval.Reject)
+	w.settle()
+	expire()
+	w.decides(number, "carol", approval.Withdraw)
+	if answer := w.mergeCheck(number); answer.Success {
+		t.Errorf("the merge check lets it be merged: %+v", answer)
+	}
+	w.settle()
+	w.expect(number, head, "FAILED", "expired before it was approved")
+
+	again()
+	w.expect(number, head, "INPROGRESS", "0 of 1 approval; waiting for Bob or Carol")
+	w.decides(number, "bob", approval.Approve)
+	w.settle()
+	expire()
+	if _, err := w.decide(number, "carol", approval.Approve); refusal.Code(err) != gate.CodeExpired {
+		t.Errorf("approving what was approved, when its time is up: %v", err)
+	}
+	w.event(number)
+	w.settle()
+	w.expect(number, head, "SUCCESSFUL", "approved by Bob")
+	w.decides(number, "carol", approval.Reject)
+	w.settle()
+	w.expect(number, head, "FAILED", "rejected by Carol")
+	w.decides(number, "carol", approval.Withdraw)
+	w.settle()
+	w.expect(number, head, "FAILED", "expired before it was approved")
+
+	// Decided in time, and looked at when it is over.
+	again()
+	w.decides(number, "carol", approval.Approve)
+	expire()
+	w.settle()
+	w.expect(number, head, "SUCCESSFUL", "approved by Carol")
+}

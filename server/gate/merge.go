@@ -232,7 +232,10 @@ func (g *Gate) factsNow(ctx context.Context, tx *store.Tx, r store.ApprovalReque
 	if err := g.proveModels(ctx, tx, rule, decisions); err != nil {
 		return facts, nil, err
 	}
-	facts.Decisions = decisionsOf(rule, decisions)
+	facts.Decisions = decisionsOf(rule, r, decisions)
+	if facts.Request.Lapsed, err = lapsed(r, facts); err != nil {
+		return facts, nil, err
+	}
 	if writers != nil && rule.Needs().Writers {
 		facts.Writers = writers
 	}

@@ -156,7 +156,7 @@ func (g *Gate) followModels(ctx context.Context, tx *store.Tx, r store.ApprovalR
 		return err
 	}
 	proved := make(map[string]string, len(decisions))
-	for _, d := range decisionsOf(rule, decisions) {
+	for _, d := range decisionsOf(rule, r, decisions) {
 		proved[d.ID] = d.Model
 	}
 	// A decision that is not in the facts yet has its evaluation before it.

@@ -183,7 +183,7 @@ func (v *View) setRequest(r store.ApprovalRequest) (err error) {
 // older than the last of them.
 func (v *View) tally() approval.Verdict {
 	facts := v.facts
-	facts.Decisions = decisionsOf(v.Rule, v.Decisions)
+	facts.Decisions = decisionsOf(v.Rule, *v.Request, v.Decisions)
 	return approval.Tally(v.Rule, facts)
 }
 
@@ -256,6 +256,9 @@ func can(person store.Person, v View) Can {
 	case c.Approve && over:
 		c.Approve = false
 		return c.because(CodeExpired, timeIsOver)
+	case c.Approve && r.Overdue:
+		c.Approve = false
+		return c.because(CodeExpired, "The time of this request is over. It was approved before, and that stands.")
 	case c.Approve:
 		return c
 	case author:

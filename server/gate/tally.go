@@ -29,7 +29,10 @@ func (t *settlement) tally(ctx context.Context, r store.ApprovalRequest) (next t
 	if err := t.proveModels(ctx, t.tx, *t.seen.rule, decisions); err != nil {
 		return next, err
 	}
-	facts := t.facts(r, decisions)
+	facts, err := t.facts(r, decisions)
+	if err != nil {
+		return next, err
+	}
 	verdict := approval.Tally(*t.seen.rule, facts)
 	before := r.State
 	if err := t.record(ctx, &r, t.seen.version, facts, verdict); err != nil {
@@ -164,8 +167,8 @@ func (t *settlement) planMerge(ctx context.Context, r store.ApprovalRequest) err
 }
 
 // facts is everything that a tally looks at.
-func (t *settlement) facts(r store.ApprovalRequest, decisions []store.Decision) approval.Facts {
-	facts := approval.Facts{
+func (t *settlement) facts(r store.ApprovalRequest, decisions []store.Decision) (facts approval.Facts, err error) {
+	facts = approval.Facts{
 		Now: t.now, Author: t.pr.AuthorAccountID, Writers: t.seen.writers,
 		Request: approval.RequestFacts{
 			ID: r.ID, HeadCommit: r.HeadCommit, DestinationBranch: r.DestinationBranch,
@@ -179,8 +182,34 @@ func (t *settlement) facts(r store.ApprovalRequest, decisions []store.Decision) 
 			}
 		}
 	}
-	facts.Decisions = decisionsOf(*t.seen.rule, decisions)
-	return facts
+	facts.Decisions = decisionsOf(*t.seen.rule, r, decisions)
+	facts.Request.Lapsed, err = lapsed(r, facts)
+	return facts, err
+}
+
+// lapsed tells whether the time of a request was up, by the facts of a moment, before it was approved or overridden, as
+// [approval.RequestFacts.Lapsed] says. The verifier tells it from the chain.
+func lapsed(r store.ApprovalRequest, now approval.Facts) (bool, error) {
+	last, err := verdictOf(r)
+	if err != nil {
+		return false, err
+	}
+	before, err := factsOf(r)
+	if err != nil {
+		return false, err
+	}
+	over := func(at time.Time) bool { return !at.Before(r.ExpiresAt) }
+	switch {
+	case !over(now.Now), last.State == "", last.State == approval.Approved, last.State == approval.Overridden:
+		return false, nil
+	case over(before.Now):
+		return true, nil
+	}
+	rested := int64(0) // the last decision that the verdict rests on
+	for _, d := range before.Decisions {
+		rested = max(rested, d.Sequence)
+	}
+	return !slices.ContainsFunc(now.Decisions, func(d approval.Decision) bool { return d.Sequence > rested && !d.Late }), nil
 }
 
 // approversOf lists the sets of people that a rule asks, those who may override it last.
@@ -194,8 +223,8 @@ func approversOf(rule approval.Rule) (sets []approval.Approvers) {
 	return sets
 }
 
-// decisionsOf is what a rule's tally looks at of decisions.
-func decisionsOf(rule approval.Rule, rows []store.Decision) (decisions []approval.Decision) {
+// decisionsOf is what a rule's tally of a request looks at of decisions.
+func decisionsOf(rule approval.Rule, r store.ApprovalRequest, rows []store.Decision) (decisions []approval.Decision) {
 	needs := rule.Needs()
 	for _, d := range rows {
 		if !needs.Identities {
@@ -207,7 +236,7 @@ func decisionsOf(rule approval.Rule, rows []store.Decision) (decisions []approva
 		decisions = append(decisions, approval.Decision{
 			ID: d.ID, RequestID: d.RequestID, PersonID: d.PersonID, AccountID: d.AccountID, Name: d.Name, Identity: d.Identity, Model: d.Model, Compromised: d.Compromised,
 			Action: approval.Action(d.Action), HeadCommit: d.HeadCommit, DestinationBranch: d.DestinationBranch,
-			RuleDigest: approval.Digest(d.RuleDigest), Sequence: d.Sequence,
+			RuleDigest: approval.Digest(d.RuleDigest), Sequence: d.Sequence, Late: !d.DecidedAt.Before(r.ExpiresAt),
 		})
 	}
 	return decisions
