@@ -88,6 +88,7 @@ func (a *agreement) decide(s Statement, at time.Time) {
 		a.rejecting[person] = true
 	case Withdraw:
 		delete(a.rejecting, person)
+	case Enrol, Countersign, Revoke, SetPolicy, Protect: // in no statement
 	}
 	for _, q := range s.Requirements {
 		a.approvals = max(a.approvals, q.Quorum)
