@@ -71,7 +71,7 @@ func (p *proving) verify(ctx context.Context, data []byte) (*proved, error) {
 	if of.bundle, err = evidence.ParseBundle(data); err != nil {
 		return nil, err
 	}
-	of.merged, _, _ = ending(data)
+	of.merged, _ = ending(data)
 	if p.clone == "" {
 		return of, nil
 	}

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -67,54 +66,4 @@ func TestTheGateLetsNothingThroughBesideTheChange(t *testing.T) {
 			t.Errorf("%s: %s", name, outcome.Sentence)
 		}
 	}
-}
-
-// TestTheGateKnowsWhatTookThePlaceOfARequest: another request that was opened before a merge ends an approval, closed or not.
-func TestTheGateKnowsWhatTookThePlaceOfARequest(t *testing.T) {
-	t.Parallel()
-	raw, _ := approvedVector(t)
-	bundle, err := evidence.ParseBundle(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	merge := slices.IndexFunc(bundle.Chain, func(entry evidence.Bytes) bool { return kind(t, entry) == evidence.TypeMerged })
-	opened := -1
-	for i, entry := range bundle.Chain {
-		leaf, err := evidence.ParseLeaf(entry)
-		if body, ok := leaf.Body.(evidence.RequestOpened); err == nil && ok && body.Request == bundle.Facts.Request.ID {
-			opened = i
-		}
-	}
-	if opened < 0 || merge < opened {
-		t.Fatalf("opened %d, merged %d", opened, merge)
-	}
-	leaf, err := evidence.ParseLeaf(bundle.Chain[opened])
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf.Body = evidence.RequestOpened{Request: "another", Document: leaf.Body.(evidence.RequestOpened).Document}
-	another, err := leaf.Entry()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for at, want := range map[int]bool{opened: false, opened + 1: true, merge: true, merge + 1: false} {
-		changed := bundle
-		changed.Chain = slices.Insert(slices.Clone(bundle.Chain), at, evidence.Bytes(another))
-		data, err := changed.Encode()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, _, superseded := ending(data); superseded != want {
-			t.Errorf("another request as leaf %d, the own one at %d, the merge at %d: %t", at, opened, merge, superseded)
-		}
-	}
-}
-
-func kind(t *testing.T, entry []byte) evidence.LeafType {
-	t.Helper()
-	leaf, err := evidence.ParseLeaf(entry)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return leaf.Body.Type()
 }

@@ -277,7 +277,7 @@ func (c *verifyCommand) judge(report evidence.Report, bundle []byte) (gateOutcom
 		return gateOutcome{Sentence: report.Sentence()}, 1
 	}
 	refused, unapproved := c.unapproved(report)
-	kind, closed, superseded := ending(bundle)
+	kind, closed := ending(bundle)
 	switch {
 	case change.Repository != bitbucket.BracedUUID(repository(c.Repository)) || change.Branch != c.Branch:
 		return gateOutcome{Code: gateOtherBranch, Sentence: fmt.Sprintf("the evidence is that of branch %s of repository %s", change.Branch, change.Repository)}, 1
@@ -285,8 +285,6 @@ func (c *verifyCommand) judge(report evidence.Report, bundle []byte) (gateOutcom
 		return refused, 1
 	case c.Commit == change.Landed && kind == "violation":
 		return gateOutcome{Code: gateViolation, Sentence: "the chain says that what landed is not what was approved"}, 1
-	case superseded:
-		return gateOutcome{Code: gateClosed, Sentence: "another request was opened for the pull request before it was merged, and the approval ended with that"}, 1
 	case c.Commit != change.Landed && closed != "":
 		return gateOutcome{Code: gateClosed, Sentence: fmt.Sprintf("its request was %s before it was merged, and the approval ended with it", closed)}, 1
 	case c.Commit != change.Head && c.Commit != change.Landed:
@@ -317,31 +315,27 @@ func repository(uuid string) string {
 }
 
 // ending gives the kind of the last merge in the chain of a bundle that was verified, and for what reason its request was
-// closed; both are empty where there is none. superseded says that another request was opened later, and before a merge.
-func ending(raw []byte) (merged, closed string, superseded bool) {
+// closed; both are empty where there is none.
+func ending(raw []byte) (merged, closed string) {
 	bundle, err := evidence.ParseBundle(raw)
 	if err != nil {
-		return "violation", "", true
+		return "violation", ""
 	}
-	opened := false
 	for _, entry := range bundle.Chain {
 		leaf, err := evidence.ParseLeaf(entry)
 		if err != nil {
-			return "violation", "", true
+			return "violation", ""
 		}
 		switch body := leaf.Body.(type) {
 		case evidence.Merged:
 			merged = body.Kind
-		case evidence.RequestOpened:
-			superseded = superseded || opened && merged == "" && body.Request != bundle.Facts.Request.ID
-			opened = opened || body.Request == bundle.Facts.Request.ID
 		case evidence.RequestClosed:
 			if body.Request == bundle.Facts.Request.ID {
 				closed = body.Reason
 			}
 		}
 	}
-	return merged, closed, superseded
+	return merged, closed
 }
 
 // compare compares a bundle with the log that is public now: that it has the bundle's log in it, and nothing about the pull
