@@ -314,7 +314,7 @@ func repository(uuid string) string {
 	return bare
 }
 
-// ending gives the kind of the last merge in the chain of a bundle that was verified, and for what reason its request was
+// ending gives the kind of the merge in the chain of a bundle that was verified, and for what reason its request was
 // closed; both are empty where there is none.
 func ending(raw []byte) (merged, closed string) {
 	bundle, err := evidence.ParseBundle(raw)
@@ -328,7 +328,9 @@ func ending(raw []byte) (merged, closed string) {
 		}
 		switch body := leaf.Body.(type) {
 		case evidence.Merged:
-			merged = body.Kind
+			if merged != "violation" { // which stays one
+				merged = body.Kind
+			}
 		case evidence.RequestClosed:
 			if body.Request == bundle.Facts.Request.ID {
 				closed = body.Reason

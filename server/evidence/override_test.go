@@ -53,8 +53,8 @@ func TestVerifyOverride(t *testing.T) {
 		}
 	}
 	if diff := cmp.Diff([]string{
-		`Bob (account acc-bob, person per-bob): "Not yet: the ünïcode test is missing."`,
-		`Carol (account acc-carol, person per-carol): "Not yet: the ünïcode test is missing."`,
+		`person per-bob: "Not yet: the ünïcode test is missing."`,
+		`person per-carol: "Not yet: the ünïcode test is missing."`,
 	}, overrides); diff != "" {
 		t.Errorf("overrides (-want +got):\n%s", diff)
 	}

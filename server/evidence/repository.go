@@ -20,7 +20,7 @@ type Change struct {
 	Approved bool
 	// Landed is the commit that the chain's last merge names; empty without one.
 	Landed string
-	// Violation says that the chain calls its last merge one: what approves or
+	// Violation says that the chain calls its merge one: what approves or
 	// overrides it, if anything does, was not on record by then.
 	Violation bool
 }
@@ -71,7 +71,7 @@ func (v *verification) changed() Change {
 	}
 	for _, leaf := range v.leaves {
 		if body, ok := leaf.Body.(Merged); ok {
-			c.Landed, c.Violation = body.Commit, body.Kind == "violation"
+			c.Landed, c.Violation = body.Commit, c.Violation || body.Kind == "violation"
 		}
 	}
 	return c

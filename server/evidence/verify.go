@@ -292,7 +292,14 @@ func (v *verification) requests() (string, error) {
 	v.opened = make(map[string]int, len(v.b.Requests))
 	next := 0
 	var live standing
+	landed := ""
 	for i, leaf := range v.leaves {
+		if body, ok := leaf.Body.(Merged); ok {
+			if landed != "" && landed != body.Commit {
+				return "", refuse(CodeChain, "leaf %d says that another commit landed than a leaf before it", i+1)
+			}
+			landed = body.Commit
+		}
 		if body, ok := leaf.Body.(RequestClosed); ok && body.Request == v.b.Facts.Request.ID && i+1 < len(v.leaves) {
 			return "", refuse(CodeChain, "leaf %d closes the request that the verdict is about, and the chain goes on after it", i+1)
 		}
@@ -773,12 +780,7 @@ func (v *verification) label() {
 	add("pull request", fmt.Sprintf("%s #%d", v.request.Repository, v.request.PullRequest), signed)
 	add("rule", fmt.Sprintf("%s (%s)", v.rule.Name, v.request.RuleDigest), signed)
 	for _, d := range v.made {
-		who := "person " + d.statement.Approver.Person
-		label := Signed
-		if d.Approver != nil {
-			who = fmt.Sprintf("%s (account %s, person %s)", d.Approver.Name, d.Approver.AccountID, d.statement.Approver.Person)
-		}
-		add("decision", fmt.Sprintf("%s: %s Diff shown: SHA-256 %s.", who, d.statement.Meaning, d.statement.Diff.SHA256), label)
+		add("decision", fmt.Sprintf("person %s: %s Diff shown: SHA-256 %s.", d.statement.Approver.Person, d.statement.Meaning, d.statement.Diff.SHA256), Signed)
 	}
 	if v.b.Verdict.State == approval.Overridden {
 		for _, d := range v.made {
@@ -817,12 +819,9 @@ func (v *verification) overrides(d decision) bool {
 		slices.ContainsFunc(v.b.Verdict.Override.Counted, func(p approval.Person) bool { return p.ID == d.statement.Approver.Person })
 }
 
-// overrider says who overrode and why.
+// overrider says who overrode and why. The name is a fact of its own: it is not the person's word.
 func (v *verification) overrider(d decision) string {
 	who := "person " + d.statement.Approver.Person
-	if d.Approver != nil {
-		who = fmt.Sprintf("%s (account %s, %s)", d.Approver.Name, d.Approver.AccountID, who)
-	}
 	if d.Comment == nil {
 		return who + "; the reason was erased"
 	}

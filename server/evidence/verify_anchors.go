@@ -136,7 +136,8 @@ func (a Anchors) otherAccount(person, account string) bool {
 }
 
 // labelKeys says of each key that signed on what it rests that it is its
-// person's, and of each person on what it rests that the account is theirs.
+// person's, and of each person on what it rests that the account is theirs. What
+// people are called is the operator's word, whatever they signed.
 func (v *verification) labelKeys(add func(name, value string, label Label)) {
 	seen := map[string]bool{}
 	once := func(name, value string, label Label) {
@@ -152,6 +153,9 @@ func (v *verification) labelKeys(add func(name, value string, label Label)) {
 			label = Recomputed
 		case d.key.By == ByLogIn:
 			label = Asserted
+		}
+		if d.Approver != nil {
+			once("name", fmt.Sprintf("%s is what person %s is called", d.Approver.Name, d.key.Key.Person), Asserted)
 		}
 		once("key", fmt.Sprintf("%s of person %s, known by %s", d.key.Digest, d.key.Key.Person, d.key.By), label)
 		if v.anchors.Models != nil {

@@ -51,7 +51,7 @@ func TestVerify(t *testing.T) {
 	want := map[string]evidence.Label{
 		"head commit": evidence.Signed, "destination branch": evidence.Signed, "pull request": evidence.Signed, "rule": evidence.Signed,
 		"decision": evidence.Signed, "history": evidence.Recomputed, "verdict": evidence.Recomputed, "key": evidence.Recomputed, "account": evidence.Signed,
-		"merge": evidence.Asserted, "author": evidence.Asserted, "permissions": evidence.Asserted, "time of the verdict": evidence.Asserted,
+		"merge": evidence.Asserted, "name": evidence.Asserted, "author": evidence.Asserted, "permissions": evidence.Asserted, "time of the verdict": evidence.Asserted,
 	}
 	if diff := cmp.Diff(want, labels(report)); diff != "" {
 		t.Errorf("labels (-want +got):\n%s", diff)
@@ -291,6 +291,22 @@ func TestNothingGetsBetterWhenTheTimeIsUp(t *testing.T) {
 				t.Errorf("exit %d: %s", report.ExitCode(), report.Sentence())
 			}
 		})
+	}
+}
+
+// A merge that was called a violation once stays one.
+func TestAViolationStays(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.open("new")
+	w.decide("bob", evidence.Approve)
+	w.decide("dave", evidence.Approve)
+	w.append(evidence.Merged{Request: w.request().ID, Kind: "violation", Commit: w.commit("landed")})
+	w.append(evidence.Merged{Request: w.request().ID, Kind: "approved", Commit: w.commit("landed")})
+	w.publish()
+	report := evidence.Verify(w.encoded(), w.anchors())
+	if change, ok := report.Change(); !ok || !change.Violation || change.Landed != w.commit("landed") {
+		t.Errorf("%s: %+v", report.Sentence(), change)
 	}
 }
 
@@ -624,6 +640,11 @@ func forgeries() []forged {
 			w.append(evidence.RequestOpened{Request: r.ID, Document: document})
 			w.decide("carol", evidence.Reject)
 			w.facts, w.verdict, w.outcome = facts, verdict, outcome
+		}), "requests", evidence.CodeChain},
+		{"two commits that landed", told(func(w *world) {
+			w.story()
+			w.append(evidence.Merged{Request: w.request().ID, Kind: "approved", Commit: w.commit("new")})
+			w.publish()
 		}), "requests", evidence.CodeChain},
 		{"a request closed twice", told(func(w *world) {
 			w.story()
