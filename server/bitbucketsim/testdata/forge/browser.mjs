@@ -34,7 +34,7 @@ const browser = await chromium.launch({
 try {
   const context = await browser.newContext({ colorScheme: 'dark' });
   const page = await context.newPage();
-  page.setDefaultTimeout(30_000);
+  page.setDefaultTimeout(120_000); // a busy machine starts it slowly
   const problems = [];
   page.on('console', (m) => m.type() === 'error' && problems.push(m.text()));
   await page.goto(`${origin}/account/signin?next=/acme/rocket/pull-requests/1`);
