@@ -96,11 +96,77 @@ func onDeployments() []attack {
 			}
 			return []string{verify(c.bundle(), c.pinned), verify(before, c.pinned), said}
 		},
+	}, {
+		wants:  "have a pipeline deploy what a stolen key approved, and fill the log with more leaves before the approval than the gate looks through for a newer roster",
+		admits: "leave the newest versions of the roster",
+		caught: []string{"exit 0", "deploy gate: passed, operator-asserted", "deploy gate: stale"},
+		try: func(t *testing.T) []string {
+			halfApproved(t) // the control
+			c := stage(t)
+			signed := c.signed
+			c.revoke(c.dave, beginning)
+			entries, last := c.make().entries, len(c.events)-1
+			c.events[last], c.signed = event{raw: entries[len(entries)-1]}, signed // in the log, and in no bundle
+			for range 30 {
+				c.say(evidence.Connection{Event: "renewed"}, false)
+			}
+			c.open("new")
+			c.decide(c.bob, evidence.Approve)
+			c.decide(c.dave, evidence.Approve)
+			cut := c.bundle()
+			got := []string{verify(cut, c.pinned)}
+			for _, flag := range []string{"--max-roster-leaves=20", "--max-roster-leaves=50000"} {
+				_, said := pipeline(t, c.operator, c.pinned, cut, flag)
+				got = append(got, said)
+			}
+			return got
+		},
 	}}
 }
 
+// TestTheGatePassesWhatIsTheNewest: neither leaves of others nor a roster that grew or is long unchanged holds up an approved commit.
+func TestTheGatePassesWhatIsTheNewest(t *testing.T) {
+	t.Parallel()
+	others := func(c *cast) {
+		for range 30 {
+			c.say(evidence.Connection{Event: "renewed"}, false)
+		}
+	}
+	for name, story := range map[string]struct {
+		before, after func(*cast)
+		flags         []string
+		code          int
+		said          string
+	}{
+		"nothing else":                          {said: "deploy gate: "},
+		"a key enrolled after the chain":        {after: func(c *cast) { c.enrol(c.mallory) }, said: "deploy gate: "},
+		"the same, and nothing is read besides": {after: func(c *cast) { c.enrol(c.mallory) }, flags: []string{"--max-roster-leaves=0"}, said: "deploy gate: "},
+		"a roster of long ago":                  {before: others, flags: []string{"--max-leaves=20"}, said: "deploy gate: "},
+		"a roster of longer ago than is read":   {before: others, flags: []string{"--max-leaves=20", "--max-roster-leaves=20"}, said: "deploy gate: passed, operator-asserted"},
+		"a chain of longer ago than is read":    {after: others, flags: []string{"--max-leaves=20"}, code: 2, said: "deploy gate: operator_asserted"},
+		"a chain of as long ago as is read":     {after: others, flags: []string{"--max-leaves=30"}, said: "deploy gate: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := stage(t)
+			if story.before != nil {
+				story.before(c)
+			}
+			c.open("new")
+			c.decide(c.bob, evidence.Approve)
+			c.decide(c.dave, evidence.Approve)
+			if story.after != nil {
+				story.after(c)
+			}
+			if code, said := pipeline(t, c.operator, c.pinned, c.bundle(), story.flags...); code != story.code || said != story.said {
+				t.Errorf("exit %d, %s; want %d, %s", code, said, story.code, story.said)
+			}
+		})
+	}
+}
+
 // pipeline is the step of a pipeline that asks for the commit of the newest request a server with a public log and one piece of evidence.
-func pipeline(t *testing.T, o *operator, anchors evidence.Anchors, bundle []byte) (code int, said string) {
+func pipeline(t *testing.T, o *operator, anchors evidence.Anchors, bundle []byte, flags ...string) (code int, said string) {
 	t.Helper()
 	log := o.publish()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -120,7 +186,7 @@ func pipeline(t *testing.T, o *operator, anchors evidence.Anchors, bundle []byte
 	l.workspace.UUID = workspace
 	must(t, os.WriteFile(l.anchors, document, 0o600))
 	must(t, os.WriteFile(l.token, []byte("sa_none"), 0o600))
-	return l.deploys(server.URL, o.newest().HeadCommit, branch, repository)
+	return l.deploys(server.URL, o.newest().HeadCommit, branch, repository, flags...)
 }
 
 func contents(t *testing.T, path string) []byte {
@@ -157,16 +223,24 @@ func (l *live) liar(about pull, answers map[string][]byte) (address string) {
 }
 
 // deploys is the step of a pipeline that asks a server whether a commit was approved.
-func (l *live) deploys(address, commit, branch, repository string) (code int, said string) {
+func (l *live) deploys(address, commit, branch, repository string, flags ...string) (code int, said string) {
 	l.t.Helper()
 	var stdout, stderr bytes.Buffer
-	code = app.Main(l.ctx, []string{
+	code = app.Main(l.ctx, append([]string{
 		"verify", "--commit=" + commit, "--workspace=" + l.workspace.UUID, "--repository=" + repository, "--branch=" + branch,
 		"--anchors=" + l.anchors, "--json", "--wait=0s", "--url=" + address, "--token-file=" + l.token,
-	}, strings.NewReader(""), &stdout, &stderr)
-	var report struct{ Gate struct{ Code string } }
+	}, flags...), strings.NewReader(""), &stdout, &stderr)
+	var report struct {
+		Gate struct {
+			Passed         bool
+			Code, Asserted string
+		}
+	}
 	if err := json.Unmarshal(stdout.Bytes(), &report); err != nil {
 		return code, fmt.Sprint(err, ": ", stderr.String())
+	}
+	if report.Gate.Passed && report.Gate.Asserted != "" {
+		return code, "deploy gate: passed, operator-asserted"
 	}
 	return code, "deploy gate: " + report.Gate.Code
 }

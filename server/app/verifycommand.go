@@ -33,6 +33,7 @@ type verifyCommand struct {
 	AcceptAssertedLanding bool          `help:"Without --repo: believe the server that the commit is what became of the approved one." group:"commit"`
 	Wait                  time.Duration `help:"How long to wait for a commit that landed just now to be known." default:"2m" group:"commit"`
 	MaxLeaves             int64         `help:"How many leaves of the log to read at most, to see that nothing about the pull request came after the evidence." default:"200000" group:"commit" placeholder:"N"`
+	MaxRosterLeaves       int64         `help:"In how many of the log's last leaves to look for a newer roster, besides those that are read for the pull request. What came before them is said to be operator-asserted." default:"50000" group:"commit" placeholder:"N"`
 	remote                `group:"commit"`
 }
 
@@ -57,6 +58,9 @@ type gateOutcome struct {
 	Code string `json:"code,omitempty"`
 	// Sentence says it in words.
 	Sentence string `json:"sentence"`
+	// Asserted says in words what about the roster rests on the server's word, passed or not, since the log was not looked through
+	// for it; empty where it was.
+	Asserted string `json:"asserted,omitempty"`
 }
 
 // The codes of a commit that does not pass.
@@ -238,7 +242,11 @@ func (c *verifyCommand) finish(s streams, report gateReport, code int) error {
 		if report.Gate.Commit != "" {
 			about = "commit " + report.Gate.Commit + ": "
 		}
-		_, err = fmt.Fprintf(s.out, "%s: %s%s\n", verb, about, plain(report.Gate.Sentence))
+		asserted := ""
+		if report.Gate.Asserted != "" {
+			asserted = "; operator-asserted: " + report.Gate.Asserted
+		}
+		_, err = fmt.Fprintf(s.out, "%s: %s%s%s\n", verb, about, plain(report.Gate.Sentence), plain(asserted))
 	}
 	if err == nil && code != 0 {
 		return exit(code)
@@ -342,7 +350,8 @@ func ending(raw []byte) (merged, closed string) {
 
 // compare compares a bundle with the log that is public now: that it has the bundle's log in it, and nothing about the pull
 // request that the bundle does not have, such as a withdrawal or a newer commit, and no newer version of the roster, in which a
-// key may be reported as stolen. It returns the outcome as it was where it finds
+// key may be reported as stolen. A roster can be as old as its workspace, in a log that many share: it is looked for among the last
+// leaves only, and the outcome says so where those do not reach back to the bundle's. It returns the outcome as it was where it finds
 // nothing.
 func (c *verifyCommand) compare(ctx context.Context, client *monitor.Client, anchors evidence.Anchors, raw []byte, outcome gateOutcome, code int) (gateOutcome, int) {
 	bad := func(err error) (gateOutcome, int) { return gateOutcome{Code: gateLog, Sentence: err.Error()}, 1 }
@@ -366,10 +375,14 @@ func (c *verifyCommand) compare(ctx context.Context, client *monitor.Client, anc
 	if bundle.Log.Roster != nil {
 		newest = bundle.Log.Roster.Index
 	}
-	from := min(last, newest) + 1
-	if n := public.N - from; n > c.MaxLeaves {
+	if n := public.N - last - 1; n > c.MaxLeaves {
 		return gateOutcome{Code: gateAsserted, Sentence: fmt.Sprintf(
-			"it rests on the server's word that nothing happened to the pull request, and no key was reported as stolen, since: the log has %d leaves after the evidence, and --max-leaves is %d", n, c.MaxLeaves)}, 2
+			"it rests on the server's word that nothing happened to the pull request, and no newer roster came, since: the log has %d leaves after the evidence, and --max-leaves is %d", n, c.MaxLeaves)}, 2
+	}
+	roster := max(newest+1, min(last+1, public.N-c.MaxRosterLeaves)) // what is read for the pull request is looked through anyway
+	if roster > newest+1 {
+		outcome.Asserted = fmt.Sprintf(
+			"that no newer roster, in which a key may be reported as stolen, came between leaf %d and leaf %d: it was looked for only among the last %d leaves", newest, roster, public.N-roster)
 	}
 	chain := evidence.ChainID(bundle.Salt, bundle.Requests[0].Repository, bundle.Requests[0].PullRequest)
 	workspace := evidence.WorkspaceID(bundle.Salt, bundle.Requests[0].Workspace)
@@ -382,8 +395,8 @@ func (c *verifyCommand) compare(ctx context.Context, client *monitor.Client, anc
 		}
 		return ""
 	}
-	index, leaf, later, err := client.Later(ctx, public.Tree, from, func(index int64, leaf evidence.Leaf) bool {
-		return about(leaf) != "" && (leaf.Chain == nil || index > last)
+	index, leaf, later, err := client.Later(ctx, public.Tree, min(last+1, roster), func(index int64, leaf evidence.Leaf) bool {
+		return about(leaf) != "" && (leaf.Chain != nil && index > last || leaf.Chain == nil && index > newest)
 	})
 	if err != nil {
 		return bad(err)
