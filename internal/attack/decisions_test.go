@@ -198,6 +198,28 @@ func onDecisions() []attack {
 			},
 		},
 		{
+			wants: "have an expired request approved, by asserting that more people were asked, with a verdict that is dated back", caught: []string{"step 10 facts: invalid"},
+			try: func(t *testing.T) []string {
+				c := stage(t)
+				writers := c.writers
+				c.writers = writers[:2] // alice and bob
+				c.open("new")
+				c.decide(c.bob, evidence.Approve)
+				c.decide(c.dave, evidence.Approve)
+				expires := c.newest().ExpiresAt
+				c.now = expires
+				c.add(event{verdict: true})
+				c.control(c.operator)
+				if state := c.make().verdict.State; state != approval.Expired {
+					t.Fatalf("the control is %s", state)
+				}
+				c.now = expires.Add(-3 * time.Minute)
+				c.add(event{verdict: true})
+				c.facts = func(f *approval.Facts) { f.Writers = writers }
+				return []string{verify(c.bundle(), unwitnessed(c.pinned))}
+			},
+		},
+		{
 			wants: "give a request more time than its rule does", caught: []string{"step 4 requests: invalid"},
 			try: func(t *testing.T) []string {
 				c := halfApproved(t)

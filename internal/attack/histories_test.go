@@ -240,6 +240,19 @@ func onHistories() []attack {
 			},
 		},
 		{
+			wants: "merge around the gate, call it approved, and have it approved afterwards", caught: []string{"step 12 verdict: chain", "monitor: violation"},
+			try: func(t *testing.T) []string {
+				c := halfApproved(t)
+				watcher := newAuditor(c.operator)
+				if alarms := watcher.pass(c.operator, c.publish()); len(alarms) > 0 {
+					t.Fatalf("the control: %v", alarms)
+				}
+				c.say(evidence.Merged{Request: c.newest().ID, Kind: "approved", Commit: c.commit("new")}, true)
+				c.decide(c.dave, evidence.Approve)
+				return append([]string{verify(c.bundle(), unwitnessed(c.pinned))}, watcher.pass(c.operator, c.publish())...)
+			},
+		},
+		{
 			wants: `answer the merge check "yes", and show green, behind a verdict that it invents`, caught: []string{"step 12 verdict: chain"},
 			try: func(t *testing.T) []string {
 				c := stage(t)

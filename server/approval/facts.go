@@ -47,7 +47,7 @@ type RequestFacts struct {
 	// Lapsed says that the time was up before the request was approved or
 	// overridden: the verdict before this one was another, and rests on all that
 	// was decided in time, or was itself reached when the time was up. Nothing that
-	// changes later, a permission for example, makes the request better.
+	// changes later, a permission or a clock for example, makes the request better.
 	Lapsed bool `json:"lapsed,omitempty"`
 }
 

@@ -143,3 +143,21 @@ func overrideForgeries() []forged {
 		}), "tally", evidence.CodeInvalid},
 	}
 }
+
+// What was merged while it was overridden was merged by an override, though enough people turn out to have approved it by then.
+func TestAMergeByAnOverrideStaysOne(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	breakable(w)
+	w.open("old")
+	w.decide("bob", evidence.Override)
+	w.decide("carol", evidence.Override)
+	w.decide("bob", evidence.Approve)
+	w.decide("dave", evidence.Approve)
+	w.append(evidence.Merged{Request: w.request().ID, Kind: "override", Commit: w.commit("landed")})
+	w.publish()
+	report := evidence.Verify(w.encoded(), w.anchors())
+	if got, _, _ := strings.Cut(report.Sentence(), " (UNWITNESSED"); got != "APPROVED: approved by Bob and Dave" || report.ExitCode() != 0 {
+		t.Errorf("exit %d: %s", report.ExitCode(), report.Sentence())
+	}
+}

@@ -178,7 +178,7 @@ func TestTheChangeRestsOnDecisionsThatCount(t *testing.T) {
 		w.revoke("dave", w.token("bob"), &since)
 		w.tamperFacts = func(f *approval.Facts) { f.Decisions[len(f.Decisions)-1].Compromised = true }
 		w.tally()
-		w.append(evidence.Merged{Request: w.request().ID, Kind: "approved", Commit: w.commit("new")})
+		w.append(evidence.Merged{Request: w.request().ID, Kind: "violation", Commit: w.commit("new")})
 		w.publish()
 		report := evidence.Verify(w.encoded(), w.anchors())
 		if c, ok := report.Change(); !ok || c.Approved == thief || c.Shown[0].Uncounted != thief {

@@ -9,8 +9,8 @@ import (
 // The facts of a verdict are in a bundle only of the last one. Of those before it a verifier knows who had decided what by
 // then, which is enough to refuse what nobody can have agreed to.
 
-// history makes sure that nothing in the chain is called approved or overridden, or shown as such, for which too few people
-// had signed, or whose time had been up.
+// history makes sure that nothing in the chain is called approved or overridden, shown or merged as such, for which too few
+// people had signed, or whose time had been up.
 func (v *verification) history() error {
 	made := 0
 	rejecting := map[string]map[string]bool{} // people by commit
@@ -25,7 +25,7 @@ func (v *verification) history() error {
 			}
 			open = agreement{
 				term: term{expires: r.ExpiresAt}, approving: map[string]bool{}, overriding: map[string]bool{}, rejecting: rejecting[r.HeadCommit],
-				approvals: 1, overrides: 1,
+				request: body.Request, approvals: 1, overrides: 1,
 			}
 			if r.RuleDigest == v.b.Facts.Request.RuleDigest {
 				open.overrides = 0
@@ -33,6 +33,8 @@ func (v *verification) history() error {
 					open.overrides = v.rule.Override.Quorum
 				}
 			}
+		case RequestClosed:
+			open = agreement{}
 		case DecisionMade:
 			open.decide(v.made[made].statement, leaf.Time)
 			made++
@@ -56,6 +58,10 @@ func (v *verification) history() error {
 			if body.State == "SUCCESSFUL" && !agreed[body.Request] {
 				return refuse(CodeChain, "leaf %d shows as successful what was neither approved nor overridden before", i+1)
 			}
+		case Merged:
+			if body.Kind != "violation" && !open.merges(body) {
+				return refuse(CodeChain, "leaf %d calls a merge %s, and the leaves before it do not show that", i+1, body.Kind)
+			}
 		}
 	}
 	return nil
@@ -69,6 +75,7 @@ func green(state string) bool {
 // agreement is who agrees to the open request, by what was signed up to a place in the chain.
 type agreement struct {
 	term
+	request               string          // empty while none is open
 	approving, overriding map[string]bool // people who decided so about this request
 	rejecting             map[string]bool // people who rejected its commit, whatever they decided about this request later
 	// approvals and overrides are how many of them it takes, as far as it is known; no override where overrides is 0.
@@ -109,6 +116,13 @@ func (a *agreement) reached(state string) bool {
 	return len(a.approving) >= a.approvals
 }
 
+// merges reports whether a merge is what its kind says. What bore an override when it was merged stays one, though what was
+// signed by then turns out to be enough for an approval.
+func (a *agreement) merges(m Merged) bool {
+	return a.request != "" && m.Request == a.request && a.reached(a.verdict) &&
+		(a.verdict == string(approval.Approved) || a.verdict == string(approval.Overridden) && m.Kind == "override")
+}
+
 // lapsed reports whether the request of the verdict had lapsed when the chain's last verdict on it was reached.
 func (v *verification) lapsed() (lapsed bool) {
 	t := term{expires: v.request.ExpiresAt}
@@ -129,16 +143,16 @@ func (v *verification) lapsed() (lapsed bool) {
 type term struct {
 	expires time.Time
 	verdict string // state of the last one; empty before the first
-	late    bool   // it came when the time was up
+	late    bool   // it, or one before it, came when the time was up
 	timely  bool   // somebody decided in time since
 }
 
 func (t *term) signed(at time.Time) { t.timely = t.timely || at.Before(t.expires) }
 
 // conclude moves on over a verdict, and reports whether the request had lapsed by then, as
-// [approval.RequestFacts] says.
+// [approval.RequestFacts] says. Once the time was up it stays so, whatever later leaves are dated.
 func (t *term) conclude(state string, at time.Time) bool {
-	over := !at.Before(t.expires)
+	over := t.late || !at.Before(t.expires)
 	lapsed := over && t.verdict != "" && !green(t.verdict) && (t.late || !t.timely)
 	t.verdict, t.late, t.timely = state, over, false
 	return lapsed

@@ -862,6 +862,14 @@ func forgeries() []forged {
 			w.publish()
 		}), "facts", evidence.CodeInvalid},
 
+		{"what had expired and was approved by a verdict that is dated back", told(func(w *world) {
+			expired(w)
+			w.now = w.request().ExpiresAt.Add(-2 * time.Hour)
+			w.tamperFacts = timeless
+			w.tally()
+			w.publish()
+		}), "facts", evidence.CodeInvalid},
+
 		{"an approval by people who were erased and never gave it", told(func(w *world) {
 			erasedStory(w)
 			w.entries, w.decisions, w.facts.Decisions = w.entries[:4], w.decisions[:1], w.facts.Decisions[:1]
@@ -917,6 +925,47 @@ func forgeries() []forged {
 			expired(w)
 			w.append(evidence.VerdictReached{Request: "req-1", State: "APPROVED", Outcome: digestOf("nothing")})
 			w.check(evidence.AnswerYes, evidence.CheckApproved)
+			w.tally()
+			w.publish()
+		}), "verdict", evidence.CodeChain},
+		{"a merge called approved before it was", told(func(w *world) {
+			w.open("old")
+			w.decide("bob", evidence.Approve)
+			w.append(evidence.Merged{Request: w.request().ID, Kind: "approved", Commit: w.commit("landed")})
+			w.decide("dave", evidence.Approve)
+		}), "verdict", evidence.CodeChain},
+		{"a merge called an override that was none", told(func(w *world) {
+			w.open("old")
+			w.decide("bob", evidence.Approve)
+			w.append(evidence.Merged{Request: w.request().ID, Kind: "override", Commit: w.commit("landed")})
+			w.decide("dave", evidence.Approve)
+		}), "verdict", evidence.CodeChain},
+		{"a merge called approved that was overridden", told(func(w *world) {
+			broken(w)
+			w.append(evidence.Merged{Request: w.request().ID, Kind: "approved", Commit: w.commit("landed")})
+			w.publish()
+		}), "verdict", evidence.CodeChain},
+		{"a merge called approved by a request that is not open any more", told(func(w *world) {
+			w.open("old")
+			w.decide("bob", evidence.Approve)
+			w.decide("dave", evidence.Approve)
+			w.open("new")
+			w.append(evidence.Merged{Request: "req-1", Kind: "approved", Commit: w.commit("landed")})
+			w.decide("bob", evidence.Approve)
+			w.decide("dave", evidence.Approve)
+		}), "verdict", evidence.CodeChain},
+		{"a merge called approved where nothing was asked for", told(func(w *world) {
+			w.append(evidence.Merged{Kind: "approved", Commit: w.commit("landed")})
+			w.story()
+		}), "verdict", evidence.CodeChain},
+		{"a merge called approved of what was rejected since", told(func(w *world) {
+			w.open("old")
+			w.decide("bob", evidence.Approve)
+			w.decide("dave", evidence.Approve)
+			w.decide("carol", evidence.Reject)
+			rejected := len(w.entries) - 1
+			w.entries, w.log = w.entries[:rejected], w.log[:len(w.log)-1] // its verdict
+			w.append(evidence.Merged{Request: w.request().ID, Kind: "approved", Commit: w.commit("landed")})
 			w.tally()
 			w.publish()
 		}), "verdict", evidence.CodeChain},

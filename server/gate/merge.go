@@ -223,7 +223,8 @@ func (g *Gate) factsNow(ctx context.Context, tx *store.Tx, r store.ApprovalReque
 	if err != nil {
 		return facts, nil, err
 	}
-	if facts.Now, err = tx.Now(ctx); err != nil {
+	now, err := tx.Now(ctx)
+	if err != nil {
 		return facts, nil, err
 	}
 	if err := g.judgesModels(ctx, tx, rule); err != nil {
@@ -233,7 +234,7 @@ func (g *Gate) factsNow(ctx context.Context, tx *store.Tx, r store.ApprovalReque
 		return facts, nil, err
 	}
 	facts.Decisions = decisionsOf(rule, r, decisions)
-	if facts.Request.Lapsed, err = lapsed(r, facts); err != nil {
+	if err := setTime(r, &facts, now); err != nil {
 		return facts, nil, err
 	}
 	if writers != nil && rule.Needs().Writers {

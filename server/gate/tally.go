@@ -169,7 +169,7 @@ func (t *settlement) planMerge(ctx context.Context, r store.ApprovalRequest) err
 // facts is everything that a tally looks at.
 func (t *settlement) facts(r store.ApprovalRequest, decisions []store.Decision) (facts approval.Facts, err error) {
 	facts = approval.Facts{
-		Now: t.now, Author: t.pr.AuthorAccountID, Writers: t.seen.writers,
+		Author: t.pr.AuthorAccountID, Writers: t.seen.writers,
 		Request: approval.RequestFacts{
 			ID: r.ID, HeadCommit: r.HeadCommit, DestinationBranch: r.DestinationBranch,
 			RuleDigest: approval.Digest(r.RuleDigest), ExpiresAt: r.ExpiresAt.UTC(),
@@ -183,18 +183,28 @@ func (t *settlement) facts(r store.ApprovalRequest, decisions []store.Decision) 
 		}
 	}
 	facts.Decisions = decisionsOf(*t.seen.rule, r, decisions)
-	facts.Request.Lapsed, err = lapsed(r, facts)
+	err = setTime(r, &facts, t.now)
 	return facts, err
+}
+
+// setTime sets the time of facts, and whether that of their request was up. It is never before the time of the last verdict:
+// a clock that goes back gives nobody's time back.
+func setTime(r store.ApprovalRequest, facts *approval.Facts, now time.Time) error {
+	before, err := factsOf(r)
+	if err != nil {
+		return err
+	}
+	if facts.Now = now; before.Now.After(now) {
+		facts.Now = before.Now
+	}
+	facts.Request.Lapsed, err = lapsed(r, before, *facts)
+	return err
 }
 
 // lapsed tells whether the time of a request was up, by the facts of a moment, before it was approved or overridden, as
 // [approval.RequestFacts.Lapsed] says. The verifier tells it from the chain.
-func lapsed(r store.ApprovalRequest, now approval.Facts) (bool, error) {
+func lapsed(r store.ApprovalRequest, before, now approval.Facts) (bool, error) {
 	last, err := verdictOf(r)
-	if err != nil {
-		return false, err
-	}
-	before, err := factsOf(r)
 	if err != nil {
 		return false, err
 	}
