@@ -178,8 +178,7 @@ func onLandings() []attack {
 			},
 		},
 		{
-			wants: "land something else with the app's token: what nobody approved at all", admits: "let something land that nobody signed",
-			caught: []string{"exit 0", "step 18 landed: residue", "monitor: violation"},
+			wants: "land something else with the app's token: what nobody approved at all", caught: []string{"step 12 verdict: chain", "step 12 verdict: chain", "monitor: violation"},
 			try: func(t *testing.T) []string {
 				untouched(t)
 				c, r := stage(t), newClone(t)
