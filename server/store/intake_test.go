@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -117,7 +118,7 @@ func TestIntakeTakesMany(t *testing.T) {
 func TestIntakePoison(t *testing.T) {
 	t.Parallel()
 	h := open(t)
-	i := startIntake(t, h.Store, store.IntakeOptions{Writers: 1})
+	i := startIntake(t, h.Store, store.IntakeOptions{Writers: 1, Timeout: time.Minute})
 	poison := func(n int) store.Delivery {
 		d := delivery(n)
 		switch n % 3 {
@@ -204,7 +205,7 @@ func TestIntakeIsBusy(t *testing.T) {
 func TestIntakeGoesOnWithoutItsCaller(t *testing.T) {
 	t.Parallel()
 	h := open(t)
-	i := startIntake(t, h.Store, store.IntakeOptions{})
+	i := startIntake(t, h.Store, store.IntakeOptions{Timeout: time.Minute})
 	conn := connect(t, h.SuperURL)
 	lock, err := conn.Begin(t.Context())
 	must(t, err)
