@@ -18,19 +18,7 @@ func TestAWriteThatLandsLateIsUndone(t *testing.T) {
 	w.save(w.rule(1, "bob"))
 	number := w.open()
 	w.settle()
-	head := w.view(number).PullRequest.HeadCommit
-	w.decides(number, "bob", approval.Approve)
-	for _, ring := range w.due() {
-		if ring.Kind == store.KindEvaluate {
-			w.must(w.do(ring))
-		}
-	}
-	// The first worker dies with its call on the way.
-	for _, ring := range w.due() {
-		if ring.Kind == store.KindStatus {
-			w.crashBefore(ring)
-		}
-	}
+	head := w.approvedInTheAir(number)
 	w.decides(number, "bob", approval.Withdraw)
 	w.drain() // what is to be looked at once more waits
 	w.expect(number, head, "INPROGRESS", "0 of 1 approval; waiting for Bob")
@@ -47,25 +35,14 @@ func TestAWriteThatLandsLateIsUndone(t *testing.T) {
 	w.expect(number, head, "INPROGRESS", "0 of 1 approval; waiting for Bob")
 }
 
-// TestASentenceThatLandsLateIsUndone lets the write of an older sentence land after a newer one of the same state was shown. A
-// sentence that Bitbucket spells in its own way is written once more, and not forever.
+// TestASentenceThatLandsLateIsUndone lets the write of an older sentence land after a newer one of the same state was shown. One
+// that Bitbucket should spell in its own way is written once more, and not forever.
 func TestASentenceThatLandsLateIsUndone(t *testing.T) {
 	w := newWorld(t)
 	w.save(w.rule(1, "bob", "carol"))
 	number := w.open()
 	w.settle()
-	head := w.view(number).PullRequest.HeadCommit
-	w.decides(number, "bob", approval.Approve)
-	for _, ring := range w.due() {
-		if ring.Kind == store.KindEvaluate {
-			w.must(w.do(ring))
-		}
-	}
-	for _, ring := range w.due() {
-		if ring.Kind == store.KindStatus {
-			w.crashBefore(ring)
-		}
-	}
+	head := w.approvedInTheAir(number)
 	w.decides(number, "carol", approval.Approve)
 	w.drain()
 	w.expect(number, head, "SUCCESSFUL", "approved by Bob and Carol")
@@ -136,6 +113,24 @@ func TestAWorkerThatLostItsLeaseChangesNothing(t *testing.T) {
 		t.Error("the worker that slept changed something")
 	}
 	w.check(true)
+}
+
+// approvedInTheAir lets bob approve a pull request, and the worker that writes that die with its call on the way. It answers the head.
+func (w *world) approvedInTheAir(number int64) string {
+	w.t.Helper()
+	w.decides(number, "bob", approval.Approve)
+	for _, kind := range []string{store.KindEvaluate, store.KindStatus} {
+		for _, ring := range w.due() {
+			switch {
+			case ring.Kind != kind:
+			case kind == store.KindStatus:
+				w.crashBefore(ring)
+			default:
+				w.must(w.do(ring))
+			}
+		}
+	}
+	return w.view(number).PullRequest.HeadCommit
 }
 
 // crashBefore claims a job and dies.

@@ -222,18 +222,14 @@ func (q *Queue) Run(ctx context.Context) error {
 	tail.Go(func() { q.sendAcks(late) })
 	tail.Go(func() { q.sendDeferred(late) })
 
-	for _, l := range []*lane{q.quick, q.quiet} {
-		l.seats(true)
-	}
+	q.quick.seats(true)
 	inside.Go(func() { q.sweepLoop(ctx) })
 	inside.Go(func() { q.read(ctx) })
 	for _, l := range []*lane{q.quick, q.quiet} {
 		inside.Go(func() { q.start(ctx, l) })
 	}
 	<-ctx.Done()
-	for _, l := range []*lane{q.quick, q.quiet} {
-		l.seats(false)
-	}
+	q.quick.seats(false)
 
 	ended := make(chan struct{})
 	go func() {
