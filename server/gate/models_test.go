@@ -119,13 +119,9 @@ func TestARejectionNeedsNoModel(t *testing.T) {
 	w.expect(number, w.view(number).PullRequest.HeadCommit, "FAILED", "rejected by Carol")
 }
 
-// TestNewMetadataIsFollowedWhenAServerBegins strikes bob's model out: nothing happens at Bitbucket, and yet what he approved
-// is evaluated anew; and again when the model is back, while metadata that says the same asks for nothing.
-func TestNewMetadataIsFollowedWhenAServerBegins(t *testing.T) {
-	w := newWorld(t)
-	maker, err := passkeytest.NewMaker([16]byte{1})
-	w.must(err)
-	w.ceremonies.Attest, w.gate.Models = true, w.metadata(7, maker)
+// approvedByModel lets bob, who has a key of a maker's model, approve a pull request whose rule asks for that model.
+func (w *world) approvedByModel(maker *passkeytest.Maker) (number int64, head string) {
+	w.t.Helper()
 	bob := w.people["bob"]
 	bob.key = passkeytest.New(origin)
 	bob.key.Maker = maker
@@ -133,12 +129,23 @@ func TestNewMetadataIsFollowedWhenAServerBegins(t *testing.T) {
 	rule := w.rule(1, "bob", "carol")
 	rule.Keys = &approval.KeyDemand{Models: []string{maker.Model}}
 	w.save(rule)
-	number := w.open()
+	number = w.open()
 	w.settle()
-	head := w.view(number).PullRequest.HeadCommit
+	head = w.view(number).PullRequest.HeadCommit
 	w.decides(number, "bob", approval.Approve)
 	w.settle()
 	w.expect(number, head, "SUCCESSFUL", "approved by Bob")
+	return number, head
+}
+
+// TestNewMetadataIsFollowedWhenAServerBegins strikes bob's model out: nothing happens at Bitbucket, and yet what he approved
+// is evaluated anew; and again when the model is back, while metadata that says the same asks for nothing.
+func TestNewMetadataIsFollowedWhenAServerBegins(t *testing.T) {
+	w := newWorld(t)
+	maker, err := passkeytest.NewMaker([16]byte{1})
+	w.must(err)
+	w.ceremonies.Attest, w.gate.Models = true, w.metadata(7, maker)
+	number, head := w.approvedByModel(maker)
 	asked := func() (kinds []string) {
 		w.must(w.gate.FollowModels(t.Context()))
 		for _, ring := range w.due() {
@@ -171,19 +178,7 @@ func TestAServerWithOlderMetadataTakesNothingBack(t *testing.T) {
 	older, newer := w.metadata(7, maker), w.metadata(8, maker, "REVOKED")
 	w.ceremonies.Attest, w.gate.Models = true, older
 	w.must(w.gate.FollowModels(t.Context()))
-	bob := w.people["bob"]
-	bob.key = passkeytest.New(origin)
-	bob.key.Maker = maker
-	w.enrol(bob)
-	rule := w.rule(1, "bob", "carol")
-	rule.Keys = &approval.KeyDemand{Models: []string{maker.Model}}
-	w.save(rule)
-	number := w.open()
-	w.settle()
-	head := w.view(number).PullRequest.HeadCommit
-	w.decides(number, "bob", approval.Approve)
-	w.settle()
-	w.expect(number, head, "SUCCESSFUL", "approved by Bob")
+	number, head := w.approvedByModel(maker)
 
 	w.gate.Models = newer
 	w.must(w.gate.FollowModels(t.Context()))
