@@ -44,7 +44,7 @@ type Witness struct {
 	known int64         // the size that it has seen, as far as this server knows; whoever has the turn may use it
 
 	guard   sync.Mutex
-	trouble string // the last that was told; "" while it cosigns
+	trouble string // the outcome and kind of the last that was told; "" while it cosigns
 }
 
 // ParseWitnesses reads witnesses: each is its verifier key (Ed25519 or ML-DSA-44), a space, and the prefix of its
@@ -105,16 +105,26 @@ type Cosignature struct {
 	Line    []byte // of the signed note, with its newline
 }
 
-// trouble is why a witness did not cosign: the outcome for the metrics, and what to say.
+// trouble is why a witness did not cosign: the outcome for the metrics, and what to say. One that lasts is said once, and
+// known by its kind: what it says besides may be a time or a size, which is another at each checkpoint.
 type trouble struct {
 	outcome string
+	kind    string
 	error
 }
 
 func (t *trouble) Unwrap() error { return t.error }
 
-func nonsense(format string, args ...any) error {
-	return &trouble{"nonsense", fmt.Errorf(format, args...)}
+func troubled(outcome, format string, args ...any) error {
+	return &trouble{outcome, format, fmt.Errorf(format, args...)}
+}
+
+func nonsense(format string, args ...any) error { return troubled("nonsense", format, args...) }
+
+// unreached is a call that came to nothing; its text is of few kinds, see [away].
+func unreached(err error) error {
+	err = away(err)
+	return &trouble{"away", err.Error(), err}
 }
 
 // overtaken is the outcome where nothing is wrong: a newer checkpoint was cosigned, or is just now.
@@ -190,25 +200,25 @@ func (w *Witness) cosign(ctx context.Context, log Log, head Head, signed []byte)
 			if w.known = seen; seen > head.Size {
 				size, err := log.Size(ctx)
 				if err == nil && size >= seen {
-					return Cosignature{}, &trouble{overtaken, &aheadError{seen, head.Size, true}}
+					return Cosignature{}, &trouble{overtaken, overtaken, &aheadError{seen, head.Size, true}}
 				}
-				return Cosignature{}, &trouble{"ahead", &aheadError{seen, head.Size, false}}
+				return Cosignature{}, &trouble{"ahead", "ahead", &aheadError{seen, head.Size, false}}
 			}
 		case status == http.StatusNotFound:
-			return Cosignature{}, &trouble{"refused", errors.New("it does not know the log (404): its operator must add it")}
+			return Cosignature{}, troubled("refused", "it does not know the log (404): its operator must add it")
 		case status == http.StatusForbidden:
-			return Cosignature{}, &trouble{"refused", errors.New("it knows none of the log's keys, or another one (403): its operator must add them")}
+			return Cosignature{}, troubled("refused", "it knows none of the log's keys, or another one (403): its operator must add them")
 		case status == http.StatusUnprocessableEntity:
 			// What it has seen is forgotten, so that the next call learns it anew.
 			w.known = 0
-			return Cosignature{}, &trouble{"refused", fmt.Errorf("it has seen another tree (422): no proof leads from its %d leaves to these %d", old, head.Size)}
+			return Cosignature{}, troubled("refused", "it has seen another tree (422): no proof leads from its %d leaves to these %d", old, head.Size)
 		case status == http.StatusTooManyRequests || status >= 500:
-			return Cosignature{}, &trouble{"away", fmt.Errorf("it answered %d", status)}
+			return Cosignature{}, troubled("away", "it answered %d", status)
 		default:
 			return Cosignature{}, nonsense("it answered %d", status)
 		}
 	}
-	return Cosignature{}, &trouble{"away", errors.New("others show it checkpoints faster than it can be asked")}
+	return Cosignature{}, troubled("away", "others show it checkpoints faster than it can be asked")
 }
 
 // add calls add-checkpoint once.
@@ -217,7 +227,7 @@ func (w *Witness) add(ctx context.Context, log Log, old int64, head Head, signed
 	if old > 0 && old < head.Size {
 		proof, err := log.Prove(ctx, head.Size, old)
 		if err != nil {
-			return 0, "", nil, &trouble{"away", fmt.Errorf("prove to it that the log grew: %w", err)}
+			return 0, "", nil, troubled("away", "prove to it that the log grew: %w", err)
 		}
 		for _, hash := range proof {
 			body = append(base64.StdEncoding.AppendEncode(body, hash[:]), '\n')
@@ -226,18 +236,18 @@ func (w *Witness) add(ctx context.Context, log Log, old int64, head Head, signed
 	body = append(append(body, '\n'), signed...)
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, w.address, bytes.NewReader(body))
 	if err != nil {
-		return 0, "", nil, &trouble{"away", errors.New("its address cannot be called")}
+		return 0, "", nil, troubled("away", "its address cannot be called")
 	}
 	request.Header.Set("Content-Type", "text/plain; charset=utf-8")
 	response, err := w.client.Do(request)
 	if err != nil {
-		return 0, "", nil, &trouble{"away", away(err)}
+		return 0, "", nil, unreached(err)
 	}
 	defer response.Body.Close()
 	answer, err = io.ReadAll(io.LimitReader(response.Body, witnessAnswer+1))
 	switch {
 	case err != nil:
-		return 0, "", nil, &trouble{"away", away(err)}
+		return 0, "", nil, unreached(err)
 	case len(answer) > witnessAnswer:
 		return 0, "", nil, nonsense("it answered more than %d bytes", witnessAnswer)
 	}
@@ -293,13 +303,10 @@ func (w *Witness) tell(err error) (outcome string, news bool) {
 	if err != nil {
 		outcome, now = "away", err.Error()
 		if t, ok := errors.AsType[*trouble](err); ok {
-			outcome = t.outcome
+			outcome, now = t.outcome, t.outcome+" "+t.kind
 		}
-		switch outcome {
-		case overtaken:
+		if outcome == overtaken {
 			return outcome, false
-		case "ahead":
-			now = outcome // and not how far, which changes with each checkpoint
 		}
 	}
 	news, w.trouble = now != w.trouble, now

@@ -476,12 +476,15 @@ func (f forger) cosign(text string, at int64, hash []byte) string {
 func TestWhatAWitnessMayNotAnswer(t *testing.T) {
 	t.Parallel()
 	now := time.Now().Unix()
+	var own atomic.Int64 // another time at each call
+	own.Store(now)
 	for name, test := range map[string]struct {
 		status  int
 		kind    string
 		answer  func(f, stranger forger, text string) string
 		outcome string
 		says    string
+		grows   bool // the log, between two tries
 	}{
 		"nothing":                   {answer: func(_, _ forger, _ string) string { return "" }},
 		"a text":                    {answer: func(_, _ forger, _ string) string { return "fine\n" }},
@@ -504,6 +507,8 @@ func TestWhatAWitnessMayNotAnswer(t *testing.T) {
 		"a time before there was time": {answer: func(f, _ forger, text string) string { return f.cosign(text, -5, f.hash()) }},
 		"tomorrow":                     {answer: func(f, _ forger, text string) string { return f.cosign(text, now+86400, f.hash()) }, says: "and it is"},
 		"last week":                    {answer: func(f, _ forger, text string) string { return f.cosign(text, now-7*86400, f.hash()) }, says: "and it is"},
+		"a clock of its own":           {answer: func(f, _ forger, text string) string { return f.cosign(text, own.Add(86400), f.hash()) }, says: "and it is"},
+		"another tree":                 {status: 422, grows: true, answer: func(_, _ forger, _ string) string { return "" }, outcome: "refused", says: "another tree"},
 		"a refusal without its size":   {status: 409, answer: func(_, _ forger, _ string) string { return "12\n" }, says: "did not say"},
 		"a refusal with a text":        {status: 409, kind: "text/x.tlog.size", answer: func(_, _ forger, _ string) string { return "twelve\n" }, says: "did not say"},
 		"a size with a zero before it": {status: 409, kind: "text/x.tlog.size", answer: func(_, _ forger, _ string) string { return "02\n" }, says: "did not say"},
@@ -541,7 +546,10 @@ func TestWhatAWitnessMayNotAnswer(t *testing.T) {
 			t.Cleanup(server.Close)
 			p, heard := l.witnessed(keys, nil, 1, f.verifier()+" "+server.URL)
 			size := l.grow(3)
-			for range 2 {
+			for try := range 2 {
+				if try > 0 && test.grows {
+					size = l.grow(1)
+				}
 				err := p.Publish(t.Context(), size)
 				if !errors.Is(err, witness.ErrUncosigned) || !strings.Contains(err.Error(), test.says) || strings.Contains(err.Error(), "secret trace") {
 					t.Errorf("it was believed, or: %v", err)
