@@ -126,7 +126,6 @@ func (p *proving) history(of ...string) map[string]bool {
 
 // compare refuses evidence, which verifies, that does not prove what its row says.
 func (p *proving) compare(row attest.Row, of *proved) error {
-	state := map[string]approval.State{attest.KindApproved: approval.Approved, attest.KindOverride: approval.Overridden}[row.Kind]
 	request := of.bundle.Facts.Request
 	about := slices.IndexFunc(of.bundle.Requests, func(r evidence.Request) bool { return r.ID == row.Request })
 	if request.ID != row.Request || about < 0 {
@@ -134,7 +133,7 @@ func (p *proving) compare(row attest.Row, of *proved) error {
 	}
 	opened := of.bundle.Requests[about]
 	switch {
-	case of.bundle.Verdict.State != state:
+	case !of.bears(row.Kind):
 		return fmt.Errorf("the evidence says %s", of.bundle.Verdict.State)
 	case opened.Workspace != bitbucket.BracedUUID(p.at.workspace) || opened.Repository != bitbucket.BracedUUID(p.at.repository) || opened.DestinationBranch != p.branch:
 		return errors.New("the evidence is of another workspace, repository or branch")
@@ -146,10 +145,25 @@ func (p *proving) compare(row attest.Row, of *proved) error {
 		return errors.New("the evidence says that something else landed, or nothing")
 	case of.merged != attest.KindApproved && of.merged != attest.KindOverride:
 		return errors.New("the evidence says that what landed is a violation")
+	case of.merged != row.Kind:
+		return fmt.Errorf("the evidence says that it was merged as %s", of.merged)
 	case !slices.ContainsFunc(of.bundle.Chain, func(entry evidence.Bytes) bool { return evidence.LeafDigest(entry) == row.ChainLeaf }):
 		return errors.New("the evidence does not hold the leaf that was signed")
 	case of.brought != nil && !of.brought[row.Commit]:
 		return fmt.Errorf("commit %s did not come to the branch with what landed", row.Commit)
 	}
 	return nil
+}
+
+// bears tells whether the verdict is one by which something of a kind can have been merged. What bore an override when it was
+// merged stays one, though what was signed by then turned out to be enough for an approval.
+func (p *proved) bears(kind string) bool {
+	switch p.bundle.Verdict.State {
+	case approval.Approved:
+		return kind == attest.KindApproved || p.merged == attest.KindOverride
+	case approval.Overridden:
+		return kind == attest.KindOverride
+	case approval.Pending, approval.Rejected, approval.Expired:
+	}
+	return false
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/attest"
 	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/evidence"
@@ -82,6 +83,38 @@ func TestARowIsProvedByItsOwnEvidence(t *testing.T) {
 			case taken != 1:
 				t.Errorf("%s: taken %d times", name, taken)
 			}
+		}
+	}
+}
+
+// TestARowIsOfTheKindOfItsMerge has a merge by an override that turned out to be approved: it is no violation, and was not approved
+// when it was merged.
+func TestARowIsOfTheKindOfItsMerge(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		state             approval.State
+		merged, row, says string
+	}{
+		{approval.Approved, attest.KindApproved, attest.KindApproved, ""},
+		{approval.Approved, attest.KindOverride, attest.KindOverride, ""},
+		{approval.Overridden, attest.KindOverride, attest.KindOverride, ""},
+		{approval.Approved, attest.KindOverride, attest.KindApproved, "merged as override"},
+		{approval.Approved, attest.KindApproved, attest.KindOverride, "the evidence says APPROVED"},
+		{approval.Approved, attest.KindViolation, attest.KindApproved, "a violation"},
+		{approval.Overridden, attest.KindOverride, attest.KindApproved, "the evidence says OVERRIDDEN"},
+		{approval.Rejected, attest.KindOverride, attest.KindOverride, "the evidence says REJECTED"},
+	} {
+		p := proving{at: place{workspace: "11111111-1111-4111-8111-111111111111", repository: "22222222-2222-4222-8222-222222222222"}, branch: "main"}
+		landed, entry := strings.Repeat("a", 40), evidence.Bytes("leaf")
+		of := &proved{merged: c.merged, change: evidence.Change{Landed: landed}, bundle: evidence.Bundle{
+			Requests: []evidence.Request{{
+				ID: "r", Workspace: bitbucket.BracedUUID(p.at.workspace), Repository: bitbucket.BracedUUID(p.at.repository), PullRequest: 1, DestinationBranch: p.branch,
+			}},
+			Facts: approval.Facts{Request: approval.RequestFacts{ID: "r"}}, Verdict: approval.Verdict{State: c.state}, Chain: []evidence.Bytes{entry},
+		}}
+		err := p.compare(attest.Row{Kind: c.row, Request: "r", PullRequest: 1, Landed: landed, ChainLeaf: evidence.LeafDigest(entry)}, of)
+		if c.says == "" && err != nil || c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)) {
+			t.Errorf("%s, merged as %s, in a row as %s: %v", c.state, c.merged, c.row, err)
 		}
 	}
 }

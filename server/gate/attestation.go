@@ -133,7 +133,8 @@ func mergeKind(m store.MergeSeen, state approval.State) string {
 		return attest.KindViolation
 	case m.Kind == store.MergeSeenApproved && state == approval.Approved:
 		return attest.KindApproved
-	case state == approval.Overridden:
+	// What bore an override when it was merged stays one, though what was signed by then turns out to be enough for an approval.
+	case state == approval.Overridden, m.Kind == store.MergeSeenOverride && state == approval.Approved:
 		return attest.KindOverride
 	}
 	return attest.KindViolation

@@ -1,11 +1,16 @@
 package gate_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/signedapproval/bitbucket/internal/fault"
 	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/attest"
 	"github.com/signedapproval/bitbucket/server/bitbucketsim"
+	"github.com/signedapproval/bitbucket/server/gate"
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
@@ -167,5 +172,41 @@ func (w *world) disappear(number int64) {
 	w.settle()
 	if v := w.view(number); v.PullRequest.State != "GONE" {
 		w.t.Fatalf("the pull request is %s", v.PullRequest.State)
+	}
+}
+
+// TestAnOverrideThatIsApprovedMeanwhileIsNoViolation merges what was overridden, while the approval that was missing comes.
+func TestAnOverrideThatIsApprovedMeanwhileIsNoViolation(t *testing.T) {
+	w := newWorld(t)
+	w.administrator()
+	w.save(w.breakable(1, "carol"))
+	number := w.open()
+	w.settle()
+	w.overrides(number, "carol")
+	w.settle()
+	w.wire.Set(fault.Trap{On: fault.Commits("insert into signedapproval_decisions"), Mishap: fault.Slow, Meanwhile: func() { w.land(number) }})
+	w.decides(number, "bob", approval.Approve)
+	if w.wire.Clear() != 1 {
+		t.Fatal("it was not merged meanwhile")
+	}
+	w.drainAll()
+	v, seen := w.view(number), w.merged(number)
+	if seen.Kind != store.MergeSeenOverride || v.Request.State != store.RequestApproved {
+		t.Fatalf("seen as %s: %s; its request is %s", seen.Kind, seen.Sentence, v.Request.State)
+	}
+	_, report := w.proven(v.Request.ID)
+	if report.Verdict == nil || report.Verdict.State != approval.Approved {
+		t.Fatal(report.Sentence())
+	}
+	rows, _, err := w.audit(w.auditOf(time.Unix(0, 0), time.Now().Add(time.Hour)))
+	w.must(err)
+	i := slices.IndexFunc(rows, func(r attest.Row) bool { return r.Commit == seen.LandedCommit })
+	if i < 0 || rows[i].Kind != attest.KindOverride {
+		t.Errorf("the audit: %+v", rows)
+	}
+	review, err := w.gate.Review(t.Context(), w.people["alice"].Person, w.workspace, seen.LandedCommit, gate.CommitScope{}, web)
+	w.must(err)
+	if review.Merge == nil || review.Merge.Kind != attest.KindOverride {
+		t.Errorf("the attestation: %+v", review.Merge)
 	}
 }
