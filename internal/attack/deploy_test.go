@@ -10,8 +10,10 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/signedapproval/bitbucket/server/app"
 	"github.com/signedapproval/bitbucket/server/evidence"
@@ -97,16 +99,14 @@ func onDeployments() []attack {
 			return []string{verify(c.bundle(), c.pinned), verify(before, c.pinned), said}
 		},
 	}, {
-		wants:  "have a pipeline deploy what a stolen key approved, and fill the log with more leaves before the approval than the gate looks through for a newer roster",
+		wants:  "have a pipeline deploy what a stolen key approved, and fill the log with more leaves before the approval than the gate looks through",
 		admits: "leave the newest versions of the roster",
-		caught: []string{"exit 0", "deploy gate: passed, operator-asserted", "deploy gate: stale"},
+		caught: []string{"exit 0", "deploy gate: operator_asserted", "deploy gate: stale", "deploy gate: stale"},
 		try: func(t *testing.T) []string {
 			halfApproved(t) // the control
 			c := stage(t)
-			signed := c.signed
-			c.revoke(c.dave, beginning)
-			entries, last := c.make().entries, len(c.events)-1
-			c.events[last], c.signed = event{raw: entries[len(entries)-1]}, signed // in the log, and in no bundle
+			head := c.head()
+			c.hideTheft()
 			for range 30 {
 				c.say(evidence.Connection{Event: "renewed"}, false)
 			}
@@ -115,13 +115,87 @@ func onDeployments() []attack {
 			c.decide(c.dave, evidence.Approve)
 			cut := c.bundle()
 			got := []string{verify(cut, c.pinned)}
-			for _, flag := range []string{"--max-roster-leaves=20", "--max-roster-leaves=50000"} {
-				_, said := pipeline(t, c.operator, c.pinned, cut, flag)
+			if code, said := pipeline(t, c.operator, c.pinned, cut, "--max-leaves=20"); code == 2 {
 				got = append(got, said)
 			}
-			return got
+			_, said := pipeline(t, c.operator, c.pinned, cut)
+			got = append(got, said)
+			c.pinned.LogHead = head
+			_, said = pipeline(t, c.operator, c.pinned, cut)
+			return append(got, said)
+		},
+	}, {
+		wants:  "have a pipeline deploy what a stolen key approved: append the roster of before the report to the log once more, behind it",
+		admits: "leave the newest versions of the roster",
+		caught: []string{"exit 0", "deploy gate: stale", "deploy gate: stale"},
+		try: func(t *testing.T) []string {
+			halfApproved(t) // the control
+			c := stage(t)
+			head, r := c.head(), c.make()
+			c.hideTheft()
+			again := len(c.events)
+			c.add(event{raw: r.entries[r.rosterAt]})
+			c.open("new")
+			c.decide(c.bob, evidence.Approve)
+			c.decide(c.dave, evidence.Approve)
+			b, r := c.document(), c.make()
+			r.rosterAt = again
+			c.prove(&b, r)
+			cut, err := b.Encode()
+			must(t, err)
+			got := []string{verify(cut, c.pinned)}
+			_, said := pipeline(t, c.operator, c.pinned, cut)
+			got = append(got, said)
+			c.pinned.LogHead = head
+			_, said = pipeline(t, c.operator, c.pinned, cut)
+			return append(got, said)
+		},
+	}, {
+		wants:  "have a pipeline deploy what somebody rejected: append the pull request's history to the log once more, without its end",
+		admits: "hide a rejection after which nobody signed",
+		caught: []string{"exit 0", "deploy gate: log", "deploy gate: log"},
+		try: func(t *testing.T) (got []string) {
+			c := halfApproved(t)
+			c.decide(c.dave, evidence.Approve)
+			head := c.head()
+			before := c.twin()
+			c.decide(c.carol, evidence.Reject)
+			r := before.make()
+			chain := r.chain
+			r.chain = nil
+			for _, i := range chain {
+				r.chain = append(r.chain, len(c.events))
+				c.add(event{raw: r.entries[i]})
+			}
+			b := before.document()
+			r.entries = c.make().entries
+			c.prove(&b, r)
+			cut, err := b.Encode()
+			must(t, err)
+			got = append(got, verify(cut, c.pinned))
+			_, said := pipeline(t, c.operator, c.pinned, cut)
+			got = append(got, said)
+			c.pinned.LogHead = head // after which only the rejection came, and the history again
+			_, said = pipeline(t, c.operator, c.pinned, cut)
+			return append(got, said)
 		},
 	}}
+}
+
+// hideTheft has dave report a stolen key, which is in the log and in no bundle.
+func (c *cast) hideTheft() {
+	c.t.Helper()
+	signed := c.signed
+	c.revoke(c.dave, beginning)
+	entries, last := c.make().entries, len(c.events)-1
+	c.events[last], c.signed = event{raw: entries[len(entries)-1]}, signed
+}
+
+// head is the log as it is.
+func (c *cast) head() *evidence.LogHead {
+	c.t.Helper()
+	tree := treeOf(c.t, c.make().entries)
+	return &evidence.LogHead{Size: tree.N, Root: evidence.Digest(fmt.Sprintf("%x", tree.Hash[:]))}
 }
 
 // TestTheGatePassesWhatIsTheNewest: neither leaves of others nor a roster that grew or is long unchanged holds up an approved commit.
@@ -133,24 +207,32 @@ func TestTheGatePassesWhatIsTheNewest(t *testing.T) {
 		}
 	}
 	for name, story := range map[string]struct {
-		before, after func(*cast)
-		flags         []string
-		code          int
-		said          string
+		before, during, after func(*cast) // the anchors name the log's head between the first two
+		pinned                bool
+		flags                 []string
+		code                  int
+		said                  string
 	}{
-		"nothing else":                          {said: "deploy gate: "},
-		"a key enrolled after the chain":        {after: func(c *cast) { c.enrol(c.mallory) }, said: "deploy gate: "},
-		"the same, and nothing is read besides": {after: func(c *cast) { c.enrol(c.mallory) }, flags: []string{"--max-roster-leaves=0"}, said: "deploy gate: "},
-		"a roster of long ago":                  {before: others, flags: []string{"--max-leaves=20"}, said: "deploy gate: "},
-		"a roster of longer ago than is read":   {before: others, flags: []string{"--max-leaves=20", "--max-roster-leaves=20"}, said: "deploy gate: passed, operator-asserted"},
-		"a chain of longer ago than is read":    {after: others, flags: []string{"--max-leaves=20"}, code: 2, said: "deploy gate: operator_asserted"},
-		"a chain of as long ago as is read":     {after: others, flags: []string{"--max-leaves=30"}, said: "deploy gate: "},
+		"nothing else":                                       {said: "deploy gate: "},
+		"a key enrolled after the chain":                     {after: func(c *cast) { c.enrol(c.mallory) }, said: "deploy gate: "},
+		"a key enrolled after the anchors were made":         {before: func(c *cast) { c.enrol(c.mallory) }, pinned: true, said: "deploy gate: "},
+		"a roster of longer ago than is read":                {before: others, flags: []string{"--max-leaves=30"}, code: 2, said: "deploy gate: operator_asserted"},
+		"the same, known to be the newest later":             {before: others, pinned: true, flags: []string{"--max-leaves=30"}, said: "deploy gate: "},
+		"the same, known to be the newest before the others": {during: others, pinned: true, flags: []string{"--max-leaves=30"}, code: 2, said: "deploy gate: operator_asserted"},
+		"a chain of longer ago than is read":                 {after: others, pinned: true, flags: []string{"--max-leaves=20"}, code: 2, said: "deploy gate: operator_asserted"},
+		"a chain of as long ago as is read":                  {after: others, pinned: true, flags: []string{"--max-leaves=45"}, said: "deploy gate: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := stage(t)
 			if story.before != nil {
 				story.before(c)
+			}
+			if story.pinned {
+				c.pinned.LogHead = c.head()
+			}
+			if story.during != nil {
+				story.during(c)
 			}
 			c.open("new")
 			c.decide(c.bob, evidence.Approve)
@@ -163,6 +245,57 @@ func TestTheGatePassesWhatIsTheNewest(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestTheGateRemembersHowFarItLooked: what was looked through is not read again, and nothing is believed that the file was not written for.
+func TestTheGateRemembersHowFarItLooked(t *testing.T) {
+	t.Parallel()
+	c := stage(t)
+	for range 30 {
+		c.say(evidence.Connection{Event: "renewed"}, false)
+	}
+	c.open("new")
+	c.decide(c.bob, evidence.Approve)
+	c.decide(c.dave, evidence.Approve)
+	state := filepath.Join(t.TempDir(), "state.json")
+	step := func(want string, bundle []byte, anchors evidence.Anchors, leaves int) {
+		t.Helper()
+		code, said := pipeline(t, c.operator, anchors, bundle, "--state="+state, fmt.Sprintf("--max-leaves=%d", leaves))
+		if !strings.Contains(said, want) || (code == 0) != (said == "deploy gate: ") {
+			t.Errorf("exit %d, %s; want %s", code, said, want)
+		}
+	}
+	step("deploy gate: operator_asserted", c.bundle(), c.pinned, 20)
+	if _, err := os.Stat(state); err == nil {
+		t.Error("what was not looked through is remembered")
+	}
+	step("deploy gate: ", c.bundle(), c.pinned, 1000)
+	kept := contents(t, state)
+	step("deploy gate: ", c.bundle(), c.pinned, 20)
+	c.enrol(c.mallory)
+	step("deploy gate: ", c.bundle(), c.pinned, 20)
+	older := c.bundle()
+	c.revoke(c.dave, c.now.Add(time.Hour))
+	step("deploy gate: stale", older, c.pinned, 20)
+	step("deploy gate: ", c.bundle(), c.pinned, 20)
+	// Evidence without the version that was the newest is refused, wherever the leaf of it is.
+	step("deploy gate: stale", older, c.pinned, 1000)
+
+	for want, edit := range map[string]func(text string) string{
+		"is not a state of this version": func(text string) string { return strings.Replace(text, "gate/v1", "gate/v2", 1) },
+		"about another log or workspace": func(text string) string { return strings.Replace(text, logOrigin, "other.example/log", 1) },
+		"deploy gate: log": func(text string) string {
+			return regexp.MustCompile(`"root": "[0-9a-f]{64}"`).ReplaceAllString(text, `"root": "`+strings.Repeat("0", 64)+`"`)
+		},
+		"remove it, and": func(string) string { return "{" },
+	} {
+		must(t, os.WriteFile(state, []byte(edit(string(kept))), 0o600))
+		step(want, c.bundle(), c.pinned, 1000)
+	}
+	must(t, os.WriteFile(state, kept, 0o600))
+	unnamed := c.pinned
+	unnamed.Genesis = ""
+	step("--state needs anchors that name the workspace's genesis", c.bundle(), unnamed, 1000)
 }
 
 // pipeline is the step of a pipeline that asks for the commit of the newest request a server with a public log and one piece of evidence.
@@ -232,15 +365,11 @@ func (l *live) deploys(address, commit, branch, repository string, flags ...stri
 	}, flags...), strings.NewReader(""), &stdout, &stderr)
 	var report struct {
 		Gate struct {
-			Passed         bool
-			Code, Asserted string
+			Code string
 		}
 	}
 	if err := json.Unmarshal(stdout.Bytes(), &report); err != nil {
 		return code, fmt.Sprint(err, ": ", stderr.String())
-	}
-	if report.Gate.Passed && report.Gate.Asserted != "" {
-		return code, "deploy gate: passed, operator-asserted"
 	}
 	return code, "deploy gate: " + report.Gate.Code
 }

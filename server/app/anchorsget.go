@@ -2,11 +2,13 @@ package app
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/evidence"
@@ -87,9 +89,12 @@ func (c *anchorsGetCommand) published(ctx context.Context, client *monitor.Clien
 		Log:       &evidence.LogAnchor{Origin: origin, Keys: keys},
 		Witnesses: &evidence.WitnessPolicy{Quorum: c.Quorum, Keys: append([]string{}, c.Witness...)},
 	}
-	if _, err := client.Checkpoint(ctx, anchors); err != nil {
+	// The roster is read after it: a version that is in the log by then is in what is pinned, or the server hides it.
+	head, err := client.Checkpoint(ctx, anchors)
+	if err != nil {
 		return evidence.Anchors{}, err
 	}
+	anchors.LogHead = &evidence.LogHead{Size: head.N, Root: evidence.Digest(hex.EncodeToString(head.Hash[:]))}
 	var found struct {
 		Server struct{ RelyingPartyID, Origin string }
 	}
@@ -149,7 +154,7 @@ func (c *anchorsGetCommand) explain(s streams, anchors evidence.Anchors, opened 
 	for _, key := range anchors.Log.Keys {
 		fmt.Fprintf(&b, "         key %s\n", key)
 	}
-	fmt.Fprintf(&b, "genesis  %s\nroster   %s, version %d\n", anchors.Genesis, anchors.Roster, roster.Versions())
+	fmt.Fprintf(&b, "genesis  %s\nroster   %s, version %d, the newest in the log of %d leaves\n", anchors.Genesis, anchors.Roster, roster.Versions(), anchors.LogHead.Size)
 	for _, policy := range anchors.Policies {
 		fmt.Fprintf(&b, "policy   %s\n", policy)
 	}
@@ -176,10 +181,13 @@ func (c *anchorsGetCommand) explain(s streams, anchors evidence.Anchors, opened 
 		fmt.Fprintf(&b, "         key %s\n         identified by %s\n", key.Digest, roster.IdentityAt(key, roster.Versions()))
 		if key.Removed != 0 {
 			fmt.Fprintf(&b, "         revoked in version %d\n", key.Removed)
+			if key.CompromisedSince != nil {
+				fmt.Fprintf(&b, "         reported as stolen since %s\n", key.CompromisedSince.Format(time.RFC3339))
+			}
 		}
 	}
 	b.WriteString("\nRead each key out to its owner, who finds it among their passkeys, on a road that does not lead through this server.\n" +
-		"A key that its owner does not know makes this file worthless. Compare the log's key with somebody else who follows the log.\n" +
+		"A key that its owner does not know makes this file worthless, and so does one that its owner reported and that is not revoked here. Compare the log's key with somebody else who follows the log.\n" +
 		"Keep the file where the operator of the server cannot change it.\n")
 	_, err := s.out.Write([]byte(b.String()))
 	return err

@@ -32,8 +32,8 @@ type verifyCommand struct {
 	AllowOverride         bool          `help:"A signed override is enough, also for --require=approved." group:"commit"`
 	AcceptAssertedLanding bool          `help:"Without --repo: believe the server that the commit is what became of the approved one." group:"commit"`
 	Wait                  time.Duration `help:"How long to wait for a commit that landed just now to be known." default:"2m" group:"commit"`
-	MaxLeaves             int64         `help:"How many leaves of the log to read at most, to see that nothing about the pull request came after the evidence." default:"200000" group:"commit" placeholder:"N"`
-	MaxRosterLeaves       int64         `help:"In how many of the log's last leaves to look for a newer roster, besides those that are read for the pull request. What came before them is said to be operator-asserted." default:"50000" group:"commit" placeholder:"N"`
+	MaxLeaves             int64         `help:"How many leaves of the log to read at most, to see that the evidence leaves nothing out about the pull request, nor a newer roster." default:"1000000" group:"commit" placeholder:"N"`
+	State                 string        `help:"A file in which it is remembered up to where the log was looked through for newer rosters. It is worth as much as whoever can write it." type:"path" group:"commit" placeholder:"FILE"`
 	remote                `group:"commit"`
 }
 
@@ -58,9 +58,6 @@ type gateOutcome struct {
 	Code string `json:"code,omitempty"`
 	// Sentence says it in words.
 	Sentence string `json:"sentence"`
-	// Asserted says in words what about the roster rests on the server's word, passed or not, since the log was not looked through
-	// for it; empty where it was.
-	Asserted string `json:"asserted,omitempty"`
 }
 
 // The codes of a commit that does not pass.
@@ -119,6 +116,10 @@ func (c *verifyCommand) Run(ctx context.Context, s streams) error {
 	if anchors.Log == nil {
 		return errors.New("--commit needs anchors that name the log and its keys")
 	}
+	known, err := c.known(anchors)
+	if err != nil {
+		return err
+	}
 	// Something can happen to a pull request while its evidence is fetched. What happens every time is no chance.
 	for try := 1; ; try++ {
 		bundle, err := c.take(ctx, client)
@@ -131,7 +132,12 @@ func (c *verifyCommand) Run(ctx context.Context, s streams) error {
 		}
 		outcome, code := c.judge(report, bundle)
 		if code != 1 {
-			outcome, code = c.compare(ctx, client, anchors, bundle, outcome, code)
+			var passed bool
+			if outcome, code, passed = c.compare(ctx, client, anchors, bundle, &known, outcome, code); passed && c.State != "" {
+				if err := known.write(c.State); err != nil {
+					return fmt.Errorf("--state: %w", err)
+				}
+			}
 		}
 		if outcome.Code == gateStale && try < takes {
 			continue
@@ -242,11 +248,7 @@ func (c *verifyCommand) finish(s streams, report gateReport, code int) error {
 		if report.Gate.Commit != "" {
 			about = "commit " + report.Gate.Commit + ": "
 		}
-		asserted := ""
-		if report.Gate.Asserted != "" {
-			asserted = "; operator-asserted: " + report.Gate.Asserted
-		}
-		_, err = fmt.Fprintf(s.out, "%s: %s%s%s\n", verb, about, plain(report.Gate.Sentence), plain(asserted))
+		_, err = fmt.Fprintf(s.out, "%s: %s%s\n", verb, about, plain(report.Gate.Sentence))
 	}
 	if err == nil && code != 0 {
 		return exit(code)
@@ -346,63 +348,4 @@ func ending(raw []byte) (merged, closed string) {
 		}
 	}
 	return merged, closed
-}
-
-// compare compares a bundle with the log that is public now: that it has the bundle's log in it, and nothing about the pull
-// request that the bundle does not have, such as a withdrawal or a newer commit, and no newer version of the roster, in which a
-// key may be reported as stolen. A roster can be as old as its workspace, in a log that many share: it is looked for among the last
-// leaves only, and the outcome says so where those do not reach back to the bundle's. It returns the outcome as it was where it finds
-// nothing.
-func (c *verifyCommand) compare(ctx context.Context, client *monitor.Client, anchors evidence.Anchors, raw []byte, outcome gateOutcome, code int) (gateOutcome, int) {
-	bad := func(err error) (gateOutcome, int) { return gateOutcome{Code: gateLog, Sentence: err.Error()}, 1 }
-	bundle, err := evidence.ParseBundle(raw)
-	if err != nil {
-		return bad(err)
-	}
-	shown, err := monitor.Open([]byte(bundle.Log.Checkpoint), anchors)
-	if err != nil {
-		return bad(fmt.Errorf("the bundle's checkpoint: %w", err))
-	}
-	public, err := client.Checkpoint(ctx, anchors)
-	if err != nil {
-		return bad(err)
-	}
-	if err := client.Contains(ctx, public.Tree, shown.Tree); err != nil {
-		return bad(fmt.Errorf("the public log is not the one of the bundle: %w", err))
-	}
-	last := bundle.Log.Chain[len(bundle.Log.Chain)-1].Index
-	newest := bundle.Log.Genesis.Index
-	if bundle.Log.Roster != nil {
-		newest = bundle.Log.Roster.Index
-	}
-	if n := public.N - last - 1; n > c.MaxLeaves {
-		return gateOutcome{Code: gateAsserted, Sentence: fmt.Sprintf(
-			"it rests on the server's word that nothing happened to the pull request, and no newer roster came, since: the log has %d leaves after the evidence, and --max-leaves is %d", n, c.MaxLeaves)}, 2
-	}
-	roster := max(newest+1, min(last+1, public.N-c.MaxRosterLeaves)) // what is read for the pull request is looked through anyway
-	if roster > newest+1 {
-		outcome.Asserted = fmt.Sprintf(
-			"that no newer roster, in which a key may be reported as stolen, came between leaf %d and leaf %d: it was looked for only among the last %d leaves", newest, roster, public.N-roster)
-	}
-	chain := evidence.ChainID(bundle.Salt, bundle.Requests[0].Repository, bundle.Requests[0].PullRequest)
-	workspace := evidence.WorkspaceID(bundle.Salt, bundle.Requests[0].Workspace)
-	about := func(leaf evidence.Leaf) string {
-		switch _, roster := leaf.Body.(evidence.RosterVersion); {
-		case leaf.Chain != nil && leaf.Chain.ID == chain:
-			return "the pull request"
-		case roster && leaf.Workspace == workspace:
-			return "the people and their keys"
-		}
-		return ""
-	}
-	index, leaf, later, err := client.Later(ctx, public.Tree, min(last+1, roster), func(index int64, leaf evidence.Leaf) bool {
-		return about(leaf) != "" && (leaf.Chain != nil && index > last || leaf.Chain == nil && index > newest)
-	})
-	if err != nil {
-		return bad(err)
-	}
-	if later {
-		return gateOutcome{Code: gateStale, Sentence: fmt.Sprintf("the evidence is not the newest: the log has leaf %d about %s after it (%s)", index, about(leaf), leaf.Body.Type())}, 1
-	}
-	return outcome, code
 }

@@ -222,6 +222,9 @@ type Anchors struct {
 	// known to be their people's. Keys that came later count if a key of it signed
 	// for them, directly or through others.
 	Roster Digest `json:"roster,omitempty"`
+	// LogHead is a head of the log at which Roster is known to have been the workspace's newest version: whoever asks the log for
+	// a newer one begins there. A bundle alone is not compared with it.
+	LogHead *LogHead `json:"logHead,omitempty"`
 	// Models is a snapshot of the FIDO metadata: the report then says of each key that
 	// signed whether its authenticator is of one of its models, and what a rule asks of
 	// models is recomputed.
@@ -342,6 +345,9 @@ func (a Anchors) checkLog() error {
 	}
 	if a.Genesis != "" && !a.Genesis.Valid() || a.Roster != "" && !a.Roster.Valid() {
 		return refuse(CodeInvalid, "genesis and roster must be digests")
+	}
+	if h := a.LogHead; h != nil && (h.Size < 1 || h.Size >= maxSafe || !h.Root.Valid() || a.Log == nil || a.Roster == "") {
+		return refuse(CodeInvalid, "logHead must be the size and root of the log, beside log and roster")
 	}
 	return nil
 }

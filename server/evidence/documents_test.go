@@ -654,6 +654,18 @@ func anchorsVectors(t *testing.T, w *world) (list []documentVector) {
 	add("bad negative quorum", func(a *evidence.Anchors) { a.Witnesses.Quorum = -1 })
 	add("bad genesis", func(a *evidence.Anchors) { a.Genesis = "abc" })
 	add("bad roster", func(a *evidence.Anchors) { a.Roster = "abc" })
+	head := func(name string, edit func(a *evidence.Anchors)) {
+		add(name, func(a *evidence.Anchors) {
+			a.LogHead = &evidence.LogHead{Size: 7, Root: a.Roster}
+			edit(a)
+		})
+	}
+	head("good log head", func(*evidence.Anchors) {})
+	head("bad log head of nothing", func(a *evidence.Anchors) { a.LogHead.Size = 0 })
+	head("bad log head that is too large", func(a *evidence.Anchors) { a.LogHead.Size = 1 << 53 })
+	head("bad log head without a root", func(a *evidence.Anchors) { a.LogHead.Root = "" })
+	head("bad log head without a log", func(a *evidence.Anchors) { a.Log = nil })
+	head("bad log head without a roster", func(a *evidence.Anchors) { a.Roster = "" })
 	add("bad policy", func(a *evidence.Anchors) { a.Policies = append(a.Policies, "abc") })
 	models := func(name string, edit func(s *evidence.Models, m *evidence.Model)) {
 		add(name, func(a *evidence.Anchors) {

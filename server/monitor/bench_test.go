@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/monitor"
 )
 
@@ -108,4 +109,25 @@ func BenchmarkFollowRoster(b *testing.B) {
 			g.must(m.Pass(b.Context()))
 		}
 	})
+}
+
+// BenchmarkLater looks through 90,000 leaves, as a deploy gate does, with the server in the same process.
+func BenchmarkLater(b *testing.B) {
+	o := newOperator(b)
+	o.genesis()
+	o.story(0, 10_000)
+	o.publish()
+	face := httptest.NewServer(o)
+	defer face.Close()
+	client, err := monitor.NewClient(face.URL, "", nil)
+	o.must(err)
+	public, err := client.Checkpoint(b.Context(), o.anchors())
+	o.must(err)
+	for b.Loop() {
+		_, _, found, err := client.Later(b.Context(), public.Tree, 0, func(int64, evidence.Leaf) bool { return false })
+		if err != nil || found {
+			b.Fatal(found, err)
+		}
+	}
+	b.ReportMetric(float64(len(o.entries))*float64(b.N)/b.Elapsed().Seconds(), "leaves/s")
 }

@@ -102,13 +102,31 @@ var errEntries = errors.New("the entries are not those of the checkpoint's tree"
 
 // entries reads the bundle of entries with a number as far as the tree goes, and makes sure that they are the tree's.
 func (p *published) entries(number int64) (entries [][]byte, hashes []tlog.Hash, err error) {
-	tile := tlog.Tile{H: height, L: -1, N: number, W: int(min(width, p.tree.N-number*width))}
-	path := logPath + strings.Replace(tile.Path(), fmt.Sprintf("tile/%d/data/", height), "tile/entries/", 1)
-	bundle, err := p.client.Get(p.ctx, path, nil, width*(evidence.MaxLeaf+2))
+	bundle, err := p.fetch(p.ctx, number)
 	if err != nil {
-		return nil, nil, fmt.Errorf("entries %s: %w", path, err)
+		return nil, nil, err
 	}
-	for range tile.W {
+	return p.prove(number, bundle)
+}
+
+// wide is how many entries the bundle with a number has in the tree.
+func (p *published) wide(number int64) int { return int(min(width, p.tree.N-number*width)) }
+
+// fetch reads the bundle of entries with a number, which may be wrong. Unlike the rest it may be called by several at once.
+func (p *published) fetch(ctx context.Context, number int64) ([]byte, error) {
+	tile := tlog.Tile{H: height, L: -1, N: number, W: p.wide(number)}
+	path := logPath + strings.Replace(tile.Path(), fmt.Sprintf("tile/%d/data/", height), "tile/entries/", 1)
+	bundle, err := p.client.Get(ctx, path, nil, width*(evidence.MaxLeaf+2))
+	if err != nil {
+		return nil, fmt.Errorf("entries %s: %w", path, err)
+	}
+	return bundle, nil
+}
+
+// prove takes a bundle of entries apart, and makes sure that they are the tree's.
+func (p *published) prove(number int64, bundle []byte) (entries [][]byte, hashes []tlog.Hash, err error) {
+	wide := p.wide(number)
+	for range wide {
 		if len(bundle) < 2 || len(bundle)-2 < int(binary.BigEndian.Uint16(bundle)) {
 			return nil, nil, errEntries
 		}
@@ -120,7 +138,7 @@ func (p *published) entries(number int64) (entries [][]byte, hashes []tlog.Hash,
 		return nil, nil, errEntries
 	}
 	// A whole bundle has one hash above it that says as much as its 256.
-	if tile.W == width {
+	if wide == width {
 		above, err := p.hashes().ReadHashes([]int64{tlog.StoredHashIndex(height, number)})
 		if err != nil {
 			return nil, nil, err
@@ -130,7 +148,7 @@ func (p *published) entries(number int64) (entries [][]byte, hashes []tlog.Hash,
 		}
 		return entries, hashes, nil
 	}
-	places := make([]int64, tile.W)
+	places := make([]int64, wide)
 	for i := range places {
 		places[i] = tlog.StoredHashIndex(0, number*width+int64(i))
 	}

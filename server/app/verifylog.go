@@ -1,0 +1,196 @@
+package app
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/monitor"
+)
+
+// stateFormat names this version of [lookedThrough].
+const stateFormat = "signedapproval.gate/v1"
+
+// lookedThrough is up to where in the log the newest version of a workspace's roster is known, from the anchors or from an earlier
+// look. Leaves before Size are not read for the roster again, so it is worth as much as whoever can write it.
+type lookedThrough struct {
+	Format string `json:"format"`
+	// Origin names the log, Genesis the workspace.
+	Origin  string          `json:"origin"`
+	Genesis evidence.Digest `json:"genesis"`
+	// Roster is the newest version in the log of Size leaves with Root; all three are empty where nothing is known.
+	Roster evidence.Digest `json:"roster"`
+	Size   int64           `json:"size"`
+	Root   evidence.Digest `json:"root"`
+}
+
+// known is what is known of the roster before anything is asked.
+func (c *verifyCommand) known(anchors evidence.Anchors) (lookedThrough, error) {
+	pinned := lookedThrough{Format: stateFormat, Origin: anchors.Log.Origin, Genesis: anchors.Genesis}
+	if h := anchors.LogHead; h != nil {
+		pinned.Roster, pinned.Size, pinned.Root = anchors.Roster, h.Size, h.Root
+	}
+	if c.State == "" {
+		return pinned, nil
+	}
+	if anchors.Genesis == "" {
+		return pinned, errors.New("--state needs anchors that name the workspace's genesis: else the file could be about another workspace")
+	}
+	raw, err := readFile(c.State, maxSmall)
+	if errors.Is(err, fs.ErrNotExist) {
+		return pinned, nil
+	}
+	if err != nil {
+		return pinned, err
+	}
+	var kept lookedThrough
+	switch err := json.Unmarshal(raw, &kept); {
+	case err != nil || kept.Format != stateFormat || kept.Size < 1 || !kept.Root.Valid() || !kept.Roster.Valid():
+		return pinned, fmt.Errorf("%s is not a state of this version (%s): remove it, and the log is looked through again", c.State, stateFormat)
+	case kept.Origin != pinned.Origin || kept.Genesis != pinned.Genesis:
+		return pinned, fmt.Errorf("%s is about another log or workspace than the anchors: give each a file of its own", c.State)
+	case kept.Size <= pinned.Size:
+		return pinned, nil
+	}
+	return kept, nil
+}
+
+func (l lookedThrough) write(path string) error {
+	raw, err := json.MarshalIndent(l, "", "  ")
+	if err != nil {
+		return err
+	}
+	return monitor.WriteFile(path, append(raw, '\n'), 0o600)
+}
+
+// tree is the log's tree as of which it is known; the empty one where nothing is.
+func (l lookedThrough) tree() (tlog.Tree, error) {
+	var hash tlog.Hash
+	if l.Size == 0 {
+		return tlog.Tree{}, nil
+	}
+	raw, err := hex.DecodeString(string(l.Root))
+	if err != nil || copy(hash[:], raw) != tlog.HashSize {
+		return tlog.Tree{}, errors.New("a root is not a digest")
+	}
+	return tlog.Tree{N: l.Size, Hash: hash}, nil
+}
+
+// compare compares a bundle with the log that is public now: that it has the bundle's log in it, nothing about the pull
+// request that the bundle does not have, such as a withdrawal or a newer commit, and no version of the roster that the bundle does not have, in
+// which a key may be reported as stolen. No place that only the server names is where the look begins: a leaf can be appended twice, and then
+// there is an end of the history that has less before it. It returns the outcome as it was and true where it finds nothing, and then
+// known is about the log of now.
+func (c *verifyCommand) compare(ctx context.Context, client *monitor.Client, anchors evidence.Anchors, raw []byte, known *lookedThrough, outcome gateOutcome, code int) (gateOutcome, int, bool) {
+	bad := func(err error) (gateOutcome, int, bool) {
+		return gateOutcome{Code: gateLog, Sentence: err.Error()}, 1, false
+	}
+	h, err := historyOf(raw)
+	if err != nil {
+		return bad(err)
+	}
+	shown, err := monitor.Open([]byte(h.Log.Checkpoint), anchors)
+	if err != nil {
+		return bad(fmt.Errorf("the bundle's checkpoint: %w", err))
+	}
+	public, err := client.Checkpoint(ctx, anchors)
+	if err != nil {
+		return bad(err)
+	}
+	if err := client.Contains(ctx, public.Tree, shown.Tree); err != nil {
+		return bad(fmt.Errorf("the public log is not the one of the bundle: %w", err))
+	}
+	before, err := known.tree()
+	if err != nil {
+		return bad(err)
+	}
+	if err := client.Contains(ctx, public.Tree, before); err != nil {
+		return bad(fmt.Errorf("the public log is not the one that is known from before: %w", err))
+	}
+	if known.Size > 0 && !h.versions[known.Roster] {
+		return gateOutcome{Code: gateStale, Sentence: fmt.Sprintf("the evidence does not have the version of the roster that was the newest in the log of %d leaves", known.Size)}, 1, false
+	}
+	from := min(known.Size, h.begin)
+	if n := public.N - from; n > c.MaxLeaves {
+		outcome := gateOutcome{Code: gateAsserted, Sentence: fmt.Sprintf(
+			"it rests on the server's word that the evidence leaves nothing out about the pull request, and no newer roster, in which a key may be reported as stolen: "+
+				"the log has %d leaves since leaf %d, and --max-leaves is %d", n, from, c.MaxLeaves)}
+		if known.Size < h.begin && public.N-h.begin <= c.MaxLeaves {
+			outcome.Sentence += "; anchors that were made later, or --state, make it begin later"
+		}
+		return outcome, 2, false
+	}
+	index, leaf, other, err := client.Later(ctx, public.Tree, from, h.lacks)
+	switch {
+	case err != nil:
+		return bad(err)
+	case other && leaf.Chain != nil && index < h.end:
+		return bad(fmt.Errorf("the evidence leaves leaf %d about the pull request out, or has it elsewhere (%s)", index, leaf.Body.Type()))
+	case other:
+		about := "the people and their keys"
+		if leaf.Chain != nil {
+			about = "the pull request"
+		}
+		return gateOutcome{Code: gateStale, Sentence: fmt.Sprintf("the evidence is not the newest: the log has leaf %d about %s (%s), which is not in it", index, about, leaf.Body.Type())}, 1, false
+	}
+	known.Roster, known.Size, known.Root = h.newest, public.N, evidence.Digest(hex.EncodeToString(public.Hash[:]))
+	return outcome, code, true
+}
+
+// history is what a bundle that was verified says is in the log.
+type history struct {
+	evidence.Bundle
+	workspace, chain evidence.Digest
+	// begin is where the pull request's leaves begin: with its first leaf, or where the log ended by the word of one who
+	// decided, whichever is earlier. end is after its last one.
+	begin, end int64
+	// places are the indexes of the chain's leaves, versions the digests of the roster's, newest that of the last; empty where
+	// there is none.
+	places   map[int64]bool
+	versions map[evidence.Digest]bool
+	newest   evidence.Digest
+}
+
+func historyOf(raw []byte) (history, error) {
+	bundle, err := evidence.ParseBundle(raw)
+	if err != nil {
+		return history{}, err
+	}
+	about := bundle.Requests[0]
+	h := history{
+		Bundle: bundle, workspace: evidence.WorkspaceID(bundle.Salt, about.Workspace), chain: evidence.ChainID(bundle.Salt, about.Repository, about.PullRequest),
+		begin: bundle.Log.Chain[0].Index, end: bundle.Log.Chain[len(bundle.Log.Chain)-1].Index + 1,
+		places: map[int64]bool{}, versions: map[evidence.Digest]bool{},
+	}
+	for _, place := range bundle.Log.Chain {
+		h.places[place.Index] = true
+	}
+	for _, d := range bundle.Decisions {
+		s, err := evidence.ParseStatement(d.Statement)
+		if err != nil {
+			return h, err
+		}
+		h.begin = min(h.begin, s.LogHead.Size)
+	}
+	for _, change := range bundle.Roster {
+		h.newest = approval.DigestOf(change)
+		h.versions[h.newest] = true
+	}
+	return h, nil
+}
+
+// lacks reports whether a leaf of the log is about the pull request or the roster and not in the bundle.
+func (h history) lacks(index int64, leaf evidence.Leaf) bool {
+	if leaf.Chain != nil && leaf.Chain.ID == h.chain {
+		return !h.places[index]
+	}
+	version, ok := leaf.Body.(evidence.RosterVersion)
+	return ok && leaf.Workspace == h.workspace && !h.versions[version.Roster]
+}
