@@ -1,6 +1,7 @@
 package gate_test
 
 import (
+	"net/http"
 	"testing"
 	"time"
 
@@ -8,6 +9,7 @@ import (
 
 	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/bitbucket"
+	"github.com/signedapproval/bitbucket/server/bitbucketsim"
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
@@ -33,6 +35,62 @@ func TestAWriteThatLandsLateIsUndone(t *testing.T) {
 	}
 	w.drainAll()
 	w.expect(number, head, "INPROGRESS", "0 of 1 approval; waiting for Bob")
+}
+
+// TestACallThatWasGivenUpIsRememberedHoweverItsJobEnded lets the write of SUCCESSFUL land after the withdrawal was shown. Its job
+// went back without blame, as when a server stops, or failed for the last time.
+func TestACallThatWasGivenUpIsRememberedHoweverItsJobEnded(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		burn bool
+		most int
+	}{
+		"the server stopped":      {false, 12},
+		"it was the last attempt": {true, 1},
+		"it was one more failure": {true, 12},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.save(w.rule(1, "bob"))
+			number := w.open()
+			w.settle()
+			head := w.view(number).PullRequest.HeadCommit
+			w.decides(number, "bob", approval.Approve)
+			w.allBut(store.KindStatus)
+			_, err := w.sim.AddFault(bitbucketsim.Fault{Method: http.MethodPost, Path: `/statuses/build`, Status: http.StatusGatewayTimeout, Times: 50})
+			w.must(err)
+			for _, ring := range w.due() {
+				if ring.Kind != store.KindStatus {
+					continue
+				}
+				job, ok, err := w.store.ClaimJob(t.Context(), ring.ID, uuid.NewString(), time.Minute)
+				w.must(err)
+				if !ok {
+					t.Fatal("not claimed")
+				}
+				cause := w.gate.PutStatus(t.Context(), job)
+				if cause == nil {
+					t.Fatal("the call was answered")
+				}
+				_, err = w.store.RetryJob(t.Context(), job.Claim, cause.Error(), 0, c.burn, c.most)
+				w.must(err)
+			}
+			w.sim.ClearFaults()
+			w.decides(number, "bob", approval.Withdraw)
+			w.drain()
+			w.expect(number, head, "INPROGRESS", "0 of 1 approval; waiting for Bob")
+			v := w.view(number)
+			_, err = w.client.PutStatus(t.Context(), "acme", "rocket", head, bitbucketStatus(v.PullRequest.StatusKey, v.Status.URL))
+			w.must(err)
+			w.soon()
+			w.sql(`update signedapproval_bitbucket_commit_statuses set doubt_until = now() where doubt_until is not null`)
+			for _, ring := range w.due() {
+				w.must(w.do(ring))
+			}
+			w.drainAll()
+			w.expect(number, head, "INPROGRESS", "0 of 1 approval; waiting for Bob")
+		})
+	}
 }
 
 // TestASentenceThatLandsLateIsUndone lets the write of an older sentence land after a newer one of the same state was shown. One

@@ -25,8 +25,8 @@ const doubtPause = 30 * time.Second
 // PutStatus is the job that makes Bitbucket show what is owed on one commit of a pull request. It
 // is the only place that writes a status. The job's row lets one worker at a time write for this
 // commit; a worker that outlived its lease can have a call in flight still. So a call that ended in
-// doubt is remembered with the status, whatever is written after it, and the status is read once
-// more when the doubt is over, and owed again if it is not what it should be.
+// doubt is remembered with the status, by who made it or by who took over from them, whatever is written after it, and the
+// status is read once more when the doubt is over, and owed again if it is not what it should be.
 func (g *Gate) PutStatus(ctx context.Context, job store.Job) error {
 	var at store.Place
 	if err := json.Unmarshal(job.Payload, &at); err != nil {
@@ -76,7 +76,7 @@ func (g *Gate) PutStatus(ctx context.Context, job store.Job) error {
 		Description: status.Description, RefName: status.RefName,
 	})
 	if err != nil {
-		return g.statusRefused(ctx, at, status, err)
+		return errors.Join(g.statusRefused(ctx, at, status, err), g.doubt(ctx, at, err))
 	}
 	if stored.Key != status.Key || string(stored.State) != status.State {
 		return fmt.Errorf("bitbucket stored status %q as %s, not %s", stored.Key, stored.State, status.State)
@@ -144,7 +144,7 @@ func (g *Gate) uncosigned(ctx context.Context, at store.Place, status store.Comm
 		Key: status.Key, State: bitbucket.StatusInProgress, URL: status.URL, Name: statusName,
 		Description: clip(status.Description, approval.MaxSentence-len(end)) + end, RefName: status.RefName,
 	}); err != nil {
-		return g.statusRefused(ctx, at, status, err)
+		return errors.Join(g.statusRefused(ctx, at, status, err), g.doubt(ctx, at, err))
 	}
 	err = g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
 		// Whoever owes something else holds the pull request, and ends the alarm of what was owed before.
@@ -223,6 +223,24 @@ func (g *Gate) pay(ctx context.Context, job store.Job, at store.Place, status st
 		}
 		chain.write(tx)
 		return nil
+	})
+}
+
+// doubtTime bounds how long it may take to remember a call that was given up on.
+const doubtTime = 2 * time.Second
+
+// doubt remembers with a status that a call that failed may still land: its job can go back without blame, as when the
+// server stops, or be dead and begin anew, and then nothing else tells of the call. Where the call is over because the job is, there is
+// time for this all the same.
+func (g *Gate) doubt(ctx context.Context, at store.Place, cause error) error {
+	var failure *bitbucket.Error
+	if errors.As(cause, &failure) && (failure.Class() == bitbucket.Permanent || failure.Throttled()) {
+		return nil // it was answered, and changed nothing
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), doubtTime)
+	defer cancel()
+	return g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
+		return tx.DoubtStatus(ctx, at.PullRequest, at.Commit, doubtPause)
 	})
 }
 

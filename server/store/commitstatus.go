@@ -115,6 +115,17 @@ func (tx *Tx) PayStatus(ctx context.Context, pullRequestID, commit string, versi
 	return *until, nil
 }
 
+// DoubtStatus remembers that a call has an unknown outcome, and may land until that long from now.
+func (tx *Tx) DoubtStatus(ctx context.Context, pullRequestID, commit string, doubt time.Duration) error {
+	_, err := tx.tx.Exec(ctx, `
+		update signedapproval_bitbucket_commit_statuses set doubt_until = greatest(doubt_until, now() + $4)
+		where workspace_id = $1 and pull_request_id = $2 and commit = $3`, tx.Workspace, pullRequestID, commit, doubt)
+	if err != nil {
+		return fmt.Errorf("store: doubt a status: %w", err)
+	}
+	return nil
+}
+
 // SetStatusProblem records why a status cannot be written.
 func (tx *Tx) SetStatusProblem(ctx context.Context, pullRequestID, commit, problem string) error {
 	_, err := tx.tx.Exec(ctx, `
