@@ -217,12 +217,20 @@ func (r *reading) merged(index int64, body evidence.Merged, end chainEnd, about 
 	switch {
 	case body.Kind == "violation":
 		return r.found(Violation, false, index, about, "commit %s was merged and is not what was approved", body.Commit)
-	case end.request != "" && body.Request == end.request && lets(end.verdict) && !end.unjudged:
+	case slices.ContainsFunc(end.ended, func(ended string) bool { return strings.HasPrefix(ended, landed) && ended != landed+body.Commit }):
+		return r.found(Violation, false, index, about, "commit %s was merged as %s, and another commit had been merged before", body.Commit, body.Kind)
+	case end.request != "" && body.Request == end.request && end.bears(body.Kind):
 		return nil
 	case slices.Contains(end.ended, "cancelled/"+body.Request):
 		return r.found(LateMerge, true, index, about, "commit %s was merged as %s by request %s, which had been cancelled", body.Commit, body.Kind, body.Request)
 	}
 	return r.found(Violation, false, index, about, "commit %s was merged as %s, and the chain's state is %s", body.Commit, body.Kind, end)
+}
+
+// bears tells whether the last verdict, which no decision follows, lets its request be merged as a kind: what bore an override
+// stays one, though it be approved by then.
+func (c chainEnd) bears(kind string) bool {
+	return !c.unjudged && (c.verdict == string(approval.Approved) || c.verdict == string(approval.Overridden) && kind == "override")
 }
 
 // verdict compares a verdict with what can lead to it.
@@ -272,9 +280,17 @@ func (c *chainEnd) follow(body evidence.Body) {
 	case evidence.RequestClosed:
 		if c.request == body.Request {
 			if c.lit {
-				c.ended = append(c.ended, body.Reason+"/"+body.Request)
+				reason := body.Reason
+				if !c.bears("override") { // it was rejected, or taken back, before it ended
+					reason = ""
+				}
+				c.ended = append(c.ended, reason+"/"+body.Request)
 			}
 			c.open("")
+		}
+	case evidence.Merged:
+		if mark := landed + body.Commit; !slices.Contains(c.ended, mark) {
+			c.ended = append(c.ended, mark)
 		}
 	}
 }

@@ -284,9 +284,12 @@ type chainEnd struct {
 	// unjudged is set while its last decision has no verdict yet, and hurried where the merge check was answered "yes" since, by
 	// the approvals.
 	unjudged, hurried bool
-	// ended are the requests that were closed and had been lit: the reason, a slash and the id.
+	// ended are the requests that were closed and had been lit: the reason, a slash and the id. The reason is there only where the
+	// last verdict let the request be merged. And what was merged: the mark landed and the commit.
 	ended []string
 }
+
+const landed = "landed=" // has no slash, and so is no request
 
 func (c chainEnd) marshal() []byte {
 	data := binary.BigEndian.AppendUint64(nil, uint64(c.sequence)) //nolint:gosec // leaves count from 1

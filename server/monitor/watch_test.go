@@ -167,6 +167,28 @@ func TestHistories(t *testing.T) {
 		"a merge that was seen after the pull request was gone": {func(o *operator) {
 			o.chain(9).say(opened(request), made(request), verdict(request, "APPROVED"), closed(request, "cancelled"), merged(request, "approved"))
 		}, nil},
+		"a merge of what was rejected and cancelled": {func(o *operator) {
+			o.chain(9).say(opened(request), made(request), verdict(request, "APPROVED"), made(request), verdict(request, "REJECTED"), closed(request, "cancelled"), merged(request, "approved"))
+		}, []monitor.Code{monitor.Violation}},
+		"a merge of what was cancelled behind a decision without a verdict": {func(o *operator) {
+			o.chain(9).say(opened(request), made(request), verdict(request, "APPROVED"), made(request), closed(request, "cancelled"), merged(request, "approved"))
+		}, []monitor.Code{monitor.Violation}},
+		"an override told as an approval": {func(o *operator) {
+			o.chain(9).say(opened(request), made(request), verdict(request, "OVERRIDDEN"), merged(request, "approved"))
+		}, []monitor.Code{monitor.Violation}},
+		"an override that was approved meanwhile": {func(o *operator) {
+			o.chain(9).say(opened(request), made(request), verdict(request, "OVERRIDDEN"), made(request), verdict(request, "APPROVED"), merged(request, "override"))
+		}, nil},
+		"one commit merged twice": {func(o *operator) {
+			o.chain(9).say(opened(request), made(request), verdict(request, "APPROVED"), merged(request, "approved"), merged(request, "approved"))
+		}, nil},
+		"another commit merged besides": {func(o *operator) {
+			o.chain(9).say(opened(request), made(request), verdict(request, "APPROVED"), merged(request, "approved"),
+				evidence.Merged{Request: request, Kind: "approved", Commit: strings.Repeat("9", 40)})
+		}, []monitor.Code{monitor.Violation}},
+		"green for a request named like what landed": {func(o *operator) {
+			o.chain(9).say(opened(request), made(request), verdict(request, "APPROVED"), merged(request, "approved"), green(commit))
+		}, []monitor.Code{monitor.UnfoundedGreen}},
 		"a merge around the gate":     {func(o *operator) { o.chain(9).say(opened(request), merged(request, "violation")) }, []monitor.Code{monitor.Violation}},
 		"a violation told as a merge": {func(o *operator) { o.chain(9).say(opened(request), merged(request, "approved")) }, []monitor.Code{monitor.Violation}},
 		"a policy's version left out": {func(o *operator) {
