@@ -57,6 +57,10 @@ const (
 	LogAppend        Step = "log append"
 	Checkpoint       Step = "checkpoint publish"
 	Notification     Step = "notification"
+	SeatIntake       Step = "seat: the intake of a webhook claims the evaluation"
+	SeatCommit       Step = "seat: the commit of a decision claims the evaluation"
+	SeatBegun        Step = "seat: what was claimed, the write of SUCCESSFUL, is begun"
+	SeatGivenBack    Step = "seat: what was begun, the write of SUCCESSFUL, failed and is given back"
 )
 
 // Row is a step with the test that plays it and how each of its cells must end.
@@ -78,6 +82,7 @@ func (r Row) At(m Mishap) string { return cmp.Or(r.Ends[m], r.End) }
 const (
 	whole = "approved head merged once; status SUCCESSFUL; one leaf per cause"
 	job   = "job done; effect once"
+	seats = whole + "; every seat is free"
 
 	overridden = "open; overridden by Carol; status SUCCESSFUL; one leaf per cause; the administrator told once"
 )
@@ -106,6 +111,10 @@ var Rows = []Row{
 	{Step: HookRegistration, Package: "server/workspace", Test: "TestFaultsOfAWebhook", End: "repository ACTIVE; one webhook, with our secret; no alarm"},
 	{Step: LogAppend, Package: "server/gate", Test: "TestFaultsOfTheLog", End: whole},
 	{Step: Checkpoint, Package: "server/gate", Test: "TestFaultsOfTheLog", End: whole + "; sink and record agree"},
+	{Step: SeatIntake, Package: "server/gate", Test: "TestFaultsOfSeats", End: seats},
+	{Step: SeatCommit, Package: "server/gate", Test: "TestFaultsOfSeats", End: seats},
+	{Step: SeatBegun, Package: "server/gate", Test: "TestFaultsOfSeats", End: seats},
+	{Step: SeatGivenBack, Package: "server/gate", Test: "TestFaultsOfSeats", End: seats},
 	{
 		Step: Notification, Package: "server/gate", Test: "TestFaultsOfALetter", End: whole + "; one letter",
 		Ends: map[Mishap]string{

@@ -41,7 +41,7 @@ func Commits(words string) func(Event) bool {
 	return func(e Event) bool { return e.Commit && says(e.Statements, words) }
 }
 
-// Sends picks batches with a statement with these words.
+// Sends picks statements with these words, and what is sent together with them. Outside a transaction they commit by themselves.
 func Sends(words string) func(Event) bool {
 	return func(e Event) bool { return !e.Commit && says(e.Statements, words) }
 }
@@ -355,6 +355,9 @@ func (tracer) TraceQueryStart(ctx context.Context, on *pgx.Conn, data pgx.TraceQ
 		}
 	default:
 		c.statements = append(c.statements, data.SQL)
+		if trap, ok := c.wire.Strikes(Event{Statements: []string{data.SQL}}); ok {
+			c.next.Store(&trap)
+		}
 	}
 	return ctx
 }

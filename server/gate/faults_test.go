@@ -204,25 +204,31 @@ func (w *world) road(number int64) {
 // through. do and submit wait for their end.
 func (w *world) meanwhile() {
 	w.t.Helper()
-	again, ended := w.again, make(chan struct{})
-	w.other = ended
+	w.other = w.beside(w.again)
+}
+
+// beside lets somebody do something, and returns once they wait for a lock or are through, which closes ended.
+func (w *world) beside(do func() error) (ended chan struct{}) {
+	w.t.Helper()
+	ended = make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = again() // whether it is refused or comes first: the state at the end tells
+		_ = do() // whether it is refused or comes first: the state at the end tells
 	}()
 	deadline := time.Now().Add(2 * time.Minute)
 	for waiting := false; !waiting; {
 		select {
 		case <-ended:
-			return
+			return ended
 		case <-time.After(5 * time.Millisecond):
 		}
 		err := w.super.QueryRow(w.t.Context(), `select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')`).Scan(&waiting)
 		if err != nil || time.Now().After(deadline) {
 			w.t.Errorf("nobody came meanwhile: %v", err)
-			return
+			break
 		}
 	}
+	return ended
 }
 
 // join waits for whoever came meanwhile.

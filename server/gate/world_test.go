@@ -72,6 +72,8 @@ type world struct {
 	before func()
 	// acts are what the checker is told that the gate did; nil for nothing.
 	acts func(context.Context) ([]invariant.Act, error)
+	// accepted are the deliveries that somebody was told are kept.
+	accepted []string
 }
 
 type person struct {
@@ -114,31 +116,7 @@ func newWorld(t *testing.T) *world {
 		return w.gate.Roster(ctx, p, workspace)
 	}
 	w.keys.Follow = func(ctx context.Context, tx *store.Tx, person string) error { return w.gate.Follow(ctx, tx, person) }
-	w.gate = &gate.Gate{
-		Store: w.store, Passkeys: w.ceremonies, Log: slog.New(slog.DiscardHandler), Origin: origin, RPID: rpID, LogOrigin: rpID + "/log", CallsPerHour: 1000,
-		Client: func(context.Context, string, bitbucket.Class) (*bitbucket.Client, error) { return w.client, nil },
-		Permission: func(_ context.Context, p store.Person, _, _ string, _ bool) (bitbucket.Permission, error) {
-			return w.rights[p.ID], nil
-		},
-		Readable: func(context.Context, store.Person, string) ([]string, error) { return []string{w.repository}, nil },
-		People: func(ctx context.Context, workspace, repository string) (list []store.RepositoryPerson, err error) {
-			for p, err := range w.client.RepositoryPermissions(ctx, workspace, repository) {
-				if err != nil {
-					return nil, err
-				}
-				list = append(list, store.RepositoryPerson{AccountID: p.User.AccountID, Name: p.User.DisplayName, Permission: string(p.Permission)})
-			}
-			return list, nil
-		},
-		EnsureHook: func(context.Context, string, string) error { return nil },
-		Publish: func(ctx context.Context, _ int64, _ int) error {
-			_, head, err := w.store.GrowTree(ctx)
-			if err != nil {
-				return err
-			}
-			return w.store.PutCheckpoint(ctx, head, w.checkpoint(head))
-		},
-	}
+	w.gate = w.newGate(w.store, func() *bitbucket.Client { return w.client })
 	repository, err := w.client.Repository(ctx, "acme", "rocket")
 	w.must(err)
 	w.repository = repository.UUID
@@ -148,6 +126,35 @@ func newWorld(t *testing.T) *world {
 	}
 	w.enter()
 	return w
+}
+
+// newGate is the gate of a server that reaches its database by a store, and Bitbucket by a client.
+func (w *world) newGate(s *store.Store, client func() *bitbucket.Client) *gate.Gate {
+	return &gate.Gate{
+		Store: s, Passkeys: w.ceremonies, Log: slog.New(slog.DiscardHandler), Origin: origin, RPID: rpID, LogOrigin: rpID + "/log", CallsPerHour: 1000,
+		Client: func(context.Context, string, bitbucket.Class) (*bitbucket.Client, error) { return client(), nil },
+		Permission: func(_ context.Context, p store.Person, _, _ string, _ bool) (bitbucket.Permission, error) {
+			return w.rights[p.ID], nil
+		},
+		Readable: func(context.Context, store.Person, string) ([]string, error) { return []string{w.repository}, nil },
+		People: func(ctx context.Context, workspace, repository string) (list []store.RepositoryPerson, err error) {
+			for p, err := range client().RepositoryPermissions(ctx, workspace, repository) {
+				if err != nil {
+					return nil, err
+				}
+				list = append(list, store.RepositoryPerson{AccountID: p.User.AccountID, Name: p.User.DisplayName, Permission: string(p.Permission)})
+			}
+			return list, nil
+		},
+		EnsureHook: func(context.Context, string, string) error { return nil },
+		Publish: func(ctx context.Context, _ int64, _ int) error {
+			_, head, err := s.GrowTree(ctx)
+			if err != nil {
+				return err
+			}
+			return s.PutCheckpoint(ctx, head, w.checkpoint(head))
+		},
+	}
 }
 
 func (w *world) must(err error) {
@@ -540,6 +547,6 @@ func (w *world) broken(atRest bool) error {
 			}
 			return invariant.Status{}, nil
 		},
-		Acts: w.acts,
+		Acts: w.acts, Accepted: w.accepted,
 	}.Check(ctx, atRest)
 }
