@@ -79,11 +79,14 @@ func (c *auditCommand) Run(ctx context.Context, s streams) error {
 	}
 	asserted := c.Key == ""
 	if c.Anchors != "" {
-		proved, err := c.verifyEvidence(ctx, server, at, listed.rows, commits)
+		proved, unseen, err := c.verifyEvidence(ctx, server, at, listed.rows, commits)
 		if err != nil {
 			return err
 		}
 		asserted = asserted || !proved
+		for _, row := range unseen {
+			_, _ = fmt.Fprintf(s.err, "row %d: its evidence ends before the merge, when its request was cancelled: that this is how it was merged is operator-asserted\n", row)
+		}
 	}
 	if c.Summary != "" {
 		if err := os.WriteFile(c.Summary, append(listed.summary, '\n'), 0o600); err != nil {
@@ -311,23 +314,27 @@ func sameCommits(commits []replay.BranchCommit, rows []attest.Row, a attest.Audi
 	return nil
 }
 
-// verifyEvidence verifies the bundle of every row that names one. It is true where all is proved; commits are all of the clone's branch.
-func (c *auditCommand) verifyEvidence(ctx context.Context, server *monitor.Client, at place, rows []attest.Row, commits []replay.BranchCommit) (bool, error) {
+// verifyEvidence verifies the bundle of every row that names one. It is true where all is proved, and lists the rows whose evidence ends
+// before the merge; commits are all of the clone's branch.
+func (c *auditCommand) verifyEvidence(
+	ctx context.Context, server *monitor.Client, at place, rows []attest.Row, commits []replay.BranchCommit,
+) (whole bool, unseen []int, err error) {
 	anchors, err := readAnchors(c.Anchors)
 	if err != nil {
-		return false, fmt.Errorf("--anchors: %w", err)
+		return false, nil, fmt.Errorf("--anchors: %w", err)
 	}
 	p := proving{at: at, branch: c.Branch, anchors: anchors, clone: c.Repo, parents: map[string][]string{}}
 	for _, commit := range commits {
 		p.parents[commit.Hash] = commit.Parents
 	}
-	return p.rows(ctx, rows, func(request string) ([]byte, error) {
+	whole, err = p.rows(ctx, rows, func(request string) ([]byte, error) {
 		id, ok := bitbucket.BareUUID(request) // it becomes part of a path
 		if !ok {
 			return nil, fmt.Errorf("%q is no id of a request", request)
 		}
 		return server.Get(ctx, "/evidence/"+at.workspace+"/"+id, nil, evidence.MaxBundle)
 	})
+	return whole, p.unseen, err
 }
 
 // writeAuditJSON writes one document: the rows, in the one form of each, and the envelope of their summary.

@@ -21,6 +21,8 @@ type proving struct {
 	// clone is a folder with a repository; empty where nothing can be recomputed. parents are those of all commits of its branch.
 	clone   string
 	parents map[string][]string
+	// unseen are the numbers of rows whose evidence ends before the merge.
+	unseen []int
 }
 
 // proved is the evidence of one request.
@@ -28,6 +30,10 @@ type proved struct {
 	bundle evidence.Bundle
 	change evidence.Change
 	merged string // the kind of its merge
+	// landed is what landed, by the evidence. It is what the row says where the evidence ends before the merge: the request was
+	// cancelled, as when Bitbucket does not show the pull request any more, and what became of it was seen later.
+	landed string
+	unseen bool
 	// whole says that it rests on nobody's word.
 	whole bool
 	// brought are the commits that the merge brought to the branch; nil where only the server says it.
@@ -45,7 +51,7 @@ func (p *proving) rows(ctx context.Context, rows []attest.Row, take func(request
 		if of == nil || of.bundle.Facts.Request.ID != row.Request { // the commits of one merge are neighbours
 			data, err := take(row.Request)
 			if err == nil {
-				of, err = p.verify(ctx, data)
+				of, err = p.verify(ctx, data, row)
 			}
 			if err != nil {
 				return false, fmt.Errorf("row %d: %w", row.Number, err)
@@ -55,26 +61,33 @@ func (p *proving) rows(ctx context.Context, rows []attest.Row, take func(request
 			return false, fmt.Errorf("row %d: %w", row.Number, err)
 		}
 		whole = whole && of.whole
+		if of.unseen {
+			p.unseen = append(p.unseen, row.Number)
+		}
 	}
 	return whole, nil
 }
 
-// verify verifies a bundle, and what landed where there is a clone.
-func (p *proving) verify(ctx context.Context, data []byte) (*proved, error) {
+// verify verifies the bundle of a row, and what landed where there is a clone.
+func (p *proving) verify(ctx context.Context, data []byte, row attest.Row) (*proved, error) {
 	report := evidence.Verify(data, p.anchors)
 	change, ok := report.Change()
 	if !ok {
 		return nil, fmt.Errorf("the evidence: %s", report.Sentence())
 	}
-	of := &proved{change: change}
+	of := &proved{change: change, landed: change.Landed}
 	var err error
 	if of.bundle, err = evidence.ParseBundle(data); err != nil {
 		return nil, err
 	}
-	of.merged, _ = ending(data)
+	var closed string
+	if of.merged, closed = ending(data); of.landed == "" && closed == "cancelled" {
+		of.unseen, of.landed = true, row.Landed
+	}
 	if p.clone == "" {
 		return of, nil
 	}
+	change.Landed = of.landed
 	found, err := replay.Look(ctx, p.clone, change, nil)
 	if err != nil {
 		return nil, fmt.Errorf("--repo: %w", err)
@@ -86,8 +99,11 @@ func (p *proving) verify(ctx context.Context, data []byte) (*proved, error) {
 	if l == nil || l.Relation == "" || !l.OnBranch || l.Rewritten {
 		return of, nil
 	}
+	if l.Relation == evidence.Residue {
+		return nil, fmt.Errorf("commit %s holds what nobody signed: %s", l.Commit, l.Why)
+	}
 	// What came to the branch in between is in rows of its own.
-	of.whole = report.ExitCode() == 0
+	of.whole = report.ExitCode() == 0 && !of.unseen
 	of.brought = p.brought(*l, change)
 	return of, nil
 }
@@ -141,11 +157,11 @@ func (p *proving) compare(row attest.Row, of *proved) error {
 		return errors.New("the evidence is of another pull request")
 	case request.HeadCommit != row.Head:
 		return errors.New("the evidence is of another commit")
-	case of.change.Landed == "" || of.change.Landed != row.Landed:
+	case of.landed == "" || of.landed != row.Landed:
 		return errors.New("the evidence says that something else landed, or nothing")
-	case of.merged != attest.KindApproved && of.merged != attest.KindOverride:
+	case !of.unseen && of.merged != attest.KindApproved && of.merged != attest.KindOverride:
 		return errors.New("the evidence says that what landed is a violation")
-	case of.merged != row.Kind:
+	case !of.unseen && of.merged != row.Kind:
 		return fmt.Errorf("the evidence says that it was merged as %s", of.merged)
 	case !slices.ContainsFunc(of.bundle.Chain, func(entry evidence.Bytes) bool { return evidence.LeafDigest(entry) == row.ChainLeaf }):
 		return errors.New("the evidence does not hold the leaf that was signed")

@@ -98,6 +98,10 @@ func TestARowIsOfTheKindOfItsMerge(t *testing.T) {
 		{approval.Approved, attest.KindApproved, attest.KindApproved, ""},
 		{approval.Approved, attest.KindOverride, attest.KindOverride, ""},
 		{approval.Overridden, attest.KindOverride, attest.KindOverride, ""},
+		{approval.Approved, "", attest.KindApproved, ""}, // its evidence ends before the merge
+		{approval.Overridden, "", attest.KindOverride, ""},
+		{approval.Overridden, "", attest.KindApproved, "the evidence says OVERRIDDEN"},
+		{approval.Pending, "", attest.KindApproved, "the evidence says PENDING"},
 		{approval.Approved, attest.KindOverride, attest.KindApproved, "merged as override"},
 		{approval.Approved, attest.KindApproved, attest.KindOverride, "the evidence says APPROVED"},
 		{approval.Approved, attest.KindViolation, attest.KindApproved, "a violation"},
@@ -106,7 +110,7 @@ func TestARowIsOfTheKindOfItsMerge(t *testing.T) {
 	} {
 		p := proving{at: place{workspace: "11111111-1111-4111-8111-111111111111", repository: "22222222-2222-4222-8222-222222222222"}, branch: "main"}
 		landed, entry := strings.Repeat("a", 40), evidence.Bytes("leaf")
-		of := &proved{merged: c.merged, change: evidence.Change{Landed: landed}, bundle: evidence.Bundle{
+		of := &proved{merged: c.merged, landed: landed, unseen: c.merged == "", bundle: evidence.Bundle{
 			Requests: []evidence.Request{{
 				ID: "r", Workspace: bitbucket.BracedUUID(p.at.workspace), Repository: bitbucket.BracedUUID(p.at.repository), PullRequest: 1, DestinationBranch: p.branch,
 			}},
