@@ -10,6 +10,7 @@ import (
 	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/attest"
 	"github.com/signedapproval/bitbucket/server/bitbucketsim"
+	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/gate"
 	"github.com/signedapproval/bitbucket/server/store"
 )
@@ -208,5 +209,32 @@ func TestAnOverrideThatIsApprovedMeanwhileIsNoViolation(t *testing.T) {
 	w.must(err)
 	if review.Merge == nil || review.Merge.Kind != attest.KindOverride {
 		t.Errorf("the attestation: %+v", review.Merge)
+	}
+}
+
+// TestTheEvidenceOfAMergeThatWasSeenLate ends before the merge: the request had been cancelled by then. An audit lists what landed all the same.
+func TestTheEvidenceOfAMergeThatWasSeenLate(t *testing.T) {
+	w := newWorld(t)
+	number := approved(w)
+	id := w.view(number).Request.ID
+	w.disappear(number)
+	w.land(number)
+	w.event(number)
+	w.settle()
+	b, report := w.proven(id)
+	last, err := evidence.ParseLeaf(b.Chain[len(b.Chain)-1])
+	w.must(err)
+	if closed, ok := last.Body.(evidence.RequestClosed); !ok || closed.Reason != "cancelled" {
+		t.Errorf("the evidence ends with %+v", last.Body)
+	}
+	if change, ok := report.Change(); !ok || change.Landed != "" || b.Verdict.State != approval.Approved {
+		t.Errorf("%s: %+v", b.Verdict.State, change)
+	}
+	rows, _, err := w.audit(w.auditOf(time.Unix(0, 0), time.Now().Add(time.Hour)))
+	w.must(err)
+	landed := w.merged(number).LandedCommit
+	i := slices.IndexFunc(rows, func(r attest.Row) bool { return r.Commit == landed })
+	if i < 0 || rows[i].Kind != attest.KindApproved || rows[i].Request != id {
+		t.Errorf("the audit: %+v", rows)
 	}
 }
