@@ -302,13 +302,20 @@ func TestTheGateRemembersHowFarItLooked(t *testing.T) {
 func pipeline(t *testing.T, o *operator, anchors evidence.Anchors, bundle []byte, flags ...string) (code int, said string) {
 	t.Helper()
 	log := o.publish()
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	code, out := asked(t, func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/evidence/") {
 			_, _ = w.Write(bundle)
 			return
 		}
 		log.ServeHTTP(w, r)
-	}))
+	}, anchors, o.newest().HeadCommit, flags...)
+	return code, gateSays(out)
+}
+
+// asked is the step of a pipeline that asks a server for a commit. It gives what the program prints.
+func asked(t *testing.T, answer http.HandlerFunc, anchors evidence.Anchors, commit string, flags ...string) (code int, out string) {
+	t.Helper()
+	server := httptest.NewServer(answer)
 	defer server.Close()
 	document, err := json.Marshal(struct {
 		Format string `json:"format"`
@@ -319,7 +326,7 @@ func pipeline(t *testing.T, o *operator, anchors evidence.Anchors, bundle []byte
 	l.workspace.UUID = workspace
 	must(t, os.WriteFile(l.anchors, document, 0o600))
 	must(t, os.WriteFile(l.token, []byte("sa_none"), 0o600))
-	return l.deploys(server.URL, o.newest().HeadCommit, branch, repository, flags...)
+	return l.verifies(server.URL, commit, branch, repository, flags...)
 }
 
 func contents(t *testing.T, path string) []byte {
@@ -358,18 +365,27 @@ func (l *live) liar(about pull, answers map[string][]byte) (address string) {
 // deploys is the step of a pipeline that asks a server whether a commit was approved.
 func (l *live) deploys(address, commit, branch, repository string, flags ...string) (code int, said string) {
 	l.t.Helper()
+	code, out := l.verifies(address, commit, branch, repository, flags...)
+	return code, gateSays(out)
+}
+
+func (l *live) verifies(address, commit, branch, repository string, flags ...string) (code int, out string) {
+	l.t.Helper()
 	var stdout, stderr bytes.Buffer
 	code = app.Main(l.ctx, append([]string{
 		"verify", "--commit=" + commit, "--workspace=" + l.workspace.UUID, "--repository=" + repository, "--branch=" + branch,
 		"--anchors=" + l.anchors, "--json", "--wait=0s", "--url=" + address, "--token-file=" + l.token,
 	}, flags...), strings.NewReader(""), &stdout, &stderr)
+	return code, stdout.String() + stderr.String()
+}
+
+// gateSays is the code in the gate's report, or else what the program said.
+func gateSays(out string) string {
 	var report struct {
-		Gate struct {
-			Code string
-		}
+		Gate struct{ Code string }
 	}
-	if err := json.Unmarshal(stdout.Bytes(), &report); err != nil {
-		return code, fmt.Sprint(err, ": ", stderr.String())
+	if err := json.Unmarshal([]byte(out), &report); err != nil {
+		return "deploy gate says: " + out
 	}
-	return code, "deploy gate: " + report.Gate.Code
+	return "deploy gate: " + report.Gate.Code
 }

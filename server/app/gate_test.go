@@ -58,7 +58,7 @@ func TestTheGateLetsNothingThroughBesideTheChange(t *testing.T) {
 			Relation: evidence.CleanReplay, Method: c.method, Commit: change.Landed, Onto: strings.Repeat("a", 40), Between: c.between, OnBranch: true,
 		}})
 		gate := verifyCommand{Commit: c.commit, Repository: change.Repository, Branch: change.Branch, Repo: "."}
-		outcome, code := gate.judge(full, raw)
+		outcome, code := gate.judge(full, raw, c.commit)
 		if code != c.code || c.code == 2 && outcome.Code != gateAsserted {
 			t.Errorf("%s: exit %d, %+v", name, code, outcome)
 		}

@@ -33,6 +33,7 @@ type verifyCommand struct {
 	AcceptAssertedLanding bool          `help:"Without --repo: believe the server that the commit is what became of the approved one." group:"commit"`
 	Wait                  time.Duration `help:"How long to wait for a commit that landed just now to be known." default:"2m" group:"commit"`
 	MaxLeaves             int64         `help:"How many leaves of the log to read at most, to see that the evidence leaves nothing out about the pull request, nor a newer roster." default:"1000000" group:"commit" placeholder:"N"`
+	MaxBetween            int           `help:"Of how many other changes, which came to the branch in between, to fetch and verify the evidence at most. With --repo." default:"100" group:"commit" placeholder:"N"`
 	State                 string        `help:"A file in which it is remembered up to where the log was looked through for newer rosters. It is worth as much as whoever can write it." type:"path" group:"commit" placeholder:"FILE"`
 	remote                `group:"commit"`
 }
@@ -58,6 +59,9 @@ type gateOutcome struct {
 	Code string `json:"code,omitempty"`
 	// Sentence says it in words.
 	Sentence string `json:"sentence"`
+	// Between are the commits of other changes, which came to the branch since this one was shown, that evidence of their own
+	// proves; the newest first.
+	Between []string `json:"between,omitempty"`
 }
 
 // The codes of a commit that does not pass.
@@ -99,10 +103,11 @@ func (c *verifyCommand) Run(ctx context.Context, s streams) error {
 		if evidence.KindOf(bundle) == evidence.KindReceipt {
 			return c.receipt(s, bundle, anchors)
 		}
-		report, err := c.report(ctx, bundle, anchors)
+		looked, err := c.look(ctx, bundle, anchors, nil)
 		if err != nil {
 			return err
 		}
+		report := looked.alone
 		if format := bundleFormat(bundle); report.ExitCode() == 1 && strings.HasPrefix(format, "signedapproval.bundle/") && format != evidence.BundleFormat {
 			fmt.Fprintf(s.err, "signedapproval: the bundle is of the format %s, and this version reads %s: take one that reads it\n", plain(format), evidence.BundleFormat)
 		}
@@ -120,24 +125,15 @@ func (c *verifyCommand) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
+	at, err := locate(ctx, client, c.Workspace, c.Repository)
+	if err != nil {
+		return err
+	}
 	// Something can happen to a pull request while its evidence is fetched. What happens every time is no chance.
 	for try := 1; ; try++ {
-		bundle, err := c.take(ctx, client)
+		report, outcome, code, err := c.gate(ctx, client, at, anchors, &known)
 		if err != nil {
 			return err
-		}
-		report, err := c.report(ctx, bundle, anchors)
-		if err != nil {
-			return err
-		}
-		outcome, code := c.judge(report, bundle)
-		if code != 1 {
-			var passed bool
-			if outcome, code, passed = c.compare(ctx, client, anchors, bundle, &known, outcome, code); passed && c.State != "" {
-				if err := known.write(c.State); err != nil {
-					return fmt.Errorf("--state: %w", err)
-				}
-			}
 		}
 		if outcome.Code == gateStale && try < takes {
 			continue
@@ -145,6 +141,55 @@ func (c *verifyCommand) Run(ctx context.Context, s streams) error {
 		outcome.Commit, outcome.Passed = c.Commit, code == 0
 		return c.finish(s, gateReport{report, &outcome}, code)
 	}
+}
+
+// gate takes the evidence and judges it.
+func (c *verifyCommand) gate(ctx context.Context, client *monitor.Client, at place, anchors evidence.Anchors, known *lookedThrough) (evidence.Report, gateOutcome, int, error) {
+	fail := func(err error) (evidence.Report, gateOutcome, int, error) {
+		return evidence.Report{}, gateOutcome{}, 1, err
+	}
+	bundle, err := c.take(ctx, client, at)
+	if err != nil {
+		return fail(err)
+	}
+	p, err := c.look(ctx, bundle, anchors, nil)
+	if err != nil {
+		return fail(err)
+	}
+	report := p.alone
+	outcome, code := c.judge(report, bundle, c.Commit)
+	var all []history
+	if code == 2 && c.Commit == p.change.Landed && len(p.found.Rests) > 0 {
+		if outcomeThen, codeThen := c.judge(p.settled, bundle, c.Commit); codeThen == 0 {
+			between, refused, codeBetween, err := c.between(ctx, client, at, anchors, p)
+			switch {
+			case err != nil:
+				return fail(err)
+			case codeBetween != 0:
+				outcome, code = refused, codeBetween
+			default:
+				report, outcome, code = p.settled, outcomeThen, codeThen
+				for _, other := range between {
+					all, outcome.Between = append(all, other.history), append(outcome.Between, other.commit)
+				}
+				outcome.Sentence += fmt.Sprintf(", and %d other changes that came to the branch since it was shown have evidence of their own", len(between))
+			}
+		}
+	}
+	if code != 1 {
+		h, err := historyOf(bundle)
+		if err != nil {
+			return fail(err)
+		}
+		all = append(all, h)
+		var passed bool
+		if outcome, code, passed = c.compare(ctx, client, anchors, all, known, outcome, code); passed && c.State != "" {
+			if err := known.write(c.State); err != nil {
+				return fail(fmt.Errorf("--state: %w", err))
+			}
+		}
+	}
+	return report, outcome, code, nil
 }
 
 // maxDiff is how many bytes a diff has at most that somebody was shown.
@@ -212,25 +257,45 @@ func (c *verifyCommand) unapproved(report evidence.Report) (gateOutcome, bool) {
 	return gateOutcome{}, false
 }
 
-// report verifies a bundle, with a clone where there is one.
-func (c *verifyCommand) report(ctx context.Context, bundle []byte, anchors evidence.Anchors) (evidence.Report, error) {
+// looked is a bundle that was verified, with a clone where there is one.
+type looked struct {
+	change evidence.Change
+	found  evidence.Repository
+	// alone is the report of it alone, settled the one if others prove what came to the branch in between.
+	alone, settled evidence.Report
+}
+
+// look verifies a bundle. base are commits of the branch of which nothing more needs to be shown; nil for those that the bundle's
+// own signers were shown.
+func (c *verifyCommand) look(ctx context.Context, bundle []byte, anchors evidence.Anchors, base []string) (l looked, err error) {
 	report := evidence.Verify(bundle, anchors)
-	change, ok := report.Change()
-	if !ok || c.Repo == "" {
-		return report, nil
+	l.alone, l.settled = report, report
+	var ok bool
+	if l.change, ok = report.Change(); !ok || c.Repo == "" {
+		return l, nil
 	}
 	var diff []byte
-	if c.Diff != "" {
-		var err error
+	if c.Diff != "" && base == nil {
 		if diff, err = readFile(c.Diff, maxDiff); err != nil {
-			return report, err
+			return l, err
 		}
 	}
-	repository, err := replay.Look(ctx, c.Repo, change, diff)
-	if err != nil {
-		return report, fmt.Errorf("--repo: %w", err)
+	if l.change.Settled = base; base == nil {
+		l.change.Settled = l.change.Base()
 	}
-	return report.Recompute(repository), nil
+	if l.found, err = replay.Look(ctx, c.Repo, l.change, diff); err != nil {
+		return l, fmt.Errorf("--repo: %w", err)
+	}
+	l.alone = report.Recompute(l.found)
+	if proved := l.found; proved.Landing != nil {
+		landing := *proved.Landing
+		landing.Proved = true
+		proved.Landing = &landing
+		l.settled = report.Recompute(proved)
+	} else {
+		l.settled = l.alone
+	}
+	return l, nil
 }
 
 func (c *verifyCommand) finish(s streams, report gateReport, code int) error {
@@ -260,11 +325,7 @@ func (c *verifyCommand) finish(s streams, report gateReport, code int) error {
 const takePause = 5 * time.Second
 
 // take fetches the bundle of the commit. A pipeline can be faster than the news of the merge that started it.
-func (c *verifyCommand) take(ctx context.Context, client *monitor.Client) ([]byte, error) {
-	at, err := locate(ctx, client, c.Workspace, c.Repository)
-	if err != nil {
-		return nil, err
-	}
+func (c *verifyCommand) take(ctx context.Context, client *monitor.Client, at place) ([]byte, error) {
 	end := time.Now().Add(c.Wait)
 	for {
 		bundle, err := takeCommit(ctx, client, at, c.Commit, c.Branch)
@@ -280,8 +341,8 @@ func (c *verifyCommand) take(ctx context.Context, client *monitor.Client) ([]byt
 	}
 }
 
-// judge says whether a verified report lets the commit through.
-func (c *verifyCommand) judge(report evidence.Report, bundle []byte) (gateOutcome, int) {
+// judge says whether a verified report lets a commit through.
+func (c *verifyCommand) judge(report evidence.Report, bundle []byte, commit string) (gateOutcome, int) {
 	change, ok := report.Change()
 	if code := report.ExitCode(); !ok || code == 1 {
 		return gateOutcome{Sentence: report.Sentence()}, 1
@@ -293,22 +354,22 @@ func (c *verifyCommand) judge(report evidence.Report, bundle []byte) (gateOutcom
 		return gateOutcome{Code: gateOtherBranch, Sentence: fmt.Sprintf("the evidence is that of branch %s of repository %s", change.Branch, change.Repository)}, 1
 	case unapproved:
 		return refused, 1
-	case c.Commit == change.Landed && kind == "violation":
+	case commit == change.Landed && kind == "violation":
 		return gateOutcome{Code: gateViolation, Sentence: "the chain says that what landed is not what was approved"}, 1
-	case c.Commit != change.Landed && closed != "":
+	case commit != change.Landed && closed != "":
 		return gateOutcome{Code: gateClosed, Sentence: fmt.Sprintf("its request was %s before it was merged, and the approval ended with it", closed)}, 1
-	case c.Commit != change.Head && c.Commit != change.Landed:
+	case commit != change.Head && commit != change.Landed:
 		return gateOutcome{Code: gateOtherCommit, Sentence: "the evidence is that of another commit"}, 1
 	}
 	missing := report.Missing
 	what := "it is the commit that was approved"
-	if c.Commit != change.Head {
+	if commit != change.Head {
 		what = "it is what became of the approved commit " + change.Head
 		if c.Repo == "" && c.AcceptAssertedLanding {
 			what += ", as the server says"
 		} else if c.Repo == "" {
 			missing = append(missing, missingLanding)
-		} else if l := report.Landing; l != nil && len(l.Between) > 0 && !slices.Contains(missing, missingLanding) {
+		} else if l := report.Landing; l != nil && len(l.Between) > 0 && !l.Proved && !slices.Contains(missing, missingLanding) {
 			missing = append(missing, missingBetween+" ("+strings.Join(l.Between, ", ")+")")
 		}
 	}

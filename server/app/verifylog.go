@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -83,29 +84,18 @@ func (l lookedThrough) tree() (tlog.Tree, error) {
 	return tlog.Tree{N: l.Size, Hash: hash}, nil
 }
 
-// compare compares a bundle with the log that is public now: that it has the bundle's log in it, nothing about the pull
-// request that the bundle does not have, such as a withdrawal or a newer commit, and no version of the roster that the bundle does not have, in
-// which a key may be reported as stolen. No place that only the server names is where the look begins: a leaf can be appended twice, and then
+// compare compares what bundles of one workspace say is in the log with the log that is public now: that it has the log of each in it, nothing about
+// their pull requests that they do not have, such as a withdrawal or a newer commit, and no version of the roster that one of them does not
+// have, in which a key may be reported as stolen. No place that only the server names is where the look begins: a leaf can be appended twice, and then
 // there is an end of the history that has less before it. It returns the outcome as it was and true where it finds nothing, and then
 // known is about the log of now.
-func (c *verifyCommand) compare(ctx context.Context, client *monitor.Client, anchors evidence.Anchors, raw []byte, known *lookedThrough, outcome gateOutcome, code int) (gateOutcome, int, bool) {
+func (c *verifyCommand) compare(ctx context.Context, client *monitor.Client, anchors evidence.Anchors, histories []history, known *lookedThrough, outcome gateOutcome, code int) (gateOutcome, int, bool) {
 	bad := func(err error) (gateOutcome, int, bool) {
 		return gateOutcome{Code: gateLog, Sentence: err.Error()}, 1, false
-	}
-	h, err := historyOf(raw)
-	if err != nil {
-		return bad(err)
-	}
-	shown, err := monitor.Open([]byte(h.Log.Checkpoint), anchors)
-	if err != nil {
-		return bad(fmt.Errorf("the bundle's checkpoint: %w", err))
 	}
 	public, err := client.Checkpoint(ctx, anchors)
 	if err != nil {
 		return bad(err)
-	}
-	if err := client.Contains(ctx, public.Tree, shown.Tree); err != nil {
-		return bad(fmt.Errorf("the public log is not the one of the bundle: %w", err))
 	}
 	before, err := known.tree()
 	if err != nil {
@@ -114,24 +104,36 @@ func (c *verifyCommand) compare(ctx context.Context, client *monitor.Client, anc
 	if err := client.Contains(ctx, public.Tree, before); err != nil {
 		return bad(fmt.Errorf("the public log is not the one that is known from before: %w", err))
 	}
-	if known.Size > 0 && !h.versions[known.Roster] {
-		return gateOutcome{Code: gateStale, Sentence: fmt.Sprintf("the evidence does not have the version of the roster that was the newest in the log of %d leaves", known.Size)}, 1, false
-	}
-	from := min(known.Size, h.begin)
-	if n := public.N - from; n > c.MaxLeaves {
-		outcome := gateOutcome{Code: gateAsserted, Sentence: fmt.Sprintf(
-			"it rests on the server's word that the evidence leaves nothing out about the pull request, and no newer roster, in which a key may be reported as stolen: "+
-				"the log has %d leaves since leaf %d, and --max-leaves is %d", n, from, c.MaxLeaves)}
-		if known.Size < h.begin && public.N-h.begin <= c.MaxLeaves {
-			outcome.Sentence += "; anchors that were made later, or --state, make it begin later"
+	from := known.Size
+	for _, h := range histories {
+		shown, err := monitor.Open([]byte(h.checkpoint), anchors)
+		if err != nil {
+			return bad(fmt.Errorf("the bundle's checkpoint: %w", err))
 		}
-		return outcome, 2, false
+		if err := client.Contains(ctx, public.Tree, shown.Tree); err != nil {
+			return bad(fmt.Errorf("the public log is not the one of the bundle: %w", err))
+		}
+		if known.Size > 0 && !h.versions[known.Roster] {
+			return gateOutcome{Code: gateStale, Sentence: fmt.Sprintf("the evidence does not have the version of the roster that was the newest in the log of %d leaves", known.Size)}, 1, false
+		}
+		from = min(from, h.begin)
 	}
-	index, leaf, other, err := client.Later(ctx, public.Tree, from, h.lacks)
+	if n := public.N - from; n > c.MaxLeaves {
+		return gateOutcome{Code: gateAsserted, Sentence: fmt.Sprintf(
+			"it rests on the server's word that the evidence leaves nothing out about the pull request, and no newer roster, in which a key may be reported as stolen: "+
+				"the log has %d leaves since leaf %d, and --max-leaves is %d; where that is the logHead of the anchors, or 0, newer anchors or --state let it begin later", n, from, c.MaxLeaves)}, 2, false
+	}
+	var lacking history
+	index, leaf, other, err := client.Later(ctx, public.Tree, from, func(index int64, leaf evidence.Leaf) bool {
+		return slices.ContainsFunc(histories, func(h history) bool {
+			lacking = h
+			return h.lacks(index, leaf)
+		})
+	})
 	switch {
 	case err != nil:
 		return bad(err)
-	case other && leaf.Chain != nil && index < h.end:
+	case other && leaf.Chain != nil && index < lacking.end:
 		return bad(fmt.Errorf("the evidence leaves leaf %d about the pull request out, or has it elsewhere (%s)", index, leaf.Body.Type()))
 	case other:
 		about := "the people and their keys"
@@ -140,13 +142,13 @@ func (c *verifyCommand) compare(ctx context.Context, client *monitor.Client, anc
 		}
 		return gateOutcome{Code: gateStale, Sentence: fmt.Sprintf("the evidence is not the newest: the log has leaf %d about %s (%s), which is not in it", index, about, leaf.Body.Type())}, 1, false
 	}
-	known.Roster, known.Size, known.Root = h.newest, public.N, evidence.Digest(hex.EncodeToString(public.Hash[:]))
+	known.Roster, known.Size, known.Root = histories[0].newest, public.N, evidence.Digest(hex.EncodeToString(public.Hash[:]))
 	return outcome, code, true
 }
 
 // history is what a bundle that was verified says is in the log.
 type history struct {
-	evidence.Bundle
+	checkpoint       string
 	workspace, chain evidence.Digest
 	// begin is where the pull request's leaves begin: with its first leaf, or where the log ended by the word of one who
 	// decided, whichever is earlier. end is after its last one.
@@ -165,7 +167,7 @@ func historyOf(raw []byte) (history, error) {
 	}
 	about := bundle.Requests[0]
 	h := history{
-		Bundle: bundle, workspace: evidence.WorkspaceID(bundle.Salt, about.Workspace), chain: evidence.ChainID(bundle.Salt, about.Repository, about.PullRequest),
+		checkpoint: bundle.Log.Checkpoint, workspace: evidence.WorkspaceID(bundle.Salt, about.Workspace), chain: evidence.ChainID(bundle.Salt, about.Repository, about.PullRequest),
 		begin: bundle.Log.Chain[0].Index, end: bundle.Log.Chain[len(bundle.Log.Chain)-1].Index + 1,
 		places: map[int64]bool{}, versions: map[evidence.Digest]bool{},
 	}

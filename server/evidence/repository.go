@@ -23,6 +23,22 @@ type Change struct {
 	// Violation says that the chain calls its merge one: what approves or
 	// overrides it, if anything does, was not on record by then.
 	Violation bool
+	// Settled are commits of the branch that need nothing more to be shown of them
+	// and their history. The report has none: whoever asks a repository may name
+	// some, and learns what the change rests on besides.
+	Settled []string
+}
+
+// Base gives the commits on whose history those who decided on a change have put
+// their decision: the destinations that were shown to those who count, and the head.
+func (c Change) Base() []string {
+	list := []string{c.Head}
+	for _, shown := range c.Shown {
+		if !shown.Uncounted {
+			list = append(list, shown.Destination)
+		}
+	}
+	return list
 }
 
 // Shown is what a signer was shown, as the statement says it.
@@ -115,6 +131,10 @@ type Repository struct {
 	Views []RepositoryView
 	// Landing is nil when nothing landed or its commits are missing.
 	Landing *Landing
+	// Rests are the commits on which what landed rests: the destination before it,
+	// or, of what landed as it was signed, the merge bases of those whose decision
+	// counts; without those in the history of one of [Change.Settled].
+	Rests []string
 }
 
 // RepositoryView is what git says about one view of the change.
@@ -152,6 +172,9 @@ type Landing struct {
 	// before Onto, oldest first, at most 100; of a squash or rebase git cannot
 	// tell whether they landed together with the change.
 	Between []string `json:"between,omitempty"`
+	// Proved says that evidence of their own proves what those of Between are. Whoever
+	// verified that evidence sets it.
+	Proved bool `json:"proved,omitempty"`
 	// Rewritten says that the destination no longer had a commit that was shown.
 	Rewritten bool `json:"rewritten,omitempty"`
 	// OnBranch says that the repository's destination branch, or its copy of the
@@ -323,7 +346,10 @@ func (r Report) landed(repository Repository) (string, []string, error) {
 		return "", nil, operatorAsserted(l.Why)
 	}
 	ambiguous := l.Method == Squash || l.Method == Rebase
-	if n := len(l.Between); n > 0 && !ambiguous {
+	switch n := len(l.Between); {
+	case n > 0 && l.Proved:
+		detail += fmt.Sprintf(", to which %d more had come since it was shown, with evidence of their own", n)
+	case n > 0 && !ambiguous:
 		detail += fmt.Sprintf(", to which %d more had come since it was shown", n)
 	}
 	var doubts []string
@@ -333,7 +359,7 @@ func (r Report) landed(repository Repository) (string, []string, error) {
 	if l.Rewritten {
 		doubts = append(doubts, "the destination was rewritten after it was shown")
 	}
-	if len(l.Between) > 0 && ambiguous {
+	if len(l.Between) > 0 && ambiguous && !l.Proved {
 		doubts = append(doubts, "these commits came to the destination after it was shown and need evidence of their own: "+list(l.Between))
 	}
 	if len(doubts) > 0 {

@@ -69,6 +69,34 @@ func (s *session) landing(ctx context.Context) (*evidence.Landing, error) {
 	return l, nil
 }
 
+// rests are the commits on which what landed rests, without what is settled. onto is the destination before it, or empty.
+func (s *session) rests(ctx context.Context, onto string) (list []string, err error) {
+	below := []string{onto}
+	if onto == "" {
+		below = nil
+		for _, shown := range s.change.Shown {
+			if !shown.Uncounted {
+				below = union(below, shown.MergeBases)
+			}
+		}
+	}
+	for _, commit := range below {
+		settled := false
+		for _, history := range s.change.Settled {
+			if settled, err = s.contains(ctx, history, commit); err != nil {
+				return nil, err
+			}
+			if settled {
+				break
+			}
+		}
+		if !settled {
+			list = append(list, commit)
+		}
+	}
+	return list, nil
+}
+
 // contains tells whether a commit is in the history of another.
 func (s *session) contains(ctx context.Context, history, hash string) (bool, error) {
 	_, err := s.run(ctx, nil, "merge-base", "--is-ancestor", hash, history)

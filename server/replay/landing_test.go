@@ -440,3 +440,40 @@ func TestBinaryFilesThatAreRenamed(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 }
+
+// What landed rests on the destination before it, on whichever side of a merge that is, and one that landed as it was signed on its merge bases.
+func TestWhatALandingRestsOn(t *testing.T) {
+	t.Parallel()
+	r := branched(t)
+	base, change := r.git("rev-parse", "main"), r.change()
+	rests := func(name string, settled []string, want ...string) {
+		t.Helper()
+		change := change
+		change.Landed, change.Settled = r.git("rev-parse", "main"), settled
+		if got := look(t, r.dir, change, nil).Rests; !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
+	}
+	r.git("checkout", "--quiet", "main")
+	older := r.git("commit-tree", "main^{tree}", "-m", "another beginning")
+	r.git("reset", "--quiet", "--hard", "feature")
+	rests("a fast-forward", change.Base())
+	rests("a fast-forward for others", []string{older}, base)
+	r.git("reset", "--quiet", "--hard", base)
+	onto := r.commit("elsewhere", "somebody else's\n")
+	r.git("merge", "--quiet", "--no-ff", "--no-edit", "feature")
+	rests("a merge", change.Base(), onto)
+	rests("a merge onto what is settled", append(change.Base(), onto))
+	rests("a merge, of which what comes after is settled", []string{r.git("rev-parse", "main")})
+	merged := r.git("commit-tree", "main^{tree}", "-p", "feature", "-p", onto, "-m", "the other way round")
+	r.git("reset", "--quiet", "--hard", merged)
+	rests("a merge the other way round", change.Base(), onto)
+	r.git("reset", "--quiet", "--hard", onto)
+	r.git("merge", "--quiet", "--squash", "feature")
+	r.git("commit", "--quiet", "--message", "squashed")
+	rests("a squash", change.Base(), onto)
+	change.Shown[0].Uncounted = true
+	if got := change.Base(); !slices.Equal(got, []string{change.Head}) {
+		t.Errorf("what was shown to nobody who counts is settled: %v", got)
+	}
+}

@@ -83,7 +83,10 @@ func look(ctx context.Context, dir string, change evidence.Change, diff []byte) 
 		}
 	}
 	if change.Landed != "" && len(found.Missing) == 0 {
-		found.Landing, err = s.landing(ctx)
+		if found.Landing, err = s.landing(ctx); err != nil {
+			return found, err
+		}
+		found.Rests, err = s.rests(ctx, found.Landing.Onto)
 	}
 	return found, err
 }
@@ -114,6 +117,7 @@ func (s *session) take(ctx context.Context, lender *store, from source) (missing
 	if s.change.Landed != "" {
 		wanted = append(wanted, s.change.Landed)
 	}
+	wanted = append(wanted, s.change.Settled...)
 	tips, err := from.tips(s.change.Branch)
 	if err != nil {
 		return nil, err
