@@ -83,7 +83,7 @@ func onDeployments() []attack {
 	}, {
 		wants:  "have a pipeline deploy what a stolen key approved: leave the newest version of the roster, in which it is reported, out of the evidence",
 		admits: "leave the newest versions of the roster",
-		caught: []string{"step 10 facts: revoked_key", "exit 0", "deploy gate: stale"},
+		caught: []string{"step 11 tally: stolen_key", "exit 0", "deploy gate: stale"},
 		try: func(t *testing.T) []string {
 			c := halfApproved(t)
 			c.decide(c.dave, evidence.Approve)
@@ -220,7 +220,12 @@ func TestTheGatePassesWhatIsTheNewest(t *testing.T) {
 		"the same, known to be the newest later":             {before: others, pinned: true, flags: []string{"--max-leaves=30"}, said: "deploy gate: "},
 		"the same, known to be the newest before the others": {during: others, pinned: true, flags: []string{"--max-leaves=30"}, code: 2, said: "deploy gate: operator_asserted"},
 		"a chain of longer ago than is read":                 {after: others, pinned: true, flags: []string{"--max-leaves=20"}, code: 2, said: "deploy gate: operator_asserted"},
-		"a chain of as long ago as is read":                  {after: others, pinned: true, flags: []string{"--max-leaves=45"}, said: "deploy gate: "},
+		"a stolen key that nobody needed": {after: func(c *cast) {
+			c.decide(c.carol, evidence.Approve)
+			c.revoke(c.carol, beginning)
+		}, said: "deploy gate: "},
+		"a stolen key that was needed":      {after: func(c *cast) { c.revoke(c.dave, beginning) }, code: 1, said: "deploy gate: "}, // the steps say why
+		"a chain of as long ago as is read": {after: others, pinned: true, flags: []string{"--max-leaves=45"}, said: "deploy gate: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -13,6 +13,7 @@ import (
 
 	"filippo.io/nistec"
 
+	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/monitor"
 )
@@ -140,7 +141,7 @@ func onKeys() []attack {
 		},
 		{
 			wants: "use a key of X that X has reported as stolen: date the decision to before the theft", admits: "detectable in the log as a late leaf",
-			caught: []string{"step 10 facts: revoked_key", "exit 0", "monitor: late_leaf", "monitor: time_backwards"},
+			caught: []string{"step 11 tally: stolen_key", "exit 0", "monitor: late_leaf", "monitor: time_backwards"},
 			try: func(t *testing.T) (got []string) {
 				c := halfApproved(t)
 				watcher := newAuditor(c.operator)
@@ -162,6 +163,65 @@ func onKeys() []attack {
 				anchors.Witnesses = &evidence.WitnessPolicy{Quorum: 2, Keys: forged.seen.keys()}
 				got = append(got, verify(forged.bundle(), anchors))
 				return append(got, watcher.pass(forged, forged.publish())...)
+			},
+		},
+		{
+			wants:  "keep a merge approved, of which the key of one who approved it is reported as stolen afterwards",
+			caught: []string{"step 11 tally: stolen_key", "step 11 tally: stolen_key", "step 11 tally: invalid"},
+			try: func(t *testing.T) (got []string) {
+				c := halfApproved(t)
+				c.decide(c.dave, evidence.Approve)
+				c.landed("new", "approved")
+				c.control(c.operator)
+				c.revoke(c.dave, beginning)
+				got = append(got, verify(c.bundle(), c.pinned))
+				c.add(event{verdict: true}) // tally again, as if nothing had been reported
+				got = append(got, verify(c.bundle(), c.pinned))
+				c.facts = func(f *approval.Facts) { f.Decisions[1].Compromised = true }
+				c.conclude = func(v *approval.Verdict) { v.State = approval.Approved }
+				return append(got, verify(c.bundle(), c.pinned))
+			},
+		},
+		{
+			wants:  "have something approved by the report that the key of X, who rejected it, was stolen",
+			caught: []string{"step 11 tally: invalid", "step 12 verdict: chain"},
+			try: func(t *testing.T) (got []string) {
+				for _, merged := range []bool{false, true} {
+					c := halfApproved(t)
+					c.decide(c.dave, evidence.Approve)
+					c.decide(c.carol, evidence.Reject)
+					c.control(c.operator)
+					if merged {
+						c.say(evidence.Merged{Request: c.newest().ID, Kind: "approved", Commit: c.commit("new")}, true)
+					}
+					c.revoke(c.carol, beginning)
+					c.facts = func(f *approval.Facts) { f.Decisions[2].Compromised = true }
+					c.add(event{verdict: true})
+					if !merged {
+						c.conclude = func(v *approval.Verdict) { v.State = approval.Approved }
+					}
+					got = append(got, verify(c.bundle(), c.pinned))
+				}
+				return got
+			},
+		},
+		{
+			wants:  "take back what X rejected by a ghost key, and report that one as stolen itself, so that nobody asks whose it was",
+			caught: []string{"step 15 anchors: key", "step 11 tally: stolen_key", "step 15 anchors: key"},
+			try: func(t *testing.T) (got []string) {
+				c := halfApproved(t)
+				c.decide(c.dave, evidence.Approve)
+				c.decide(c.carol, evidence.Reject)
+				c.control(c.operator)
+				g := ghost(t, "carol")
+				c.enrol(g)
+				c.decide(g, evidence.Withdraw)
+				got = append(got, verify(c.bundle(), c.pinned))
+				c.revoke(g, beginning)
+				got = append(got, verify(c.bundle(), c.pinned))
+				c.facts = func(f *approval.Facts) { f.Decisions[3].Compromised = true } // and it is rejected
+				c.add(event{verdict: true})
+				return append(got, verify(c.bundle(), c.pinned))
 			},
 		},
 		{

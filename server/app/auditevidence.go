@@ -28,6 +28,7 @@ type proving struct {
 // proved is the evidence of one request.
 type proved struct {
 	bundle evidence.Bundle
+	state  approval.State // of the verdict that stands by what is known of the keys today
 	change evidence.Change
 	merged string // the kind of its merge
 	// landed is what landed, by the evidence. It is what the row says where the evidence ends before the merge: the request was
@@ -75,7 +76,7 @@ func (p *proving) verify(ctx context.Context, data []byte, row attest.Row) (*pro
 	if !ok {
 		return nil, fmt.Errorf("the evidence: %s", report.Sentence())
 	}
-	of := &proved{change: change, landed: change.Landed}
+	of := &proved{state: report.Verdict.State, change: change, landed: change.Landed}
 	var err error
 	if of.bundle, err = evidence.ParseBundle(data); err != nil {
 		return nil, err
@@ -150,7 +151,7 @@ func (p *proving) compare(row attest.Row, of *proved) error {
 	opened := of.bundle.Requests[about]
 	switch {
 	case !of.bears(row.Kind):
-		return fmt.Errorf("the evidence says %s", of.bundle.Verdict.State)
+		return fmt.Errorf("the evidence says %s", of.state)
 	case opened.Workspace != bitbucket.BracedUUID(p.at.workspace) || opened.Repository != bitbucket.BracedUUID(p.at.repository) || opened.DestinationBranch != p.branch:
 		return errors.New("the evidence is of another workspace, repository or branch")
 	case opened.PullRequest != row.PullRequest:
@@ -161,7 +162,8 @@ func (p *proving) compare(row attest.Row, of *proved) error {
 		return errors.New("the evidence says that something else landed, or nothing")
 	case !of.unseen && of.merged != attest.KindApproved && of.merged != attest.KindOverride:
 		return errors.New("the evidence says that what landed is a violation")
-	case !of.unseen && of.merged != row.Kind:
+	// What was merged as approved is an override without what a stolen key signed.
+	case !of.unseen && of.merged != row.Kind && of.state != approval.Overridden:
 		return fmt.Errorf("the evidence says that it was merged as %s", of.merged)
 	case !slices.ContainsFunc(of.bundle.Chain, func(entry evidence.Bytes) bool { return evidence.LeafDigest(entry) == row.ChainLeaf }):
 		return errors.New("the evidence does not hold the leaf that was signed")
@@ -174,7 +176,7 @@ func (p *proving) compare(row attest.Row, of *proved) error {
 // bears tells whether the verdict is one by which something of a kind can have been merged. What bore an override when it was
 // merged stays one, though what was signed by then turned out to be enough for an approval.
 func (p *proved) bears(kind string) bool {
-	switch p.bundle.Verdict.State {
+	switch p.state {
 	case approval.Approved:
 		return kind == attest.KindApproved || p.merged == attest.KindOverride
 	case approval.Overridden:

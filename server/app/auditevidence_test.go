@@ -102,6 +102,7 @@ func TestARowIsOfTheKindOfItsMerge(t *testing.T) {
 		{approval.Overridden, "", attest.KindOverride, ""},
 		{approval.Overridden, "", attest.KindApproved, "the evidence says OVERRIDDEN"},
 		{approval.Pending, "", attest.KindApproved, "the evidence says PENDING"},
+		{approval.Overridden, attest.KindApproved, attest.KindOverride, ""}, // an approval fell with its key, and the override bears it
 		{approval.Approved, attest.KindOverride, attest.KindApproved, "merged as override"},
 		{approval.Approved, attest.KindApproved, attest.KindOverride, "the evidence says APPROVED"},
 		{approval.Approved, attest.KindViolation, attest.KindApproved, "a violation"},
@@ -110,11 +111,11 @@ func TestARowIsOfTheKindOfItsMerge(t *testing.T) {
 	} {
 		p := proving{at: place{workspace: "11111111-1111-4111-8111-111111111111", repository: "22222222-2222-4222-8222-222222222222"}, branch: "main"}
 		landed, entry := strings.Repeat("a", 40), evidence.Bytes("leaf")
-		of := &proved{merged: c.merged, landed: landed, unseen: c.merged == "", bundle: evidence.Bundle{
+		of := &proved{state: c.state, merged: c.merged, landed: landed, unseen: c.merged == "", bundle: evidence.Bundle{
 			Requests: []evidence.Request{{
 				ID: "r", Workspace: bitbucket.BracedUUID(p.at.workspace), Repository: bitbucket.BracedUUID(p.at.repository), PullRequest: 1, DestinationBranch: p.branch,
 			}},
-			Facts: approval.Facts{Request: approval.RequestFacts{ID: "r"}}, Verdict: approval.Verdict{State: c.state}, Chain: []evidence.Bytes{entry},
+			Facts: approval.Facts{Request: approval.RequestFacts{ID: "r"}}, Chain: []evidence.Bytes{entry},
 		}}
 		err := p.compare(attest.Row{Kind: c.row, Request: "r", PullRequest: 1, Landed: landed, ChainLeaf: evidence.LeafDigest(entry)}, of)
 		if c.says == "" && err != nil || c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)) {

@@ -32,7 +32,7 @@ func (s *Server) explain(r *http.Request, err error) (status int, message string
 			status = http.StatusNotFound
 		case refusal.Forbidden:
 			status = http.StatusForbidden
-		case gate.CodeAmbiguousCommit, gate.CodeIncomplete:
+		case gate.CodeAmbiguousCommit, gate.CodeIncomplete, gate.CodeStolenKey:
 			status = http.StatusConflict
 		case codeNoAttestationKey:
 			status = http.StatusNotImplemented

@@ -14,7 +14,8 @@ import (
 //  2. A rejection blocks, whichever request, rule version or destination it was
 //     signed under and whoever gave it, until the same person later withdraws,
 //     approves this very request, or overrides with an override that counts; with
-//     a key that the rule counts, unless the rejection's does not count either.
+//     a key that was in nobody else's hands, unless the rejection's was too, and
+//     that the rule takes, unless it does not take the rejection's either.
 //  3. An approval stands until somebody with the same person id or the same
 //     account id later decides anything else. It counts for a requirement when it
 //     was signed for this request, destination branch and rule, its account is
@@ -180,7 +181,8 @@ func (t *tally) cleared(rejection Decision, late bool) bool {
 	return slices.ContainsFunc(t.decisions, func(d Decision) bool {
 		return d.Sequence > rejection.Sequence && (late || !d.Late) &&
 			d.PersonID == rejection.PersonID && d.AccountID == rejection.AccountID &&
-			(t.counts(d) || !t.counts(rejection)) && // a ghost key does not take back what a known one said
+			(!d.Compromised || rejection.Compromised) && // a stolen key takes back only what a stolen key said
+			(t.fits(d) || !t.fits(rejection)) && // and a ghost key not what a known one said
 			(d.Action == Withdraw || d.Action == Approve && t.unbound(d) == "" ||
 				d.Action == Override && among(t.overriding, d.PersonID, d.AccountID))
 	})
@@ -194,11 +196,8 @@ func (t *tally) void(given Decision) bool {
 	})
 }
 
-// counts reports whether the key of a decision counts: it was its owner's alone,
-// and one that the rule takes.
-func (t *tally) counts(d Decision) bool {
-	return !d.Compromised && t.known(d) && t.proved(d)
-}
+// fits reports whether the key of a decision is one that the rule takes.
+func (t *tally) fits(d Decision) bool { return t.known(d) && t.proved(d) }
 
 func (t *tally) known(d Decision) bool {
 	return t.rule.Keys == nil || !t.rule.Keys.Countersigned || d.Identity == Countersigned

@@ -36,7 +36,8 @@ const (
 	CodeAmbiguous  Code = "ambiguous_key" // more than one rostered key accepts this signature
 	CodeCredential Code = "credential"    // the key that signed belongs to another credential id
 	CodePerson     Code = "wrong_person"  // the key that signed belongs to somebody else
-	CodeRevoked    Code = "revoked_key"   // the key that signed did not count, or may have been in other hands
+	CodeRevoked    Code = "revoked_key"   // the key that signed did not count
+	CodeStolen     Code = "stolen_key"    // a verdict rests on a key that was reported as having been in other hands
 
 	// CodeAttestation: nothing known says of which model an authenticator is.
 	CodeAttestation Code = "attestation"

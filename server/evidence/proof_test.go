@@ -426,20 +426,14 @@ func proofForgeries() []forged {
 			w.open("old")
 			w.decide("erin", evidence.Approve)
 		}), "assertions", evidence.CodeRevoked},
-		{"a key in other hands", told(func(w *world) {
-			w.open("old")
-			at := w.tick()
-			w.decide("carol", evidence.Approve)
-			w.revoke("carol", w.token("bob"), &at)
-		}), "facts", evidence.CodeRevoked},
 		{"a key that was enrolled by a key in other hands", told(func(w *world) {
 			steal(w)
 			w.decide("dave", evidence.Approve)
-		}), "facts", evidence.CodeRevoked},
+		}), "tally", evidence.CodeStolen},
 		{"a key that was enrolled by a key that was enrolled by a key in other hands", told(func(w *world) {
 			stealOn(w)
 			w.decide("dave", evidence.Approve)
-		}), "facts", evidence.CodeRevoked},
+		}), "tally", evidence.CodeStolen},
 		{"a countersigner's key in other hands", told(func(w *world) {
 			w.tamperFacts = func(f *approval.Facts) {
 				for i := range f.Decisions {
@@ -447,7 +441,7 @@ func proofForgeries() []forged {
 				}
 			}
 			countersigningThief(w)
-		}), "facts", evidence.CodeInvalid},
+		}), "tally", evidence.CodeStolen},
 		{"a decision that does not count, though its key was never in other hands", told(func(w *world) {
 			w.open("old")
 			w.tamperFacts = func(f *approval.Facts) { f.Decisions[0].Compromised = true }

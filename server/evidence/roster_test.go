@@ -262,5 +262,5 @@ func TestReplayRosterRefuses(t *testing.T) {
 
 // allForgeries are the lies about decisions, overrides, rosters and the log.
 func allForgeries() []forged {
-	return slices.Concat(forgeries(), overrideForgeries(), proofForgeries(), modelForgeries())
+	return slices.Concat(forgeries(), overrideForgeries(), proofForgeries(), modelForgeries(), lateForgeries())
 }

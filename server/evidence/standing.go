@@ -101,6 +101,17 @@ func (r *Roster) Supposing(since map[string]time.Time) *Roster {
 	return &supposed
 }
 
+// unreported returns the roster as it judges while nobody has said of a key that it was in other hands.
+func (r *Roster) unreported() *Roster {
+	before := *r
+	before.keys, before.stands = slices.Clone(r.keys), nil
+	for i := range before.keys {
+		before.keys[i].CompromisedSince = nil
+	}
+	before.judge()
+	return &before
+}
+
 // IdentityAt returns by what a key was known at a version: countersigner where
 // somebody else had vouched for it, or for the key of the same person that it
 // goes back to by own-key; else bitbucket-login. A signature by a key that was in

@@ -120,6 +120,13 @@ func bundleVectors(t *testing.T) (list []bundleVector) {
 		}
 		list = append(list, bundleVector{Name: name, Anchors: anchors, Bundle: string(w.encoded())})
 	}
+	for _, r := range reports() {
+		if r.exit != 1 {
+			data, anchors := r.make(t)
+			exitCodes["good stolen "+r.name] = r.exit
+			list = append(list, bundleVector{Name: "good stolen " + r.name, Anchors: anchors, Bundle: string(data)})
+		}
+	}
 	w := newWorld(t)
 	w.story()
 	exitCodes["good without anchors"] = 2

@@ -117,6 +117,13 @@ func (r Report) Sentence() string {
 	return outcome
 }
 
+// Stolen reports whether what the bundle proves was so, and is not any more: it rests on a key that was
+// reported as having been in other hands. The steps behind that were not taken.
+func (r Report) Stolen() bool {
+	step := r.failed()
+	return step != nil && step.Code == CodeStolen
+}
+
 func (r Report) failed() *Step {
 	for i := range r.Steps {
 		if r.Steps[i].Result == Failed {
@@ -158,7 +165,7 @@ func Verify(bundle []byte, anchors Anchors) Report {
 			return v.report
 		}
 	}
-	v.report.Verdict = &v.b.Verdict
+	v.report.Verdict = &v.judged
 	v.report.change = v.changed()
 	v.label()
 	return v.report
@@ -197,7 +204,11 @@ type verification struct {
 	// request is the one that the verdict is about.
 	request Request
 	made    []decision
-	counted []int64 // the sequences of the decisions that the verdict rests on
+	// known are the facts as the newest version of the roster judges the keys: what was reported when the verdict had
+	// been reached is in them too. judged is the verdict that stands by them.
+	known   approval.Facts
+	judged  approval.Verdict
+	counted []int64 // the sequences of the decisions that judged rests on
 	erased  int     // openings that are absent
 
 	opened map[string]int   // the requests by their ids, as indexes
@@ -210,6 +221,7 @@ type verification struct {
 	places   []place    // of everything that was signed
 	pinned   bool       // whether an anchor says whose keys are whose
 	unproved bool       // whether the operator says of which model a key is
+	untold   bool       // whether people were erased whom the tally needs
 }
 
 // decision is a decision of the bundle with what was read from it.
@@ -223,8 +235,12 @@ type decision struct {
 	version   int64     // of the roster that the signer was shown
 	newest    seen      // by the signers up to this one
 	key       RosterKey
-	// compromised says that the key may have been in other hands by then.
+	// compromised says that the key may have been in other hands by then, or rests on one that was.
 	compromised bool
+	// disowned says that the rule asks for a countersigned key, and that whoever vouched for this one may have been
+	// somebody else, too.
+	disowned bool
+	tallied  int // its place in the facts, from 1; 0 for none
 }
 
 func (v *verification) bundle(data []byte) (string, error) {
@@ -605,6 +621,8 @@ func (v *verification) facts() (string, error) {
 		return "", refuse(CodeInvalid, "the tally was told otherwise than the chain shows whether the time was up before the request was approved")
 	}
 	asserted := f.Decisions
+	v.known = f
+	v.known.Decisions = slices.Clone(f.Decisions)
 	for i, d := range v.made {
 		s := d.statement
 		if s.Source.Commit != v.request.HeadCommit {
@@ -614,20 +632,26 @@ func (v *verification) facts() (string, error) {
 			return "", refuse(CodeInvalid, "decision %d was kept from the tally", i+1)
 		}
 		got := asserted[0]
+		v.made[i].tallied = len(f.Decisions) - len(asserted) + 1
 		asserted = asserted[1:]
 		want := approval.Decision{
 			ID: d.ID, RequestID: s.Request, PersonID: s.Approver.Person, AccountID: got.AccountID, Name: got.Name,
 			Action: s.Purpose.Action(), HeadCommit: s.Source.Commit, DestinationBranch: s.Destination.Branch,
 			RuleDigest: s.Policy.RuleDigest, Sequence: d.sequence, Compromised: d.compromised, Late: !d.at.Before(v.request.ExpiresAt),
 		}
-		if d.compromised && !got.Compromised {
-			return "", refuse(CodeRevoked, "decision %d was counted, and its key may have been in other hands", i+1)
-		}
 		if d.Approver != nil {
 			want.AccountID, want.Name = d.Approver.AccountID, d.Approver.Name
 		}
 		if v.rule.Needs().Identities {
 			want.Identity = string(v.keys.IdentityAt(d.key, d.version))
+		}
+		today := &v.known.Decisions[v.made[i].tallied-1]
+		today.Compromised, today.Identity = want.Compromised, want.Identity
+		// What was reported when the verdict had been reached nobody could tell the tally.
+		want.Compromised = want.Compromised && got.Compromised
+		if got.Identity != want.Identity && v.rule.Needs().Identities {
+			want.Identity = string(v.keys.unreported().IdentityAt(d.key, d.version))
+			v.made[i].disowned = true
 		}
 		if v.rule.Needs().Models {
 			want.Model = v.model(d.key, got.Model)
@@ -656,8 +680,7 @@ func (v *verification) facts() (string, error) {
 }
 
 func (v *verification) tally() (string, error) {
-	got, counted := approval.Count(v.rule, v.b.Facts)
-	v.counted = counted
+	got := approval.Tally(v.rule, v.b.Facts)
 	want := v.b.Verdict
 	same := func() bool {
 		a, err := digest(got)
@@ -666,11 +689,13 @@ func (v *verification) tally() (string, error) {
 	}
 	if v.erasedFacts() && !same() {
 		// Whether those who were asked agreed cannot be told any more; whether as many did can.
-		agreed := want.State == approval.Approved || want.State == approval.Overridden
-		could, counted := approval.Count(open(v.rule), deciding(v.b.Facts))
-		v.counted = counted
-		if agreed && could.State != want.State {
+		could := approval.Tally(open(v.rule), deciding(v.b.Facts))
+		if green(string(want.State)) && could.State != want.State {
 			return "", refuse(CodeInvalid, "the bundle says %s, and whoever may have been erased, too few people agreed for that", want.State)
+		}
+		v.untold = true
+		if err := v.judge(); err != nil {
+			return "", err
 		}
 		v.lacks("tally, which cannot be run again without the people who were erased")
 		return "", operatorAsserted("people were erased from the facts, so that the rule no longer knows them: that the verdict follows from the decisions is the operator's word")
@@ -681,7 +706,35 @@ func (v *verification) tally() (string, error) {
 	if !same() {
 		return "", refuse(CodeInvalid, "the tally explains the verdict otherwise than the bundle does")
 	}
-	return fmt.Sprintf("%s: %s", got.State, got.Sentence), nil
+	if err := v.judge(); err != nil {
+		return "", err
+	}
+	detail := fmt.Sprintf("%s: %s", got.State, got.Sentence)
+	if v.judged.Sentence != got.Sentence {
+		detail += fmt.Sprintf("; by what is known of the keys today: %s: %s", v.judged.State, v.judged.Sentence)
+	}
+	return detail, nil
+}
+
+// judge tallies by what is known of the keys today. It takes away what was green, and makes nothing green: a
+// verdict that lets nothing be merged stays as it was reached.
+func (v *verification) judge() error {
+	rule, facts := v.rule, v.known
+	if v.untold {
+		rule, facts = open(rule), deciding(facts)
+	}
+	today, counted := approval.Count(rule, facts)
+	then := v.b.Verdict
+	v.judged, v.counted = then, counted
+	switch {
+	case v.untold && today.State == then.State: // who counts is told by nothing
+	case today.State == then.State, !v.untold && then.State == approval.Approved && today.State == approval.Overridden:
+		v.judged = today
+	case green(string(then.State)):
+		return refuse(CodeStolen, "the bundle says %s, and that rests on a decision whose key, or one that signed for it, was reported as having been in other hands by then: without what such keys signed it is %s (%s)",
+			then.State, today.State, today.Sentence)
+	}
+	return nil
 }
 
 // open returns the rule with everyone in each of its sets.
@@ -782,7 +835,7 @@ func (v *verification) label() {
 	for _, d := range v.made {
 		add("decision", fmt.Sprintf("person %s: %s Diff shown: SHA-256 %s.", d.statement.Approver.Person, d.statement.Meaning, d.statement.Diff.SHA256), Signed)
 	}
-	if v.b.Verdict.State == approval.Overridden {
+	if v.judged.State == approval.Overridden {
 		for _, d := range v.made {
 			if v.overrides(d) {
 				add("override", v.overrider(d), Signed)
@@ -804,7 +857,19 @@ func (v *verification) label() {
 			}
 		}
 	}
-	add("verdict", fmt.Sprintf("%s: %s", v.b.Verdict.State, v.b.Verdict.Sentence), Recomputed)
+	for i, d := range v.made {
+		who := fmt.Sprintf("decision %d, by person %s: ", i+1, d.statement.Approver.Person)
+		switch {
+		case d.compromised:
+			add("compromised", who+"its key, or one that signed for it, was reported as having been in other hands by then; it counts in nobody's favour", Signed)
+		case d.disowned:
+			add("compromised", who+"a key that vouched for its key was reported as having been in other hands by then; its key is known by a log-in alone", Signed)
+		}
+	}
+	if v.judged.Sentence != v.b.Verdict.Sentence {
+		add("verdict of before the report", fmt.Sprintf("%s: %s", v.b.Verdict.State, v.b.Verdict.Sentence), Recomputed)
+	}
+	add("verdict", fmt.Sprintf("%s: %s", v.judged.State, v.judged.Sentence), Recomputed)
 	v.labelKeys(add)
 	add("author", "account "+v.b.Facts.Author, Asserted)
 	if v.rule.Needs().Writers {
@@ -816,7 +881,7 @@ func (v *verification) label() {
 // overrides reports whether a decision is one of the overrides that the verdict counts.
 func (v *verification) overrides(d decision) bool {
 	return d.statement.Purpose == Override && d.statement.Request == v.request.ID &&
-		slices.ContainsFunc(v.b.Verdict.Override.Counted, func(p approval.Person) bool { return p.ID == d.statement.Approver.Person })
+		slices.ContainsFunc(v.judged.Override.Counted, func(p approval.Person) bool { return p.ID == d.statement.Approver.Person })
 }
 
 // overrider says who overrode and why. The name is a fact of its own: it is not the person's word.

@@ -77,7 +77,8 @@ func (v *verification) anchoredKeys() error {
 	if err != nil {
 		return err
 	}
-	known := map[Digest]bool{}
+	known := map[Digest]bool{} // by those who are believed today
+	once := map[Digest]bool{}  // by those who were when nobody had reported a key
 	for i, e := range v.enrolled {
 		key := v.keys.keys[v.keys.byDigest[e.key]]
 		pins := pinned[key.public.id]
@@ -88,7 +89,35 @@ func (v *verification) anchoredKeys() error {
 			return refuse(CodePerson, "enrolment %d names another account than the one that is pinned for its person", i+1)
 		}
 		known[e.key] = len(pins) > 0 || key.Added <= at // also one that was only taken out of use since
+		once[e.key] = known[e.key]
 	}
+	v.spread(known, v.keys.holds)
+	v.spread(once, func(word) bool { return true })
+	v.pinned = a.Roster != "" || len(a.Keys) > 0
+	fell := false
+	for i, d := range v.made {
+		if v.pinned && !once[d.key.Digest] {
+			return refuse(CodeKey, "decision %d was signed with a key that is not known: it was not in the roster that is an anchor, and no key that was has signed for it", i+1)
+		}
+		if v.pinned && !known[d.key.Digest] && !d.compromised {
+			fell = true
+			v.made[i].compromised = true
+			if d.tallied > 0 {
+				v.known.Decisions[d.tallied-1].Compromised = true
+			}
+		}
+		if d.account != "" && a.otherAccount(d.key.Key.Person, d.account) {
+			return refuse(CodePerson, "decision %d is given to an account that is not the signer's", i+1)
+		}
+	}
+	if fell {
+		return v.judge()
+	}
+	return nil
+}
+
+// spread adds to the keys that are known those for which a key that is known signed, as far as its word holds.
+func (v *verification) spread(known map[Digest]bool, holds func(word) bool) {
 	for grown := true; grown; {
 		grown = false
 		for _, e := range v.enrolled {
@@ -96,22 +125,12 @@ func (v *verification) anchoredKeys() error {
 				continue
 			}
 			for _, w := range v.keys.keys[v.keys.byDigest[e.key]].words() {
-				if known[w.acts[0].Signer] && v.keys.holds(w) {
+				if known[w.acts[0].Signer] && holds(w) {
 					known[e.key], grown = true, true
 				}
 			}
 		}
 	}
-	v.pinned = a.Roster != "" || len(a.Keys) > 0
-	for i, d := range v.made {
-		if v.pinned && !known[d.key.Digest] {
-			return refuse(CodeKey, "decision %d was signed with a key that is not known: it was not in the roster that is an anchor, and no key that was has signed for it", i+1)
-		}
-		if d.account != "" && a.otherAccount(d.key.Key.Person, d.account) {
-			return refuse(CodePerson, "decision %d is given to an account that is not the signer's", i+1)
-		}
-	}
-	return nil
 }
 
 // pinned are the pinned keys by their [publicKey].id: a key that is pinned in one

@@ -12,6 +12,7 @@ import (
 	"github.com/signedapproval/bitbucket/server/attest"
 	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/refusal"
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
@@ -19,11 +20,15 @@ import (
 type proof struct {
 	view   View
 	bundle evidence.Bundle
+	// verdict is the one that stands by what is known of the keys today; the zero one where stolen is true.
+	verdict approval.Verdict
+	// stolen says that the bundle was approved or overridden, and is not without what stolen keys signed.
+	stolen bool
 	ref    attest.Bundle
 }
 
 // prove makes and verifies the bundle of a request. One that does not verify is as one that cannot be made: what is on
-// record is not what it was.
+// record is not what it was. But where keys were reported as stolen since it is on record, and proves nothing any more.
 func (g *Gate) prove(ctx context.Context, person store.Person, workspace, requestID string) (proof, error) {
 	v, err := g.ViewRequest(ctx, person, workspace, requestID)
 	if err != nil {
@@ -33,7 +38,8 @@ func (g *Gate) prove(ctx context.Context, person store.Person, workspace, reques
 	if err != nil {
 		return proof{}, err
 	}
-	if report := evidence.Verify(data, evidence.Anchors{}); report.ExitCode() == 1 {
+	report := evidence.Verify(data, evidence.Anchors{})
+	if report.ExitCode() == 1 && !report.Stolen() {
 		return proof{}, incomplete(lost("bundle of request "+requestID, errors.New(report.Sentence())))
 	}
 	bundle, err := evidence.ParseBundle(data)
@@ -45,10 +51,14 @@ func (g *Gate) prove(ctx context.Context, person store.Person, workspace, reques
 	if err != nil {
 		return proof{}, errors.Join(errors.New("last leaf"), err)
 	}
-	return proof{v, bundle, attest.Bundle{
+	p := proof{view: v, bundle: bundle, stolen: report.Stolen(), ref: attest.Bundle{
 		URI: g.Origin + "/evidence/" + workspace + "/" + requestID, Digest: approval.DigestOf(data),
 		Chain: attest.Chain{ID: leaf.Chain.ID, Sequence: leaf.Chain.Sequence, Leaf: evidence.LeafDigest(last)},
-	}}, nil
+	}}
+	if !p.stolen {
+		p.verdict = *report.Verdict
+	}
+	return p, nil
 }
 
 // Review says how a commit was reviewed, in the terms of an attestation: of the request that
@@ -62,6 +72,10 @@ func (g *Gate) Review(ctx context.Context, person store.Person, workspace, commi
 	p, err := g.prove(ctx, person, workspace, found.RequestID)
 	if err != nil {
 		return attest.Review{}, err
+	}
+	if p.stolen {
+		return attest.Review{}, refusal.New(CodeStolenKey, "A key with which this was approved was reported as stolen since before then, and without it the approvals "+
+			"are too few: nothing is attested. The evidence says which key.")
 	}
 	var merge *store.MergeSeen
 	var end chainEnd
@@ -96,14 +110,14 @@ func (g *Gate) Review(ctx context.Context, person store.Person, workspace, commi
 		Bundle: p.ref, Log: log,
 	}
 	if merge != nil {
-		r.Merge = &attest.Merge{Kind: mergeKind(*merge, p.bundle.Verdict.State), Commit: merge.LandedCommit}
+		r.Merge = &attest.Merge{Kind: mergeKind(*merge, p.verdict.State), Commit: merge.LandedCommit}
 	}
-	r.Verdict.State = string(p.bundle.Verdict.State)
+	r.Verdict.State = string(p.verdict.State)
 	if !p.view.Request.Alive() && (merge == nil || merge.Kind == store.MergeSeenViolation) {
 		r.Verdict.State = p.view.Request.State
 	}
-	r.Verdict.Sentence = nameless(r.Verdict.State, p.bundle.Verdict)
-	r.Approvals, err = counted(p.bundle, r.Head)
+	r.Verdict.Sentence = nameless(r.Verdict.State, p.verdict)
+	r.Approvals, err = counted(p.bundle, p.verdict, r.Head)
 	return r, err
 }
 
@@ -140,10 +154,10 @@ func mergeKind(m store.MergeSeen, state approval.State) string {
 	return attest.KindViolation
 }
 
-// counted lists the approvals that count in a bundle's verdict, each person once.
-func counted(b evidence.Bundle, head string) ([]attest.Approval, error) {
+// counted lists the approvals of a bundle that count in a verdict, each person once.
+func counted(b evidence.Bundle, verdict approval.Verdict, head string) ([]attest.Approval, error) {
 	var people []string
-	for _, requirement := range b.Verdict.Requirements {
+	for _, requirement := range verdict.Requirements {
 		for _, p := range requirement.Counted {
 			if !slices.Contains(people, p.ID) {
 				people = append(people, p.ID)

@@ -196,13 +196,17 @@ func (a *auditing) row(ctx context.Context, c *reached) (attest.Row, error) {
 		return row, err
 	}
 	row.Request, row.Bundle, row.BundleDigest, row.ChainLeaf = p.view.Request.ID, p.ref.URI, p.ref.Digest, p.ref.Chain.Leaf
-	row.Kind = mergeKind(m, p.bundle.Verdict.State)
+	row.Kind = mergeKind(m, p.verdict.State)
 	row.Relation = a.relation(c)
+	if p.stolen && m.Kind != store.MergeSeenViolation {
+		row.Reason = fmt.Sprintf("Pull request %d was merged with what its rule asks for, but a key that decided was reported as stolen since before then, "+
+			"and without what it signed too few people agreed.", m.Number)
+	}
 	switch row.Kind {
 	case attest.KindApproved:
-		row.Reason = fmt.Sprintf("Pull request %d was merged with the approvals that its rule asks for: %s.", m.Number, nameless(string(p.bundle.Verdict.State), p.bundle.Verdict))
+		row.Reason = fmt.Sprintf("Pull request %d was merged with the approvals that its rule asks for: %s.", m.Number, nameless(string(p.verdict.State), p.verdict))
 	case attest.KindOverride:
-		row.Reason = fmt.Sprintf("Pull request %d was merged by an override: %s.", m.Number, nameless(string(p.bundle.Verdict.State), p.bundle.Verdict))
+		row.Reason = fmt.Sprintf("Pull request %d was merged by an override: %s.", m.Number, nameless(string(p.verdict.State), p.verdict))
 	}
 	return row, nil
 }

@@ -59,6 +59,7 @@ const (
 	CodeRevokedKey     = "REVOKED_KEY"      // the key was revoked
 	CodeCommentTooLong = "COMMENT_TOO_LONG" // over 2000 characters
 	CodeTooLong        = "TOO_LONG"         // more history than one file of evidence can hold
+	CodeStolenKey      = "STOLEN_KEY"       // what was approved rests on a key that was reported as stolen
 	CodeIncomplete     = "INCOMPLETE"       // what the evidence rests on is not on record any more
 )
 

@@ -1,0 +1,252 @@
+package evidence_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/evidence"
+)
+
+// A key may be reported as stolen when the last verdict on what it decided was reached long ago: the pull request was
+// merged, or its request ended. No leaf follows then, and the verifier judges by what the roster says today.
+
+// landed ends a story with a merge.
+func (w *world) landed(kind string) {
+	w.append(evidence.Merged{Request: w.request().ID, Kind: kind, Commit: w.commit("landed")})
+}
+
+// stolenLater is a story in which people approve, something happens, and then the first one's key is reported as stolen since
+// before.
+func stolenLater(approvals string, then func(w *world)) func(w *world) {
+	return func(w *world) {
+		names := strings.Fields(approvals)
+		w.open("old")
+		at := w.tick()
+		for _, name := range names {
+			w.decide(name, evidence.Approve)
+		}
+		then(w)
+		w.revoke(names[0], w.token(names[1]), &at)
+	}
+}
+
+func merge(w *world) { w.landed("approved") }
+
+func supersede(w *world) {
+	w.append(evidence.RequestClosed{Request: w.request().ID, Reason: "superseded"})
+	w.publish()
+}
+
+// approvedAndOverridden is approved where an override would have been enough.
+func approvedAndOverridden(w *world) {
+	breakable(w)
+	w.policy.Rules[0].Override.Quorum = 1
+	w.open("old")
+	at := w.tick()
+	w.decide("carol", evidence.Override)
+	w.decide("bob", evidence.Approve)
+	w.decide("dave", evidence.Approve)
+	w.landed("override")
+	w.revoke("bob", w.token("dave"), &at)
+}
+
+// stolenOverride is an override of which one key is reported as stolen later.
+func stolenOverride(w *world) {
+	at := w.tick()
+	broken(w)
+	w.revoke("bob", w.token("carol"), &at)
+}
+
+// takenBackByAThief is a rejection that a stolen key took back.
+func takenBackByAThief(w *world) {
+	w.open("old")
+	w.decide("bob", evidence.Approve)
+	w.decide("dave", evidence.Approve)
+	w.decide("carol", evidence.Reject)
+	at := w.tick()
+	w.decide("carol", evidence.Withdraw)
+	w.landed("approved")
+	w.revoke("carol", w.token("bob"), &at)
+}
+
+// stolenRejection is a rejection whose key is reported as stolen when the request has ended: what such a key says against
+// a change stands.
+func stolenRejection(w *world) {
+	w.open("old")
+	w.decide("bob", evidence.Approve)
+	w.decide("dave", evidence.Approve)
+	at := w.tick()
+	w.decide("carol", evidence.Reject)
+	supersede(w)
+	w.revoke("carol", w.token("bob"), &at)
+}
+
+// ghostly is a rejection by a key that the rule takes, which one that it does not take cannot take back, even where the first
+// one is reported as stolen later.
+func ghostly(w *world) {
+	w.policy.Rules[0].Keys = &approval.KeyDemand{Countersigned: true}
+	w.vouch("bob", w.tokens["dave"])
+	w.vouch("carol", w.tokens["dave"])
+	ghost := es256(w.t, "carol2")
+	ghost.key.Person = "per-carol"
+	w.tokens["carol2"] = ghost
+	w.enrol("carol2", nil, nil)
+	w.open("old")
+	w.decide("bob", evidence.Approve)
+	w.decide("dave", evidence.Approve)
+	at := w.tick()
+	w.decide("carol", evidence.Reject)
+	w.signedBy = func(person string) token { return latest(w, person+"2", person) }
+	w.tamperFacts = func(f *approval.Facts) { // the world asks for the identities of today
+		for i := range f.Decisions {
+			f.Decisions[i].Identity = map[bool]string{true: approval.Countersigned, false: string(evidence.ByLogIn)}[i < 3]
+		}
+	}
+	w.decide("carol", evidence.Withdraw)
+	supersede(w)
+	w.revoke("carol", w.token("bob"), &at)
+}
+
+// vouchedByAThief is approved with a key that a countersigner vouched for whose own key is reported as stolen later.
+func vouchedByAThief(people string) func(w *world) {
+	return func(w *world) {
+		w.policy.Rules[0].Keys = &approval.KeyDemand{Countersigned: true}
+		w.tokens["erin"] = es256(w.t, "erin")
+		w.enrol("erin", nil, nil)
+		w.vouch("bob", w.tokens["dave"])
+		at := w.tick()
+		w.vouch("carol", w.tokens["erin"])
+		w.open("old")
+		for _, name := range strings.Fields(people) {
+			w.decide(name, evidence.Approve)
+		}
+		w.landed("approved")
+		w.revoke("erin", w.token("bob"), &at)
+	}
+}
+
+// knownByAThief is approved with a key that somebody vouched for whose own key is reported as stolen later; whoever pinned the
+// roster of before knows it by that word only.
+func knownByAThief(people string) func(w *world, a *evidence.Anchors) {
+	return func(w *world, a *evidence.Anchors) {
+		w.tokens["erin"] = es256(w.t, "erin")
+		w.enrol("erin", nil, nil)
+		a.Roster = w.newest()
+		second := es256(w.t, "carol2")
+		second.key.Person = "per-carol"
+		w.tokens["carol2"] = second
+		w.enrol("carol2", nil, nil)
+		at := w.tick()
+		w.vouch("carol2", w.tokens["erin"])
+		w.signedBy = func(person string) token { return latest(w, person+"2", person) }
+		w.open("old")
+		for _, name := range strings.Fields(people) {
+			w.decide(name, evidence.Approve)
+		}
+		w.landed("approved")
+		w.revoke("erin", w.token("bob"), &at)
+	}
+}
+
+// enrolledByAThief has Bob decide with a key that a stolen one enrolled after the roster was pinned.
+func enrolledByAThief(w *world, a *evidence.Anchors) {
+	at := w.tick()
+	w.second("bob")
+	w.signedBy = func(person string) token { return latest(w, person+"2", person) }
+	w.open("old")
+	for _, name := range []string{"bob", "carol", "dave"} {
+		w.decide(name, evidence.Approve)
+	}
+	w.landed("approved")
+	w.revoke("bob", w.token("bob2"), &at)
+}
+
+// erasedLater has those who decided erased from the facts, and then the keys of some reported.
+func erasedLater(thefts ...string) func(w *world) {
+	return func(w *world) {
+		at := w.tick()
+		erasedStory(w)
+		w.tokens["erin"] = es256(w.t, "erin")
+		w.enrol("erin", nil, nil)
+		for _, name := range thefts {
+			w.revoke(name, w.token("erin"), &at)
+		}
+	}
+}
+
+// report is a story, with what comes of it.
+type report struct {
+	name string
+	make func(t *testing.T) ([]byte, evidence.Anchors)
+	exit int
+	// verdict is what stands today, before what the bundle says; empty where it says the same.
+	verdict, before string
+	step            string // that fails
+}
+
+func reports() []report {
+	return []report{
+		{"of three when it was merged", told(stolenLater("carol bob dave", merge)), 0, "APPROVED: approved by Bob and Dave", "APPROVED: approved by Carol, Bob and Dave", ""},
+		{"of three when it was superseded", told(stolenLater("carol bob dave", supersede)), 0, "APPROVED: approved by Bob and Dave", "APPROVED: approved by Carol, Bob and Dave", ""},
+		{"of three and nobody tallied again", told(stolenLater("carol bob dave", func(*world) {})), 0, "APPROVED: approved by Bob and Dave", "APPROVED: approved by Carol, Bob and Dave", ""},
+		{"an approval beside an override", told(approvedAndOverridden), 0, "OVERRIDDEN: overridden by Carol; 1 of 2 approvals", "APPROVED: approved by Bob and Dave", ""},
+		{"a rejection", told(stolenRejection), 0, "REJECTED: rejected by Carol", "", ""},
+		{"a rejection that a ghost took back", told(ghostly), 0, "REJECTED: rejected by Carol", "", ""},
+		{"a countersigner of one of three", told(vouchedByAThief("bob carol dave")), 0, "APPROVED: approved by Bob and Dave", "APPROVED: approved by Bob, Carol and Dave", ""},
+		{"a countersigner of one of three unknown otherwise", known(knownByAThief("bob carol dave")), 0, "APPROVED: approved by Bob and Dave", "APPROVED: approved by Bob, Carol and Dave", ""},
+		{"the enroller of one of three unknown otherwise", known(enrolledByAThief), 0, "APPROVED: approved by Carol and Dave", "APPROVED: approved by Bob, Carol and Dave", ""},
+		{"erased of three", told(erasedLater("carol")), 2, "APPROVED: approved by Erased person and Erased person", "", ""},
+
+		{"of two when it was merged", told(stolenLater("carol bob", merge)), 1, "", "", "tally"},
+		{"of two when it was superseded", told(stolenLater("carol bob", supersede)), 1, "", "", "tally"},
+		{"of two overrides", told(stolenOverride), 1, "", "", "tally"},
+		{"a withdrawal of a rejection", told(takenBackByAThief), 1, "", "", "tally"},
+		{"a countersigner of one of two", told(vouchedByAThief("bob carol")), 1, "", "", "tally"},
+		{"a countersigner of one of two unknown otherwise", known(knownByAThief("bob carol")), 1, "", "", "anchors"},
+		{"erased of two", told(erasedLater("bob", "carol")), 1, "", "", "tally"},
+	}
+}
+
+func TestWhatIsReportedWhenAllIsOver(t *testing.T) {
+	t.Parallel()
+	for _, r := range reports() {
+		data, anchors := r.make(t)
+		report := evidence.Verify(data, anchors)
+		last := report.Steps[len(report.Steps)-1]
+		if report.ExitCode() != r.exit || r.step != "" && (last.Name != r.step || last.Code != evidence.CodeStolen) {
+			t.Errorf("%s: exit %d, %s", r.name, report.ExitCode(), report.Sentence())
+			continue
+		}
+		if r.exit == 1 {
+			continue
+		}
+		said := map[string]string{}
+		for _, f := range report.Facts {
+			if f.Name == "compromised" && f.Label != evidence.Signed {
+				t.Errorf("%s: %+v", r.name, f)
+			}
+			said[f.Name] = f.Value
+		}
+		if got := fmt.Sprintf("%s: %s", report.Verdict.State, report.Verdict.Sentence); got != r.verdict || said["verdict"] != got || said["verdict of before the report"] != r.before || said["compromised"] == "" {
+			t.Errorf("%s: %s, %q", r.name, got, said)
+		}
+		for _, q := range report.Verdict.Requirements {
+			if r.before != "" && slices.ContainsFunc(q.Counted, func(p approval.Person) bool { return strings.Contains(said["compromised"], p.ID+":") }) {
+				t.Errorf("%s: counted %+v", r.name, q.Counted)
+			}
+		}
+	}
+}
+
+// lateForgeries are the reports after which too few people are left.
+func lateForgeries() (list []forged) {
+	for _, r := range reports() {
+		if r.exit == 1 {
+			list = append(list, forged{"stolen " + r.name, r.make, r.step, evidence.CodeStolen})
+		}
+	}
+	return list
+}
