@@ -472,6 +472,19 @@ func TestEachInvariantCanBreak(t *testing.T) {
 			}
 		})
 	}
+	for n, byGate := range []bool{false, true} {
+		t.Run(fmt.Sprint("nothing says what a merge into a branch without a rule was, by the gate: ", byGate), func(t *testing.T) {
+			g := w.gate()
+			bitbucketHas(func(list []invariant.PullRequest) []invariant.PullRequest {
+				list[0].Destination, list[0].ByGate = "open", byGate
+				return list
+			})(&g)
+			sentences := invariant.Violations(w.check(w.copied(t, 1000+n, `delete from signedapproval_merges_seen; select`), g))
+			if slices.ContainsFunc(sentences, func(s string) bool { return strings.Contains(s, "nothing says whether") }) != byGate {
+				t.Errorf("the check says %q", sentences)
+			}
+		})
+	}
 }
 
 func TestViolationsAreNoErrors(t *testing.T) {

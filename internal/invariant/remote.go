@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/signedapproval/bitbucket/server/approval"
@@ -165,7 +166,9 @@ func (c *check) merges() {
 				continue
 			}
 			c.recorded(pr, at, remote)
-			if c.atRest && planned[pr.ID] && c.mergesSeen[numberKey{at.Workspace, at.Repository, remote.Number}] == "" {
+			rule, known := c.ruleAt(pr, remote.Destination, math.MaxInt64)
+			asked := !known || rule != nil || remote.ByGate // nobody asks anything of a branch without a rule
+			if c.atRest && asked && planned[pr.ID] && c.mergesSeen[numberKey{at.Workspace, at.Repository, remote.Number}] == "" {
 				c.breaks("%s: it was to be merged, and was, and nothing says whether with its approvals", pr)
 			}
 			c.byTheGate(pr, at, remote, merged[pr.ID])

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/bitbucket"
@@ -80,6 +81,12 @@ func (c *check) requests() {
 // verdicts: each that lets merge rests on its quorum at that time; at rest, the last ones do now.
 func (c *check) verdicts() {
 	c.good = map[string]int64{}
+	closed := map[string]time.Time{}
+	for _, l := range c.parse() {
+		if body, ok := l.Body.(evidence.RequestClosed); ok {
+			closed[body.Request] = l.Time
+		}
+	}
 	for _, l := range c.parse() {
 		body, ok := l.Body.(evidence.VerdictReached)
 		if !ok || body.State != "APPROVED" && body.State != "OVERRIDDEN" {
@@ -95,6 +102,11 @@ func (c *check) verdicts() {
 		counts := func(d *decision) bool { return c.committed == nil || l.Time.Before(d.voidAt) }
 		if why := c.lacks(r, body.State, before, counts); why != "" {
 			c.breaks("%s: %s was %s %s", c.nameOf(r.PullRequest), r.Head[:12], body.State, why)
+			continue
+		}
+		// What ends a request tallies once more what was decided, by the rule that it was asked under, in the same transaction.
+		// The evidence needs that; it lets nobody merge.
+		if end, over := closed[r.ID]; over && end.Equal(l.Time) {
 			continue
 		}
 		if !c.ruled(r, l.Index) {
@@ -148,9 +160,16 @@ func (c *check) ruled(r *request, at int64) bool {
 	if pr == nil {
 		return false
 	}
+	rule, known := c.ruleAt(pr, r.Destination, at)
+	return !known || rule != nil && string(rule.Digest()) == r.RuleDigest
+}
+
+// ruleAt is the rule for a branch of a pull request's repository in the policy that was in force at a place in the log; nil for
+// none. known is false of a repository whose policies have no leaves.
+func (c *check) ruleAt(pr *pullRequest, branch string, at int64) (rule *approval.Rule, known bool) {
 	leaves := c.policyLeaves[evidence.RepositoryID(c.salts[pr.Workspace], bitbucket.BracedUUID(pr.Repository))]
 	if len(leaves) == 0 {
-		return true
+		return nil, false
 	}
 	var force *evidence.PolicyVersion
 	for _, l := range leaves {
@@ -159,17 +178,19 @@ func (c *check) ruled(r *request, at int64) bool {
 		}
 	}
 	if force == nil {
-		return false
+		return nil, true
 	}
 	for _, p := range c.policies {
 		if p.Repository != pr.Repository || p.Digest != string(force.Policy) {
 			continue
 		}
 		document, err := approval.ParsePolicy(p.Document)
-		rule, _, found := document.Match(r.Destination)
-		return err == nil && found && document.Digest() == force.Policy && string(rule.Digest()) == r.RuleDigest
+		if found, _, ok := document.Match(branch); err == nil && ok && document.Digest() == force.Policy {
+			return &found, true
+		}
+		return nil, true
 	}
-	return false
+	return nil, true
 }
 
 // lacks says why the decisions that were seen do not make a request approved, or overridden; "" where they do. Of each person the

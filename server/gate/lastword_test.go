@@ -165,3 +165,64 @@ func TestARequestThatEndsHasItsEvidence(t *testing.T) {
 		})
 	}
 }
+
+// TestTheLastWordIsByTheRuleThatWasAskedUnder changes the rule after the decision that was missing, before anything was tallied:
+// the verdict that the evidence needs comes after the new policy in the log, and lets nobody merge.
+func TestTheLastWordIsByTheRuleThatWasAskedUnder(t *testing.T) {
+	w := newWorld(t)
+	w.enact(w.rule(1, "bob", "carol"))
+	number := w.open()
+	w.settle()
+	asked := w.view(number).Request.ID
+	w.decides(number, "bob", approval.Approve)
+	w.enact(w.rule(2, "bob", "carol"))
+	w.settle() // where the invariants are checked after each job
+	v := w.view(number)
+	if v.Request == nil || v.Request.ID == asked {
+		t.Fatal("nothing new is asked for")
+	}
+	if b, _ := w.proven(asked); b.Verdict.State != approval.Approved {
+		t.Errorf("the evidence says %s", b.Verdict.State)
+	}
+	w.expect(number, v.PullRequest.HeadCommit, "INPROGRESS", "0 of 2 approvals; waiting for Bob or Carol")
+	// What does not end with it is judged by the rule in force.
+	w.decides(number, "bob", approval.Approve)
+	w.decides(number, "carol", approval.Approve)
+	w.settle()
+	w.sql(`update signedapproval_leaves set entry = convert_to(regexp_replace(convert_from(entry, 'UTF8'), '"policy":"[0-9a-f]{64}"', '"policy":"' || repeat('0', 64) || '"'), 'UTF8')
+		where convert_from(entry, 'UTF8')::jsonb ->> 'type' = 'policy-version'`)
+	if err := w.broken(true); err == nil || strings.Count(err.Error(), "by a rule that was not in force") != 1 {
+		t.Errorf("with other policies in the log the checker says %v", err)
+	}
+}
+
+// enact is save with the leaf of the policy.
+func (w *world) enact(rules ...approval.Rule) {
+	w.t.Helper()
+	w.save(rules...)
+	w.in(func(tx *store.Tx) error {
+		workspace, err := tx.ReadWorkspace(w.t.Context())
+		if err != nil {
+			return err
+		}
+		version, err := tx.NewestPolicyVersion(w.t.Context(), w.repository)
+		if err != nil {
+			return err
+		}
+		now, err := tx.Now(w.t.Context())
+		if err != nil {
+			return err
+		}
+		entry, err := evidence.Leaf{
+			Time: now, Workspace: evidence.WorkspaceID(workspace.GenesisSalt, bitbucket.BracedUUID(tx.Workspace)),
+			Body: evidence.PolicyVersion{
+				Repository: evidence.RepositoryID(workspace.GenesisSalt, bitbucket.BracedUUID(w.repository)), Version: int64(version.Version), Policy: approval.Digest(version.Digest),
+			},
+		}.Entry()
+		if err != nil {
+			return err
+		}
+		tx.AppendLeaf(tx.Workspace, evidence.LeafHash(entry), entry, "", 0)
+		return nil
+	})
+}
