@@ -218,7 +218,7 @@ func (a *auditing) gatesADeploy(t *testing.T) {
 		"another genesis":                    {a.merged.head, a.changed("genesis", func(x *evidence.Anchors) { x.Genesis = strange }), nil, 1, "FAILED"},
 		"another policy":                     {a.merged.head, a.changed("policy", func(x *evidence.Anchors) { x.Policies = []evidence.Digest{strange} }), nil, 1, "FAILED"},
 		"another log":                        {a.merged.head, a.changed("log", func(x *evidence.Anchors) { x.Log.Keys = []string{verifierOfAnother(t)} }), nil, 1, "FAILED"},
-		"nothing pinned of the roster":       {a.merged.head, a.changed("loose", func(x *evidence.Anchors) { x.Roster = "" }), nil, 2, "if the server is to be believed"},
+		"nothing pinned of the roster":       {a.merged.head, a.changed("loose", func(x *evidence.Anchors) { x.Roster, x.LogHead = "", nil }), nil, 2, "if the server is to be believed"},
 		"a prefix of a hash":                 {a.merged.head[:12], a.anchors, nil, 1, "whole hash"},
 		"no anchors":                         {a.merged.head, "", nil, 1, "--anchors"},
 		"another repository than the commit": {a.merged.head, a.anchors, []string{"--repository", "{00000000-0000-4000-8000-000000000000}", "--wait=0s"}, 1, "knows no repository"},
