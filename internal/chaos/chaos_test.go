@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -42,7 +43,7 @@ func TestTheLastLine(t *testing.T) {
 func TestALongRunIsSeveralRounds(t *testing.T) {
 	t.Parallel()
 	for length, want := range map[time.Duration]int{time.Second: 1, 10 * time.Minute: 1, longestRound: 1, longestRound + time.Second: 2, time.Hour: 4} {
-		list := settings{duration: length, seed: 7, kills: 26}.rounds()
+		list := settings{duration: length, round: longestRound, seed: 7, kills: 26}.rounds()
 		var sum time.Duration
 		for n, one := range list {
 			sum += one.duration
@@ -53,6 +54,79 @@ func TestALongRunIsSeveralRounds(t *testing.T) {
 		if len(list) != want || length-sum > time.Microsecond {
 			t.Errorf("%s are %d rounds of %s together, want %d", length, len(list), sum, want)
 		}
+	}
+}
+
+// TestRoundsAreOneRun plays rounds whose outcome is known: their counts are added up under the first seed, what struck in one of
+// them has struck, each is told of by itself, and the first that finds something broken is the last.
+func TestRoundsAreOneRun(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		wrong  map[int]string // what is broken in which round
+		failed map[int]error
+		least  int // kills a minute
+		played int
+		code   int
+		says   []string
+	}{
+		"all hold": {played: 4, says: []string{
+			"chaos: round 4 of 4, ", "chaos: seed=10 kills=3 ", "\nchaos: seed=7 kills=12 faults=16 events=8 decisions=12 merges=4 violations=0\n", "clock stepped 2, ",
+		}},
+		"the second breaks something": {wrong: map[int]string{2: "it was merged twice"}, played: 2, code: 1, says: []string{
+			"SEED=8 repeats it", "chaos: broken: it was merged twice\n", "\nchaos: seed=7 kills=6 faults=8 events=4 decisions=6 merges=2 violations=1\n",
+		}},
+		"the third cannot be played": {failed: map[int]error{3: errors.New("no PostgreSQL")}, played: 3, code: 1, says: []string{
+			"SEED=9 repeats it", "chaos: broken: no PostgreSQL\n", "chaos: seed=7 kills=9 ",
+		}},
+		"too few kills": {least: 260, played: 4, code: 1, says: []string{"chaos: broken: 12 processes were killed, and "}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := settings{duration: 4 * time.Minute, round: time.Minute, seed: 7, kills: 1 + test.least, clock: true, scenario: everything}
+			var out strings.Builder
+			var seeds []uint64
+			code := breakAll(t.Context(), &out, o, func(_ context.Context, one settings) (*journal, error) {
+				seeds = append(seeds, one.seed)
+				n := len(seeds)
+				j, err := newJournal(t.TempDir())
+				if err != nil {
+					return nil, err
+				}
+				j.kills.Add(3)
+				j.faults.Add(4)
+				j.events.Add(2)
+				j.decisions.Add(3)
+				j.merges.Add(1)
+				for _, list := range [][]weighted[trouble]{kills, troubles} {
+					for i, kind := range list {
+						if i%4 == n-1 { // each kind in one of the rounds
+							j.struck(kind.thing.name)
+						}
+					}
+				}
+				for _, kind := range changes {
+					j.struck(kind)
+				}
+				if n > 2 || len(test.wrong)+len(test.failed) > 0 {
+					j.struck(wrongClocks)
+				}
+				if sentence := test.wrong[n]; sentence != "" {
+					j.violate("at rest", []string{sentence, sentence})
+				}
+				return j, errors.Join(test.failed[n], j.close())
+			})
+			if want := []uint64{7, 8, 9, 10}[:test.played]; !slices.Equal(seeds, want) || code != test.code {
+				t.Errorf("rounds %d, exit %d; want %d and %d", seeds, code, want, test.code)
+			}
+			for _, text := range test.says {
+				if !strings.Contains(out.String(), text) {
+					t.Errorf("it does not say %q:\n%s", text, out.String())
+				}
+			}
+			if last := strings.Split(strings.TrimSpace(out.String()), "\n"); !strings.HasPrefix(last[len(last)-1], "chaos: seed=7 ") {
+				t.Errorf("its last line is %q", last[len(last)-1])
+			}
+		})
 	}
 }
 

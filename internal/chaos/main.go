@@ -18,6 +18,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -58,6 +59,7 @@ type scenario struct {
 // settings are what a run is told.
 type settings struct {
 	duration, rest, stall    time.Duration
+	round                    time.Duration // the longest that a round lasts
 	seed                     uint64
 	kills                    int // a minute
 	workspaces, repositories int
@@ -138,6 +140,7 @@ func command(ctx context.Context) int {
 	flag.DurationVar(&o.duration, "duration", 10*time.Minute, "how long everything breaks")
 	flag.DurationVar(&o.rest, "rest", 12*time.Minute, "how long the system may take to come to rest afterwards: the longest pause of a job, and the sweep")
 	flag.DurationVar(&o.stall, "stall", time.Minute, "the run fails if so long nothing is merged, or nothing is killed")
+	flag.DurationVar(&o.round, "round", longestRound, "how long a round lasts at most: a longer run is several, each on an empty database")
 	flag.Uint64Var(&seed, "seed", 0, "repeat what a run with this seed did; 0 for a new one")
 	flag.IntVar(&o.kills, "kills", 26, "processes killed in a minute")
 	flag.BoolVar(&o.clock, "clock", true, "let the servers' clocks be wrong")
@@ -152,17 +155,17 @@ func command(ctx context.Context) int {
 	o.scenario = everything
 	o.scenario.killEvery = time.Minute / time.Duration(o.kills)
 	fmt.Printf("chaos: seed %d, %s, about %d kills a minute\n", o.seed, o.duration, o.kills)
-	return breakAll(ctx, o)
+	return breakAll(ctx, os.Stdout, o, run)
 }
 
-// longestRound is how long a round lasts at most. A run that is longer is several of them, one after the other, each on an empty
+// longestRound is how long a round lasts at most, unless told otherwise. A run that is longer is several of them, one after the other, each on an empty
 // database and a new Bitbucket: the invariants are checked again and again over all that ever happened in a round, so it must not
 // grow without end.
 const longestRound = 15 * time.Minute
 
 // rounds are equal parts of a run, each with a seed of its own.
 func (o settings) rounds() (list []settings) {
-	n := max(1, (o.duration+longestRound-1)/longestRound)
+	n := max(1, (o.duration+o.round-1)/o.round)
 	for i := range n {
 		one := o
 		one.duration, one.seed = o.duration/n, o.seed+uint64(i)
@@ -171,13 +174,13 @@ func (o settings) rounds() (list []settings) {
 	return list
 }
 
-// breakAll does what a run is told, until something is violated, and sums it up.
-func breakAll(ctx context.Context, o settings) int {
+// breakAll has each round played until something is violated, and sums them up.
+func breakAll(ctx context.Context, out io.Writer, o settings, play func(context.Context, settings) (*journal, error)) int {
 	sum, tally := summary{seed: o.seed}, map[string]int{}
 	var broken []string
 	list := o.rounds()
 	for n, one := range list {
-		j, err := run(ctx, one)
+		j, err := play(ctx, one)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "chaos:", err)
 			if j == nil {
@@ -190,10 +193,10 @@ func breakAll(ctx context.Context, o settings) int {
 			tally[name] += times
 		}
 		if len(list) > 1 {
-			fmt.Printf("chaos: round %d of %d, %s: %s\n", n+1, len(list), time.Since(j.began).Round(time.Second), s)
+			fmt.Fprintf(out, "chaos: round %d of %d, %s: %s\n", n+1, len(list), time.Since(j.began).Round(time.Second), s)
 		}
 		if broken = j.violations; err != nil || len(broken) > 0 {
-			fmt.Printf("chaos: CHAOS=%s SEED=%d repeats it; what happened when: %s\n", one.duration, one.seed, j.path)
+			fmt.Fprintf(out, "chaos: CHAOS=%s SEED=%d repeats it; what happened when: %s\n", one.duration, one.seed, j.path)
 			o.duration = time.Duration(n+1) * one.duration // what was not done is not missed
 			if err != nil {
 				broken = append(broken, err.Error())
@@ -203,10 +206,10 @@ func breakAll(ctx context.Context, o settings) int {
 	}
 	broken = append(broken, sum.enough(o, tally)...)
 	for _, sentence := range broken {
-		fmt.Println("chaos: broken:", sentence)
+		fmt.Fprintln(out, "chaos: broken:", sentence)
 	}
-	fmt.Println(struckLine(tally))
-	fmt.Println(sum)
+	fmt.Fprintln(out, struckLine(tally))
+	fmt.Fprintln(out, sum)
 	if len(broken) > 0 {
 		return 1
 	}
