@@ -28,7 +28,7 @@ const vector = (name: string): Vector => JSON.parse(readFileSync(join(vectors, n
 const good = vector("good-approved.json");
 const bad = vector("bad-a-replayed-assertion.json");
 /** What the page calls the exit code. */
-const called = ({ exitCode }: Vector) => ["proved", "failed", "operator-asserted"][exitCode];
+const called = ({ exitCode }: Vector) => ["proved: approved", "failed", "operator-asserted"][exitCode];
 const anchorsOf = ({ anchors }: Vector) => JSON.stringify({ format: "signedapproval.anchors/v1", ...anchors });
 
 interface Fixtures {
@@ -222,10 +222,37 @@ test("a receipt is checked as what it is, wherever it is put", async ({ page, pu
   const anchors = JSON.stringify({ format: "signedapproval.anchors/v1", ...receipt.anchors });
   await drop(page, put("anchors.json", anchors));
   await expect(page.getByText("Exit code 0: ")).toBeVisible();
-  await expect(page.getByRole("status").getByText("1 file: 1 proved.")).toBeVisible();
+  await expect(page.getByRole("status").getByText("1 file: 1 proved: recorded.")).toBeVisible();
   await expect(page.getByRole("table", { name: "Steps of receipt.json" }).locator("tbody tr")).toHaveCount(3);
   expect(await violationsOn(page)).toEqual([]);
   await page.screenshot({ path: test.info().outputPath("receipt.png"), fullPage: true });
+});
+
+test("what is proved is said, and only an approval looks like one", async ({ page, put }) => {
+  const shown = {
+    approved: "good-approved",
+    rejected: "good-rejected",
+    pending: "good-pending",
+    overridden: "good-overridden",
+  };
+  for (const [state, name] of [
+    ...Object.entries(shown),
+    ["approved, and a violation", "good-approved-too-late"] as const,
+  ]) {
+    const { bundle, sentence, ...of } = vector(`${name}.json`);
+    await choose(page, "Choose bundles", [
+      put(`${name}.json`, bundle),
+      put("anchors.json", anchorsOf({ bundle, sentence, ...of })),
+    ]);
+    const headline = result(page, `${name}.json`).getByText(`Proved: ${state}`, { exact: true });
+    await expect(headline).toBeVisible();
+    if (state === "approved") await expect(headline).toHaveClass(/--success/u);
+    else await expect(headline).not.toHaveClass(/--success/u);
+    await expect(page.getByRole("status").getByText(`1 file: 1 proved: ${state}.`)).toBeVisible();
+    expect(await violationsOn(page)).toEqual([]);
+    await page.screenshot({ path: test.info().outputPath(`${name}.png`) });
+    await page.getByRole("button", { name: "Start over" }).click();
+  }
 });
 
 test("a file beyond the limit is refused unread, and the largest does not hold up the page", async ({ page, put }) => {
@@ -274,7 +301,7 @@ test("the keyboard is enough", async ({ page, put }) => {
   chooser = page.waitForEvent("filechooser");
   await page.keyboard.press("Space");
   await (await chooser).setFiles(put("anchors.json", anchorsOf(good)));
-  await expect(page.getByRole("status").getByText("2 files: 1 proved, 1 failed.")).toBeVisible();
+  await expect(page.getByRole("status").getByText("2 files: 1 proved: approved, 1 failed.")).toBeVisible();
   await page.keyboard.press("Tab");
   await expect(page.getByRole("button", { name: "Remove the anchors" })).toBeFocused();
   await page.keyboard.press("Tab");

@@ -69,6 +69,9 @@ type Report struct {
 	Witnesses int `json:"witnesses"`
 	// Verdict is the verdict that the verifier reached itself; nil when a step failed.
 	Verdict *approval.Verdict `json:"verdict,omitempty"`
+	// Violation says that the chain calls the merge one: whatever the verdict, it does not
+	// speak for what landed.
+	Violation bool `json:"violation,omitempty"`
 	// Landing is how what landed relates to what was signed; nil without a
 	// repository or a merge.
 	Landing *Landing `json:"landing,omitempty"`
@@ -105,6 +108,9 @@ func (r Report) Sentence() string {
 		return "FAILED: nothing was verified"
 	}
 	var remarks []string
+	if r.Violation {
+		remarks = append(remarks, "merged as a VIOLATION")
+	}
 	if r.Witnesses == 0 {
 		remarks = append(remarks, "UNWITNESSED")
 	}
@@ -167,6 +173,7 @@ func Verify(bundle []byte, anchors Anchors) Report {
 	}
 	v.report.Verdict = &v.judged
 	v.report.change = v.changed()
+	v.report.Violation = v.report.change.Violation
 	v.label()
 	return v.report
 }

@@ -34,7 +34,7 @@ export function CheckedBundle({ check, alone }: { check: Check; alone: boolean }
       </article>
     );
   }
-  const { tone, name: verdict } = meaningOf(checked.exitCode);
+  const { tone, name: verdict } = meaningOf(checked);
   return (
     <details className="verify__bundle" open={alone}>
       <summary>
@@ -55,7 +55,7 @@ function Details({ file, outcome, sha256 }: { file: File; outcome: Outcome; sha2
   const report: Report = JSON.parse(outcome.report);
   const missing = report.missing ?? [];
   const facts = report.facts ?? [];
-  const { tone, sentence } = meaningOf(outcome.exitCode);
+  const { tone, sentence } = meaningOf(outcome);
   return (
     <div className="sa-stack">
       <Note tone={tone} title={sentence}>

@@ -10,6 +10,12 @@ import type { Verifier } from "./verifier.ts";
 
 const command = "go build -o verifier.wasm";
 
+/** A file's name has the state in capitals; without one it is the report of a receipt. */
+function verdictOf(name: string): Partial<Report> {
+  const state = /[A-Z]{3,}/u.exec(name)?.[0];
+  return { ...(state ? { verdict: { state } } : {}), ...(name.includes("violation") ? { violation: true } : {}) };
+}
+
 /** A verifier that takes a file's name for its content, and answers when it is told to. */
 class Scripted implements Verifier {
   readonly go = "go1.26";
@@ -36,6 +42,7 @@ class Scripted implements Verifier {
       ],
       facts: exitCode === 1 ? null : [{ name: "colour", value: "green", label: "guessed" }],
       missing: exitCode === 2 ? ["moonlight"] : null,
+      ...verdictOf(file.name),
     };
     return {
       exitCode,
@@ -106,13 +113,37 @@ describe("the verify page", () => {
     const { bundles, choose } = await open();
     await choose(bundles, "bundle 7.json");
     expect(await screen.findByText("Exit code 7.")).toBeVisible();
-    expect(screen.queryByText("Proved")).toBeNull();
+    expect(screen.queryByText(/^Proved/)).toBeNull();
+  });
+
+  test.each([
+    ["bundle 0 APPROVED.json", "Proved: approved", "success", /in what you gave\.$/],
+    ["bundle 0 REJECTED.json", "Proved: rejected", "information", /the request is rejected: this is no approval\.$/],
+    ["bundle 0 EXPIRED.json", "Proved: expired", "information", /this is no approval\.$/],
+    ["bundle 0 OVERRIDDEN.json", "Proved: overridden", "information", /this is no approval\.$/],
+    ["bundle 0 UNHEARD.json", "Proved: unheard", "information", /this is no approval\.$/],
+    [
+      "bundle 0 APPROVED violation.json",
+      "Proved: approved, and a violation",
+      "warning",
+      /it does not speak for what landed\.$/,
+    ],
+    ["bundle 0.json", "Proved: recorded", "information", /a decision is recorded, and not what became of it\.$/],
+  ])("says of %s what was proved, and shows an approval alone as one", async (name, headline, tone, sentence) => {
+    const { bundles, choose, container } = await open();
+    await choose(bundles, name);
+    const lozenge = await screen.findByText(headline);
+    expect(lozenge).toHaveClass(`sa-lozenge--${tone}`);
+    expect(screen.getByText(sentence)).toBeVisible();
+    expect(screen.getByText(`1 file: 1 ${headline.toLowerCase()}.`)).toBeVisible();
+    expect(container.querySelectorAll(".sa-lozenge--success, .sa-note--success").length > 1).toBe(tone === "success");
+    expect(await violations(container)).toEqual([]);
   });
 
   test("checks everything again when the anchors change", async () => {
     const { bundles, anchors, choose, verifier } = await open();
     await choose(bundles, "bundle 2.json", "bundle 0.json");
-    expect(await screen.findByText("2 files: 1 operator-asserted, 1 proved.")).toBeVisible();
+    expect(await screen.findByText("2 files: 1 operator-asserted, 1 proved: recorded.")).toBeVisible();
     await choose(bundles, "anchors.json");
     expect(await screen.findByText(/anchors.json says that it is an anchors file/)).toBeVisible();
     expect(await screen.findByText("bundle 0.json anchored")).toBeVisible();

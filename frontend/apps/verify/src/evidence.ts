@@ -4,6 +4,10 @@ export interface Report {
   facts: Fact[] | null;
   /** The anchors without which the operator's word is needed. */
   missing: string[] | null;
+  /** What a bundle came to; absent where a step failed, and from the report of a receipt, which is about no request. */
+  verdict?: { state: string };
+  /** The merge is called a violation by its own record. */
+  violation?: boolean;
 }
 
 export interface Step {

@@ -1,5 +1,6 @@
 import type { Tone } from "@signedapproval/ui/Lozenge";
 import type { Check } from "./desk.ts";
+import type { Outcome, Report } from "./evidence.ts";
 
 /** What the exit code of the command line means. */
 interface Meaning {
@@ -10,11 +11,6 @@ interface Meaning {
 }
 
 const meanings: Record<number, Meaning> = {
-  0: {
-    tone: "success",
-    name: "Proved",
-    sentence: "Exit code 0: everything holds, and everything is anchored in what you gave.",
-  },
   1: { tone: "danger", name: "Failed", sentence: "Exit code 1: a step failed. This file proves nothing." },
   2: {
     tone: "warning",
@@ -24,8 +20,37 @@ const meanings: Record<number, Meaning> = {
   },
 };
 
-export function meaningOf(exitCode: number): Meaning {
+const everything = "Exit code 0: everything holds, and everything is anchored in what you gave.";
+
+/** What an exit code means for a file with this report. That evidence holds is one thing, and that it is of an approval another. */
+export function meaningOf({ exitCode, report }: Pick<Outcome, "exitCode" | "report">): Meaning {
+  if (exitCode === 0) return proved(JSON.parse(report));
   return meanings[exitCode] ?? { tone: "neutral", name: `Exit code ${exitCode}`, sentence: `Exit code ${exitCode}.` };
+}
+
+/** Only an approval has the colour of one. */
+function proved({ verdict, violation }: Report): Meaning {
+  if (!verdict) {
+    return {
+      tone: "information",
+      name: "Proved: recorded",
+      sentence: `${everything} What is proved is that a decision is recorded, and not what became of it.`,
+    };
+  }
+  const state = verdict.state.toLowerCase();
+  if (violation) {
+    return {
+      tone: "warning",
+      name: `Proved: ${state}, and a violation`,
+      sentence: `${everything} What is proved is the verdict, and that the merge was a violation: it does not speak for what landed.`,
+    };
+  }
+  if (verdict.state === "APPROVED") return { tone: "success", name: "Proved: approved", sentence: everything };
+  return {
+    tone: "information",
+    name: `Proved: ${state}`,
+    sentence: `${everything} What is proved is that the request is ${state}: this is no approval.`,
+  };
 }
 
 /** For a file with which nothing could be done. */
@@ -35,7 +60,7 @@ export const notChecked: Meaning = { tone: "danger", name: "Not checked", senten
 export function countInWords(outcomes: readonly Check["checked"][]): string {
   const counts = new Map<string, number>();
   for (const outcome of outcomes) {
-    const { name } = outcome && "exitCode" in outcome ? meaningOf(outcome.exitCode) : notChecked;
+    const { name } = outcome && "exitCode" in outcome ? meaningOf(outcome) : notChecked;
     counts.set(name, (counts.get(name) ?? 0) + 1);
   }
   const parts = Array.from(counts, ([name, count]) => `${count} ${name.toLowerCase()}`);
