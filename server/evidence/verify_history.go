@@ -10,9 +10,9 @@ import (
 // then, which is enough to refuse what nobody can have agreed to.
 
 // history makes sure that nothing in the chain is called approved or overridden, shown or merged as such, for which too few
-// people had signed, or whose time had been up.
+// people had signed, or whose time had been up, and that nobody decided about what had been merged so.
 func (v *verification) history() error {
-	made := 0
+	made, landed := 0, false
 	rejecting := map[string]map[string]bool{} // people by commit
 	agreed := map[string]bool{}               // requests that were approved or overridden once
 	var open agreement
@@ -36,6 +36,9 @@ func (v *verification) history() error {
 		case RequestClosed:
 			open = agreement{}
 		case DecisionMade:
+			if landed {
+				return refuse(CodeChain, "leaf %d decides about what had been merged before", i+1)
+			}
 			open.decide(v.made[made].statement, leaf.Time)
 			made++
 		case VerdictReached:
@@ -59,9 +62,13 @@ func (v *verification) history() error {
 				return refuse(CodeChain, "leaf %d shows as successful what was neither approved nor overridden before", i+1)
 			}
 		case Merged:
-			if body.Kind != "violation" && !open.merges(body) {
+			if body.Kind == "violation" {
+				continue
+			}
+			if !open.merges(body) {
 				return refuse(CodeChain, "leaf %d calls a merge %s, and the leaves before it do not show that", i+1, body.Kind)
 			}
+			landed = true
 		}
 	}
 	return nil

@@ -934,6 +934,13 @@ func forgeries() []forged {
 			w.append(evidence.Merged{Request: w.request().ID, Kind: "approved", Commit: w.commit("landed")})
 			w.decide("dave", evidence.Approve)
 		}), "verdict", evidence.CodeChain},
+		{"an approval of what had been merged before", told(func(w *world) {
+			w.open("old")
+			w.decide("bob", evidence.Approve)
+			w.decide("dave", evidence.Approve)
+			w.append(evidence.Merged{Request: w.request().ID, Kind: "approved", Commit: w.commit("landed")})
+			w.decide("carol", evidence.Approve)
+		}), "verdict", evidence.CodeChain},
 		{"a merge called an override that was none", told(func(w *world) {
 			w.open("old")
 			w.decide("bob", evidence.Approve)
