@@ -271,7 +271,7 @@ type renewRequestPayload struct {
 	Request *approvalRequest
 }
 
-// RenewRequest asks again for an approval that expired.
+// RenewRequest asks again for an approval that was not given in time.
 func (r *resolver) RenewRequest(ctx context.Context, args struct{ Input renewRequestInput }) (*renewRequestPayload, error) {
 	return mutate(func(p *renewRequestPayload) error {
 		a, err := find(ctx, kindRequest, args.Input.RequestID, "requestId")

@@ -31,6 +31,22 @@ func broken(w *world) {
 	w.append(evidence.Merged{Request: w.request().ID, Kind: "override", Commit: w.commit("landed")})
 }
 
+// askedAgain is a pull request that somebody rejects until its time is up. It is asked for again, where the rejection still stands, and
+// overridden.
+func askedAgain(w *world) {
+	breakable(w)
+	w.open("old")
+	w.decide("bob", evidence.Approve)
+	w.decide("dave", evidence.Reject)
+	w.now = w.now.Add(25 * time.Hour)
+	w.open("old")
+	w.check(evidence.AnswerNo, "REJECTED")
+	w.decide("bob", evidence.Override)
+	w.decide("carol", evidence.Override)
+	w.check(evidence.AnswerYes, evidence.CheckOverridden)
+	w.append(evidence.Merged{Request: w.request().ID, Kind: "override", Commit: w.commit("landed")})
+}
+
 func TestVerifyOverride(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -73,6 +89,29 @@ func TestVerifyOverride(t *testing.T) {
 	}
 	if erased.ExitCode() != 2 || !said {
 		t.Errorf("with an erased reason: %s, %v", erased.Sentence(), erased.Facts)
+	}
+}
+
+// TestARejectionIsTakenAlong asks again for what was rejected: an approval by somebody else, which the first request had too,
+// approves nothing.
+func TestARejectionIsTakenAlong(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	askedAgain(w)
+	report := evidence.Verify(w.encoded(), w.anchors())
+	if report.ExitCode() != 0 || report.Verdict.State != approval.Overridden || len(report.Verdict.Rejections) != 1 {
+		t.Errorf("%s", report.Sentence())
+	}
+	w = newWorld(t)
+	w.open("old")
+	w.decide("dave", evidence.Reject)
+	w.now = w.now.Add(25 * time.Hour)
+	w.open("old")
+	w.tamperVerdict = func(v *approval.Verdict) { v.State, v.Rejections = approval.Approved, []approval.Person{} }
+	w.decide("bob", evidence.Approve)
+	w.decide("carol", evidence.Approve)
+	if report := evidence.Verify(w.encoded(), w.anchors()); report.ExitCode() != 1 {
+		t.Errorf("washed away: %s", report.Sentence())
 	}
 }
 

@@ -9,16 +9,17 @@ import (
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
-// Renew asks again for an approval that expired: the expired request ends, and the evaluation that
-// follows opens the next one. Whoever may read the pull request may ask.
+// Renew asks again for an approval that was not given in time: the request ends, and the evaluation that
+// follows opens the next one. No approval and no override is taken along; a rejection is, since it is about
+// the commit, until it is withdrawn or overridden. Whoever may read the pull request may ask.
 func (g *Gate) Renew(ctx context.Context, person store.Person, workspace, requestID string) (View, error) {
 	v, err := g.ViewRequest(ctx, person, workspace, requestID)
 	if err != nil {
 		return View{}, err
 	}
-	notExpired := refusal.New(refusal.BadInput, "Only an expired request can be asked for again.").At("requestId")
+	notOver := refusal.New(refusal.BadInput, "Only a request whose time is over, and that was neither approved nor overridden, can be asked for again.").At("requestId")
 	if !v.Can.Renew {
-		return View{}, notExpired
+		return View{}, notOver
 	}
 	err = g.following(ctx, workspace, func(tx *store.Tx) error {
 		pr, err := tx.LockPullRequestByID(ctx, v.PullRequest.ID)
@@ -26,8 +27,8 @@ func (g *Gate) Renew(ctx context.Context, person store.Person, workspace, reques
 			return err
 		}
 		live, err := tx.LiveRequest(ctx, pr.ID)
-		if errors.Is(err, store.ErrNotFound) || err == nil && (live.ID != requestID || live.State != store.RequestExpired) {
-			return notExpired
+		if errors.Is(err, store.ErrNotFound) || err == nil && live.ID != requestID {
+			return notOver
 		}
 		if err != nil {
 			return err
@@ -43,6 +44,10 @@ func (g *Gate) Renew(ctx context.Context, person store.Person, workspace, reques
 		t := &settlement{Gate: g, tx: tx, pr: &pr, chain: newChain(own, &pr, now)}
 		if err := t.lastWord(ctx, &live); err != nil {
 			return err
+		}
+		// What came in time, and nobody has looked at yet, may have approved it.
+		if !mayAskAgain(live, !now.Before(live.ExpiresAt)) {
+			return notOver
 		}
 		if err := closeRequest(ctx, tx, t.chain, live.ID, store.RequestSuperseded, "superseded: it was asked for again"); err != nil {
 			return err

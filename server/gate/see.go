@@ -210,7 +210,19 @@ func standing(personID string, decisions []store.Decision) *store.Decision {
 	return nil
 }
 
-const timeIsOver = "The time of this request is over. Once nobody rejects it any more, it can be asked for again."
+// timeIsOver says why nobody can approve or override a request any more.
+func timeIsOver(r store.ApprovalRequest) string {
+	if r.State == store.RequestRejected {
+		return "The time of this request is over; it can be asked for again. The rejection stays, and has to be withdrawn or overridden then."
+	}
+	return "The time of this request is over."
+}
+
+// mayAskAgain tells whether a request can give way to the next one: its time is up, by over, and it was neither approved nor
+// overridden. A rejection keeps a request from being called expired; it is about the commit, and so the next request has it too.
+func mayAskAgain(r store.ApprovalRequest, over bool) bool {
+	return r.State == store.RequestExpired || r.State == store.RequestRejected && over
+}
 
 // can tells what a person can do, by what is stored: preparing a decision asks Bitbucket again.
 func can(person store.Person, v View) Can {
@@ -222,7 +234,7 @@ func can(person store.Person, v View) Can {
 		return Can{}.never(CodeSuperseded, "This request has ended: "+r.Sentence+".")
 	}
 	mine := standing(person.ID, v.Decisions)
-	c := Can{Withdraw: mine != nil, Renew: r.State == store.RequestExpired}
+	c := Can{Withdraw: mine != nil, Renew: mayAskAgain(*r, r.Overdue)}
 	if r.State == store.RequestExpired {
 		return c.never(CodeExpired, "The request has expired; it can be asked for again.")
 	}
@@ -231,10 +243,13 @@ func can(person store.Person, v View) Can {
 	// A rejection keeps the request from being called expired; that its time is over holds all the same.
 	over := r.Overdue && r.State != store.RequestApproved
 	if over && c.OverrideCode != CodeNoOverride {
-		c.OverrideCode, c.OverrideReason = CodeExpired, timeIsOver
+		c.OverrideCode, c.OverrideReason = CodeExpired, timeIsOver(*r)
 	}
 	c.Override = c.OverrideCode == ""
 	if mine != nil && (mine.Action == string(approval.Reject) || mine.RequestID == r.ID) {
+		if c.Renew {
+			return c.because(CodeExpired, timeIsOver(*r))
+		}
 		return c.because(CodeAlreadyDecided, "You have decided already; withdraw it to decide anew.")
 	}
 	asked, author := false, person.AccountID == v.PullRequest.AuthorAccountID
@@ -254,9 +269,9 @@ func can(person store.Person, v View) Can {
 	// Whoever can approve can reject; so can an author who is among those asked.
 	c.Reject = c.Approve || asked && author
 	switch {
-	case c.Approve && over:
+	case c.Renew, c.Approve && over:
 		c.Approve = false
-		return c.because(CodeExpired, timeIsOver)
+		return c.because(CodeExpired, timeIsOver(*r))
 	case c.Approve && r.Overdue:
 		c.Approve = false
 		return c.because(CodeExpired, "The time of this request is over. It was approved before, and that stands.")

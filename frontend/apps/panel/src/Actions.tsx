@@ -86,10 +86,11 @@ export function Actions({ request: masked, draft, host }: ActionsProps) {
           </p>
         )}
         {can.override && <p className="sa-small sa-subtle">You can also override the rule there.</p>}
+        {can.renew && <Renew id={request.id} reason={can.reason} />}
       </div>
     );
   }
-  if (can.renew) return <Renew id={request.id} />;
+  if (can.renew) return <Renew id={request.id} reason={can.reason} />;
   if (!can.reason) return null;
   return <p className="sa-subtle sa-wrap">{can.reason}</p>;
 }
@@ -127,7 +128,8 @@ function SignLink({ requestId, path, host, look, children }: SignLinkProps) {
   );
 }
 
-function Renew({ id }: { id: string }) {
+/** Asks again for what was not approved in time. The reason says what becomes of a rejection. */
+function Renew({ id, reason }: { id: string; reason: string }) {
   const [{ fetching, data, error }, renew] = useMutation(RenewRequest);
   const failure = failureOf(error);
   const refusal = data?.renewRequest.userErrors[0];
@@ -136,6 +138,7 @@ function Renew({ id }: { id: string }) {
       <Button appearance="primary" wide busy={fetching} onClick={() => void renew({ input: { requestId: id } })}>
         Ask again
       </Button>
+      {reason && <p className="sa-small sa-subtle sa-wrap">{reason}</p>}
       {failure && <ErrorNote failure={failure} doing="ask again" />}
       {refusal && (
         <Note tone="danger" urgent>

@@ -446,6 +446,22 @@ describe("asking again", () => {
     });
   });
 
+  test("a rejected one whose time is over can be asked again beside what is left to do", async () => {
+    const reason = "The time of this request is over; it can be asked for again. The rejection stays.";
+    const rejected = (withdraw: boolean) =>
+      request({
+        state: "REJECTED",
+        viewerCan: viewerCan({ approve: false, reject: !withdraw, withdraw, renew: true, code: "EXPIRED", reason }),
+      });
+    const { api } = showPullRequest({ request: rejected(true), sentence: "rejected by Bob Tanaka" });
+    expect(await screen.findByRole("link", { name: /^Withdraw my decision/ })).toBeVisible();
+    expect(screen.getByText(reason)).toBeVisible();
+    api.world.Mutation = { renewRequest: { request: rejected(false), userErrors: [] } };
+    await userEvent.click(screen.getByRole("button", { name: "Ask again" }));
+    expect(await screen.findByRole("link", { name: /^Reject/ })).toBeVisible();
+    expect(api.calls.at(-1)?.operation).toBe("PanelRenewRequest");
+  });
+
   test("a refusal is told", async () => {
     const { api } = showPullRequest({ request: expired() });
     const refusal = { code: "FORBIDDEN", message: "Only people who may write can ask for that.", path: [] };

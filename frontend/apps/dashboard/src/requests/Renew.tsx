@@ -21,7 +21,7 @@ const RenewRequest = graphql(`
   }
 `);
 
-/** Asks again for an approval that expired. */
+/** Asks again for an approval that was not given in time. */
 export function Renew({ id }: { id: string }) {
   const [{ fetching, data, error }, renew] = useMutation(RenewRequest);
   const failure = failureOf(error);

@@ -370,7 +370,7 @@ export type RenamePasskeyInput = {
 
 /** What `renewRequest` is asked to do. */
 export type RenewRequestInput = {
-  /** The expired request. */
+  /** The request whose time is over. */
   requestId: string | number;
 };
 
