@@ -36,17 +36,19 @@ const origin = "https://approvals.example"
 // world is the product behind its API: the real use cases on a real database before a simulated
 // Bitbucket. Only the queue is not there: settle does the jobs that were rung.
 type world struct {
-	t       *testing.T
-	sim     *bitbucketsim.Sim
-	store   *store.Store
-	people  *people.People
-	spaces  *workspace.Workspaces
-	gate    *gate.Gate
-	handler *Handler
-	server  *httptest.Server
-	bell    *bell
-	models  *evidence.Models // what rules can ask for; nil: nothing
-	count   atomic.Int64     // SQL statements, those of transactions included
+	t   *testing.T
+	sim *bitbucketsim.Sim
+	// scissors stand between the server and Bitbucket.
+	scissors scissors
+	store    *store.Store
+	people   *people.People
+	spaces   *workspace.Workspaces
+	gate     *gate.Gate
+	handler  *Handler
+	server   *httptest.Server
+	bell     *bell
+	models   *evidence.Models // what rules can ask for; nil: nothing
+	count    atomic.Int64     // SQL statements, those of transactions included
 
 	mu     sync.Mutex // guards rings
 	rings  []store.Ring
@@ -99,7 +101,7 @@ func (w *world) wire() {
 	w.must(err)
 	ceremonies.Attest = w.models != nil
 	log := slog.New(slog.DiscardHandler)
-	api := bitbucket.New(bitbucket.Config{BaseURL: w.sim.URL()})
+	api := bitbucket.New(bitbucket.Config{BaseURL: w.sim.URL(), Transport: &w.scissors})
 	// Webhooks arrive somewhere; event says what they would have said.
 	hooks := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	w.t.Cleanup(hooks.Close)
