@@ -49,11 +49,35 @@ func (s *Store) GrowTree(ctx context.Context) (was, head TreeHead, err error) {
 
 // growTree takes up to most leaves into the tree.
 func (sh *Shared) growTree(ctx context.Context, most int) (was, head TreeHead, err error) {
-	if err := sh.tx.QueryRow(ctx, `select size from signedapproval_log_tree for update`).Scan(&head.Size); err != nil {
+	type node struct {
+		Level int16
+		Index int64
+		Hash  []byte
+	}
+	type appended struct {
+		Index       int64
+		Hash, Entry []byte
+	}
+	var (
+		peaks  []node
+		leaves []appended
+	)
+	// Each statement sees what was committed before it: so the lock comes first, and they travel together.
+	batch := &pgx.Batch{}
+	batch.Queue(`select size from signedapproval_log_tree for update`).QueryRow(func(row pgx.Row) error { return row.Scan(&head.Size) })
+	batch.Queue(treePeaks).Query(every(&peaks))
+	batch.Queue(`select index, hash, entry from signedapproval_leaves where index >= (select size from signedapproval_log_tree) order by index limit $1`, most).Query(every(&leaves))
+	if err := sh.tx.batch(ctx, batch); err != nil {
 		return was, head, err
 	}
 	// The hashes that a tree of this size is the root of are all that it takes to go on from there.
 	known := map[int64]tlog.Hash{}
+	for _, p := range peaks {
+		if len(p.Hash) != tlog.HashSize {
+			return was, head, fmt.Errorf("the tree has no hash %d of level %d: %w", p.Index, p.Level, ErrNotFound)
+		}
+		known[tlog.StoredHashIndex(int(p.Level), p.Index)] = tlog.Hash(p.Hash)
+	}
 	memory := tlog.HashReaderFunc(func(places []int64) ([]tlog.Hash, error) {
 		hashes := make([]tlog.Hash, len(places))
 		for i, place := range places {
@@ -65,46 +89,31 @@ func (sh *Shared) growTree(ctx context.Context, most int) (was, head TreeHead, e
 		}
 		return hashes, nil
 	})
-	if head.Root, err = tlog.TreeHash(head.Size, tlog.HashReaderFunc(func(places []int64) ([]tlog.Hash, error) {
-		hashes, err := treeHashes(ctx, sh.tx.Query, places)
-		for i := range hashes {
-			known[places[i]] = hashes[i]
-		}
-		return hashes, err
-	})); err != nil {
-		return was, head, err
-	}
-	rows, err := sh.tx.Query(ctx, `select index, hash, entry from signedapproval_leaves where index >= $1 order by index limit $2`, head.Size, most)
-	if err != nil {
+	if head.Root, err = tlog.TreeHash(head.Size, memory); err != nil {
 		return was, head, err
 	}
 	was = head
 	var (
-		index       int64
-		hash, entry []byte
-		levels      []int16
-		indexes     []int64
-		hashes      [][]byte
+		levels  []int16
+		indexes []int64
+		hashes  [][]byte
 	)
-	if _, err := pgx.ForEachRow(rows, []any{&index, &hash, &entry}, func() error {
-		leaf := tlog.RecordHash(entry)
-		if index != head.Size || len(hash) != tlog.HashSize || leaf != tlog.Hash(hash) {
-			return fmt.Errorf("leaf %d is missing or is not what was appended", head.Size)
+	for _, l := range leaves {
+		leaf := tlog.RecordHash(l.Entry)
+		if l.Index != head.Size || len(l.Hash) != tlog.HashSize || leaf != tlog.Hash(l.Hash) {
+			return was, head, fmt.Errorf("leaf %d is missing or is not what was appended", head.Size)
 		}
-		stored, err := tlog.StoredHashesForRecordHash(index, leaf, memory)
+		stored, err := tlog.StoredHashesForRecordHash(l.Index, leaf, memory)
 		if err != nil {
-			return err
+			return was, head, err
 		}
 		for level, h := range stored {
-			known[tlog.StoredHashIndex(level, index>>level)] = h
+			known[tlog.StoredHashIndex(level, l.Index>>level)] = h
 			if level > 0 {
-				levels, indexes, hashes = append(levels, int16(level)), append(indexes, index>>level), append(hashes, h[:])
+				levels, indexes, hashes = append(levels, int16(level)), append(indexes, l.Index>>level), append(hashes, h[:])
 			}
 		}
 		head.Size++
-		return nil
-	}); err != nil {
-		return was, head, err
 	}
 	if head == was {
 		return was, head, nil
@@ -117,20 +126,27 @@ func (sh *Shared) growTree(ctx context.Context, most int) (was, head TreeHead, e
 	return was, head, nil
 }
 
+// treePeaks reads the roots of the perfect trees that the tree is made of, one for each bit of its size.
+const treePeaks = `
+	select level::smallint, index, case when level = 0
+		then (select hash from signedapproval_leaves l where l.index = peak.index)
+		else (select hash from signedapproval_log_hashes h where h.level = peak.level and h.index = peak.index) end as hash
+	from (select level, (size >> level) - 1 as index from signedapproval_log_tree, generate_series(0, 62) as level where (size >> level) & 1 = 1) peak`
+
 // Tree reads the hashes of the log's tree, with one statement for each call of ReadHashes; so a proof
 // by [tlog.ProveRecord] or [tlog.ProveTree], or a tile, costs one statement.
 func (s *Store) Tree(ctx context.Context) tlog.HashReader {
-	return tlog.HashReaderFunc(func(places []int64) ([]tlog.Hash, error) { return treeHashes(ctx, s.pool.Query, places) })
+	return tlog.HashReaderFunc(func(places []int64) ([]tlog.Hash, error) { return s.treeHashes(ctx, places) })
 }
 
 // treeHashes reads hashes by their places, see [tlog.StoredHashIndex].
-func treeHashes(ctx context.Context, query func(context.Context, string, ...any) (pgx.Rows, error), places []int64) ([]tlog.Hash, error) {
+func (s *Store) treeHashes(ctx context.Context, places []int64) ([]tlog.Hash, error) {
 	levels, indexes := make([]int16, len(places)), make([]int64, len(places))
 	for i, place := range places {
 		level, index := tlog.SplitStoredHashIndex(place)
 		levels[i], indexes[i] = int16(level), index //nolint:gosec // a level is below 64
 	}
-	rows, err := query(ctx, `
+	rows, err := s.pool.Query(ctx, `
 		select coalesce(h.hash, l.hash)
 		from unnest($1::smallint[], $2::bigint[]) with ordinality as w (level, index, place)
 		left join signedapproval_log_hashes h on h.level = w.level and h.index = w.index

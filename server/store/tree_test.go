@@ -114,6 +114,22 @@ func TestTreeGrowsInBatches(t *testing.T) {
 	same(t, "hashes above the leaves", hashes, tlog.StoredHashCount(5000)-5000)
 }
 
+// TestTheTreeGrowsInTwoRoundTrips: what it goes on from is read in one, and written with the commit.
+func TestTheTreeGrowsInTwoRoundTrips(t *testing.T) {
+	t.Parallel()
+	s, count := counted(t)
+	for range 3 {
+		must(t, s.Outside(t.Context(), func(sh *store.Shared) error {
+			sh.AppendLeaf(acme, evidence.LeafHash([]byte("entry")), []byte("entry"), "", 0)
+			return nil
+		}))
+		count.take()
+		_, _, err := s.GrowTree(t.Context())
+		must(t, err)
+		same(t, "round trips", len(count.take()), 2)
+	}
+}
+
 func TestTreeRefusesLeavesThatAreNotWhatWasAppended(t *testing.T) {
 	t.Parallel()
 	for name, harm := range map[string]string{
