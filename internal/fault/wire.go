@@ -367,13 +367,13 @@ func (tracer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {
 func (tracer) TraceBatchStart(ctx context.Context, on *pgx.Conn, data pgx.TraceBatchStartData) context.Context {
 	c := wired(on)
 	var statements []string
-	commit := false
+	commit, reads := false, false
 	for _, q := range data.Batch.QueuedQueries {
-		switch q.SQL {
-		case "begin":
-			c.statements = nil
-		case "commit":
-			commit = true
+		switch {
+		case strings.HasPrefix(q.SQL, "begin"):
+			c.statements, reads = nil, strings.HasSuffix(q.SQL, "read only")
+		case q.SQL == "commit":
+			commit = !reads // what only reads commits nothing
 		default:
 			statements = append(statements, q.SQL)
 		}

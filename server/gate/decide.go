@@ -348,8 +348,14 @@ func (g *Gate) Decide(ctx context.Context, person store.Person, sessionHash []by
 	if err != nil {
 		return store.Decision{}, refusal.New(CodeAssertion, "The authenticator's answer cannot be read.").Because(err).At("response")
 	}
-	v, err := g.ViewRequest(ctx, person, workspace, requestID)
+	if !store.ValidID(workspace) {
+		return store.Decision{}, unseen()
+	}
+	pullRequest, repository, err := g.Store.PullRequestOf(ctx, workspace, requestID)
 	if err != nil {
+		return store.Decision{}, hide(err)
+	}
+	if err := g.see(ctx, person, workspace, repository, false); err != nil {
 		return store.Decision{}, err
 	}
 	var made store.Decision
@@ -357,13 +363,16 @@ func (g *Gate) Decide(ctx context.Context, person store.Person, sessionHash []by
 	err = g.Store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
 		d := decider{Gate: g, tx: tx, person: person, assertion: assertion}
 		var err error
-		made, err = d.decide(ctx, v.PullRequest, challenge, sessionHash, requestID)
+		made, err = d.decide(ctx, pullRequest, challenge, sessionHash, requestID)
 		if refusal.Code(err) != "" {
 			refused = err
 			return nil
 		}
 		return err
 	})
+	if errors.Is(err, errLost) {
+		err = incomplete(err)
+	}
 	return made, errors.Join(err, refused)
 }
 
@@ -388,15 +397,16 @@ type decider struct {
 	identity  evidence.Identity // of the key that signed; known once it is verified
 }
 
-func (d *decider) decide(ctx context.Context, pr store.PullRequest, challenge, sessionHash []byte, requestID string) (made store.Decision, err error) {
+func (d *decider) decide(ctx context.Context, pullRequest string, challenge, sessionHash []byte, requestID string) (made store.Decision, err error) {
 	spent := refusal.New(CodeChallenge, "This signature was asked for somewhere else, too long ago, or was used already. Start again.").At("response")
-	ceremony, err := d.tx.TakeChallenge(ctx, challenge, store.ChallengeDecide, d.person.ID, sessionHash)
+	signed, err := d.tx.TakeSigned(ctx, challenge, d.person.ID, sessionHash, d.assertion.CredentialID)
 	if errors.Is(err, store.ErrNotFound) {
 		return made, spent
 	}
 	if err != nil {
 		return made, err
 	}
+	ceremony := signed.Challenge
 	if ceremony.WorkspaceID == nil || *ceremony.WorkspaceID != d.tx.Workspace || ceremony.RequestID == nil || *ceremony.RequestID != requestID {
 		return made, spent
 	}
@@ -417,74 +427,59 @@ func (d *decider) decide(ctx context.Context, pr store.PullRequest, challenge, s
 	if now.Before(statement.IssuedAt) || !now.Before(statement.ExpiresAt) {
 		return made, spent
 	}
-	if err := d.verify(ctx, keep.Statement, statement.Roster); err != nil {
-		return made, err
-	}
-	// From here on nobody else changes the pull request.
-	pr, err = d.tx.LockPullRequestByID(ctx, pr.ID)
+	result, err := d.verify(signed, keep.Statement, statement.Roster)
 	if err != nil {
 		return made, err
 	}
-	live, err := d.tx.LiveRequest(ctx, pr.ID)
-	if optional(err) != nil {
+	// From here on nobody else changes the pull request.
+	met, err := d.tx.Deciding(ctx, signed.Credential.ID, int64(result.SignCount), result.BackupState, pullRequest)
+	if err != nil {
 		return made, err
 	}
-	if err != nil || live.ID != statement.Request || live.HeadCommit != statement.Source.Commit || pr.HeadCommit != live.HeadCommit {
+	if !met.Used {
+		return made, refusal.New(CodeCounter, "This key was revoked, or made another signature, at the same moment. Start again.").At("response")
+	}
+	if met.Live == nil || met.Live.ID != statement.Request || met.Live.HeadCommit != statement.Source.Commit || met.PullRequest.HeadCommit != met.Live.HeadCommit {
 		return made, refusal.New(CodeHeadChanged, "The pull request has changed since you were asked to sign: nothing was decided. Reload the page to see what it asks for now.")
 	}
-	return d.store(ctx, pr, live, statement, keep)
+	return d.store(ctx, met, statement, keep)
 }
 
 // verify checks the assertion over the kept bytes: exactly one key of the whole roster that the
 // statement names must have made it, and that key must still count.
-func (d *decider) verify(ctx context.Context, statement []byte, roster evidence.Digest) error {
-	credential, err := d.tx.Credential(ctx, d.assertion.CredentialID)
-	if errors.Is(err, store.ErrNotFound) {
-		return refusal.New(CodeAssertion, "This key is not enrolled here.").At("response")
+func (d *decider) verify(signed store.Signed, statement []byte, roster evidence.Digest) (result evidence.AssertionResult, err error) {
+	credential, whole := signed.Credential, signed.Roster
+	if credential == nil {
+		return result, refusal.New(CodeAssertion, "This key is not enrolled here.").At("response")
 	}
-	if err != nil {
-		return err
-	}
-	mine, err := d.tx.Keys(ctx, d.person.ID)
-	if err != nil {
-		return err
-	}
-	if err := counts(mine, credential, d.tx.Workspace, d.person); err != nil {
-		return err
-	}
-	whole, err := d.tx.WholeRoster(ctx)
-	if err != nil {
-		return err
+	if err := counts(signed.Keys, *credential, d.tx.Workspace, d.person); err != nil {
+		return result, err
 	}
 	version, shown := whole.VersionOf(roster)
 	if !shown {
-		return errors.New("the statement names no version of the roster")
+		return result, errors.New("the statement names no version of the roster")
 	}
 	live := whole.LiveAt(version)
 	keys := make([]evidence.Key, len(live))
 	for i, key := range live {
 		keys[i] = key.Key
 	}
-	result, err := d.Passkeys.Verify(statement, d.assertion, keys)
-	if err != nil {
-		return refusal.New(CodeAssertion, "The signature does not hold: %s.", err).Because(err).At("response")
+	if result, err = d.Passkeys.Verify(statement, d.assertion, keys); err != nil {
+		return result, refusal.New(CodeAssertion, "The signature does not hold: %s.", err).Because(err).At("response")
 	}
 	if before := credential.SignCount; (before > 0 || result.SignCount > 0) && int64(result.SignCount) <= before {
-		return refusal.New(CodeCounter, "The authenticator's counter went back: it may have been copied. Use another key and revoke this one.").At("response")
+		return result, refusal.New(CodeCounter, "The authenticator's counter went back: it may have been copied. Use another key and revoke this one.").At("response")
 	}
 	if signer, found := whole.Key(result.Key.CredentialID); found {
 		d.identity = whole.IdentityAt(signer, version)
 	}
-	err = d.tx.UseCredential(ctx, credential.ID, int64(result.SignCount), result.BackupState)
-	if errors.Is(err, store.ErrNotFound) {
-		return refusal.New(CodeCounter, "This key was revoked, or made another signature, at the same moment. Start again.").At("response")
-	}
-	return err
+	return result, nil
 }
 
 // store writes the verified decision, its leaf, and asks for the evaluation.
-func (d *decider) store(ctx context.Context, pr store.PullRequest, live store.ApprovalRequest, s evidence.Statement, keep kept) (store.Decision, error) {
-	decisions, _, err := decisionsOn(ctx, d.tx, pr.ID, live.HeadCommit)
+func (d *decider) store(ctx context.Context, met store.Deciding, s evidence.Statement, keep kept) (store.Decision, error) {
+	pr, live := met.PullRequest, *met.Live
+	decisions, _, err := judgeGiven(ctx, d.tx, met.Given)
 	if err != nil {
 		return store.Decision{}, err
 	}
@@ -502,10 +497,6 @@ func (d *decider) store(ctx context.Context, pr store.PullRequest, live store.Ap
 	if mine := standing(d.person.ID, decisions); action == approval.Withdraw && approval.DigestOf(mine.Statement) != s.Withdraws {
 		return store.Decision{}, refusal.New(CodeNothingToTake, "The decision that you meant to withdraw no longer stands.")
 	}
-	workspace, err := d.tx.ReadWorkspace(ctx)
-	if err != nil {
-		return store.Decision{}, err
-	}
 	now, err := d.tx.Now(ctx)
 	if err != nil {
 		return store.Decision{}, err
@@ -518,7 +509,7 @@ func (d *decider) store(ctx context.Context, pr store.PullRequest, live store.Ap
 	if err != nil {
 		return store.Decision{}, err
 	}
-	chain := newChain(workspace, &pr, now)
+	chain := newChain(met.Workspace, &pr, now)
 	leaf, err := chain.add(evidence.DecisionMade{Request: live.ID, Statement: approval.DigestOf(keep.Statement), Assertion: assertionDigest})
 	if err != nil {
 		return store.Decision{}, err

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -59,7 +58,11 @@ func (g *Gate) Evaluate(ctx context.Context, job store.Job) error {
 
 func (g *Gate) look(ctx context.Context, at store.Place) (seen, error) {
 	var s seen
+	connected := beside("the connection was read", func() (*bitbucket.Client, error) {
+		return g.Client(ctx, at.Workspace, bitbucket.Foreground)
+	})
 	gated, err := g.Store.Gated(ctx, at.Workspace, at.Repository, at.Number)
+	client, unconnected := connected()
 	if err != nil || gated.Policy == nil {
 		return s, err
 	}
@@ -72,9 +75,8 @@ func (g *Gate) look(ctx context.Context, at store.Place) (seen, error) {
 	if err != nil {
 		return s, fmt.Errorf("stored policy %s: %w", s.version.ID, err)
 	}
-	client, err := g.Client(ctx, at.Workspace, bitbucket.Foreground)
-	if err != nil {
-		return s, err
+	if unconnected != nil {
+		return s, unconnected
 	}
 	remote, head, err := readBoth(ctx, client, at, known)
 	if notFound(err) {
@@ -136,26 +138,8 @@ func readBoth(ctx context.Context, client *bitbucket.Client, at store.Place, kno
 	read := func() (string, error) { return client.PullRequestHead(ctx, at.Workspace, at.Repository, at.Number) }
 	first := read
 	if known.ID == "" || known.State == "OPEN" || known.State == "GONE" {
-		var hash, fault string
-		var failure error
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			defer func() {
-				if p := recover(); p != nil {
-					fault = fmt.Sprintf("%v, while the head was read:\n%s", p, debug.Stack())
-				}
-			}()
-			hash, failure = read()
-		}()
-		// Nobody leaves a call behind: it would outlive the lease that it was made under. And no panic: it would end the
-		// process, and in the job's own goroutine it ends the job.
-		defer func() {
-			if <-done; fault != "" {
-				panic(fault)
-			}
-		}()
-		first = func() (string, error) { return hash, failure }
+		first = beside("the head was read", read)
+		defer func() { _, _ = first() }()
 	}
 	remote, err = client.PullRequest(ctx, at.Workspace, at.Repository, at.Number)
 	return remote, func(prefix string) (string, error) {

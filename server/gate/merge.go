@@ -196,7 +196,7 @@ func (g *Gate) holds(ctx context.Context, tx *store.Tx, pr store.PullRequest, as
 	if err != nil {
 		return false, err
 	}
-	facts, _, err := g.factsNow(ctx, tx, r, rule, writers)
+	facts, _, err := g.factsNow(ctx, tx, r, rule, asked.Given, writers)
 	return err == nil && slices.Equal(tallied.Decisions, facts.Decisions) && string(approval.Tally(rule, facts).State) == r.State, err
 }
 
@@ -213,13 +213,13 @@ func policyOf(ctx context.Context, tx *store.Tx, config store.RepositoryConfig) 
 	return policy, nil
 }
 
-// factsNow are the facts of a request's last evaluation with the decisions and the time as they are now, and who may
+// factsNow are the facts of a request's last evaluation with the decisions, given, and the time as they are now, and who may
 // write unless writers is nil; behind is as of judge.
-func (g *Gate) factsNow(ctx context.Context, tx *store.Tx, r store.ApprovalRequest, rule approval.Rule, writers []approval.Person) (facts approval.Facts, behind []string, err error) {
+func (g *Gate) factsNow(ctx context.Context, tx *store.Tx, r store.ApprovalRequest, rule approval.Rule, given store.Given, writers []approval.Person) (facts approval.Facts, behind []string, err error) {
 	if facts, err = factsOf(r); err != nil {
 		return facts, nil, err
 	}
-	decisions, behind, err := decisionsOn(ctx, tx, r.PullRequestID, r.HeadCommit)
+	decisions, behind, err := judgeGiven(ctx, tx, given)
 	if err != nil {
 		return facts, nil, err
 	}

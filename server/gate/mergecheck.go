@@ -389,7 +389,11 @@ func (c *mergeCheck) tally(ctx context.Context, tx *store.Tx, pr store.PullReque
 	case !gated, !asked, live.HeadCommit != pr.HeadCommit, live.DestinationBranch != pr.DestinationBranch, live.RuleDigest != string(rule.Digest()):
 		return c.notYet("the newest state of this pull request"), nil
 	}
-	facts, _, err := c.factsNow(ctx, tx, live, rule, a.writers)
+	given, err := tx.Given(ctx, pr.ID, live.HeadCommit)
+	if err != nil {
+		return v, err
+	}
+	facts, _, err := c.factsNow(ctx, tx, live, rule, given, a.writers)
 	if err != nil {
 		return v, err
 	}

@@ -121,7 +121,11 @@ func (t *settlement) kindNow(ctx context.Context, live store.ApprovalRequest, wa
 
 // verdictNow tallies a request once more, over the decisions as they are now.
 func (t *settlement) verdictNow(ctx context.Context, r store.ApprovalRequest, rule approval.Rule) (approval.Facts, approval.Verdict, error) {
-	facts, behind, err := t.factsNow(ctx, t.tx, r, rule, nil)
+	given, err := t.tx.Given(ctx, r.PullRequestID, r.HeadCommit)
+	if err != nil {
+		return approval.Facts{}, approval.Verdict{}, err
+	}
+	facts, behind, err := t.factsNow(ctx, t.tx, r, rule, given, nil)
 	if err == nil && len(behind) > 0 {
 		err = rosterBehind(behind)
 	}

@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -65,25 +66,17 @@ const (
 
 // Find gives the view of a pull request by its place on Bitbucket.
 func (g *Gate) Find(ctx context.Context, person store.Person, workspace, repositoryID string, number int64) (View, error) {
-	return g.view(ctx, person, workspace, "", func(tx *store.Tx) (store.PullRequest, error) {
-		return tx.FindPullRequest(ctx, repositoryID, number)
-	})
+	return g.view(ctx, person, workspace, store.Which{RepositoryID: repositoryID, Number: number})
 }
 
 // ViewPullRequest gives the view of a pull request by our id.
 func (g *Gate) ViewPullRequest(ctx context.Context, person store.Person, workspace, id string) (View, error) {
-	return g.view(ctx, person, workspace, "", func(tx *store.Tx) (store.PullRequest, error) { return tx.PullRequest(ctx, id) })
+	return g.view(ctx, person, workspace, store.Which{ID: id})
 }
 
 // ViewRequest gives the view of the pull request of a request, with that request in it.
 func (g *Gate) ViewRequest(ctx context.Context, person store.Person, workspace, requestID string) (View, error) {
-	return g.view(ctx, person, workspace, requestID, func(tx *store.Tx) (store.PullRequest, error) {
-		r, err := tx.Request(ctx, requestID)
-		if err != nil {
-			return store.PullRequest{}, err
-		}
-		return tx.PullRequest(ctx, r.PullRequestID)
-	})
+	return g.view(ctx, person, workspace, store.Which{RequestID: requestID})
 }
 
 // unseen is the answer for what does not exist and for what may not be seen.
@@ -111,13 +104,13 @@ func (g *Gate) see(ctx context.Context, person store.Person, workspace, reposito
 	return nil
 }
 
-func (g *Gate) view(ctx context.Context, person store.Person, workspace, requestID string, find func(*store.Tx) (store.PullRequest, error)) (View, error) {
-	if !store.ValidID(workspace) || requestID != "" && !store.ValidID(requestID) {
+func (g *Gate) view(ctx context.Context, person store.Person, workspace string, which store.Which) (View, error) {
+	if !store.ValidID(workspace) || !store.ValidID(cmp.Or(which.RequestID, which.ID, which.RepositoryID)) {
 		return View{}, unseen()
 	}
 	var v View
-	err := g.Store.InWorkspace(ctx, workspace, func(tx *store.Tx) (err error) {
-		v, err = g.readView(ctx, tx, requestID, find)
+	err := g.Store.Reading(ctx, workspace, func(tx *store.Tx) (err error) {
+		v, err = g.readView(ctx, tx, which)
 		return err
 	})
 	if err != nil && !errors.Is(err, errLost) {
@@ -133,39 +126,25 @@ func (g *Gate) view(ctx context.Context, person store.Person, workspace, request
 	return v, nil
 }
 
-func (g *Gate) readView(ctx context.Context, tx *store.Tx, requestID string, find func(*store.Tx) (store.PullRequest, error)) (v View, err error) {
-	if v.PullRequest, err = find(tx); err != nil {
-		return v, err
-	}
-	around, err := tx.Around(ctx, v.PullRequest)
+func (g *Gate) readView(ctx context.Context, tx *store.Tx, which store.Which) (v View, err error) {
+	screen, err := tx.Screen(ctx, which)
 	if err != nil {
 		return v, err
 	}
-	v.Workspace, v.Status, v.Merge = around.Workspace, around.Status, around.Merge
-	if around.Repository != nil {
-		v.Repository = *around.Repository
+	v.Workspace, v.PullRequest, v.Status, v.Merge = screen.Workspace, screen.PullRequest, screen.Status, screen.Merge
+	if screen.Repository != nil {
+		v.Repository = *screen.Repository
 	}
-	var r store.ApprovalRequest
-	if requestID != "" {
-		r, err = tx.Request(ctx, requestID)
-	} else {
-		r, err = tx.LastRequest(ctx, v.PullRequest.ID)
+	if screen.Request == nil {
+		return v, nil
 	}
-	if optional(err) != nil {
+	if err := v.setRequest(*screen.Request); err != nil {
 		return v, err
 	}
-	if err == nil {
-		if err := v.setRequest(r); err != nil {
-			return v, err
-		}
-		if v.Decisions, _, err = decisionsOn(ctx, tx, v.PullRequest.ID, r.HeadCommit); err != nil {
-			return v, err
-		}
-		if err := g.proveModels(ctx, tx, v.Rule, v.Decisions); err != nil {
-			return v, err
-		}
+	if v.Decisions, _, err = judgeGiven(ctx, tx, screen.Given); err != nil {
+		return v, err
 	}
-	return v, nil
+	return v, g.proveModels(ctx, tx, v.Rule, v.Decisions)
 }
 
 func (v *View) setRequest(r store.ApprovalRequest) (err error) {

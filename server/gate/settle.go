@@ -26,6 +26,8 @@ type settlement struct {
 	config    store.RepositoryConfig // the zero one where the repository is not gated
 	pr        *store.PullRequest
 	live      *store.ApprovalRequest // that was found; nil for none
+	given     *store.Given           // about the commit of live, when the pull request was locked; nil where that was not read
+	new       bool                   // the pull request was not known, and nothing is decided about it
 	chain     *chain
 	changed   bool
 	late      bool // it was merged, and what approves or overrides it came on record only then
@@ -52,7 +54,7 @@ func (g *Gate) settleIn(ctx context.Context, tx *store.Tx, at store.Place, s see
 	if t.now, err = tx.Now(ctx); err != nil {
 		return next, err
 	}
-	t.workspace, t.live = found.Workspace, found.Live
+	t.workspace, t.live, t.given = found.Workspace, found.Live, &found.Given
 	if found.Repository != nil {
 		t.config = *found.Repository
 	}
@@ -69,6 +71,7 @@ func (g *Gate) settleIn(ctx context.Context, tx *store.Tx, at store.Place, s see
 		if pr, err = t.insert(ctx); err != nil {
 			return next, err
 		}
+		t.new = true
 	}
 	t.pr, t.chain = &pr, newChain(t.workspace, &pr, t.now)
 	before := pr

@@ -78,13 +78,16 @@ func onCompromised(ctx context.Context, tx *store.Tx, personID string) ([]store.
 	return tx.DecidedWith(ctx, credentials)
 }
 
-// decisionsOn are the decisions about one commit of a pull request, as a tally looks at them; behind is as of judge.
-func decisionsOn(ctx context.Context, tx *store.Tx, pullRequestID, headCommit string) (decisions []store.Decision, behind []string, err error) {
-	if decisions, err = tx.DecisionsOn(ctx, pullRequestID, headCommit); err != nil {
-		return nil, nil, err
+// judgeGiven gives decisions about one commit of a pull request as a tally looks at them; behind is as of judge.
+func judgeGiven(ctx context.Context, tx *store.Tx, given store.Given) (decisions []store.Decision, behind []string, err error) {
+	if len(given.Decisions) == 0 {
+		return nil, nil, nil
 	}
-	behind, err = judge(ctx, tx, decisions)
-	return decisions, behind, err
+	judgement, err := tx.JudgementOf(ctx, given)
+	if err == nil {
+		behind, err = judgeBy(judgement, given.Decisions)
+	}
+	return given.Decisions, behind, err
 }
 
 // judge fills in what the workspace makes of the keys of decisions, with as many statements for many as for one. behind
@@ -95,10 +98,17 @@ func judge(ctx context.Context, tx *store.Tx, decisions []store.Decision) (behin
 		return nil, nil
 	}
 	judgement, err := tx.Judgement(ctx)
-	if err != nil || judgement.Roster == nil {
-		return nil, err // what was signed stands in them
+	if err != nil {
+		return nil, err
 	}
+	return judgeBy(judgement, decisions)
+}
+
+func judgeBy(judgement store.Judgement, decisions []store.Decision) (behind []string, err error) {
 	roster := judgement.Roster
+	if roster == nil {
+		return nil, nil // what was signed stands in them
+	}
 	for i := range decisions {
 		d := &decisions[i]
 		statement, err := evidence.ParseStatement(d.Statement)

@@ -36,22 +36,37 @@ func (g *Gate) PutStatus(ctx context.Context, job store.Job) error {
 	if err != nil {
 		return err
 	}
-	status, public := owed.Status, owed.Size // the end of the chain up to which it is, where anything turns green
-	// The leaf of the verdict was written with what is owed: nothing turns green before it is public.
-	for !status.Paid() && status.State == string(bitbucket.StatusSuccessful) && (!owed.Published || status.Cosignatures > 0) {
-		if err := g.publish(ctx, chainEnd{owed.Size, owed.Published}, status.Cosignatures); err != nil {
-			return g.uncosigned(ctx, at, status, err)
+	connect := func() (*bitbucket.Client, error) { return g.Client(ctx, at.Workspace, bitbucket.Urgent) }
+	connected := connect
+	for turns(owed.Status) {
+		// The leaf of the verdict was written with what is owed: nothing turns green before it is public.
+		was, public := owed.Status, owed.Size // the end of the chain up to which it is
+		if err := g.publish(ctx, chainEnd{owed.Size, owed.Published}, was.Cosignatures); err != nil {
+			return g.uncosigned(ctx, at, was, err)
 		}
 		// That can take seconds, in which an approval can be taken back.
-		published := status.OwedVersion
-		public = owed.Size
-		if owed, err = g.Store.Owed(ctx, job.Claim, at.Workspace, at.PullRequest, at.Commit); err != nil {
+		connected = beside("the connection was read", connect)
+		green, holds, err := g.holdsStill(ctx, job.Claim, at, was)
+		_, _ = connected()
+		if err != nil {
 			return err
 		}
-		if status = owed.Status; status.OwedVersion == published {
+		if owed = green.Owed; owed.Status.OwedVersion != was.OwedVersion {
+			continue // with what is owed now
+		}
+		if owed.Status.Paid() {
 			break
 		}
+		if !holds {
+			return g.evaluateFirst(ctx, at, green.PullRequest)
+		}
+		// What an evaluation has found meanwhile counts only when it is public too.
+		if owed.Size > public && (!owed.Published || was.Cosignatures > 0) {
+			return notNow()
+		}
+		break
 	}
+	status := owed.Status
 	// What is owed since before this job was claimed is durable by that, and so is what is published. Bitbucket must not
 	// show what a crash of the database could still take back.
 	if owed.Asked {
@@ -62,12 +77,7 @@ func (g *Gate) PutStatus(ctx context.Context, job store.Job) error {
 	if status.Paid() {
 		return g.checkPaid(ctx, job, at, status)
 	}
-	if status.State == string(bitbucket.StatusSuccessful) {
-		if err := g.holdsStill(ctx, at, status, public); err != nil {
-			return err
-		}
-	}
-	client, err := g.Client(ctx, at.Workspace, bitbucket.Urgent)
+	client, err := connected()
 	if err != nil {
 		return g.fate(err)
 	}
@@ -88,36 +98,38 @@ func (g *Gate) PutStatus(ctx context.Context, job store.Job) error {
 // unless it finds the verdict as it was.
 const verdictPause = 2 * time.Second
 
-// holdsStill tallies once more what is about to turn green: a decision that was taken back, a key that was reported stolen
-// and rules that changed count before any evaluation has seen them, and what an evaluation has found since the chain was
-// published, up to so many leaves, counts only when it is public too. Where the verdict does not hold, it asks for an
-// evaluation, and the status stays owed meanwhile.
-func (g *Gate) holdsStill(ctx context.Context, at store.Place, status store.CommitStatus, public int64) error {
-	holds := false
-	err := g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
-		pr, err := tx.PullRequest(ctx, at.PullRequest)
-		if err != nil {
+// turns tells whether Bitbucket is to be told that a status is green.
+func turns(s store.CommitStatus) bool {
+	return !s.Paid() && s.State == string(bitbucket.StatusSuccessful)
+}
+
+// holdsStill reads again what is owed, and tallies once more what is about to turn green: a decision that was taken back, a
+// key that was reported stolen and rules that changed count before any evaluation has seen them. All of it is of one moment.
+// Where another status is owed than the one that was, what holds is for that one to find out.
+func (g *Gate) holdsStill(ctx context.Context, claim store.Claim, at store.Place, was store.CommitStatus) (green store.Green, holds bool, err error) {
+	err = g.Store.Reading(ctx, at.Workspace, func(tx *store.Tx) error {
+		if green, err = tx.Green(ctx, claim, was); err != nil || green.Status.OwedVersion != was.OwedVersion {
 			return err
 		}
-		asked, err := tx.Asked(ctx, pr.RepositoryID, status.RequestID)
-		if err != nil {
-			return err
-		}
-		if holds, err = g.holds(ctx, tx, pr, asked, nil); err != nil {
-			return err
-		}
-		if holds {
-			end, err := readChainEnd(ctx, tx, at.PullRequest)
-			holds = end.size <= public || end.published && status.Cosignatures == 0
-			return err
-		}
-		return tx.Enqueue(ctx, store.AskEvaluate(at.Workspace, pr.RepositoryID, pr.Number))
+		holds, err = g.holds(ctx, tx, green.PullRequest, green.Judged, nil)
+		return err
 	})
-	if err == nil && !holds {
-		// Not finished: that an earlier call may still land is known by its failures.
-		err = jobs.Later(errors.New("the verdict that it shows does not hold at the moment"), time.Now().Add(verdictPause))
+	return green, holds, err
+}
+
+// evaluateFirst asks for an evaluation of a verdict that does not hold. The status stays owed meanwhile.
+func (g *Gate) evaluateFirst(ctx context.Context, at store.Place, pr store.PullRequest) error {
+	if err := g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
+		return tx.Enqueue(ctx, store.AskEvaluate(at.Workspace, pr.RepositoryID, pr.Number))
+	}); err != nil {
+		return err
 	}
-	return err
+	return notNow()
+}
+
+// notNow puts a status off. Its job is not finished: that an earlier call may still land is known by its failures.
+func notNow() error {
+	return jobs.Later(errors.New("the verdict that it shows does not hold at the moment"), time.Now().Add(verdictPause))
 }
 
 // uncosigned has Bitbucket and the administrators told, once, that a status waits for witnesses. What is shown until
@@ -179,7 +191,12 @@ func waiting(pullRequestID, commit string) string { return pullRequestID + ":" +
 // intended and nothing has changed meanwhile.
 func (g *Gate) pay(ctx context.Context, job store.Job, at store.Place, status store.CommitStatus) error {
 	return g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
-		workspace, pr, err := tx.LockTogether(ctx, at.PullRequest)
+		// Failures since the last success, a worker's death among them: their calls may be on the way.
+		doubt := time.Duration(0)
+		if job.Attempt > 0 {
+			doubt = doubtPause
+		}
+		paid, err := tx.PayStatus(ctx, at.PullRequest, at.Commit, status.OwedVersion, doubt)
 		if err != nil {
 			return err
 		}
@@ -187,32 +204,27 @@ func (g *Gate) pay(ctx context.Context, job store.Job, at store.Place, status st
 		if err != nil {
 			return err
 		}
-		// Failures since the last success, a worker's death among them: their calls may be on the way.
-		doubt := time.Duration(0)
-		if job.Attempt > 0 {
-			doubt = doubtPause
-		}
-		next, err := tx.PayStatus(ctx, at.PullRequest, at.Commit, status.OwedVersion, doubt)
-		if err != nil {
-			return err
+		pr, next := paid.PullRequest, time.Time{}
+		if paid.DoubtUntil != nil {
+			next = *paid.DoubtUntil
 		}
 		if err := tx.CloseAlarm(ctx, store.AlarmStatusRefused, at.PullRequest); err != nil {
 			return err
 		}
-		if status.State == string(bitbucket.StatusSuccessful) && status.Cosignatures > 0 {
-			if err := tx.CloseAlarm(ctx, store.AlarmUncosigned, waiting(at.PullRequest, at.Commit)); err != nil {
-				return err
-			}
-		}
 		if status.State == string(bitbucket.StatusSuccessful) {
-			if err := g.askForMerge(ctx, tx, pr, status.Commit); err != nil {
+			if status.Cosignatures > 0 {
+				if err := tx.CloseAlarm(ctx, store.AlarmUncosigned, waiting(at.PullRequest, at.Commit)); err != nil {
+					return err
+				}
+			}
+			if err := askForMerge(ctx, tx, pr, paid.Merge, status.Commit); err != nil {
 				return err
 			}
 		}
 		if err := tx.FinishJob(ctx, job.Claim, next); err != nil {
 			return err
 		}
-		chain := newChain(workspace, &pr, now)
+		chain := newChain(paid.Workspace, &pr, now)
 		if _, err := chain.add(evidence.StatusPaid{Request: status.RequestID, State: status.State}); err != nil {
 			return err
 		}
@@ -244,16 +256,9 @@ func (g *Gate) doubt(ctx context.Context, at store.Place, cause error) error {
 	})
 }
 
-// askForMerge rings the merge of a head if it is planned and still approved.
-func (g *Gate) askForMerge(ctx context.Context, tx *store.Tx, pr store.PullRequest, commit string) error {
-	intent, err := tx.Merge(ctx, pr.ID, commit)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if intent.State != store.MergePlanned || pr.HeadCommit != commit || pr.State != "OPEN" {
+// askForMerge rings the merge of a head if it is planned, as its intent says, and still approved.
+func askForMerge(ctx context.Context, tx *store.Tx, pr store.PullRequest, intent *store.MergeIntent, commit string) error {
+	if intent == nil || intent.State != store.MergePlanned || pr.HeadCommit != commit || pr.State != "OPEN" {
 		return nil
 	}
 	return tx.Enqueue(ctx, store.AskMerge(tx.Workspace, pr.ID, commit))

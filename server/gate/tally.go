@@ -16,7 +16,15 @@ import (
 
 // tally computes the verdict of a live request and owes Bitbucket what follows from it.
 func (t *settlement) tally(ctx context.Context, r store.ApprovalRequest) (next time.Time, err error) {
-	decisions, behind, err := decisionsOn(ctx, t.tx, t.pr.ID, r.HeadCommit)
+	given := t.given
+	if !t.new && (given == nil || t.live == nil || t.live.HeadCommit != r.HeadCommit) {
+		read, err := t.tx.Given(ctx, t.pr.ID, r.HeadCommit)
+		if err != nil {
+			return next, err
+		}
+		given = &read
+	}
+	decisions, behind, err := judgeGiven(ctx, t.tx, *given)
 	if err != nil {
 		return next, err
 	}
@@ -163,7 +171,11 @@ func (t *settlement) planMerge(ctx context.Context, r store.ApprovalRequest) err
 	if err != nil || !status.Paid() {
 		return err
 	}
-	return t.askForMerge(ctx, t.tx, *t.pr, r.HeadCommit)
+	intent, err := t.tx.Merge(ctx, t.pr.ID, r.HeadCommit)
+	if err != nil {
+		return optional(err)
+	}
+	return askForMerge(ctx, t.tx, *t.pr, &intent, r.HeadCommit)
 }
 
 // facts is everything that a tally looks at.

@@ -43,9 +43,10 @@ func (sh *Shared) InsertChallenge(ctx context.Context, c Challenge, lifetime tim
 // alive and of this kind, person and browser session: anything else is ErrNotFound and leaves the
 // challenge to whom it belongs.
 func (sh *Shared) TakeChallenge(ctx context.Context, challenge []byte, kind, personID string, sessionHash []byte) (Challenge, error) {
-	return single[Challenge](ctx, sh.tx, `
-		delete from signedapproval_challenges
-		where challenge = $1 and kind = $2 and person_id = $3 and session_hash = $4 and expires_at > now()
-		returning challenge, kind, person_id, session_hash, workspace_id, request_id, data, created_at`,
-		challenge, kind, personID, sessionHash)
+	return single[Challenge](ctx, sh.tx, takeChallenge, challenge, kind, personID, sessionHash)
 }
+
+const takeChallenge = `
+	delete from signedapproval_challenges
+	where challenge = $1 and kind = $2 and person_id = $3 and session_hash = $4 and expires_at > now()
+	returning challenge, kind, person_id, session_hash, workspace_id, request_id, data, created_at`

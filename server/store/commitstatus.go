@@ -92,27 +92,35 @@ func (tx *Tx) UnpaidStatusesOf(ctx context.Context, pullRequestID string) ([]Com
 	return tx.statuses(ctx, `owed_version > paid_version and pull_request_id = $2`, pullRequestID)
 }
 
-// PayStatus records that Bitbucket confirmed version, and that nothing stands in the way. A later
-// version stays owed. doubt, above zero, says that an earlier call has an unknown outcome and may
-// land until that long from now; the answer is until when the status must be read back once more,
-// zero for never.
-func (tx *Tx) PayStatus(ctx context.Context, pullRequestID, commit string, version int64, doubt time.Duration) (time.Time, error) {
-	var until *time.Time
-	err := tx.tx.QueryRow(ctx, `
+// Paid is what a status is found at that Bitbucket has confirmed.
+type Paid struct {
+	PullRequest PullRequest // locked as by [Tx.LockPullRequestByID]
+	Workspace   Workspace
+	Merge       *MergeIntent // of the status's commit; nil for none
+	DoubtUntil  *time.Time   // until when the status must be read back once more; nil for never
+}
+
+// PayStatus locks the pull request, and records then that Bitbucket confirmed version, and that nothing stands in the way. A
+// later version stays owed. doubt, above zero, says that an earlier call has an unknown outcome and may land until
+// that long from now.
+func (tx *Tx) PayStatus(ctx context.Context, pullRequestID, commit string, version int64, doubt time.Duration) (p Paid, err error) {
+	batch := &pgx.Batch{}
+	batch.Queue(lockPullRequest, tx.Workspace, pullRequestID).Query(exactly(&p.PullRequest))
+	batch.Queue(selectWorkspace, tx.Workspace).Query(exactly(&p.Workspace))
+	batch.Queue(`
 		update signedapproval_bitbucket_commit_statuses set
 			paid_at = case when paid_version < $4 then now() else paid_at end,
 			paid_version = greatest(paid_version, least($4, owed_version)), problem = '',
 			doubt_until = case when $5::interval > '0' then greatest(doubt_until, now() + $5) else doubt_until end
 		where workspace_id = $1 and pull_request_id = $2 and commit = $3
 		returning case when doubt_until > now() then doubt_until end`,
-		tx.Workspace, pullRequestID, commit, version, doubt).Scan(&until)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("store: pay status: %w", one(err))
+		tx.Workspace, pullRequestID, commit, version, doubt).QueryRow(func(row pgx.Row) error { return one(row.Scan(&p.DoubtUntil)) })
+	batch.Queue(`select `+mergeColumns+` from signedapproval_merge_intents where workspace_id = $1 and pull_request_id = $2 and head_commit = $3`,
+		tx.Workspace, pullRequestID, commit).Query(maybe(&p.Merge))
+	if err := tx.tx.batch(ctx, batch); err != nil {
+		return Paid{}, fmt.Errorf("store: pay status: %w", err)
 	}
-	if until == nil {
-		return time.Time{}, nil
-	}
-	return *until, nil
+	return p, nil
 }
 
 // DoubtStatus remembers that a call has an unknown outcome, and may land until that long from now.

@@ -91,9 +91,10 @@ func (sh *Shared) Credential(ctx context.Context, id []byte) (Credential, error)
 
 // Credentials lists the keys of a person, newest first, waiting and revoked ones included.
 func (sh *Shared) Credentials(ctx context.Context, personID string) ([]Credential, error) {
-	return list[Credential](ctx, sh.tx, `select `+credentialColumns+` from signedapproval_credentials
-		where person_id = $1 order by created_at desc, id`, personID)
+	return list[Credential](ctx, sh.tx, selectCredentialsOf, personID)
 }
+
+const selectCredentialsOf = `select ` + credentialColumns + ` from signedapproval_credentials where person_id = $1 order by created_at desc, id`
 
 // CredentialsByID lists the keys with these credential ids, in any order.
 func (sh *Shared) CredentialsByID(ctx context.Context, ids [][]byte) ([]Credential, error) {
@@ -113,9 +114,7 @@ func (sh *Shared) LockCredentials(ctx context.Context, personID string) ([]Crede
 // ErrNotFound where the key was revoked meanwhile, or is not enrolled, or its counter has been as far by another decision,
 // so that the decision fails with it.
 func (sh *Shared) UseCredential(ctx context.Context, id []byte, signCount int64, backupState bool) error {
-	done, err := sh.tx.Exec(ctx, `
-		update signedapproval_credentials set sign_count = $2, backup_state = $3, last_used_at = now()
-		where id = $1 and enrolled_at is not null and revoked_at is null and (sign_count < $2 or sign_count = 0 and $2 = 0)`, id, signCount, backupState)
+	done, err := sh.tx.Exec(ctx, useCredential, id, signCount, backupState)
 	if err != nil {
 		return fmt.Errorf("store: use credential: %w", err)
 	}
@@ -124,6 +123,10 @@ func (sh *Shared) UseCredential(ctx context.Context, id []byte, signCount int64,
 	}
 	return nil
 }
+
+const useCredential = `
+	update signedapproval_credentials set sign_count = $2, backup_state = $3, last_used_at = now()
+	where id = $1 and enrolled_at is not null and revoked_at is null and (sign_count < $2 or sign_count = 0 and $2 = 0)`
 
 // RenameCredential gives a key of the person another name.
 func (sh *Shared) RenameCredential(ctx context.Context, personID string, id []byte, name string) (Credential, error) {

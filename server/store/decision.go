@@ -42,19 +42,19 @@ const decisionColumns = `id, pull_request_id, request_id, person_id, account_id,
 	destination_branch, rule_digest, sequence, statement, assertion, openings, comment, leaf_hash, decided_at, identity,
 	credential_id`
 
-// InsertDecision stores a verified decision. The caller holds the pull request's lock.
-func (tx *Tx) InsertDecision(ctx context.Context, d Decision) (Decision, error) {
-	rows, err := tx.tx.Query(ctx, `
+// InsertDecision stores a verified decision, with the commit, and gives it the time of the transaction. The caller holds the
+// pull request's lock.
+func (tx *Tx) InsertDecision(ctx context.Context, d Decision) (_ Decision, err error) {
+	if d.DecidedAt, err = tx.Now(ctx); err != nil {
+		return Decision{}, err
+	}
+	tx.tx.later(`
 		insert into signedapproval_decisions (workspace_id, id, pull_request_id, request_id, person_id, account_id, name,
-			action, head_commit, destination_branch, rule_digest, sequence, statement, assertion, openings, comment, leaf_hash, identity, credential_id)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
-		returning `+decisionColumns,
+			action, head_commit, destination_branch, rule_digest, sequence, statement, assertion, openings, comment, leaf_hash, decided_at, identity, credential_id)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, now(), $18, $19)`,
 		tx.Workspace, d.ID, d.PullRequestID, d.RequestID, d.PersonID, d.AccountID, d.Name, d.Action, d.HeadCommit,
 		d.DestinationBranch, d.RuleDigest, d.Sequence, d.Statement, d.Assertion, d.Openings, d.Comment, d.LeafHash, d.Identity, d.CredentialID)
-	if err != nil {
-		return Decision{}, fmt.Errorf("store: insert decision: %w", err)
-	}
-	return pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[Decision])
+	return d, nil
 }
 
 // Decision reads a decision by its id.
@@ -80,9 +80,13 @@ func (tx *Tx) DecisionsOn(ctx context.Context, pullRequestID, headCommit string)
 	return tx.decisions(ctx, `pull_request_id = $2 and head_commit = $3`, pullRequestID, headCommit)
 }
 
+const (
+	selectDecisions = `select ` + decisionColumns + ` from signedapproval_decisions where workspace_id = $1 and `
+	inChain         = ` order by pull_request_id, sequence`
+)
+
 func (tx *Tx) decisions(ctx context.Context, where string, args ...any) ([]Decision, error) {
-	rows, err := tx.tx.Query(ctx, `select `+decisionColumns+` from signedapproval_decisions
-		where workspace_id = $1 and `+where+` order by pull_request_id, sequence`, append([]any{tx.Workspace}, args...)...)
+	rows, err := tx.tx.Query(ctx, selectDecisions+where+inChain, append([]any{tx.Workspace}, args...)...)
 	if err != nil {
 		return nil, fmt.Errorf("store: read decisions: %w", err)
 	}

@@ -319,8 +319,20 @@ func asked(t *testing.T, workspace, repository string) map[string]func(*store.St
 			if err := tx.UpdatePullRequest(ctx, pr); err != nil {
 				return err
 			}
-			_, err = tx.Around(ctx, pr)
+			_, err = tx.Settling(ctx, repository, 3)
 			return err
+		}),
+		"what a screen shows": in(func(ctx context.Context, tx *store.Tx) error {
+			for _, which := range []store.Which{{ID: pull}, {RequestID: strings.Replace(pull, "00000001", "00000002", 1)}, {RepositoryID: repository, Number: 3}} {
+				screen, err := tx.Screen(ctx, which)
+				if err != nil {
+					return err
+				}
+				if screen.Request == nil || screen.PullRequest.ID != pull || len(screen.Given.Decisions) != 1 || screen.Status == nil || screen.Merge == nil || screen.Repository == nil {
+					return fmt.Errorf("the screen of %+v is %+v", which, screen)
+				}
+			}
+			return nil
 		}),
 		"what a page shows": in(func(ctx context.Context, tx *store.Tx) error {
 			ids, heads := make([]string, 50), make([]string, 50)

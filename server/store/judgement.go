@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/signedapproval/bitbucket/server/evidence"
 )
 
@@ -26,26 +28,62 @@ type Judgement struct {
 	Behind []string
 }
 
-// Judgement reads what is said of the keys of the workspace's people.
-func (tx *Tx) Judgement(ctx context.Context) (j Judgement, err error) {
+// said is what somebody says of the keys of a workspace's people.
+type said struct {
+	accused []Credential
+	told    bool // the roster tells of a key
+}
+
+// queueSaid reads it.
+func queueSaid(batch *pgx.Batch, workspace string, into *said) {
 	// Those in a workspace alone are followed by the roster in the transaction that revokes.
-	accused, err := list[Credential](ctx, tx.tx, `select `+credentialColumns+` from signedapproval_credentials c
+	batch.Queue(`select `+credentialColumns+` from signedapproval_credentials c
 		where compromised_since is not null and exists (
 			select from signedapproval_roster_people p where p.person_id = c.person_id and p.workspace_id = $1)
-		order by id`, tx.Workspace)
-	if err != nil {
-		return j, fmt.Errorf("store: accused keys: %w", err)
+		order by id`, workspace).Query(every(&into.accused))
+	batch.Queue(`select exists (select from signedapproval_roster_versions where workspace_id = $1 and compromised)`, workspace).
+		QueryRow(func(row pgx.Row) error { return row.Scan(&into.told) })
+}
+
+// Judgement reads what is said of the keys of the workspace's people.
+func (tx *Tx) Judgement(ctx context.Context) (Judgement, error) {
+	var s said
+	batch := &pgx.Batch{}
+	queueSaid(batch, tx.Workspace, &s)
+	if err := tx.tx.batch(ctx, batch); err != nil {
+		return Judgement{}, fmt.Errorf("store: accused keys: %w", err)
 	}
-	if len(accused) == 0 {
-		var told bool
-		err := tx.tx.QueryRow(ctx, `select exists (select from signedapproval_roster_versions where workspace_id = $1 and compromised)`, tx.Workspace).Scan(&told)
-		if err != nil {
-			return j, fmt.Errorf("store: look for compromised keys in the roster: %w", err)
-		}
-		if !told {
-			return j, nil
-		}
+	return tx.judgement(ctx, s)
+}
+
+// Given is what was decided about one commit of a pull request, with what is said, right after, of the keys of the
+// workspace's people.
+type Given struct {
+	Decisions []Decision // as by [Tx.DecisionsOn]
+	said      said
+}
+
+// Given reads what was decided about one commit of a pull request.
+func (tx *Tx) Given(ctx context.Context, pullRequestID, headCommit string) (g Given, err error) {
+	batch := &pgx.Batch{}
+	batch.Queue(selectDecisions+`pull_request_id = $2 and head_commit = $3`+inChain, tx.Workspace, pullRequestID, headCommit).Query(every(&g.Decisions))
+	queueSaid(batch, tx.Workspace, &g.said)
+	if err := tx.tx.batch(ctx, batch); err != nil {
+		return Given{}, fmt.Errorf("store: read what was decided: %w", err)
 	}
+	return g, nil
+}
+
+// JudgementOf is the [Judgement] of the moment at which g was read. It waits for the database only where anybody says anything.
+func (tx *Tx) JudgementOf(ctx context.Context, g Given) (Judgement, error) {
+	return tx.judgement(ctx, g.said)
+}
+
+func (tx *Tx) judgement(ctx context.Context, s said) (j Judgement, err error) {
+	if len(s.accused) == 0 && !s.told {
+		return j, nil
+	}
+	accused := s.accused
 	if j.Roster, err = tx.WholeRoster(ctx); err != nil {
 		return j, err
 	}

@@ -6,9 +6,13 @@ import (
 )
 
 // ModelsInForce gives the digest of the metadata of authenticators on which verdicts rest, "" before there was any. It stays
-// so until the transaction ends.
+// so until the transaction ends, unless that only reads.
 func (tx *Tx) ModelsInForce(ctx context.Context) (digest string, err error) {
-	if err := tx.tx.QueryRow(ctx, `select digest from signedapproval_models for share`).Scan(&digest); err != nil {
+	read := `select digest from signedapproval_models`
+	if tx.tx.rereads == nil {
+		read += ` for share`
+	}
+	if err := tx.tx.QueryRow(ctx, read).Scan(&digest); err != nil {
 		return "", fmt.Errorf("store: metadata in force: %w", err)
 	}
 	return digest, nil

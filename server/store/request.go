@@ -105,21 +105,17 @@ func (tx *Tx) InsertRequest(ctx context.Context, r ApprovalRequest) (ApprovalReq
 }
 
 // SaveVerdict stores what a tally said about a live request, and has everybody for whom it waited
-// or waits now look at their inbox again.
-func (tx *Tx) SaveVerdict(ctx context.Context, r ApprovalRequest) error {
+// or waits now look at their inbox again. The caller holds the pull request's lock; where the request is not alive, the
+// transaction fails with [ErrLeaseLost], for the caller never had one.
+func (tx *Tx) SaveVerdict(_ context.Context, r ApprovalRequest) error {
 	tx.touchWaiting(r.ID)
-	tag, err := tx.tx.Exec(ctx, `
-		update signedapproval_approval_requests set state = $3, sentence = $4, verdict = $5, facts = $6, policy_version_id = $7, outcome_salt = $8,
+	tx.tx.later(`
+		with saved as (update signedapproval_approval_requests set state = $3, sentence = $4, verdict = $5, facts = $6, policy_version_id = $7, outcome_salt = $8,
 			decided_at = case when $3 in ('APPROVED', 'REJECTED', 'OVERRIDDEN') and state <> $3 then now()
 				when $3 in ('APPROVED', 'REJECTED', 'OVERRIDDEN') then decided_at end
-		where workspace_id = $1 and id = $2 and `+ofRow(requestAlive),
+		where workspace_id = $1 and id = $2 and `+ofRow(requestAlive)+` returning id)
+		select signedapproval_lease_lost() where not exists (select from saved)`,
 		tx.Workspace, r.ID, r.State, r.Sentence, r.Verdict, r.Facts, r.PolicyVersionID, r.OutcomeSalt)
-	if err != nil {
-		return fmt.Errorf("store: save verdict: %w", err)
-	}
-	if tag.RowsAffected() == 0 {
-		return ErrNotFound
-	}
 	tx.touchWaiting(r.ID)
 	return nil
 }

@@ -39,9 +39,10 @@ func (tx *Tx) LockRoster(ctx context.Context) error {
 
 // NewestRoster reads the newest version of the workspace's roster; [ErrNotFound] while it has none.
 func (tx *Tx) NewestRoster(ctx context.Context) (RosterVersion, error) {
-	return single[RosterVersion](ctx, tx.tx, `select `+rosterColumns+` from signedapproval_roster_versions
-		where workspace_id = $1 order by version desc limit 1`, tx.Workspace)
+	return single[RosterVersion](ctx, tx.tx, newestRoster, tx.Workspace)
 }
+
+const newestRoster = `select ` + rosterColumns + ` from signedapproval_roster_versions where workspace_id = $1 order by version desc limit 1`
 
 // Roster reads the workspace's roster versions after one, oldest first, at most limit.
 func (tx *Tx) Roster(ctx context.Context, after int64, limit int) ([]RosterVersion, error) {
@@ -68,6 +69,11 @@ func (tx *Tx) WholeRoster(ctx context.Context) (*evidence.Roster, error) {
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return nil, err
 	}
+	return tx.rosterUpTo(ctx, newest)
+}
+
+// rosterUpTo replays the workspace's roster up to its newest version; the zero one where it has none.
+func (tx *Tx) rosterUpTo(ctx context.Context, newest RosterVersion) (*evidence.Roster, error) {
 	if kept, found := tx.rosters.Get(newest.Digest); found {
 		return kept, nil
 	}

@@ -164,6 +164,29 @@ func (s *Store) InWorkspace(ctx context.Context, workspace string, fn func(*Tx) 
 	return s.begin(ctx, workspace, func(sh *Shared) error { return fn(&Tx{Shared: sh, Workspace: workspace}) })
 }
 
+// Reading runs fn, which writes nothing, on the rows of one workspace. What it reads in one round trip is of one moment;
+// nothing is begun before and nothing committed after, so that one read is one round trip. Of what is read by two
+// of them the second is of a later moment, as it is in [Store.InWorkspace]. fn must not call the network.
+func (s *Store) Reading(ctx context.Context, workspace string, fn func(*Tx) error) error {
+	if !ValidID(workspace) {
+		return fmt.Errorf("store: %q is no workspace: %w", workspace, ErrNotFound)
+	}
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
+	tx, err := s.beginReading(ctx, workspace)
+	if err != nil {
+		return err
+	}
+	defer tx.end(ctx)
+	sh := &Shared{tx: tx, vault: s.Vault, noMail: s.NoMail, rosters: s.rosters}
+	if err = fn(&Tx{Shared: sh, Workspace: workspace}); err == nil {
+		sh.settle()
+		err = tx.commit(ctx)
+	}
+	s.renew(err)
+	return err
+}
+
 // Outside runs fn in a transaction that sees tenantless tables only.
 func (s *Store) Outside(ctx context.Context, fn func(*Shared) error) error {
 	return s.begin(ctx, "", fn)

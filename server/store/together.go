@@ -6,6 +6,9 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/signedapproval/bitbucket/server/evidence"
 )
 
 // The queries of this file read together, in one round trip, what is needed together. Each still sees what was
@@ -31,6 +34,14 @@ func exactly[T any](into *T) func(pgx.Rows) error {
 	}
 }
 
+// every reads all rows.
+func every[T any](into *[]T) func(pgx.Rows) error {
+	return func(rows pgx.Rows) (err error) {
+		*into, err = pgx.CollectRows(rows, pgx.RowToStructByName[T])
+		return err
+	}
+}
+
 // readTogether has reads carried out in one round trip, as a transaction of their own that sees one workspace.
 func (s *Store) readTogether(ctx context.Context, workspace string, batch *pgx.Batch) error {
 	if !ValidID(workspace) {
@@ -53,7 +64,9 @@ const (
 	selectRepositoryConfig = `select ` + repositoryConfigColumns + ` from signedapproval_bitbucket_repo_configs where workspace_id = $1 and repository_id = $2`
 	selectPullRequest      = `select ` + pullRequestColumns + ` from signedapproval_pull_requests where workspace_id = $1 and repository_id = $2 and number = $3`
 	selectStatus           = `select ` + statusColumns + ` from signedapproval_bitbucket_commit_statuses where workspace_id = $1 and pull_request_id = $2 and commit = $3`
-	selectMerge            = `select ` + mergeColumns + ` from signedapproval_merge_intents where workspace_id = $1 and pull_request_id = $2 and head_commit = $3`
+	lockPullRequest        = `select ` + pullRequestColumns + ` from signedapproval_pull_requests where workspace_id = $1 and id = $2 for update`
+	// pullRequestAt is the id of the pull request of a repository and number.
+	pullRequestAt = `(select id from signedapproval_pull_requests where workspace_id = $1 and repository_id = $2 and number = $3)`
 )
 
 // PullRequestVersion tells of which repository a pull request is, and its version: two equal versions are the same state.
@@ -65,6 +78,18 @@ func (s *Store) PullRequestVersion(ctx context.Context, workspace, id string) (r
 	batch.Queue(`select repository_id::text, version from signedapproval_pull_requests where workspace_id = $1 and id = $2`, workspace, id).
 		QueryRow(func(row pgx.Row) error { return one(row.Scan(&repositoryID, &version)) })
 	return repositoryID, version, s.readTogether(ctx, workspace, batch)
+}
+
+// PullRequestOf names the pull request of a request, and its repository; [ErrNotFound] where there is no such request.
+func (s *Store) PullRequestOf(ctx context.Context, workspace, requestID string) (id, repositoryID string, err error) {
+	if !ValidID(requestID) {
+		return "", "", ErrNotFound
+	}
+	batch := &pgx.Batch{}
+	batch.Queue(`select id::text, repository_id::text from signedapproval_pull_requests where workspace_id = $1
+		and id = (select pull_request_id from signedapproval_approval_requests where workspace_id = $1 and id = $2)`, workspace, requestID).
+		QueryRow(func(row pgx.Row) error { return one(row.Scan(&id, &repositoryID)) })
+	return id, repositoryID, s.readTogether(ctx, workspace, batch)
 }
 
 // Gated is what is known of a pull request before Bitbucket is asked.
@@ -89,6 +114,7 @@ type Settling struct {
 	PullRequest *PullRequest      // locked as by [Tx.LockPullRequest]; nil where it is not known
 	Repository  *RepositoryConfig // nil where it is not gated
 	Live        *ApprovalRequest  // the request that is alive; nil for none
+	Given       Given             // about the commit of Live; nothing for none
 }
 
 // Settling locks a pull request and reads, then, what an evaluation settles upon.
@@ -97,9 +123,11 @@ func (tx *Tx) Settling(ctx context.Context, repositoryID string, number int64) (
 	batch.Queue(selectWorkspace, tx.Workspace).Query(exactly(&s.Workspace))
 	batch.Queue(selectPullRequest+` for update`, tx.Workspace, repositoryID, number).Query(maybe(&s.PullRequest))
 	batch.Queue(selectRepositoryConfig, tx.Workspace, repositoryID).Query(maybe(&s.Repository))
-	batch.Queue(`select `+requestColumns+` from signedapproval_approval_requests where workspace_id = $1 and `+requestAlive+`
-		and pull_request_id = (select id from signedapproval_pull_requests where workspace_id = $1 and repository_id = $2 and number = $3)`,
-		tx.Workspace, repositoryID, number).Query(maybe(&s.Live))
+	const asked = ` from signedapproval_approval_requests where workspace_id = $1 and ` + requestAlive + ` and pull_request_id = ` + pullRequestAt
+	batch.Queue(`select `+requestColumns+asked, tx.Workspace, repositoryID, number).Query(maybe(&s.Live))
+	batch.Queue(selectDecisions+`pull_request_id = `+pullRequestAt+` and head_commit = (select head_commit`+asked+`)`+inChain,
+		tx.Workspace, repositoryID, number).Query(every(&s.Given.Decisions))
+	queueSaid(batch, tx.Workspace, &s.Given.said)
 	if err := tx.tx.batch(ctx, batch); err != nil {
 		return Settling{}, fmt.Errorf("store: read what to settle: %w", err)
 	}
@@ -111,14 +139,24 @@ type Asked struct {
 	Request    ApprovalRequest
 	Repository *RepositoryConfig // nil where it is not gated any more
 	Policy     *PolicyVersion    // in force; nil where it is not gated any more
+	Given      Given             // about the commit of Request
 }
 
-// Asked reads a request together with the rules in force. [ErrPolicyBehind] as of [Tx.PolicyInForce].
+func (a *Asked) queue(batch *pgx.Batch, workspace, repositoryID, requestID string) {
+	const request = ` from signedapproval_approval_requests where workspace_id = $1 and id = $2`
+	batch.Queue(`select `+requestColumns+request, workspace, requestID).Query(exactly(&a.Request))
+	batch.Queue(selectRepositoryConfig, workspace, repositoryID).Query(maybe(&a.Repository))
+	queuePolicyInForce(batch, workspace, repositoryID, &a.Policy)
+	batch.Queue(selectDecisions+`pull_request_id = (select pull_request_id`+request+`) and head_commit = (select head_commit`+request+`)`+inChain, workspace, requestID).
+		Query(every(&a.Given.Decisions))
+	queueSaid(batch, workspace, &a.Given.said)
+}
+
+// Asked reads a request together with the rules in force, and then what was decided. [ErrPolicyBehind] as of
+// [Tx.PolicyInForce].
 func (tx *Tx) Asked(ctx context.Context, repositoryID, requestID string) (a Asked, err error) {
 	batch := &pgx.Batch{}
-	batch.Queue(`select `+requestColumns+` from signedapproval_approval_requests where workspace_id = $1 and id = $2`, tx.Workspace, requestID).Query(exactly(&a.Request))
-	batch.Queue(selectRepositoryConfig, tx.Workspace, repositoryID).Query(maybe(&a.Repository))
-	queuePolicyInForce(batch, tx.Workspace, repositoryID, &a.Policy)
+	a.queue(batch, tx.Workspace, repositoryID, requestID)
 	if err := tx.tx.batch(ctx, batch); err != nil {
 		return Asked{}, fmt.Errorf("store: read what was asked: %w", err)
 	}
@@ -137,15 +175,70 @@ func queuePolicyInForce(batch *pgx.Batch, workspace, repositoryID string, into *
 	})
 }
 
-// LockTogether locks a pull request as [Tx.LockPullRequestByID] does, and reads its workspace.
-func (tx *Tx) LockTogether(ctx context.Context, id string) (w Workspace, pr PullRequest, err error) {
+// Signed is what an assertion over a kept statement is verified by.
+type Signed struct {
+	Challenge  Challenge   // is gone from the database
+	Credential *Credential // of the assertion; nil where there is none
+	Keys       Keys        // of the person, as by [Tx.Keys]
+	Roster     *evidence.Roster
+}
+
+// TakeSigned takes a challenge of a decision, as [Shared.TakeChallenge] does, and reads, then, by what the assertion with the
+// credential of this id is to be verified.
+func (tx *Tx) TakeSigned(ctx context.Context, challenge []byte, personID string, sessionHash, credentialID []byte) (s Signed, err error) {
+	const theirs = ` where credential_id in (select id from signedapproval_credentials where person_id = $1) order by created_at, workspace_id, credential_id`
+	var accused said
+	var newest *RosterVersion
 	batch := &pgx.Batch{}
-	batch.Queue(selectWorkspace, tx.Workspace).Query(exactly(&w))
-	batch.Queue(`select `+pullRequestColumns+` from signedapproval_pull_requests where workspace_id = $1 and id = $2 for update`, tx.Workspace, id).Query(exactly(&pr))
+	batch.Queue(takeChallenge, challenge, ChallengeDecide, personID, sessionHash).Query(exactly(&s.Challenge))
+	batch.Queue(`select `+credentialColumns+` from signedapproval_credentials where id = $1`, credentialID).Query(maybe(&s.Credential))
+	batch.Queue(selectCredentialsOf, personID).Query(every(&s.Keys.Credentials))
+	batch.Queue(`select `+countersignatureColumns+` from signedapproval_key_countersignatures`+theirs, personID).Query(every(&s.Keys.Countersignatures))
+	batch.Queue(`select `+keyRevocationColumns+` from signedapproval_key_revocations`+theirs, personID).Query(every(&s.Keys.Revocations))
+	queueSaid(batch, tx.Workspace, &accused)
+	batch.Queue(newestRoster, tx.Workspace).Query(maybe(&newest))
 	if err := tx.tx.batch(ctx, batch); err != nil {
-		return w, pr, fmt.Errorf("store: lock a pull request: %w", err)
+		return Signed{}, fmt.Errorf("store: take what was signed: %w", err)
 	}
-	return w, pr, nil
+	judgement, err := tx.judgement(ctx, accused)
+	if err != nil {
+		return Signed{}, err
+	}
+	s.Keys.roster = judgement.Roster
+	if newest == nil {
+		newest = &RosterVersion{}
+	}
+	s.Roster, err = tx.rosterUpTo(ctx, *newest)
+	return s, err
+}
+
+// Deciding is what a verified decision meets.
+type Deciding struct {
+	Used        bool // false: as [Shared.UseCredential] fails with [ErrNotFound], and nothing must be decided
+	PullRequest PullRequest
+	Live        *ApprovalRequest // the request that is alive; nil for none
+	Given       Given            // about the commit of Live
+	Workspace   Workspace
+}
+
+// Deciding notes that a key made a decision, as [Shared.UseCredential] does, locks the pull request as [Tx.LockPullRequestByID]
+// does, and reads then what the decision meets.
+func (tx *Tx) Deciding(ctx context.Context, credentialID []byte, signCount int64, backupState bool, pullRequestID string) (d Deciding, err error) {
+	const asked = ` from signedapproval_approval_requests where workspace_id = $1 and ` + requestAlive + ` and pull_request_id = $2`
+	batch := &pgx.Batch{}
+	batch.Queue(useCredential, credentialID, signCount, backupState).Exec(func(tag pgconn.CommandTag) error {
+		d.Used = tag.RowsAffected() > 0
+		return nil
+	})
+	batch.Queue(selectWorkspace, tx.Workspace).Query(exactly(&d.Workspace))
+	batch.Queue(lockPullRequest, tx.Workspace, pullRequestID).Query(exactly(&d.PullRequest))
+	batch.Queue(`select `+requestColumns+asked, tx.Workspace, pullRequestID).Query(maybe(&d.Live))
+	batch.Queue(selectDecisions+`pull_request_id = $2 and head_commit = (select head_commit`+asked+`)`+inChain, tx.Workspace, pullRequestID).Query(every(&d.Given.Decisions))
+	queueSaid(batch, tx.Workspace, &d.Given.said)
+	if err := tx.tx.batch(ctx, batch); err != nil {
+		return Deciding{}, fmt.Errorf("store: read what a decision meets: %w", err)
+	}
+	return d, nil
 }
 
 // Owed is what one commit of a pull request should show.
@@ -159,34 +252,89 @@ type Owed struct {
 	Asked bool
 }
 
-// Owed reads the status of one commit of a pull request, then the end of its chain, and then whether it was asked for
-// again since the claim.
-func (s *Store) Owed(ctx context.Context, claim Claim, workspace, pullRequestID, commit string) (o Owed, err error) {
-	batch := &pgx.Batch{}
+func (o *Owed) queue(batch *pgx.Batch, claim Claim, workspace, pullRequestID, commit string) {
 	batch.Queue(selectStatus, workspace, pullRequestID, commit).Query(exactly(&o.Status))
 	batch.Queue(chainEnd, workspace, pullRequestID).QueryRow(func(row pgx.Row) error { return one(row.Scan(&o.Size, &o.Published)) })
 	batch.Queue(`select not exists (select from signedapproval_jobs where id = $1 and seq = $2)`, claim.ID, claim.Seq).
 		QueryRow(func(row pgx.Row) error { return row.Scan(&o.Asked) })
+}
+
+// Owed reads the status of one commit of a pull request, then the end of its chain, and then whether it was asked for
+// again since the claim.
+func (s *Store) Owed(ctx context.Context, claim Claim, workspace, pullRequestID, commit string) (o Owed, err error) {
+	batch := &pgx.Batch{}
+	o.queue(batch, claim, workspace, pullRequestID, commit)
 	return o, s.readTogether(ctx, workspace, batch)
 }
 
-// Around is what a screen shows around a pull request.
-type Around struct {
-	Workspace  Workspace
-	Repository *RepositoryConfig // nil where it is no longer gated
-	Status     *CommitStatus     // on the head; nil for none
-	Merge      *MergeIntent      // of the head; nil for none
+// Green is what a status that is about to say SUCCESSFUL rests on, beside what is owed.
+type Green struct {
+	Owed
+	PullRequest PullRequest
+	Judged      Asked
 }
 
-// Around reads what a screen shows around a pull request.
-func (tx *Tx) Around(ctx context.Context, pr PullRequest) (a Around, err error) {
+// Green reads, all of one moment in [Store.Reading], what [Store.Owed] reads, and what that rests on while it is of the
+// request that was. [ErrPolicyBehind] as of [Tx.PolicyInForce].
+func (tx *Tx) Green(ctx context.Context, claim Claim, was CommitStatus) (g Green, err error) {
 	batch := &pgx.Batch{}
-	batch.Queue(selectWorkspace, tx.Workspace).Query(exactly(&a.Workspace))
-	batch.Queue(selectRepositoryConfig, tx.Workspace, pr.RepositoryID).Query(maybe(&a.Repository))
-	batch.Queue(selectStatus, tx.Workspace, pr.ID, pr.HeadCommit).Query(maybe(&a.Status))
-	batch.Queue(selectMerge, tx.Workspace, pr.ID, pr.HeadCommit).Query(maybe(&a.Merge))
+	g.queue(batch, claim, tx.Workspace, was.PullRequestID, was.Commit)
+	batch.Queue(`select `+pullRequestColumns+` from signedapproval_pull_requests where workspace_id = $1 and id = $2`, tx.Workspace, was.PullRequestID).Query(exactly(&g.PullRequest))
+	g.Judged.queue(batch, tx.Workspace, was.RepositoryID, was.RequestID)
 	if err := tx.tx.batch(ctx, batch); err != nil {
-		return Around{}, fmt.Errorf("store: read around a pull request: %w", err)
+		return Green{}, fmt.Errorf("store: read what is to turn green: %w", err)
 	}
-	return a, nil
+	return g, nil
+}
+
+// Which names a pull request: by its id, by that of one of its requests, or by its place on Bitbucket.
+type Which struct {
+	ID, RequestID string // "" where it is named otherwise
+	RepositoryID  string
+	Number        int64
+}
+
+// Screen is what a screen shows of a pull request, all of one moment where it is read by [Store.Reading].
+type Screen struct {
+	Workspace   Workspace
+	PullRequest PullRequest
+	Repository  *RepositoryConfig // nil where it is no longer gated
+	Status      *CommitStatus     // on the head; nil for none
+	Merge       *MergeIntent      // of the head; nil for none
+	Request     *ApprovalRequest  // the one that names the pull request, else the last one; nil for none
+	Given       Given             // about the commit of Request
+}
+
+// Screen reads what a screen shows of a pull request; [ErrNotFound] where there is no such one.
+func (tx *Tx) Screen(ctx context.Context, which Which) (s Screen, err error) {
+	id, arguments := `$2::uuid`, []any{tx.Workspace, which.ID}
+	request := `pull_request_id = $2::uuid order by round desc limit 1`
+	switch {
+	case which.RequestID != "":
+		id, arguments = `(select pull_request_id from signedapproval_approval_requests where workspace_id = $1 and id = $2)`, []any{tx.Workspace, which.RequestID}
+		request = `id = $2`
+	case which.ID == "":
+		id, arguments = pullRequestAt, []any{tx.Workspace, which.RepositoryID, which.Number}
+		request = `pull_request_id = ` + id + ` order by round desc limit 1`
+	}
+	of := func(column string) string {
+		return `(select ` + column + ` from signedapproval_pull_requests where workspace_id = $1 and id = ` + id + `)`
+	}
+	const asked = ` from signedapproval_approval_requests where workspace_id = $1 and `
+	batch := &pgx.Batch{}
+	batch.Queue(`select `+pullRequestColumns+` from signedapproval_pull_requests where workspace_id = $1 and id = `+id, arguments...).Query(exactly(&s.PullRequest))
+	batch.Queue(selectWorkspace, tx.Workspace).Query(exactly(&s.Workspace))
+	batch.Queue(`select `+repositoryConfigColumns+` from signedapproval_bitbucket_repo_configs where workspace_id = $1 and repository_id = `+of("repository_id"),
+		arguments...).Query(maybe(&s.Repository))
+	batch.Queue(`select `+statusColumns+` from signedapproval_bitbucket_commit_statuses
+		where workspace_id = $1 and pull_request_id = `+id+` and commit = `+of("head_commit"), arguments...).Query(maybe(&s.Status))
+	batch.Queue(`select `+mergeColumns+` from signedapproval_merge_intents
+		where workspace_id = $1 and pull_request_id = `+id+` and head_commit = `+of("head_commit"), arguments...).Query(maybe(&s.Merge))
+	batch.Queue(`select `+requestColumns+asked+request, arguments...).Query(maybe(&s.Request))
+	batch.Queue(selectDecisions+`pull_request_id = `+id+` and head_commit = (select head_commit`+asked+request+`)`+inChain, arguments...).Query(every(&s.Given.Decisions))
+	queueSaid(batch, tx.Workspace, &s.Given.said)
+	if err := tx.tx.batch(ctx, batch); err != nil {
+		return Screen{}, fmt.Errorf("store: read what a screen shows: %w", err)
+	}
+	return s, nil
 }

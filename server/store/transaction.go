@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -27,6 +28,8 @@ type transaction struct {
 	failed error
 	// early says that its locks are let go of before what it wrote is durable. See commitEarly.
 	early bool
+	// rereads begins it anew: it is one of [Store.Reading], of which each round trip is a transaction; nil for others.
+	rereads func()
 }
 
 // rollbackTimeout bounds how long the end of a transaction that failed may take.
@@ -39,19 +42,37 @@ func (s *Store) beginTransaction(ctx context.Context, workspace string) (*transa
 		return nil, err
 	}
 	tx := &transaction{conn: conn}
-	tx.later("begin")
+	tx.begin("begin", workspace)
+	return tx, nil
+}
+
+// beginReading takes a connection for reads, those of each round trip of one moment.
+func (s *Store) beginReading(ctx context.Context, workspace string) (*transaction, error) {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tx := &transaction{conn: conn}
+	tx.rereads = func() { tx.begin("begin isolation level repeatable read read only", workspace) }
+	tx.rereads()
+	return tx, nil
+}
+
+// begin has a transaction begun, in a workspace or in none.
+func (t *transaction) begin(how, workspace string) {
+	t.later(how)
 	read := `select now()`
 	var arguments []any
 	if workspace != "" {
 		read, arguments = `select now(), set_config('app.workspace', $1, true)`, []any{workspace}
 	}
-	tx.later(read, arguments...).QueryRow(func(row pgx.Row) error {
-		if workspace != "" {
-			return row.Scan(&tx.now, nil)
+	t.later(read, arguments...).QueryRow(func(row pgx.Row) error {
+		into := []any{&t.now, nil}[:len(arguments)+1]
+		if !t.now.IsZero() {
+			into[0] = nil // its first moment is its time
 		}
-		return row.Scan(&tx.now)
+		return row.Scan(into...)
 	})
-	return tx, nil
 }
 
 // later has a statement carried out before the next one, or with the commit. What is done with its answer must not
@@ -69,6 +90,10 @@ func (t *transaction) send(ctx context.Context, more ...*pgx.QueuedQuery) (pgx.B
 	}
 	waited := t.waiting
 	t.waiting, t.begun = nil, true
+	if t.rereads != nil {
+		more = append(more, &pgx.QueuedQuery{SQL: "commit"})
+		t.rereads()
+	}
 	results := t.conn.SendBatch(ctx, &pgx.Batch{QueuedQueries: append(waited, more...)})
 	for _, q := range waited {
 		if err := take(results, q); err != nil {
@@ -148,6 +173,12 @@ func (t *transaction) batch(ctx context.Context, batch *pgx.Batch) error {
 
 // commit carries out what waits, and commits. Where nothing was sent there is nothing to commit.
 func (t *transaction) commit(ctx context.Context) error {
+	if t.rereads != nil {
+		if len(t.waiting) != beginning {
+			return errReadOnly
+		}
+		return t.failed
+	}
 	if !t.begun && len(t.waiting) == beginning {
 		t.waiting = nil
 		return nil
@@ -209,6 +240,9 @@ func (s *Store) Flush(ctx context.Context) error {
 	}
 	return nil
 }
+
+// errReadOnly says that what only reads was to write something at its end. What it would write at once PostgreSQL refuses.
+var errReadOnly = errors.New("store: a transaction that only reads was to write")
 
 // beginning is how many statements begin a transaction.
 const beginning = 2
