@@ -501,8 +501,10 @@ func (d *decider) store(ctx context.Context, met store.Deciding, s evidence.Stat
 	if err != nil {
 		return store.Decision{}, err
 	}
-	// No evaluation may have said so yet.
-	if !now.Before(live.ExpiresAt) && (action == approval.Override || action == approval.Approve) {
+	// No evaluation may have said so yet. And one may have that came while this waited for the pull request, and began in
+	// time: what comes after that makes nothing better.
+	over := !now.Before(live.ExpiresAt) || !view.facts.Now.Before(live.ExpiresAt)
+	if over && (action == approval.Override || action == approval.Approve) {
 		return store.Decision{}, refusal.New(CodeExpired, "The request has expired; it can be asked for again.")
 	}
 	assertionDigest, err := d.assertion.Digest()

@@ -1,8 +1,10 @@
 package gate_test
 
 import (
+	"strings"
 	"testing"
 
+	"github.com/signedapproval/bitbucket/internal/fault"
 	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/gate"
 	"github.com/signedapproval/bitbucket/server/refusal"
@@ -114,4 +116,32 @@ func TestWhatWasTakenBackInTimeIsNotAskedForAgain(t *testing.T) {
 			w.check(true)
 		})
 	}
+}
+
+// TestADecisionThatWaitedUntilTheTimeWasUp has bob approve in time, and his approval wait for the pull request while the time
+// ends, carol rejects it, and a verdict says so. It could count for nothing, so it is refused, and he is told.
+func TestADecisionThatWaitedUntilTheTimeWasUp(t *testing.T) {
+	w := newWorld(t)
+	w.save(w.rule(1, "bob", "carol"))
+	number := w.open()
+	w.settle()
+	w.wire.Set(fault.Trap{On: func(e fault.Event) bool {
+		sent := strings.Join(e.Statements, "\n")
+		return !e.Commit && strings.Contains(sent, "signedapproval_pull_requests") && strings.Contains(sent, "for update")
+	}, Mishap: fault.Slow, Meanwhile: func() {
+		w.runsOut()
+		w.decides(number, "carol", approval.Reject)
+		w.onlyAll(store.KindEvaluate)
+	}})
+	_, err := w.decide(number, "bob", approval.Approve)
+	if w.wire.Clear() != 1 {
+		t.Fatal("nothing happened meanwhile")
+	}
+	w.refused("what had to wait", err, gate.CodeExpired)
+	if n := w.decided(); n != 1 {
+		t.Errorf("%d decisions were taken", n)
+	}
+	w.settle()
+	w.expect(number, w.view(number).PullRequest.HeadCommit, "FAILED", "rejected by Carol")
+	w.check(true)
 }
