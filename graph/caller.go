@@ -45,6 +45,9 @@ type Caller struct {
 	Token *people.Token
 	// Workspace is the UUID of the only workspace that a Forge caller may look into; "" for the others.
 	Workspace string
+	// Workspaces are the UUIDs of those that the person of a session is in, as far as is known; nil for the others. Places
+	// are shared out by them, and nothing is allowed.
+	Workspaces []string
 	// StreamOnly says that the caller showed a stream token: it may subscribe, and nothing else.
 	StreamOnly bool
 	// Unconfirmed says that the Forge app was installed again, and that no administrator has said yet
@@ -56,10 +59,10 @@ type Caller struct {
 func (c Caller) sound() error {
 	switch {
 	case c.Kind == Forge:
-		if c.Person != nil && c.Token == nil && c.SessionHash == nil && c.Workspace != "" {
+		if c.Person != nil && c.Token == nil && c.SessionHash == nil && c.Workspace != "" && c.Workspaces == nil {
 			return nil
 		}
-	case c.Workspace != "" || c.StreamOnly || c.Unconfirmed:
+	case c.Workspace != "" || c.StreamOnly || c.Unconfirmed || c.Kind != Session && c.Workspaces != nil:
 	case c.Kind == Anonymous && c.Person == nil && c.Token == nil,
 		c.Kind == Session && c.Person != nil && c.Token == nil,
 		c.Kind == Token && c.Person != nil && c.Token != nil:
@@ -102,6 +105,21 @@ func (c Caller) bound() string {
 		return c.Token.Workspace
 	}
 	return c.Workspace
+}
+
+// nowhere is where callers are counted that signed in and are in no workspace.
+const nowhere = "nowhere"
+
+// counted are the workspaces that share out their places among callers like this one: the one that the caller is bound to, or
+// all that a person of a session is in. None for whoever has not signed in.
+func (c Caller) counted() []string {
+	switch {
+	case c.bound() != "":
+		return []string{c.bound()}
+	case c.Kind == Session && len(c.Workspaces) == 0:
+		return []string{nowhere}
+	}
+	return c.Workspaces
 }
 
 // key names the caller for what is counted by caller.

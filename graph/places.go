@@ -2,6 +2,7 @@ package graph
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -12,8 +13,8 @@ import (
 const (
 	// maxRunning bounds what one replica executes at a time; a page of fifty takes some hundred goroutines.
 	maxRunning = 64
-	// maxOfWorkspace is how many of these the tokens and frames of one workspace may have, and maxOfCaller how many any
-	// one caller.
+	// maxOfWorkspace is how many of these the people, tokens and frames of one workspace may have together, and maxOfCaller
+	// how many any one caller.
 	maxOfWorkspace = 32
 	maxOfCaller    = 16
 	// keptPlaces are for those of whom nothing runs: however many callers have operations that hang, they cannot have
@@ -44,7 +45,7 @@ type places struct {
 	// guard guards what follows. It is never held over a call.
 	guard   sync.Mutex
 	waiting jobs.Turns[*turn]
-	running map[string]int // by party and by workspace
+	running map[string]int // by party, and by workspace
 	taken   int
 }
 
@@ -61,12 +62,17 @@ func newPlaces(observe func(string, time.Duration)) *places {
 	return &places{patience: patience, eventPatience: eventPatience, observe: observe, running: map[string]int{}}
 }
 
-// party names who waits and runs: the caller, and before it the only workspace that it may look into, if there is one.
-func party(caller Caller, key string) string { return caller.bound() + " " + key }
+// party names who waits and runs: the caller, and before it the workspaces that it is counted in, if there are any.
+func party(caller Caller, key string) string {
+	return strings.Join(caller.counted(), ",") + " " + key
+}
 
-func workspaceOf(party string) string {
-	workspace, _, _ := strings.Cut(party, " ")
-	return workspace
+func workspacesOf(party string) []string {
+	workspaces, _, _ := strings.Cut(party, " ")
+	if workspaces == "" {
+		return nil
+	}
+	return strings.Split(workspaces, ",")
 }
 
 // take waits for a place, which leave gives back.
@@ -143,16 +149,20 @@ func (p *places) may(party string) bool {
 	if free <= 0 || p.full(party) {
 		return false
 	}
-	if workspace := workspaceOf(party); workspace != "" {
-		party = workspace
+	if free > keptPlaces {
+		return true
 	}
-	return free > keptPlaces || p.running[party] == 0
+	kin := workspacesOf(party)
+	if len(kin) == 0 {
+		kin = []string{party}
+	}
+	return !slices.ContainsFunc(kin, func(name string) bool { return p.running[name] > 0 })
 }
 
-// full tells whether a caller has all places that it, or its workspace, may have.
+// full tells whether a caller has all places that it, or one of its workspaces, may have.
 func (p *places) full(party string) bool {
-	workspace := workspaceOf(party)
-	return p.running[party] >= maxOfCaller || workspace != "" && p.running[workspace] >= maxOfWorkspace
+	return p.running[party] >= maxOfCaller ||
+		slices.ContainsFunc(workspacesOf(party), func(workspace string) bool { return p.running[workspace] >= maxOfWorkspace })
 }
 
 func (p *places) leave(party string) {
@@ -164,10 +174,7 @@ func (p *places) leave(party string) {
 
 func (p *places) count(party string, n int) {
 	p.taken += n
-	for _, name := range []string{party, workspaceOf(party)} {
-		if name == "" {
-			continue
-		}
+	for _, name := range append(workspacesOf(party), party) {
 		if p.running[name] += n; p.running[name] == 0 {
 			delete(p.running, name)
 		}

@@ -47,6 +47,9 @@ func TestHangingOperationsHoldUpNobody(t *testing.T) {
 	token := func(i int) Caller {
 		return Caller{Kind: Token, Person: &store.Person{ID: "p1"}, Token: &people.Token{ID: fmt.Sprint(i), Workspace: "w1", Scopes: []string{"READ"}}}
 	}
+	member := func(i int, workspaces ...string) Caller {
+		return Caller{Kind: Session, Person: &store.Person{ID: fmt.Sprint("member", i)}, Workspaces: workspaces}
+	}
 	for _, c := range []struct {
 		name    string
 		caller  func(i int) Caller
@@ -54,9 +57,12 @@ func TestHangingOperationsHoldUpNobody(t *testing.T) {
 		most    int // may run
 		refused int // at once: there is no room for them to wait
 	}{
-		{"a person", func(int) Caller { return somebody }, " person:p1", maxOfCaller, noise - maxOfCaller - maxWaiting},
+		{"a person", func(int) Caller { return somebody }, nowhere + " person:p1", maxOfCaller, noise - maxOfCaller - maxWaiting},
 		{"a token", func(int) Caller { return token(0) }, "w1 token:0", maxOfCaller, noise - maxOfCaller - maxWaiting},
 		{"the tokens of a workspace", func(i int) Caller { return token(i % 100) }, "w1", maxOfWorkspace, 0},
+		{"the people of a workspace", func(i int) Caller { return member(i%100, "w1") }, "w1", maxOfWorkspace, 0},
+		{"its people, half of whom are in a second one", func(i int) Caller { return member(i%100, []string{"w1", "w3"}[:1+i%2]...) }, "w1", maxOfWorkspace, 0},
+		{"people who are in no workspace", func(i int) Caller { return member(i % 100) }, nowhere, maxOfWorkspace, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -90,7 +96,7 @@ func TestHangingOperationsHoldUpNobody(t *testing.T) {
 				}
 				return running == c.most && waiting == noise-c.most-c.refused && len(refused) == c.refused
 			})
-			others := []Caller{{Kind: Session, Person: &store.Person{ID: "p2"}}, {Kind: Token, Person: &store.Person{ID: "p1"}, Token: &people.Token{ID: "t2", Workspace: "w2"}}}
+			others := []Caller{member(1000, "w2"), {Kind: Token, Person: &store.Person{ID: "p1"}, Token: &people.Token{ID: "t2", Workspace: "w2"}}}
 			for _, other := range others {
 				if got := b.post(t, `{"query":"{ open }"}`, as(t.Context(), other)); got.status != http.StatusOK || len(got.Errors) > 0 {
 					t.Errorf("another's: %d %s", got.status, got.body)
@@ -180,7 +186,7 @@ func TestWaitingInVain(t *testing.T) {
 	own := newBench(t, "", false)
 	own.places.patience = time.Millisecond
 	for range maxOfCaller {
-		leave, no := own.places.take(t.Context(), " person:p1", false)
+		leave, no := own.places.take(t.Context(), nowhere+" person:p1", false)
 		if no != nil {
 			t.Fatal(no.message)
 		}
@@ -207,7 +213,7 @@ func TestPlacesAreGivenBack(t *testing.T) {
 		var all sync.WaitGroup
 		var ends []func()
 		for range rapid.IntRange(1, 200).Draw(r, "operations") {
-			who := rapid.SampledFrom([]string{" person:1", " person:2", "w1 token:1", "w1 token:2", "w1 person:3", "w2 token:4"}).Draw(r, "who")
+			who := rapid.SampledFrom([]string{" person:1", " person:2", "w1 token:1", "w1 token:2", "w1 person:3", "w2 token:4", "w1,w2 person:5", "w1,w2 person:6"}).Draw(r, "who")
 			ctx, giveUp := context.WithCancel(t.Context())
 			done := make(chan struct{})
 			ends = append(ends, rapid.SampledFrom([]func(){giveUp, func() { close(done); giveUp() }}).Draw(r, "ends"))
@@ -220,7 +226,7 @@ func TestPlacesAreGivenBack(t *testing.T) {
 				if running, _, taken := p.of(who); running > maxOfCaller || taken > maxRunning {
 					t.Errorf("%d of one run, %d in all", running, taken)
 				}
-				if workspace := workspaceOf(who); workspace != "" {
+				for _, workspace := range workspacesOf(who) {
 					if running, _, _ := p.of(workspace); running > maxOfWorkspace {
 						t.Errorf("%d of a workspace run", running)
 					}

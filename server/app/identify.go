@@ -43,5 +43,5 @@ func (s *Server) identify(r *http.Request) (graph.Caller, error) {
 	if session.Person == nil {
 		return graph.Caller{Kind: graph.Anonymous, SessionHash: session.Hash}, nil
 	}
-	return graph.Caller{Kind: graph.Session, Person: session.Person, SessionHash: session.Hash}, nil
+	return graph.Caller{Kind: graph.Session, Person: session.Person, SessionHash: session.Hash, Workspaces: session.Workspaces}, nil
 }

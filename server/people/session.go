@@ -28,6 +28,8 @@ type Session struct {
 	Hash []byte
 	// Person is who signed in; nil before.
 	Person *store.Person
+	// Workspaces are as of [store.Session].
+	Workspaces []string
 }
 
 // newSecret makes 256 random bits as text.
@@ -48,7 +50,7 @@ func (p *People) Session(ctx context.Context, cookieValue string) (Session, erro
 	if errors.Is(err, store.ErrNotFound) {
 		return Session{}, none
 	}
-	return Session{Hash: session.TokenHash, Person: session.Person}, err
+	return Session{Hash: session.TokenHash, Person: session.Person, Workspaces: session.Workspaces}, err
 }
 
 // NewSession makes a session in which nobody has signed in, for a browser that is about to. It lives

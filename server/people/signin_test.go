@@ -192,6 +192,22 @@ func TestSession(t *testing.T) {
 			refused(t, err, refusal.NotFound)
 		}
 	})
+	t.Run("names the workspaces that the person is in, sixteen at most", func(t *testing.T) {
+		cookie, session := w.signedIn("bob")
+		of := func() []string { return get(w.Session(t.Context(), cookie))(t).Workspaces }
+		w.sql(`delete from signedapproval_memberships`)
+		equal(t, "workspaces of somebody new", of(), []string{})
+		in := `insert into signedapproval_memberships (person_id, workspace_id, role) select '` + session.Person.ID + `', `
+		w.sql(in + `'bbbbbbbb-0000-4000-8000-000000000001', 'MEMBER'`)
+		w.sql(in + `'aaaaaaaa-0000-4000-8000-000000000001', 'ADMIN'`)
+		w.sql(in + `'cccccccc-0000-4000-8000-000000000001', 'NONE'`)
+		equal(t, "workspaces", of(), []string{"aaaaaaaa-0000-4000-8000-000000000001", "bbbbbbbb-0000-4000-8000-000000000001"})
+		w.sql(in + `gen_random_uuid(), 'MEMBER' from generate_series(1, 40)`)
+		if n := len(of()); n != 16 {
+			t.Errorf("somebody who is in many is in %d", n)
+		}
+		w.sql(`delete from signedapproval_memberships`)
+	})
 	t.Run("ends 12 hours after it was last seen", func(t *testing.T) {
 		cookie, _ := w.signedIn("alice")
 		w.sql(`update signedapproval_sessions set seen_at = now() - interval '11 hours 59 minutes'`)

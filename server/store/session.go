@@ -13,9 +13,12 @@ import (
 type Session struct {
 	TokenHash []byte  // SHA-256 of the cookie's value, which is stored nowhere
 	Person    *Person // nil: nobody has signed in yet
-	CreatedAt time.Time
-	SeenAt    time.Time // to the minute
-	ExpiresAt time.Time
+	// Workspaces are those that the person was last known to be in, sixteen at most: for what is shared out by workspace, and
+	// for nothing that anybody may see.
+	Workspaces []string
+	CreatedAt  time.Time
+	SeenAt     time.Time // to the minute
+	ExpiresAt  time.Time
 }
 
 // SessionIdle is how long a session may be left alone before it is as good as ended.
@@ -62,7 +65,8 @@ func (s *Store) Session(ctx context.Context, tokenHash []byte) (Session, error) 
 const (
 	selectSession = `
 		select s.created_at, s.seen_at, s.expires_at, s.seen_at < now() - make_interval(secs => $3),
-			p.id, p.account_id, p.account_uuid, p.name, p.salt, p.email, p.created_at, p.signed_in_at
+			p.id, p.account_id, p.account_uuid, p.name, p.salt, p.email, p.created_at, p.signed_in_at,
+			array(select m.workspace_id::text from signedapproval_memberships m where m.person_id = p.id and m.role <> 'NONE' order by 1 limit 16)
 		from signedapproval_sessions s left join signedapproval_people p on p.id = s.person_id
 		where s.token_hash = $1 and s.expires_at > now() and s.seen_at > now() - make_interval(secs => $2)`
 	seeSession = `update signedapproval_sessions set seen_at = now() where token_hash = $1`
@@ -80,7 +84,7 @@ func scanSession(tokenHash []byte, row pgx.Row) (s Session, late bool, err error
 		}
 	)
 	err = row.Scan(&s.CreatedAt, &s.SeenAt, &s.ExpiresAt, &late,
-		&person, &p.accountID, &p.accountUUID, &p.name, &p.salt, &p.email, &p.createdAt, &p.signedInAt)
+		&person, &p.accountID, &p.accountUUID, &p.name, &p.salt, &p.email, &p.createdAt, &p.signedInAt, &s.Workspaces)
 	if err == nil && person != nil {
 		s.Person = &Person{
 			ID: *person, AccountID: *p.accountID, AccountUUID: *p.accountUUID, Name: *p.name, Salt: p.salt,
