@@ -59,6 +59,9 @@ type OpenedChain struct {
 	// Repository is the repository's UUID in braces, PullRequest the number there.
 	Repository  string `json:"repository"`
 	PullRequest int64  `json:"pullRequest"`
+	// Branch is its destination branch now, by the server's word; empty where that is
+	// not known.
+	Branch string `json:"branch,omitempty"`
 }
 
 // Encode returns the openings' bytes.

@@ -83,7 +83,9 @@ func readOpenings(ctx context.Context, tx *store.Tx, o *evidence.Openings) error
 		if c.Number < 1 || c.Number > maxNumber {
 			continue
 		}
-		o.Chains = append(o.Chains, evidence.OpenedChain{ID: evidence.Digest(c.ChainID), Repository: bitbucket.BracedUUID(c.RepositoryID), PullRequest: c.Number})
+		o.Chains = append(o.Chains, evidence.OpenedChain{
+			ID: evidence.Digest(c.ChainID), Repository: bitbucket.BracedUUID(c.RepositoryID), PullRequest: c.Number, Branch: c.DestinationBranch,
+		})
 	}
 	return nil
 }

@@ -38,7 +38,7 @@ const (
 	TimeBackwards Code = "time_backwards"
 	// TimeAhead: a leaf that says it is of the future.
 	TimeAhead Code = "time_ahead"
-	// UnfoundedYes: the merge check was answered "yes" where the chain has no verdict for it.
+	// UnfoundedYes: the merge check was answered "yes" where the chain has no verdict for it, or under no rule where there was one.
 	UnfoundedYes Code = "unfounded_yes"
 	// UnfoundedVerdict: a verdict that nothing in the chain can lead to.
 	UnfoundedVerdict Code = "unfounded_verdict"
@@ -94,6 +94,11 @@ const (
 	LateGreen Code = "late_green"
 	// LateMerge: a merge of what had been approved and cancelled, as when Bitbucket did not show the pull request for a while.
 	LateMerge Code = "late_merge"
+	// HurriedYes: the merge check was answered "yes", and a verdict of REJECTED followed that no decision explains, but perhaps the
+	// report of a stolen key. With the workspace's openings it is an alarm where there is none.
+	HurriedYes Code = "hurried_yes"
+	// UntoldBranch: the merge check was answered "yes" under no rule, for a branch that nothing names.
+	UntoldBranch Code = "untold_branch"
 	// KeyRevokedByOperator: a key that was revoked without a signature.
 	KeyRevokedByOperator Code = "key_revoked_by_operator"
 )

@@ -169,7 +169,7 @@ func (r *reading) chained(index int64, leaf evidence.Leaf, hash tlog.Hash) error
 		return err
 	}
 	end.sequence, end.leaf = c.Sequence, hash
-	end.follow(leaf.Body)
+	end.follow(index, leaf.Body)
 	return table.Put(id, end.marshal())
 }
 
@@ -187,6 +187,12 @@ func (r *reading) judged(index int64, leaf evidence.Leaf, end chainEnd, about st
 		if !founded {
 			return r.found(UnfoundedYes, false, index, about, "the merge check of commit %s was answered yes (%s), and the chain's state is %s", body.Commit, body.Code, end)
 		}
+		if body.Answer == evidence.AnswerYes && body.Code == evidence.CheckNoRule {
+			return r.doubted(leaf.Workspace, index, doubt{
+				Subject: about, Time: leaf.Time, Destination: body.Destination, Chain: leaf.Chain.ID,
+				Detail: fmt.Sprintf("the merge check of commit %s was answered yes because no rule asks for approval", body.Commit),
+			})
+		}
 	case evidence.StatusPaid:
 		return r.green(index, body, end, about)
 	case evidence.Merged:
@@ -196,7 +202,7 @@ func (r *reading) judged(index int64, leaf evidence.Leaf, end chainEnd, about st
 			return r.found(RequestUnclosed, false, index, about, "request %s was opened, and the chain's state is %s", body.Request, end)
 		}
 	case evidence.VerdictReached:
-		return r.verdict(index, body, end, about)
+		return r.verdict(index, leaf, body, end, about)
 	}
 	return nil
 }
@@ -234,7 +240,7 @@ func (c chainEnd) bears(kind string) bool {
 }
 
 // verdict compares a verdict with what can lead to it.
-func (r *reading) verdict(index int64, body evidence.VerdictReached, end chainEnd, about string) error {
+func (r *reading) verdict(index int64, leaf evidence.Leaf, body evidence.VerdictReached, end chainEnd, about string) error {
 	switch {
 	case end.request == "" || body.Request != end.request:
 		return r.found(UnfoundedVerdict, false, index, about, "request %s is said to be %s, and the chain's state is %s", body.Request, body.State, end)
@@ -242,8 +248,19 @@ func (r *reading) verdict(index int64, body evidence.VerdictReached, end chainEn
 		return r.found(UnfoundedVerdict, false, index, about, "request %s is said to be %s, and nobody decided about it", body.Request, body.State)
 	case lets(body.State) && end.verdict == string(approval.Expired):
 		return r.found(UnfoundedVerdict, false, index, about, "request %s is said to be %s, and had expired", body.Request, body.State)
-	case end.hurried && body.State == string(approval.Rejected):
-		return r.found(UnfoundedYes, false, index, about, "the merge check was answered yes behind the decision that request %s is %s by", body.Request, body.State)
+	case end.hurried > 0 && body.State == string(approval.Rejected):
+		detail := fmt.Sprintf("the merge check was answered yes behind the decision that request %s is %s by", body.Request, body.State)
+		roster, err := r.rosterSince(leaf.Workspace, end.hurried)
+		if err != nil {
+			return err
+		}
+		if !roster {
+			return r.found(UnfoundedYes, false, index, about, "%s", detail)
+		}
+		if err := r.found(HurriedYes, true, index, about, "%s, or by the report of a stolen key that came in between", detail); err != nil {
+			return err
+		}
+		return r.doubted(leaf.Workspace, index, doubt{Subject: about, Time: leaf.Time, Detail: detail, Since: end.hurried})
 	}
 	return nil
 }
@@ -260,21 +277,23 @@ func (c chainEnd) String() string {
 }
 
 // follow moves on over a leaf.
-func (c *chainEnd) follow(body evidence.Body) {
+func (c *chainEnd) follow(index int64, body evidence.Body) {
 	switch body := body.(type) {
 	case evidence.RequestOpened:
 		c.open(body.Request)
 	case evidence.DecisionMade:
 		if c.request == body.Request {
-			c.decided, c.unjudged, c.hurried = true, true, false
+			c.decided, c.unjudged, c.hurried = true, true, 0
 		}
 	case evidence.MergeChecked:
 		// An answer counts the decisions by then, and their verdict follows. One that another decision follows before the verdict
 		// is not told apart.
-		c.hurried = c.unjudged && body.Answer == evidence.AnswerYes && body.Code == evidence.CheckApproved || c.hurried
+		if c.hurried == 0 && c.unjudged && body.Answer == evidence.AnswerYes && body.Code == evidence.CheckApproved {
+			c.hurried = index
+		}
 	case evidence.VerdictReached:
 		if c.request == body.Request {
-			c.verdict, c.unjudged, c.hurried = body.State, false, false
+			c.verdict, c.unjudged, c.hurried = body.State, false, 0
 			c.lit = c.lit || lets(body.State)
 		}
 	case evidence.RequestClosed:

@@ -49,6 +49,8 @@ type judged struct {
 	Next int64 `json:"next"`
 	// Rules are those before Next.
 	Rules rulebook `json:"rules"`
+	// Answers is from which leaf on the answers of the merge check that are in doubt are still to be looked at.
+	Answers int64 `json:"answers"`
 	// Size is how many leaves were read, Settled whether the openings told all of them, and nothing beyond.
 	Size    int64 `json:"size"`
 	Settled bool  `json:"settled"`
@@ -240,9 +242,13 @@ func (r *replay) run() error {
 	if err != nil {
 		return err
 	}
+	answered, err := r.answers()
+	if err != nil {
+		return err
+	}
 	r.still()
 	r.ahead()
-	r.Settled = whole && told && len(r.Ahead) == 0
+	r.Settled = whole && told && answered && len(r.Ahead) == 0
 	return nil
 }
 

@@ -160,6 +160,12 @@ func (g *governed) setPolicy(name string, by ...token) {
 	g.t.Helper()
 	document, err := json.Marshal(map[string]string{"name": name})
 	g.must(err)
+	g.policyOf(document, by...)
+}
+
+// policyOf writes a version of the repository's policy, of any content.
+func (g *governed) policyOf(document []byte, by ...token) {
+	g.t.Helper()
 	g.policies++
 	about := evidence.PolicyDocument{Repository: repository, Version: g.policies, Previous: g.policy, Policy: approval.DigestOf(document)}
 	g.policy = about.Policy

@@ -20,7 +20,9 @@ import (
 )
 
 // stateFormat names this version of the folder.
-const stateFormat = "signedapproval.monitor/v1"
+//
+// It changes with the form of anything in it, which a test notices.
+const stateFormat = "signedapproval.monitor/v2"
 
 // The files of a state.
 const (
@@ -39,6 +41,7 @@ var (
 	tableKeys     = []byte("keys")     // key digest -> past of its enrolment
 	tableFindings = []byte("findings") // code and subject -> Finding
 	tableWaiting  = []byte("waiting")  // code and subject of those that were not handed out yet
+	tableDoubts   = []byte("doubts")   // workspace and index -> doubt
 	keyProgress   = []byte("progress")
 )
 
@@ -106,7 +109,12 @@ func OpenState(folder string, readOnly bool) (*State, error) {
 	s := &State{folder: folder, db: db, hashes: hashes}
 	if !readOnly {
 		err = db.Update(func(tx *bbolt.Tx) error {
-			for _, table := range [][]byte{tableMeta, tableChains, tableHistory, tableTurns, tableJudged, tableKeys, tableFindings, tableWaiting} {
+			if table := tx.Bucket(tableMeta); table != nil {
+				if _, err := progressIn(table); err != nil {
+					return err // before anything in it changes
+				}
+			}
+			for _, table := range [][]byte{tableMeta, tableChains, tableHistory, tableTurns, tableJudged, tableKeys, tableFindings, tableWaiting, tableDoubts} {
 				if _, err := tx.CreateBucketIfNotExists(table); err != nil {
 					return err
 				}
@@ -133,17 +141,8 @@ func (s *State) progress() (p progress, err error) {
 		if table == nil {
 			return errors.New("it is not the state of a monitor")
 		}
-		raw := table.Get(keyProgress)
-		if raw == nil {
-			return nil
-		}
-		if err := json.Unmarshal(raw, &p); err != nil {
-			return err
-		}
-		if p.Format != stateFormat {
-			return fmt.Errorf("its format is %q, and this is %s", p.Format, stateFormat)
-		}
-		return nil
+		p, err = progressIn(table)
+		return err
 	})
 	if err != nil {
 		return p, err
@@ -153,6 +152,22 @@ func (s *State) progress() (p progress, err error) {
 		err = errors.New("hashes of leaves are missing: remove the folder, and the monitor reads the log again")
 	}
 	return p, err
+}
+
+// progressIn reads how far it is from its table, and refuses what another version wrote.
+func progressIn(table *bbolt.Bucket) (p progress, err error) {
+	raw := table.Get(keyProgress)
+	if raw == nil {
+		return p, nil
+	}
+	if err := json.Unmarshal(raw, &p); err != nil {
+		return p, err
+	}
+	if p.Format != stateFormat {
+		return p, fmt.Errorf("its format is %q, and this version of the program reads %s: give another folder, and the monitor reads the log "+
+			"from its first leaf; keep this one, whose newest checkpoint shows whether the log was rolled back since", p.Format, stateFormat)
+	}
+	return p, nil
 }
 
 // Newest gives the newest checkpoint of the state; false before the first.
@@ -281,9 +296,10 @@ type chainEnd struct {
 	request, verdict string
 	// lit is set where the request ever had a verdict that lets it be merged, decided where somebody decided about it.
 	lit, decided bool
-	// unjudged is set while its last decision has no verdict yet, and hurried where the merge check was answered "yes" since, by
-	// the approvals.
-	unjudged, hurried bool
+	// unjudged is set while its last decision has no verdict yet; hurried is the leaf with which the merge check was first answered "yes"
+	// since, by the approvals, and 0 where it was not.
+	unjudged bool
+	hurried  int64
 	// ended are the requests that were closed and had been lit: the reason, a slash and the id. The reason is there only where the
 	// last verdict let the request be merged. And what was merged: the mark landed and the commit.
 	ended []string
@@ -295,12 +311,13 @@ func (c chainEnd) marshal() []byte {
 	data := binary.BigEndian.AppendUint64(nil, uint64(c.sequence)) //nolint:gosec // leaves count from 1
 	data = append(data, c.leaf[:]...)
 	flags := byte(0)
-	for i, set := range []bool{c.lit, c.decided, c.unjudged, c.hurried} {
+	for i, set := range []bool{c.lit, c.decided, c.unjudged} {
 		if set {
 			flags |= 1 << i
 		}
 	}
 	data = append(data, flags)
+	data = binary.BigEndian.AppendUint64(data, uint64(c.hurried)) //nolint:gosec // an index
 	for _, text := range append([]string{c.verdict, c.request}, c.ended...) {
 		data = append(binary.AppendUvarint(data, uint64(len(text))), text...)
 	}
@@ -308,16 +325,17 @@ func (c chainEnd) marshal() []byte {
 }
 
 func (c *chainEnd) unmarshal(data []byte) error {
-	const fixed = 8 + tlog.HashSize + 1
+	const fixed = 8 + tlog.HashSize + 1 + 8
 	unreadable := errors.New("the end of a chain cannot be read")
 	if len(data) < fixed {
 		return unreadable
 	}
 	c.sequence = int64(binary.BigEndian.Uint64(data)) //nolint:gosec // as marshal wrote it
 	c.leaf = tlog.Hash(data[8:])
-	for i, set := range []*bool{&c.lit, &c.decided, &c.unjudged, &c.hurried} {
-		*set = data[fixed-1]&(1<<i) != 0
+	for i, set := range []*bool{&c.lit, &c.decided, &c.unjudged} {
+		*set = data[fixed-9]&(1<<i) != 0
 	}
+	c.hurried = int64(binary.BigEndian.Uint64(data[fixed-8:])) //nolint:gosec // as marshal wrote it
 	var texts []string
 	for rest := data[fixed:]; len(rest) > 0; {
 		n, size := binary.Uvarint(rest)
@@ -357,8 +375,13 @@ func turnKey(workspace evidence.Digest, index int64) []byte {
 // turns hands out the leaves about a workspace's roster and rules from an index on, in the order of the log, each with its
 // key in the table of history.
 func turns(tx *bbolt.Tx, workspace evidence.Digest, from int64, do func(index int64, place []byte) error) error {
+	return turnsIn(tx.Bucket(tableTurns), workspace, from, do)
+}
+
+// turnsIn hands out what a table has about a workspace by index, from an index on, in the order of the log.
+func turnsIn(table *bbolt.Bucket, workspace evidence.Digest, from int64, do func(index int64, value []byte) error) error {
 	prefix := []byte(string(workspace) + "/")
-	cursor := tx.Bucket(tableTurns).Cursor()
+	cursor := table.Cursor()
 	for key, place := cursor.Seek(turnKey(workspace, from)); bytes.HasPrefix(key, prefix); key, place = cursor.Next() {
 		index, err := strconv.ParseInt(string(key[len(prefix):]), 16, 64)
 		if err != nil {

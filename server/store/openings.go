@@ -13,10 +13,12 @@ type Chain struct {
 	ChainID      string
 	RepositoryID string
 	Number       int64
+	// DestinationBranch is where the pull request goes to.
+	DestinationBranch string
 }
 
 // Chains lists the chains of the workspace's pull requests, at most limit.
 func (tx *Tx) Chains(ctx context.Context, limit int) ([]Chain, error) {
-	return list[Chain](ctx, tx.tx, `select chain_id, repository_id, number from signedapproval_pull_requests
+	return list[Chain](ctx, tx.tx, `select chain_id, repository_id, number, destination_branch from signedapproval_pull_requests
 		where workspace_id = $1 order by repository_id, number limit $2`, tx.Workspace, limit)
 }

@@ -1,0 +1,167 @@
+package monitor_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/monitor"
+)
+
+// rule sets a policy with one rule for branches.
+func (g *governed) rule(branches ...string) {
+	g.t.Helper()
+	g.policyOf(approval.Policy{Format: approval.Format, Rules: []approval.Rule{{
+		Name: "All", Branches: branches, ExpiresAfterSeconds: 86400,
+		Requirements: []approval.Requirement{{Name: "Approval", Quorum: 1, Approvers: approval.Approvers{Everyone: true}}},
+	}}}.Canonical(), alice)
+}
+
+// stolen has alice report somebody's key.
+func (g *governed) stolen(k token, since time.Time) {
+	g.t.Helper()
+	c := evidence.RosterChange{Event: evidence.KeyRemoved, Key: k.key, By: evidence.ByCountersigner, Proof: g.revocation(k, &since, alice), Signer: alice.digest(g.t), CompromisedSince: &since}
+	c.IssuedAt = g.issued(g.openings.SignedActs[len(g.openings.SignedActs)-1].Act)
+	g.roster(c)
+}
+
+// asked puts the merge check's question about a branch to a pull request of which nothing was asked.
+func (g *governed) asked(number int64, branch string) {
+	g.t.Helper()
+	c := g.chain(number)
+	c.say(evidence.MergeChecked{
+		Trigger: evidence.TriggerOnMerge, Answer: evidence.AnswerYes, Code: evidence.CheckNoRule, Commit: commit, Destination: evidence.BranchID(salt, repository, branch),
+	})
+	g.openings.Chains = append(g.openings.Chains, evidence.OpenedChain{ID: c.id, Repository: repository, PullRequest: number})
+}
+
+// TestAnAnswerThatOnlyOpeningsExplain looks at a "yes" of which the log alone does not tell whether it could be given.
+func TestAnAnswerThatOnlyOpeningsExplain(t *testing.T) {
+	t.Parallel()
+	// Somebody decides, the merge check counts it, and before the verdict something else happens.
+	between := func(happens func(g *governed)) func(*governed) {
+		return func(g *governed) {
+			c := g.chain(9).say(opened("r"), made("r"), verdict("r", "APPROVED"), made("r"), checked(evidence.CheckApproved, "r"))
+			happens(g)
+			c.say(verdict("r", "REJECTED"))
+		}
+	}
+	long := func(g *governed) { g.now = g.now.Add(2 * late) }
+	for name, c := range map[string]struct {
+		story   func(g *governed)
+		alarms  []monitor.Code
+		notices []monitor.Code // with openings
+	}{
+		"a key is reported as stolen": {between(func(g *governed) { g.stolen(bob, g.now) }), nil, []monitor.Code{monitor.HurriedYes}},
+		"a key is enrolled": {between(func(g *governed) {
+			e := g.enrolment(carol)
+			vouched := g.countersigned(e, alice)
+			e.Countersigned = &vouched
+			g.enrol(carol, e, evidence.ByCountersigner, alice.digest(g.t))
+		}), []monitor.Code{monitor.UnfoundedYes}, []monitor.Code{monitor.HurriedYes}},
+		"a key is revoked, and nobody says it was stolen": {between(func(g *governed) { g.revoke(bob, alice) }), []monitor.Code{monitor.UnfoundedYes}, []monitor.Code{monitor.HurriedYes}},
+		"a policy changes": {between(func(g *governed) { g.rule("main") }), []monitor.Code{monitor.UnfoundedYes}, nil},
+		"a key was reported before the answer": {func(g *governed) {
+			c := g.chain(9).say(opened("r"), made("r"), verdict("r", "APPROVED"), made("r"))
+			g.stolen(bob, g.now)
+			c.say(checked(evidence.CheckApproved, "r"), verdict("r", "REJECTED"))
+		}, []monitor.Code{monitor.UnfoundedYes}, nil},
+		"a key is reported after the verdict": {func(g *governed) {
+			between(func(*governed) {})(g)
+			g.stolen(bob, g.now)
+		}, []monitor.Code{monitor.UnfoundedYes}, nil},
+
+		"no rule, and there is one": {func(g *governed) {
+			g.rule("main")
+			long(g)
+			g.asked(9, "main")
+		}, []monitor.Code{monitor.UnfoundedYes}, nil},
+		"no rule, and a pattern covers the branch": {func(g *governed) {
+			g.rule("release/*")
+			long(g)
+			g.asked(9, "release/1.0")
+			g.openings.Chains[len(g.openings.Chains)-1].Branch = "release/1.0"
+		}, []monitor.Code{monitor.UnfoundedYes}, nil},
+		"no rule, and the branch of another pull request tells": {func(g *governed) {
+			g.rule("release/*")
+			long(g)
+			g.asked(9, "release/1.0")
+			g.openings.Chains[len(g.openings.Chains)-1].Branch = "feature/x"
+			g.openings.Chains = append(g.openings.Chains, evidence.OpenedChain{ID: g.chain(10).id, Repository: repository, PullRequest: 10, Branch: "release/1.0"})
+		}, []monitor.Code{monitor.UnfoundedYes}, nil},
+		"no rule for a branch that nothing names": {func(g *governed) {
+			g.rule("release/*")
+			long(g)
+			g.asked(9, "release/1.0")
+			g.openings.Chains[len(g.openings.Chains)-1].Branch = "feature/x"
+		}, nil, []monitor.Code{monitor.UntoldBranch}},
+		"no rule for a branch that no rule is for": {func(g *governed) {
+			g.rule("main", "release/*")
+			long(g)
+			g.asked(9, "feature/x")
+			g.openings.Chains[len(g.openings.Chains)-1].Branch = "feature/x"
+		}, nil, nil},
+		"a rule that comes in the moment": {func(g *governed) {
+			g.rule("main")
+			g.asked(9, "main")
+		}, nil, nil},
+		"a rule that comes later": {func(g *governed) {
+			g.asked(9, "main")
+			g.rule("main")
+		}, nil, nil},
+		"a rule that is changed to another in the moment": {func(g *governed) {
+			g.rule("main")
+			long(g)
+			g.rule("ma*")
+			g.asked(9, "main")
+		}, []monitor.Code{monitor.UnfoundedYes}, nil},
+		"a rule that was taken away": {func(g *governed) {
+			g.rule("main")
+			g.ungate(alice)
+			long(g)
+			g.asked(9, "main")
+		}, nil, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g, a := newGoverned(t), newAuditor(t)
+			a.withOpenings(nil)
+			c.story(g)
+			g.publish()
+			found, err := a.pass(g.operator, g)
+			var notices []monitor.Code
+			for _, f := range found {
+				if f.Code == monitor.HurriedYes || f.Code == monitor.UntoldBranch {
+					notices = append(notices, f.Code)
+				}
+			}
+			if err != nil || !slices.Equal(codes(found), c.alarms) || !slices.Equal(notices, c.notices) {
+				t.Fatalf("found %v, %v, want alarms %v and notices %v", found, err, c.alarms, c.notices)
+			}
+			a.quiet(g.operator)
+		})
+	}
+}
+
+// TestWhatOpeningsDoNotTellYetIsLookedAtAgain has the answer judged once the openings say what came in between.
+func TestWhatOpeningsDoNotTellYetIsLookedAtAgain(t *testing.T) {
+	t.Parallel()
+	g, a := newGoverned(t), newAuditor(t)
+	a.withOpenings(nil)
+	c := g.chain(9).say(opened("r"), made("r"), verdict("r", "APPROVED"), made("r"), checked(evidence.CheckApproved, "r"))
+	e := g.enrolment(carol)
+	g.enrol(carol, e, evidence.ByLogIn, "")
+	c.say(verdict("r", "REJECTED"))
+	g.publish()
+	whole := g.openings.Roster
+	g.openings.Roster = whole[:len(whole)-1]
+	if found, err := a.pass(g.operator, g); err != nil || !slices.Equal(codes(found), []monitor.Code{monitor.RosterWrong}) {
+		t.Fatalf("found %v, %v", found, err)
+	}
+	g.openings.Roster = whole
+	if found, err := a.pass(g.operator, g); err != nil || !slices.Contains(codes(found), monitor.UnfoundedYes) {
+		t.Fatalf("found %v, %v", found, err)
+	}
+}
