@@ -687,8 +687,9 @@ func (v *verification) facts() (string, error) {
 }
 
 func (v *verification) tally() (string, error) {
-	got := approval.Tally(v.rule, v.b.Facts)
+	got, counted := approval.Count(v.rule, v.b.Facts)
 	want := v.b.Verdict
+	v.judged, v.counted = want, counted
 	same := func() bool {
 		a, err := digest(got)
 		b, unread := digest(want)
@@ -696,11 +697,11 @@ func (v *verification) tally() (string, error) {
 	}
 	if v.erasedFacts() && !same() {
 		// Whether those who were asked agreed cannot be told any more; whether as many did can.
-		could := approval.Tally(open(v.rule), deciding(v.b.Facts))
+		could, counted := approval.Count(open(v.rule), deciding(v.b.Facts))
 		if green(string(want.State)) && could.State != want.State {
 			return "", refuse(CodeInvalid, "the bundle says %s, and whoever may have been erased, too few people agreed for that", want.State)
 		}
-		v.untold = true
+		v.untold, v.counted = true, counted
 		if err := v.judge(); err != nil {
 			return "", err
 		}
@@ -726,13 +727,16 @@ func (v *verification) tally() (string, error) {
 // judge tallies by what is known of the keys today. It takes away what was green, and makes nothing green: a
 // verdict that lets nothing be merged stays as it was reached.
 func (v *verification) judge() error {
+	if slices.Equal(v.known.Decisions, v.b.Facts.Decisions) {
+		return nil // the tally knew
+	}
 	rule, facts := v.rule, v.known
 	if v.untold {
 		rule, facts = open(rule), deciding(facts)
 	}
 	today, counted := approval.Count(rule, facts)
 	then := v.b.Verdict
-	v.judged, v.counted = then, counted
+	v.counted = counted
 	switch {
 	case v.untold && today.State == then.State: // who counts is told by nothing
 	case today.State == then.State, !v.untold && then.State == approval.Approved && today.State == approval.Overridden:
