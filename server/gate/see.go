@@ -176,15 +176,24 @@ func optional(err error) error {
 
 // standing is a person's decision on the request's commit that no later one has taken back; nil if
 // none. decisions are those on that commit, oldest first.
+//
+// A withdrawal with a stolen key takes no rejection back, so that stands, and can be withdrawn once more.
 func standing(personID string, decisions []store.Decision) *store.Decision {
+	stolen := false // a withdrawal with a stolen key comes behind
 	for i := len(decisions) - 1; i >= 0; i-- {
-		if decisions[i].PersonID != personID {
-			continue
-		}
-		if decisions[i].Action == string(approval.Withdraw) {
+		d := &decisions[i]
+		switch {
+		case d.PersonID != personID:
+		case d.Action != string(approval.Withdraw):
+			if stolen && (d.Compromised || d.Action != string(approval.Reject)) {
+				return nil
+			}
+			return d
+		case !d.Compromised:
 			return nil
+		default:
+			stolen = true
 		}
-		return &decisions[i]
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/signedapproval/bitbucket/server/attest"
 	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/gate"
+	"github.com/signedapproval/bitbucket/server/passkey/passkeytest"
 	"github.com/signedapproval/bitbucket/server/refusal"
 	"github.com/signedapproval/bitbucket/server/store"
 )
@@ -140,5 +141,38 @@ func TestAKeyIsReportedWhenAllIsOver(t *testing.T) {
 				t.Errorf("the status: %+v", status)
 			}
 		})
+	}
+}
+
+// TestARejectionThatAThiefTookBack has bob reject, somebody with another key of his take that back, and bob report that key:
+// he rejects it again by that, and can take it back himself.
+func TestARejectionThatAThiefTookBack(t *testing.T) {
+	w := newWorld(t)
+	w.save(w.rule(1, "bob", "carol"))
+	number := w.open()
+	w.settle()
+	head := w.view(number).PullRequest.HeadCommit
+	bob := w.people["bob"]
+	first := bob.key
+	w.decides(number, "carol", approval.Approve)
+	w.decides(number, "bob", approval.Reject)
+	bob.key = passkeytest.New(origin)
+	w.enrol(bob)
+	stolen, since := w.keyID(bob), time.Now().Truncate(time.Second)
+	w.decides(number, "bob", approval.Withdraw)
+	w.settle()
+	w.expect(number, head, "SUCCESSFUL", "approved by Carol")
+	bob.key = first
+	w.revokes(bob, stolen, first, since)
+	w.settle()
+	w.expect(number, head, "FAILED", "rejected by Bob")
+	w.decides(number, "bob", approval.Withdraw)
+	w.settle()
+	w.expect(number, head, "SUCCESSFUL", "approved by Carol")
+	if report := evidence.Verify(w.bundle(number), w.anchors()); report.ExitCode() != 0 {
+		t.Errorf("the evidence: %s", report.Sentence())
+	}
+	if _, err := w.decide(number, "bob", approval.Withdraw); refusal.Code(err) != gate.CodeNothingToTake {
+		t.Errorf("once more: %v", err)
 	}
 }
