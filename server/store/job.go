@@ -199,7 +199,8 @@ func asked(entries []ledgerEntry) (a asking) {
 
 // onConflict is what asking for a job that has a row does. dispatched_at is forgotten, so that the
 // sweep soon notices if this ring gets lost. A job for which a seat is kept is claimed at once, unless somebody
-// has it, or left it behind, or its last run failed; dispatched_at tells that it was.
+// has it, or left it behind, or its last run failed; dispatched_at tells that it was. One that was dead begins with one
+// failure: that a call of its last run may still land is known by that.
 const onConflict = `
 	on conflict (kind, key) do update set
 		seq = j.seq + 1,
@@ -210,7 +211,7 @@ const onConflict = `
 		workspace_id = excluded.workspace_id,
 		payload = excluded.payload,
 		run_at = case when j.state = 'READY' then least(j.run_at, excluded.run_at) else excluded.run_at end,
-		attempt = case when j.state = 'READY' then j.attempt else 0 end,
+		attempt = case j.state when 'READY' then j.attempt when 'DEAD' then 1 else 0 end,
 		dispatched_at = case when ` + free + ` then excluded.dispatched_at end,
 		updated_at = now()
 	returning j.id, j.kind, j.key, coalesce(j.workspace_id::text, ''), j.run_at <= now() and (j.leased_until is null or j.leased_until <= now()) as due,
@@ -218,7 +219,7 @@ const onConflict = `
 
 const (
 	// free says of the row j of a job that is asked for that it may be claimed with that.
-	free = `(j.holder is null and (j.state <> 'READY' or j.attempt = 0))`
+	free = `(j.holder is null and (j.state = 'DONE' or j.state = 'READY' and j.attempt = 0))`
 	// jobColumns and jobValues write a job that is asked for.
 	jobColumns = `kind, key, workspace_id, payload, state, run_at, fence, holder, leased_until, dispatched_at`
 	jobValues  = `kind, key, nullif(workspace, '')::uuid, payload::jsonb, 'READY', coalesce(run_at, now()),
@@ -356,7 +357,7 @@ func (s *Store) RetryJob(ctx context.Context, claim Claim, reason string, after 
 		err := sh.tx.QueryRow(ctx, `
 			update signedapproval_jobs set
 				state = case when seq = $2 and $6 and attempt + 1 >= $7 then 'DEAD' else 'READY' end,
-				attempt = case when seq <> $2 and $6 and attempt + 1 >= $7 then 0
+				attempt = case when seq <> $2 and $6 and attempt + 1 >= $7 then 1
 					when $6 then greatest(attempt, least(attempt + 1, $7)) else attempt end,
 				run_at = case when seq <> $2 then least(run_at, now()) else now() + $5 end,
 				last_error = $4, holder = null, leased_until = null, dispatched_at = null, updated_at = now()
@@ -516,11 +517,11 @@ func (s *Store) DeadJobs(ctx context.Context, after DeadCursor, limit int) ([]De
 	return dead, nil
 }
 
-// RequeueJob gives a dead job a new life. [ErrNotFound] if there is no dead job of this id.
+// RequeueJob gives a dead job a new life, with one failure as where it is asked for. [ErrNotFound] if there is no dead job of this id.
 func (s *Store) RequeueJob(ctx context.Context, id int64) error {
 	return s.Outside(ctx, func(sh *Shared) error {
 		rows, err := sh.tx.Query(ctx, `
-			update signedapproval_jobs set state = 'READY', seq = seq + 1, attempt = 0, run_at = now(), dispatched_at = null, updated_at = now()
+			update signedapproval_jobs set state = 'READY', seq = seq + 1, attempt = 1, run_at = now(), dispatched_at = null, updated_at = now()
 			where id = $1 and state = 'DEAD'
 			returning id, kind, key, coalesce(workspace_id::text, ''), true`, id)
 		if err != nil {

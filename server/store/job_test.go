@@ -140,7 +140,7 @@ func TestLedger(t *testing.T) {
 		{"no seat for what somebody has", []step{enqueue(), claim, seated()}, row{Seq: 2, Fence: 1, State: "READY", Due: true, Held: true}, 0},
 		{"no seat for what was left behind", []step{enqueue(), claim, leaseEnds, seated()}, row{Seq: 2, Fence: 1, State: "READY", Due: true, Held: true}, 1},
 		{"no seat for what failed", []step{enqueue(), claim, retry(time.Hour, true, 5, false), seated()}, row{Seq: 2, Fence: 1, State: "READY", Attempt: 1, LastError: "it failed", Due: true}, 1},
-		{"a seat for what was dead", []step{enqueue(), claim, retry(0, true, 1, true), seated()}, row{Seq: 2, Fence: 2, State: "READY", LastError: "it failed", Due: true, Held: true}, 0},
+		{"no seat for what was dead", []step{enqueue(), claim, retry(0, true, 1, true), seated()}, row{Seq: 2, Fence: 1, State: "READY", Attempt: 1, LastError: "it failed", Due: true}, 1},
 		{"seated, left behind", []step{seated(), leaseEnds, claim, finishLost(0)}, row{Seq: 1, Fence: 2, State: "READY", Attempt: 1, LastError: store.HolderDied, Due: true, Held: true}, 0},
 
 		{"failed", []step{enqueue(), claim, retry(time.Hour, true, 5, false)}, row{Seq: 1, Fence: 1, State: "READY", Attempt: 1, LastError: "it failed"}, 0},
@@ -150,10 +150,10 @@ func TestLedger(t *testing.T) {
 		{"failed too often", []step{enqueue(), claim, retry(0, true, 2, false), claim, retry(0, true, 2, true)}, row{Seq: 1, Fence: 2, State: "DEAD", Attempt: 2, LastError: "it failed"}, 0},
 		{"cannot be cured", []step{enqueue(), claim, retry(0, true, 1, true)}, row{Seq: 1, Fence: 1, State: "DEAD", Attempt: 1, LastError: "it failed"}, 0},
 		{"dead stays dead", []step{enqueue(), claim, retry(0, true, 1, true), cannotClaim}, row{Seq: 1, Fence: 1, State: "DEAD", Attempt: 1, LastError: "it failed"}, 0},
-		{"dead, asked for again", []step{enqueue(), claim, retry(0, true, 1, true), enqueue()}, row{Seq: 2, Fence: 1, State: "READY", LastError: "it failed", Due: true}, 1},
-		{"dead, requeued", []step{enqueue(), claim, retry(0, true, 1, true), requeue}, row{Seq: 2, Fence: 1, State: "READY", LastError: "it failed", Due: true}, 1},
+		{"dead, asked for again", []step{enqueue(), claim, retry(0, true, 1, true), enqueue()}, row{Seq: 2, Fence: 1, State: "READY", Attempt: 1, LastError: "it failed", Due: true}, 1},
+		{"dead, requeued", []step{enqueue(), claim, retry(0, true, 1, true), requeue}, row{Seq: 2, Fence: 1, State: "READY", Attempt: 1, LastError: "it failed", Due: true}, 1},
 		{"asked for while it failed", []step{enqueue(), claim, enqueue(), retry(time.Hour, true, 5, false)}, row{Seq: 2, Fence: 1, State: "READY", Attempt: 1, LastError: "it failed", Due: true}, 1},
-		{"asked for while it failed for the last time", []step{enqueue(), claim, enqueue(), retry(time.Hour, true, 1, false)}, row{Seq: 2, Fence: 1, State: "READY", LastError: "it failed", Due: true}, 1},
+		{"asked for while it failed for the last time", []step{enqueue(), claim, enqueue(), retry(time.Hour, true, 1, false)}, row{Seq: 2, Fence: 1, State: "READY", Attempt: 1, LastError: "it failed", Due: true}, 1},
 		{"backed off, asked for", []step{enqueue(), claim, retry(time.Hour, true, 5, false), enqueue()}, row{Seq: 2, Fence: 1, State: "READY", Attempt: 1, LastError: "it failed", Due: true}, 1},
 		{"backed off, due", []step{enqueue(), claim, retry(time.Hour, true, 5, false), comesDue, claim}, row{Seq: 1, Fence: 2, State: "READY", Attempt: 1, LastError: "it failed", Due: true, Held: true}, 0},
 
