@@ -239,11 +239,15 @@ func verifyWhole(ctx context.Context, w *world) ([]Figure, error) {
 // server started on it and the whole log verified. Then the log goes on, and the same backup is restored once more: the
 // server must see that it is behind the sink, and not start.
 func backup(ctx context.Context, w *world) (figures []Figure, err error) {
-	file, err := filepath.Abs(filepath.Join(w.dir, "backup.dump"))
+	as, err := w.operator()
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(file)) }()
+	dir, err := os.MkdirTemp(w.dir, "backup")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	took := func(name string, do func() error) error {
 		began := time.Now()
 		if err := do(); err != nil {
@@ -254,27 +258,26 @@ func backup(ctx context.Context, w *world) (figures []Figure, err error) {
 	}
 	restore := func() error {
 		maintenance := databaseOf(w.super, "postgres").super
-		return errors.Join(
-			program(ctx, "psql", "--quiet", "--command=drop database "+w.ours.name+" with (force)", maintenance),
-			program(ctx, "psql", "--quiet", "--command=create database "+w.ours.name+" owner bench_owner", maintenance),
-			program(ctx, "pg_restore", "--exit-on-error", "--jobs=2", "--dbname="+w.ours.super, file),
-		)
+		if err := program(ctx, "psql", "--quiet", "--command=drop database "+w.ours.name+" with (force)", maintenance); err != nil {
+			return err
+		}
+		return as.carryOut(ctx, dir, as.restore)
 	}
 	if err := took("backup, pg_dump, while the server serves", func() error {
 		if err := w.serve(ctx); err != nil {
 			return err
 		}
-		return program(ctx, "pg_dump", "--format=custom", "--compress=1", "--file="+file, w.ours.super)
+		return as.carryOut(ctx, dir, as.backup)
 	}); err != nil {
 		return figures, err
 	}
-	if info, err := os.Stat(file); err == nil {
+	if info, err := os.Stat(filepath.Join(dir, "signedapproval.dump")); err == nil {
 		figures[0] = figures[0].noting("%s MB", number(float64(info.Size())/1e6))
 	}
 	if err := w.end(syscall.SIGTERM); err != nil {
 		return figures, err
 	}
-	if err := took("restore, pg_restore with two jobs", restore); err != nil {
+	if err := took("restore, pg_restore with four jobs", restore); err != nil {
 		return figures, err
 	}
 	if err := took("until the server is ready on the restored database", func() error { return w.serve(ctx) }); err != nil {
@@ -385,7 +388,38 @@ func (w *world) restoreBehind(ctx context.Context, restore func() error) ([]Figu
 	if err == nil || !bytes.Contains(out, []byte("LOG_BEHIND_SINK")) {
 		return nil, fmt.Errorf("the server was started on a database that is behind its sink: %w\n%s", err, out[max(0, len(out)-2000):])
 	}
-	return []Figure{shown("backups behind the sink that were refused", 1, "", false).exactly(1)}, nil
+	if err := w.anotherLog(ctx); err != nil {
+		return nil, fmt.Errorf("the end of the log is gone, and it goes on under another name: %w", err)
+	}
+	return []Figure{
+		shown("backups behind the sink that were refused", 1, "", false).exactly(1),
+		shown("of these, gone on with as another log", 1, "", false).exactly(1),
+	}, nil
+}
+
+// anotherLog goes on, as is documented, where the end of the log is lost for good: under another name, with a key for it and
+// an empty sink.
+func (w *world) anotherLog(ctx context.Context) error {
+	name := strings.TrimPrefix(w.origin, "http://") + "/log/2"
+	key, err := exec.CommandContext(ctx, w.binary, "log", "new-key", name).Output()
+	if err != nil {
+		return err
+	}
+	sink, err := os.MkdirTemp(w.dir, "sink")
+	if err != nil {
+		return err
+	}
+	settings := []string{"SIGNEDAPPROVAL_LOG_ORIGIN=" + name, "SIGNEDAPPROVAL_LOG_KEY=" + strings.TrimSpace(string(key)), "SIGNEDAPPROVAL_LOG_SINK=" + sink}
+	adopt := exec.CommandContext(ctx, w.binary, "log", "adopt-sink")
+	adopt.Env = append(append([]string{}, w.env...), settings...)
+	if out, err := adopt.CombinedOutput(); err != nil {
+		return fmt.Errorf("adopt-sink: %w\n%s", err, out)
+	}
+	if err := w.serveWith(ctx, settings...); err != nil {
+		return err
+	}
+	_, err = w.verifyLog(ctx)
+	return errors.Join(err, w.end(syscall.SIGTERM))
 }
 
 func program(ctx context.Context, name string, args ...string) error {
