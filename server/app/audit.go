@@ -16,8 +16,6 @@ const (
 	auditTime = 30 * time.Minute
 	// auditPause is how long whoever reads an audit may not take anything.
 	auditPause = 30 * time.Second
-	// maxAudits is how many audits run at once on a server.
-	maxAudits = 4
 )
 
 // audit streams every commit that reached a branch in a window, and then the signed summary; one JSON document a
@@ -36,13 +34,12 @@ func (s *Server) audit(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	select {
-	case s.audits <- struct{}{}:
-		defer func() { <-s.audits }()
-	default:
-		s.fail(w, r, refusal.New(refusal.Busy, "As many audits are made here as can be at once; try again in a while."))
+	leave, full := s.audits.take(person.ID, workspace)
+	if full != "" {
+		s.fail(w, r, refusal.New(refusal.Busy, "%s", full))
 		return
 	}
+	defer leave()
 	out := &auditStream{w: w, control: http.NewResponseController(w)}
 	var sum attest.Sum
 	summary, err := s.gate.Audit(ctx, person, workspace, of, out.alive, func(row attest.Row) error {

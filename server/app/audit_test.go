@@ -334,6 +334,24 @@ func (w *auditWorld) whole(t *testing.T) {
 	if _, err := attest.OpenAudit(t.Context(), document.Summary, keys, &sum); err != nil {
 		t.Error(err)
 	}
+	// Anchors of another workspace prove none of the rows, and all of them are listed: one that is not proved hides no other.
+	strange := write(t, t.TempDir(), "anchors.json", `{"format":"`+evidence.AnchorsFormat+`","genesis":"`+strings.Repeat("0", 64)+`"}`)
+	code, out, errs = w.audit(w.proxy.origin, w.token, "--key="+w.keyFile, "--anchors="+strange)
+	if n := strings.Count(out, ",disproved,"); code != 1 || n != 2 || strings.Contains(out, ",approved,") || strings.Count(out, "\n") != len(table) ||
+		!strings.Contains(errs, "FAILED: the evidence does not prove 2 of the rows") {
+		t.Errorf("strange anchors: exit %d\n%s%s", code, out, errs)
+	}
+	code, out, errs = w.audit(w.proxy.origin, w.token, "--key="+w.keyFile, "--anchors="+strange, "--format=json")
+	var judged struct {
+		Rows      []attest.Row
+		Disproved []struct {
+			Row int
+			Why string
+		}
+	}
+	if err := json.Unmarshal([]byte(out), &judged); err != nil || code != 1 || len(judged.Rows) != len(table)-1 || len(judged.Disproved) != 2 || judged.Disproved[0].Why == "" {
+		t.Errorf("strange anchors, as JSON: exit %d, %v\n%s%s", code, err, out, errs)
+	}
 
 	// A clone that is ahead has a commit that the server does not list.
 	git(nil, "checkout", "--quiet", release)

@@ -39,7 +39,8 @@ type auditCommand struct {
 }
 
 // Run prints the audit once all of it is verified, and never a part of it. It exits 0 where a pinned key has signed it
-// and, with anchors, they prove all evidence and a clone what landed; 2 where that rests on the server's word.
+// and, with anchors, they prove all evidence and a clone what landed; 2 where that rests on the server's word; and 1 where a row is
+// not proved, which is then printed as such.
 func (c *auditCommand) Run(ctx context.Context, s streams) error {
 	server, err := c.client(true)
 	if err != nil {
@@ -78,13 +79,14 @@ func (c *auditCommand) Run(ctx context.Context, s streams) error {
 		}
 	}
 	asserted := c.Key == ""
+	var disproved []disproof
 	if c.Anchors != "" {
-		proved, unseen, err := c.verifyEvidence(ctx, server, at, listed.rows, commits)
+		proved, p, err := c.verifyEvidence(ctx, server, at, listed.rows, commits)
 		if err != nil {
 			return err
 		}
-		asserted = asserted || !proved
-		for _, row := range unseen {
+		asserted, disproved = asserted || !proved, p.disproved
+		for _, row := range p.unseen {
 			_, _ = fmt.Fprintf(s.err, "row %d: its evidence ends before the merge, when its request was cancelled: that this is how it was merged is operator-asserted\n", row)
 		}
 	}
@@ -94,9 +96,9 @@ func (c *auditCommand) Run(ctx context.Context, s streams) error {
 		}
 	}
 	if c.Format == "json" {
-		err = writeAuditJSON(s.out, listed.rows, listed.summary)
+		err = writeAuditJSON(s.out, listed.rows, disproved, listed.summary)
 	} else {
-		err = writeAuditCSV(s.out, listed.rows)
+		err = writeAuditCSV(s.out, listed.rows, disproved)
 	}
 	if err != nil {
 		return err
@@ -106,6 +108,13 @@ func (c *auditCommand) Run(ctx context.Context, s streams) error {
 	}
 	n := summary.Rows
 	_, err = fmt.Fprintf(s.err, "%d commits reached %s: %d approved, %d by override, %d violations\n", n.All, c.Branch, n.Approved, n.Override, n.Violation)
+	for _, d := range disproved {
+		_, _ = fmt.Fprintf(s.err, "row %d is not proved: %s\n", d.Row, d.Why)
+	}
+	if err == nil && len(disproved) > 0 {
+		_, _ = fmt.Fprintf(s.err, "FAILED: the evidence does not prove %d of the rows\n", len(disproved))
+		return exit(1)
+	}
 	if err == nil && asserted {
 		_, _ = fmt.Fprintln(s.err, "consistent, operator-asserted: pin the attestation key with --key, and give complete --anchors with --repo")
 		return exit(2)
@@ -314,16 +323,16 @@ func sameCommits(commits []replay.BranchCommit, rows []attest.Row, a attest.Audi
 	return nil
 }
 
-// verifyEvidence verifies the bundle of every row that names one. It is true where all is proved, and lists the rows whose evidence ends
-// before the merge; commits are all of the clone's branch.
+// verifyEvidence verifies the bundle of every row that names one. It is true where all is proved, and says which rows are not;
+// commits are all of the clone's branch.
 func (c *auditCommand) verifyEvidence(
 	ctx context.Context, server *monitor.Client, at place, rows []attest.Row, commits []replay.BranchCommit,
-) (whole bool, unseen []int, err error) {
+) (whole bool, p proving, err error) {
 	anchors, err := readAnchors(c.Anchors)
 	if err != nil {
-		return false, nil, fmt.Errorf("--anchors: %w", err)
+		return false, p, fmt.Errorf("--anchors: %w", err)
 	}
-	p := proving{at: at, branch: c.Branch, anchors: anchors, clone: c.Repo, parents: map[string][]string{}}
+	p = proving{at: at, branch: c.Branch, anchors: anchors, clone: c.Repo, parents: map[string][]string{}}
 	for _, commit := range commits {
 		p.parents[commit.Hash] = commit.Parents
 	}
@@ -334,26 +343,37 @@ func (c *auditCommand) verifyEvidence(
 		}
 		return server.Get(ctx, "/evidence/"+at.workspace+"/"+id, nil, evidence.MaxBundle)
 	})
-	return whole, p.unseen, err
+	return whole, p, err
 }
 
-// writeAuditJSON writes one document: the rows, in the one form of each, and the envelope of their summary.
-func writeAuditJSON(w io.Writer, rows []attest.Row, summary []byte) error {
+// writeAuditJSON writes one document: the rows, in the one form of each, the envelope of their summary, and beside them which are not
+// proved: a row is what was signed.
+func writeAuditJSON(w io.Writer, rows []attest.Row, disproved []disproof, summary []byte) error {
 	if rows == nil {
 		rows = []attest.Row{}
 	}
+	document := map[string]any{"rows": rows, "summary": json.RawMessage(summary)}
+	if len(disproved) > 0 {
+		document["disproved"] = disproved
+	}
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")
-	return encoder.Encode(map[string]any{"rows": rows, "summary": json.RawMessage(summary)})
+	return encoder.Encode(document)
 }
 
+// kindDisproved is the kind, in a table, of a row that is not proved; its reason is why.
+const kindDisproved = "disproved"
+
 // writeAuditCSV writes a table for spreadsheets.
-func writeAuditCSV(w io.Writer, rows []attest.Row) error {
+func writeAuditCSV(w io.Writer, rows []attest.Row, disproved []disproof) error {
 	out := csv.NewWriter(w)
 	table := [][]string{{
 		"number", "commit", "kind", "relation", "reason", "not_before", "not_after", "basis", "pull_request", "landed", "head", "request", "bundle", "bundle_digest", "chain_leaf",
 	}}
 	for _, r := range rows {
+		if i := slices.IndexFunc(disproved, func(d disproof) bool { return d.Row == r.Number }); i >= 0 {
+			r.Kind, r.Reason = kindDisproved, disproved[i].Why
+		}
 		pullRequest := ""
 		if r.PullRequest > 0 {
 			pullRequest = strconv.FormatInt(r.PullRequest, 10)

@@ -22,8 +22,20 @@ type proving struct {
 	clone   string
 	parents map[string][]string
 	// unseen are the numbers of rows whose evidence ends before the merge.
-	unseen []int
+	unseen    []int
+	disproved []disproof
 }
+
+// disproof is a row that says what its evidence does not prove.
+type disproof struct {
+	Row int    `json:"row"`
+	Why string `json:"why"`
+}
+
+// notProved is what is wrong with evidence, and not with whoever compares it.
+type notProved struct{ error }
+
+func notProvedf(format string, args ...any) error { return notProved{fmt.Errorf(format, args...)} }
 
 // proved is the evidence of one request.
 type proved struct {
@@ -41,25 +53,36 @@ type proved struct {
 	brought map[string]bool
 }
 
-// rows verifies the evidence of every row that has some. Each bundle is taken once; each row is compared with it.
+// rows verifies the evidence of every row that has some. Each bundle is taken once; each row is compared with it. A row that is not
+// proved holds up none of the others. An error says that something could not be taken or recomputed.
 func (p *proving) rows(ctx context.Context, rows []attest.Row, take func(request string) ([]byte, error)) (whole bool, err error) {
 	var of *proved
+	var request string
+	var wrong error // with the evidence of that request
 	whole = true
 	for _, row := range rows {
 		if row.Request == "" || row.Kind == attest.KindViolation {
 			continue
 		}
-		if of == nil || of.bundle.Facts.Request.ID != row.Request { // the commits of one merge are neighbours
+		if row.Request != request { // the commits of one merge are neighbours
 			data, err := take(row.Request)
-			if err == nil {
-				of, err = p.verify(ctx, data, row)
-			}
 			if err != nil {
 				return false, fmt.Errorf("row %d: %w", row.Number, err)
 			}
+			of, wrong = p.verify(ctx, data, row)
+			if _, its := errors.AsType[notProved](wrong); wrong != nil && !its {
+				return false, fmt.Errorf("row %d: %w", row.Number, wrong)
+			}
+			request = row.Request
 		}
-		if err := p.compare(row, of); err != nil {
-			return false, fmt.Errorf("row %d: %w", row.Number, err)
+		why := wrong
+		if why == nil {
+			why = p.compare(row, of)
+		}
+		if why != nil {
+			whole = false
+			p.disproved = append(p.disproved, disproof{row.Number, plain(why.Error())})
+			continue
 		}
 		whole = whole && of.whole
 		if of.unseen {
@@ -69,17 +92,17 @@ func (p *proving) rows(ctx context.Context, rows []attest.Row, take func(request
 	return whole, nil
 }
 
-// verify verifies the bundle of a row, and what landed where there is a clone.
+// verify verifies the bundle of a row, and what landed where there is a clone. See notProved.
 func (p *proving) verify(ctx context.Context, data []byte, row attest.Row) (*proved, error) {
 	report := evidence.Verify(data, p.anchors)
 	change, ok := report.Change()
 	if !ok {
-		return nil, fmt.Errorf("the evidence: %s", report.Sentence())
+		return nil, notProvedf("the evidence: %s", report.Sentence())
 	}
 	of := &proved{state: report.Verdict.State, change: change, landed: change.Landed}
 	var err error
 	if of.bundle, err = evidence.ParseBundle(data); err != nil {
-		return nil, err
+		return nil, notProved{err}
 	}
 	var closed string
 	if of.merged, closed = ending(data); of.landed == "" && closed == "cancelled" {
@@ -94,14 +117,14 @@ func (p *proving) verify(ctx context.Context, data []byte, row attest.Row) (*pro
 		return nil, fmt.Errorf("--repo: %w", err)
 	}
 	if again := report.Recompute(found); again.ExitCode() == 1 {
-		return nil, fmt.Errorf("the evidence: %s", again.Sentence())
+		return nil, notProvedf("the evidence: %s", again.Sentence())
 	}
 	l := found.Landing
 	if l == nil || l.Relation == "" || !l.OnBranch || l.Rewritten {
 		return of, nil
 	}
 	if l.Relation == evidence.Residue {
-		return nil, fmt.Errorf("commit %s holds what nobody signed: %s", l.Commit, l.Why)
+		return nil, notProvedf("commit %s holds what nobody signed: %s", l.Commit, l.Why)
 	}
 	// What came to the branch in between is in rows of its own.
 	of.whole = report.ExitCode() == 0 && !of.unseen
@@ -141,7 +164,7 @@ func (p *proving) history(of ...string) map[string]bool {
 	return in
 }
 
-// compare refuses evidence, which verifies, that does not prove what its row says.
+// compare says what evidence, which verifies, does not prove of what its row says.
 func (p *proving) compare(row attest.Row, of *proved) error {
 	request := of.bundle.Facts.Request
 	about := slices.IndexFunc(of.bundle.Requests, func(r evidence.Request) bool { return r.ID == row.Request })

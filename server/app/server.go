@@ -52,8 +52,8 @@ type Server struct {
 	pace       *pace
 	publisher  *witness.Publisher
 	tiles      *tiles.Handler
-	attesting  *attest.Keys        // nil where nothing is attested
-	audits     chan struct{}       // holds the audits that run
+	attesting  *attest.Keys // nil where nothing is attested
+	audits     auditPlaces
 	verifier   *atlassian.Verifier // nil where there is no Forge app
 	frames     []*regexp.Regexp    // origins of the pages that Forge hosts for us
 	proxies    []netip.Prefix      // trusted
@@ -77,7 +77,7 @@ func New(ctx context.Context, config Config, log *slog.Logger) (*Server, error) 
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{config: config, log: log, meters: newMeters(), attesting: attesting, audits: make(chan struct{}, maxAudits)}
+	s := &Server{config: config, log: log, meters: newMeters(), attesting: attesting}
 	if s.proxies, err = config.proxies(); err != nil {
 		return nil, err
 	}
