@@ -17,6 +17,8 @@ import (
 // merged is on record, breadth first, so that what breaks an invariant is told by a shortest story. What is approved
 // is asked of approval.Tally itself; the rest mirrors the guards of the transactions, each of which names its statement.
 // TestTheModelIsTheGate has the gate itself play what the model tells.
+// A job that is claimed by the transaction that asks for it (store.Seat) is an asking and a claim with nothing between them: one
+// of the orders here, and where its process dies or is not told, the order in which a worker dies right after a claim.
 //
 // Two commits, 0 and 1, of which the second is pushed: each has an intent to merge it. The rule asks both approvers, and merges by
 // itself. What SQL compares by numbers that only grow, fence, seq and owed_version, is kept as whether they still agree, so that
