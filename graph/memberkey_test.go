@@ -46,40 +46,79 @@ const ownFalls = `{ viewer { passkeys { name state workspaceActs { by } falls { 
 // A person's own page costs the same number of statements however many keys they have, and however many of them fell.
 func TestStatementsDoNotGrowWithPasskeys(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	alice := w.signIn("alice")
-	alice.gates(alice.connect("alice"), ruleFor(1))
-	alice.enrol()
-	one := alice.statements(ownFalls, nil)
-	compromised := alice.ask(ownKeys, nil).text("viewer.passkeys.0.id")
-	var last *passkeytest.Authenticator
-	grow := func(n int) {
-		for range n {
+	statements := func(further int) (standing, fallen int64) {
+		t.Helper()
+		w := newWorld(t)
+		alice := w.signIn("alice")
+		alice.gates(alice.connect("alice"), ruleFor(1))
+		alice.enrol()
+		compromised := alice.ask(ownKeys, nil).text("viewer.passkeys.0.id")
+		var last *passkeytest.Authenticator
+		for range further {
 			last = alice.enrolAnother()
 		}
-	}
-	grow(4)
-	if five := alice.statements(ownFalls, nil); five != one {
-		t.Errorf("%d statements for a key, %d for five", one, five)
-	}
-	alice.key = last
-	alice.signs(map[string]any{"key": compromised, "action": "REVOKE", "compromisedSince": time.Now().Add(-time.Hour).UTC().Format(time.RFC3339)})
-	w.settle()
-	fell := func(n int) {
-		t.Helper()
-		for i := range n {
+		standing = alice.statements(ownFalls, nil)
+		alice.key = last
+		alice.signs(map[string]any{"key": compromised, "action": "REVOKE", "compromisedSince": time.Now().Add(-time.Hour).UTC().Format(time.RFC3339)})
+		w.settle()
+		for i := range further {
 			if falls, _ := alice.ask(ownFalls, nil).at(fmt.Sprintf("viewer.passkeys.%d.falls", i)).([]any); len(falls) != 1 {
-				t.Errorf("key %d of %d fell %d times", i, n, len(falls))
+				t.Errorf("key %d of %d fell %d times", i, further, len(falls))
+			}
+		}
+		return standing, alice.statements(ownFalls, nil)
+	}
+	few, fewFallen := statements(1)
+	many, manyFallen := statements(8)
+	if few != many || fewFallen != manyFallen {
+		t.Errorf("%d statements for two keys, %d for nine; where one fell %d, where eight did %d", few, many, fewFallen, manyFallen)
+	}
+}
+
+// Who has no key any more that stands cannot have a fallen one sign for another: that one would fall with it, and no
+// countersignature would mend that. So it waits for an administrator.
+func TestAKeyThatFellSignsForNoOther(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob := w.signIn("alice"), w.signIn("bob")
+	g := alice.gates(alice.connect("alice"), ruleFor(1))
+	alice.enrol()
+	bob.enrol()
+	compromised := bob.ask(ownKeys, nil).text("viewer.passkeys.0.id")
+	fallen := bob.enrolAnother()
+	first := bob.key
+	bob.key = fallen
+	bob.signs(map[string]any{"key": compromised, "action": "REVOKE", "compromisedSince": time.Now().Add(-time.Hour).UTC().Format(time.RFC3339)})
+	w.settle()
+	bob.key = first
+
+	made := passkeytest.New(origin)
+	options := bob.do("beginPasskey", "options", map[string]any{}).text("options")
+	response, err := made.Create([]byte(options))
+	w.must(err)
+	act := bob.do("finishPasskey", "act { options }", map[string]any{"response": string(response)})
+	response, err = made.Get([]byte(act.text("act.options")))
+	w.must(err)
+	confirmed := bob.do("confirmPasskey", "passkey { state } act { step options }", map[string]any{"response": string(response)})
+	if confirmed.at("act") != nil || confirmed.text("passkey.state") != "WAITING_FOR_COUNTERSIGNER" {
+		t.Fatalf("the new key %v", confirmed)
+	}
+	holders := alice.ask(membersKeys, map[string]any{"w": g.workspace, "wanting": true})
+	waiting := ""
+	edges, _ := holders.at("workspace.keyHolders.edges").([]any)
+	for _, edge := range edges {
+		keys, _ := object(edge.(map[string]any)).at("node.keys").([]any)
+		for _, key := range keys {
+			if k := object(key.(map[string]any)); k.text("state") == "WAITING_FOR_COUNTERSIGNER" {
+				waiting = k.text("id")
 			}
 		}
 	}
-	fell(4)
-	four := alice.statements(ownFalls, nil)
-	grow(4) // which a key that fell signed for
+	alice.signs(map[string]any{"key": waiting, "action": "COUNTERSIGN"})
 	w.settle()
-	fell(8)
-	if eight := alice.statements(ownFalls, nil); eight != four {
-		t.Errorf("%d statements where four keys fell, %d where eight did", four, eight)
+	own := bob.ask(`{ viewer { passkeys { state falls { workspace } } } }`, nil)
+	if falls, _ := own.at("viewer.passkeys.0.falls").([]any); own.text("viewer.passkeys.0.state") != "ENROLLED" || len(falls) > 0 {
+		t.Errorf("after the countersignature: %v", own)
 	}
 }
 

@@ -175,7 +175,17 @@ test("a key that a stolen one signed for shows its owner where it fell, and with
     /goes back to Laptop of Bob Tanaka, which may have been in other hands since .*, as Bob Tanaka said/,
   );
   await expect(passkeys.getByRole("rowheader", { name: "Laptop Revoked", exact: true })).toBeVisible();
+  await expect(passkeys.getByText("None of your passkeys stands everywhere")).toBeVisible();
   await fits(passkeys, "passkeys");
+
+  // What it signed for would fall with it, so it is not asked, and the new one waits for an administrator.
+  await authenticator.clear();
+  await passkeys.getByLabel("Name of the new passkey (optional)").fill("Green key");
+  await passkeys.getByRole("button", { name: "Add a passkey" }).click(patience);
+  await passkeys.getByRole("button", { name: "Confirm with your new passkey" }).click(patience);
+  await expect(passkeys.getByText("The passkey waits for an administrator")).toBeVisible(patience);
+  await expect(passkeys.getByRole("rowheader", { name: /Green key Waits for an administrator/ })).toBeVisible(patience);
+  await passkeys.screenshot({ path: test.info().outputPath("fallen.png"), fullPage: true });
 
   await passkeys.goto(world.stack.server);
   await expect(passkeys.getByText(`“Blue key” counts no longer in ${world.slug}`)).toBeVisible(patience);

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/signedapproval/bitbucket/server/evidence"
@@ -67,6 +68,10 @@ func (p *People) ConfirmPasskey(ctx context.Context, person store.Person, sessio
 	if err != nil {
 		return store.Credential{}, nil, err
 	}
+	fell, counts, err := p.standing(ctx, person)
+	if err != nil {
+		return store.Credential{}, nil, err
+	}
 	var (
 		key  store.Credential
 		next *KeyAct
@@ -76,7 +81,7 @@ func (p *People) ConfirmPasskey(ctx context.Context, person store.Person, sessio
 		if err != nil {
 			return err
 		}
-		e := enrolment{People: p, sh: sh, person: person, sessionHash: sessionHash, ceremony: c}
+		e := enrolment{People: p, sh: sh, person: person, sessionHash: sessionHash, ceremony: c, fell: fell, counts: counts}
 		if err := e.sort(keys); err != nil {
 			return err
 		}
@@ -103,10 +108,15 @@ type enrolment struct {
 	person      store.Person
 	sessionHash []byte
 	ceremony    ceremony
+	// fell and counts are the ids of the person's keys that do so in some workspace.
+	fell, counts map[string]bool
 
 	key  store.Credential   // the new one
 	live []store.Credential // those that decide now
-	had  bool               // whether there ever was one that did
+	// vouching are those of them that may sign for the new one: those that fell nowhere, or, where there is none, those that
+	// count somewhere still. What another signs for falls with it, and no countersignature mends that.
+	vouching []store.Credential
+	had      bool // whether there ever was one that did
 }
 
 // sort finds the new key among all of the person's.
@@ -127,6 +137,12 @@ func (e *enrolment) sort(keys []store.Credential) error {
 	if len(e.live) >= maxPasskeys {
 		return roomFor(e.live)
 	}
+	without := func(key func(id string) bool) []store.Credential {
+		return slices.DeleteFunc(slices.Clone(e.live), func(c store.Credential) bool { return key(string(c.ID)) })
+	}
+	if e.vouching = without(func(id string) bool { return e.fell[id] }); len(e.vouching) == 0 {
+		e.vouching = without(func(id string) bool { return !e.counts[id] })
+	}
 	return nil
 }
 
@@ -136,16 +152,16 @@ func (e *enrolment) possession(ctx context.Context, a evidence.Assertion) (store
 	if err != nil {
 		return store.Credential{}, nil, err
 	}
-	if len(e.live) > 0 {
+	if len(e.vouching) > 0 {
 		next := e.ceremony
 		next.Step, next.Possession = StepAuthority, &a
-		act, err := e.ask(ctx, e.sh, e.person, e.sessionHash, next, e.live)
+		act, err := e.ask(ctx, e.sh, e.person, e.sessionHash, next, e.vouching)
 		return e.key, &act, err
 	}
 	done := evidence.Enrolment{
 		Act: e.ceremony.Act, Possession: a, AttestationObject: e.key.AttestationObject, ClientDataJSON: e.key.ClientData,
 	}
-	if e.had { // the log-in alone does not bring back what was lost
+	if e.had { // the log-in alone does not bring back what was lost, or fell
 		unfinished, opening, err := kept(done, e.ceremony.Opening)
 		if err != nil {
 			return store.Credential{}, nil, err
@@ -162,7 +178,7 @@ func (e *enrolment) possession(ctx context.Context, a evidence.Assertion) (store
 
 // authority takes the signature of a key that the person has.
 func (e *enrolment) authority(ctx context.Context, a evidence.Assertion) (store.Credential, error) {
-	signer, result, err := e.verify(e.ceremony.Act, a, e.live)
+	signer, result, err := e.verify(e.ceremony.Act, a, e.vouching)
 	if err != nil {
 		return store.Credential{}, err
 	}

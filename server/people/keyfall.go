@@ -35,11 +35,20 @@ func (f KeyFalls) Of(id []byte) KeyFalls {
 // KeyFalls tells where the person's own keys fell: in every workspace that they are a member of, or whose roster knows a
 // key of theirs. What it costs grows with the workspaces, not with the keys.
 func (p *People) KeyFalls(ctx context.Context, person store.Person) (falls KeyFalls, err error) {
+	err = p.eachJudged(ctx, person, func(workspace string, judged store.Keys) { falls = append(falls, fallsIn(workspace, judged)...) })
+	if err != nil {
+		return nil, err
+	}
+	return falls, p.nameFalls(ctx, falls)
+}
+
+// eachJudged hands out the person's own keys as each workspace judges them.
+func (p *People) eachJudged(ctx context.Context, person store.Person, do func(workspace string, judged store.Keys)) error {
 	var (
 		keys       store.Keys
 		workspaces []string
 	)
-	err = p.store.Outside(ctx, func(sh *store.Shared) error {
+	err := p.store.Outside(ctx, func(sh *store.Shared) (err error) {
 		if keys, err = sh.Keys(ctx, person.ID); err != nil {
 			return err
 		}
@@ -50,21 +59,35 @@ func (p *People) KeyFalls(ctx context.Context, person store.Person) (falls KeyFa
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, workspace := range workspaces {
 		err := p.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
 			judged, err := tx.Judge(ctx, keys)
 			if err == nil {
-				falls = append(falls, fallsIn(workspace, judged)...)
+				do(workspace, judged)
 			}
 			return err
 		})
 		if err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return falls, p.nameFalls(ctx, falls)
+	return nil
+}
+
+// standing says of the person's keys, by their ids, which fell somewhere, and which count somewhere.
+func (p *People) standing(ctx context.Context, person store.Person) (fell, counts map[string]bool, err error) {
+	fell, counts = map[string]bool{}, map[string]bool{}
+	err = p.eachJudged(ctx, person, func(workspace string, judged store.Keys) {
+		for _, fall := range fallsIn(workspace, judged) {
+			fell[string(fall.credential)] = true
+		}
+		for _, c := range judged.Counting(workspace) {
+			counts[string(c.ID)] = true
+		}
+	})
+	return fell, counts, err
 }
 
 // NameKeyFalls tells which of the keys fell in a workspace, with names. They must have been read there, so that its

@@ -93,7 +93,7 @@ func (p *People) tellAdministrators(ctx context.Context, person store.Person, ke
 			return tx.NotifyAdministrators(ctx, store.Notice{
 				Kind: "KEY_WAITING", DedupeKey: "key-waiting:" + workspace.ID + ":" + base64.RawURLEncoding.EncodeToString(key.ID),
 				Title:    person.Name + " asks for a countersignature",
-				Sentence: fmt.Sprintf("%s has lost every passkey and made a new one. Make sure that you speak with %s, then countersign it, or leave it.", person.Name, person.Name),
+				Sentence: fmt.Sprintf("%s has no passkey any more that could vouch for another, and made a new one. Make sure that you speak with %s, then countersign it, or leave it.", person.Name, person.Name),
 				Path:     "/settings/keys?workspace=" + url.QueryEscape(workspace.Slug),
 			})
 		})

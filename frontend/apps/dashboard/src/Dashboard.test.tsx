@@ -787,6 +787,8 @@ describe("passkeys", () => {
     expect(row?.querySelector(`time[datetime="${fall.since}"]`)).toBeVisible();
     expect(row?.querySelector(`time[datetime="${fall.compromisedSince}"]`)).toBeVisible();
     expect(row).toHaveTextContent("Revoke it, and have another passkey signed for");
+    expect(screen.getByText("None of your passkeys stands everywhere")).toBeVisible();
+    expect(screen.getByText(/until an administrator of your workspace has countersigned it/)).toBeVisible();
     expect(screen.getByRole("button", { name: "Revoke Laptop" })).toBeVisible();
     expect(await violations(container)).toEqual([]);
   });
@@ -812,6 +814,7 @@ describe("passkeys", () => {
     const gone = passkey({ id: "passkey-2", name: "Gone", state: "REVOKED", revokedAt: fall.since, falls: [fall] });
     open("/settings/passkeys", { viewer: viewer({ passkeys: [passkey(), gone] }) });
     expect((await screen.findByRole("rowheader", { name: "Laptop" })).closest("tr")).not.toHaveTextContent("counts");
+    expect(screen.queryByText("None of your passkeys stands everywhere")).toBeNull();
     const row = screen.getByRole("rowheader", { name: "Gone Revoked" }).closest("tr");
     expect(row).toHaveTextContent("Revoked without a signature");
     expect(row?.querySelector(`time[datetime="${fall.since}"]`)).toBeVisible();

@@ -21,6 +21,10 @@ const PasskeysQuery = graphql(`
     viewer {
       passkeys {
         id
+        state
+        falls {
+          workspace
+        }
         ...PasskeyRow_passkey
       }
     }
@@ -43,19 +47,28 @@ export function PasskeysPage() {
       <Answer result={result} ask={ask} doing="read your passkeys">
         {({ viewer }) =>
           viewer?.passkeys.length ? (
-            <Table caption="Passkeys" columns={["Name", "Known as yours by", "Kind", "Made", "Last signed", ""]}>
-              <tbody>
-                {viewer.passkeys.map((passkey) => (
-                  <PasskeyRow
-                    key={passkey.id}
-                    passkey={passkey}
-                    busy={enrolment.busy}
-                    onConfirm={() => void enrolment.run({ resume: passkey.id })}
-                    onRevoke={enrolment.forget}
-                  />
-                ))}
-              </tbody>
-            </Table>
+            <>
+              {noneStands(viewer.passkeys) && (
+                <Note tone="warning" title="None of your passkeys stands everywhere">
+                  One that counts no longer cannot sign for another: that would fall with it. Where none of yours
+                  counts, a new one waits until an administrator of your workspace has countersigned it. Add one, and
+                  speak with them.
+                </Note>
+              )}
+              <Table caption="Passkeys" columns={["Name", "Known as yours by", "Kind", "Made", "Last signed", ""]}>
+                <tbody>
+                  {viewer.passkeys.map((passkey) => (
+                    <PasskeyRow
+                      key={passkey.id}
+                      passkey={passkey}
+                      busy={enrolment.busy}
+                      onConfirm={() => void enrolment.run({ resume: passkey.id })}
+                      onRevoke={enrolment.forget}
+                    />
+                  ))}
+                </tbody>
+              </Table>
+            </>
           ) : (
             <EmptyState title="No passkey yet">
               {standsAlone
@@ -67,6 +80,12 @@ export function PasskeysPage() {
       </Answer>
     </>
   );
+}
+
+/** Whether the keys that sign have each fallen somewhere. */
+function noneStands(passkeys: readonly { state: string; falls: readonly unknown[] }[]) {
+  const signing = passkeys.filter(({ state }) => state === "ENROLLED");
+  return signing.length > 0 && signing.every(({ falls }) => falls.length > 0);
 }
 
 /** A browser lets no frame touch a passkey, so they are made and managed on a page of their own. */
