@@ -16,7 +16,7 @@ import (
 
 // The protocol of an evaluation.
 //
-//  1. look: read configuration and rules, then at the same time the pull request from Bitbucket and its
+//  1. look: read configuration, rules and connection, then at the same time the pull request from Bitbucket, its
 //     full head commit, and the people that the matching rule needs. No transaction is open meanwhile.
 //  2. settle (settle.go), one transaction that holds the pull request's row: the rules must still be those of
 //     step 1, else go round again; close the request that no longer fits; open the one that is
@@ -78,6 +78,11 @@ func (g *Gate) look(ctx context.Context, at store.Place) (seen, error) {
 	if unconnected != nil {
 		return s, unconnected
 	}
+	read := func() ([]store.RepositoryPerson, error) { return g.People(ctx, at.Workspace, at.Repository) }
+	if _, _, asked := policy.Match(known.DestinationBranch); asked && known.State == string(bitbucket.Open) && !known.Draft {
+		read = beside("the people were read", read) // they will be needed, unless that has changed
+		defer func() { _, _ = read() }()
+	}
 	remote, head, err := readBoth(ctx, client, at, known)
 	if notFound(err) {
 		return s, g.surelyGone(ctx, client, at)
@@ -112,7 +117,7 @@ func (g *Gate) look(ctx context.Context, at store.Place) (seen, error) {
 	case bitbucket.Declined, bitbucket.Superseded: // nothing more to read
 	}
 	if s.rule != nil && remote.State == bitbucket.Open && !remote.Draft {
-		people, err := g.People(ctx, at.Workspace, at.Repository)
+		people, err := read()
 		switch needed := s.rule.Needs().Writers; {
 		case err != nil && needed:
 			return s, err

@@ -144,9 +144,16 @@ func (t *settlement) supersedeSentence(r store.ApprovalRequest) string {
 
 // open asks the approvers.
 func (t *settlement) open(ctx context.Context) (store.ApprovalRequest, error) {
-	rule := *t.seen.rule
+	rule, round := *t.seen.rule, 1
+	if !t.new {
+		last, err := t.tx.LastRequest(ctx, t.pr.ID)
+		if optional(err) != nil {
+			return last, err
+		}
+		round += last.Round
+	}
 	request, err := t.tx.InsertRequest(ctx, store.ApprovalRequest{
-		ID: uuid.NewString(), PullRequestID: t.pr.ID, HeadCommit: t.pr.HeadCommit, DestinationBranch: t.pr.DestinationBranch,
+		ID: uuid.NewString(), PullRequestID: t.pr.ID, Round: round, HeadCommit: t.pr.HeadCommit, DestinationBranch: t.pr.DestinationBranch,
 		PolicyVersionID: t.seen.version.ID, Rule: rule.Canonical(), RuleDigest: string(rule.Digest()), Sentence: "waiting for approvals",
 		ExpiresAt: t.now.Add(rule.Expiry()),
 	})

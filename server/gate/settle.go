@@ -25,9 +25,10 @@ type settlement struct {
 	workspace store.Workspace
 	config    store.RepositoryConfig // the zero one where the repository is not gated
 	pr        *store.PullRequest
-	live      *store.ApprovalRequest // that was found; nil for none
-	given     *store.Given           // about the commit of live, when the pull request was locked; nil where that was not read
-	new       bool                   // the pull request was not known, and nothing is decided about it
+	live      *store.ApprovalRequest         // that was found; nil for none
+	given     *store.Given                   // about the commit of live, when the pull request was locked; nil where that was not read
+	new       bool                           // the pull request was not known, and nothing is decided about it
+	statuses  map[string]*store.CommitStatus // on its commits, as far as they are known; nil where there is none
 	chain     *chain
 	changed   bool
 	late      bool // it was merged, and what approves or overrides it came on record only then
@@ -55,6 +56,9 @@ func (g *Gate) settleIn(ctx context.Context, tx *store.Tx, at store.Place, s see
 		return next, err
 	}
 	t.workspace, t.live, t.given = found.Workspace, found.Live, &found.Given
+	if t.live != nil {
+		t.statuses = map[string]*store.CommitStatus{t.live.HeadCommit: found.Status}
+	}
 	if found.Repository != nil {
 		t.config = *found.Repository
 	}

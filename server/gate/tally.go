@@ -132,14 +132,28 @@ func (t *settlement) owe(ctx context.Context, r store.ApprovalRequest, state bit
 	if err != nil {
 		return err
 	}
-	owed, err := t.tx.OweStatus(ctx, store.CommitStatus{
+	known, read := t.statuses[r.HeadCommit]
+	if !read && !t.new {
+		status, err := t.tx.Status(ctx, t.pr.ID, r.HeadCommit)
+		if optional(err) != nil {
+			return err
+		}
+		if err == nil {
+			known = &status
+		}
+	}
+	status := store.CommitStatus{
 		PullRequestID: t.pr.ID, Commit: r.HeadCommit, RepositoryID: t.pr.RepositoryID, RequestID: r.ID, Key: t.pr.StatusKey,
 		RefName: t.pr.SourceBranch, State: string(state), Description: sentence, URL: t.panelURL(t.tx.Workspace, *t.pr),
 		Cosignatures: waitsFor,
-	})
-	if err != nil || !owed {
-		return err
 	}
+	if !t.tx.OweStatus(known, status) {
+		return nil
+	}
+	if t.statuses == nil {
+		t.statuses = map[string]*store.CommitStatus{}
+	}
+	t.statuses[r.HeadCommit] = &status
 	t.changed = true
 	// What was owed before waits no more; where this does too, the alarm comes back.
 	if err := t.tx.CloseAlarm(ctx, store.AlarmUncosigned, waiting(t.pr.ID, r.HeadCommit)); err != nil {

@@ -37,10 +37,19 @@ func (s CommitStatus) Paid() bool { return s.PaidVersion >= s.OwedVersion }
 const statusColumns = `pull_request_id, commit, repository_id, request_id, key, refname, state, description, url,
 	owed_version, paid_version, paid_at, owed_since, doubt_until, problem, cosignatures`
 
-// OweStatus sets what Bitbucket should show. It answers whether anything is owed now that was not
-// before; the caller then enqueues the job that pays. The caller holds the pull request's lock.
-func (tx *Tx) OweStatus(ctx context.Context, s CommitStatus) (bool, error) {
-	tag, err := tx.tx.Exec(ctx, `
+// says tells whether Bitbucket is to show the same by both.
+func (s CommitStatus) says(other CommitStatus) bool {
+	return s.RefName == other.RefName && s.State == other.State && s.Description == other.Description && s.URL == other.URL && s.Cosignatures == other.Cosignatures
+}
+
+// OweStatus sets what Bitbucket should show, with the commit. known is the status of this commit as it was read since the
+// caller locked the pull request, which nobody else then changes in this; nil for none. It answers whether anything is
+// owed now that was not before; the caller then enqueues the job that pays.
+func (tx *Tx) OweStatus(known *CommitStatus, s CommitStatus) (owed bool) {
+	if known != nil && known.says(s) {
+		return false
+	}
+	tx.tx.later(`
 		insert into signedapproval_bitbucket_commit_statuses as old (workspace_id, pull_request_id, commit, repository_id,
 			request_id, key, refname, state, description, url, cosignatures)
 		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
@@ -52,10 +61,7 @@ func (tx *Tx) OweStatus(ctx context.Context, s CommitStatus) (bool, error) {
 			where (old.refname, old.state, old.description, old.url, old.cosignatures)
 				is distinct from (excluded.refname, excluded.state, excluded.description, excluded.url, excluded.cosignatures)`,
 		tx.Workspace, s.PullRequestID, s.Commit, s.RepositoryID, s.RequestID, s.Key, s.RefName, s.State, s.Description, s.URL, s.Cosignatures)
-	if err != nil {
-		return false, fmt.Errorf("store: owe status: %w", err)
-	}
-	return tag.RowsAffected() > 0, nil
+	return true
 }
 
 // OweStatusAgain makes a paid status owed once more: somebody else has overwritten it.

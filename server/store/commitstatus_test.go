@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -28,10 +29,20 @@ func TestAStatusIsOwedSince(t *testing.T) {
 	}
 	owes := func(description string) func(*store.Tx) error {
 		return func(tx *store.Tx) error {
-			_, err := tx.OweStatus(t.Context(), store.CommitStatus{
+			known, err := tx.Status(t.Context(), acme, commit)
+			if err != nil && !errors.Is(err, store.ErrNotFound) {
+				return err
+			}
+			wanted := store.CommitStatus{
 				PullRequestID: acme, Commit: commit, RepositoryID: acme, RequestID: acme, Key: "k", RefName: "b", State: "INPROGRESS", Description: description, URL: "u",
-			})
-			return err
+			}
+			if !tx.OweStatus(&known, wanted) {
+				return errors.New("it is owed already")
+			}
+			if tx.OweStatus(&wanted, wanted) {
+				return errors.New("what is owed is owed again")
+			}
+			return nil
 		}
 	}
 	pays := func(version int64) func(*store.Tx) error {

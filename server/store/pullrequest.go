@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -76,26 +75,22 @@ func (tx *Tx) pullRequest(ctx context.Context, where string, args ...any) (PullR
 	return p, one(err)
 }
 
-// InsertPullRequest stores a pull request that was not known. It answers ErrConflict where another
-// transaction was faster.
+// InsertPullRequest stores a pull request that was not known, before the next statement, and gives what is stored. The
+// transaction fails where another one was faster.
 func (tx *Tx) InsertPullRequest(ctx context.Context, p PullRequest) (PullRequest, error) {
-	rows, err := tx.tx.Query(ctx, `
+	now, err := tx.Now(ctx)
+	if err != nil {
+		return PullRequest{}, err
+	}
+	p.Version, p.SyncedAt, p.CreatedAt = 1, now, now
+	tx.tx.later(`
 		insert into signedapproval_pull_requests (workspace_id, id, repository_id, number, title, state, draft,
 			author_account_id, author_name, source_repository_id, source_branch, head_commit, destination_branch,
-			status_key, chain_id)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
-		on conflict (workspace_id, repository_id, number) do nothing
-		returning `+pullRequestColumns,
+			status_key, chain_id, version, synced_at, created_at)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, now(), now())`,
 		tx.Workspace, p.ID, p.RepositoryID, p.Number, p.Title, p.State, p.Draft, p.AuthorAccountID, p.AuthorName,
-		p.SourceRepositoryID, p.SourceBranch, p.HeadCommit, p.DestinationBranch, p.StatusKey, p.ChainID)
-	if err != nil {
-		return PullRequest{}, fmt.Errorf("store: insert pull request: %w", err)
-	}
-	stored, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[PullRequest])
-	if err = one(err); errors.Is(err, ErrNotFound) {
-		return PullRequest{}, ErrConflict
-	}
-	return stored, err
+		p.SourceRepositoryID, p.SourceBranch, p.HeadCommit, p.DestinationBranch, p.StatusKey, p.ChainID, p.Version)
+	return p, nil
 }
 
 // UpdatePullRequest writes what Bitbucket said and where the chain stands. The caller holds the lock.

@@ -87,21 +87,21 @@ func (tx *Tx) request(ctx context.Context, where string, args ...any) (ApprovalR
 	return r, one(err)
 }
 
-// InsertRequest opens the next round of a pull request. The caller holds the pull request's lock
-// and has closed the round before.
+// InsertRequest opens a round of a pull request, the one after its last, before the next statement, and gives what is stored.
+// The caller holds the pull request's lock and has closed the round before.
 func (tx *Tx) InsertRequest(ctx context.Context, r ApprovalRequest) (ApprovalRequest, error) {
-	rows, err := tx.tx.Query(ctx, `
+	now, err := tx.Now(ctx)
+	if err != nil {
+		return ApprovalRequest{}, err
+	}
+	r.State, r.Verdict, r.Facts, r.RequestedAt, r.Overdue = RequestPending, json.RawMessage("{}"), json.RawMessage("{}"), now, !now.Before(r.ExpiresAt)
+	tx.tx.later(`
 		insert into signedapproval_approval_requests (workspace_id, id, pull_request_id, round, head_commit,
 			destination_branch, policy_version_id, rule, rule_digest, state, sentence, verdict, facts, requested_at, expires_at)
-		values ($1, $2, $3, (select coalesce(max(round), 0) + 1 from signedapproval_approval_requests
-			where workspace_id = $1 and pull_request_id = $3), $4, $5, $6, $7, $8, 'PENDING', $9, '{}', '{}', now(), $10)
-		returning `+requestColumns,
-		tx.Workspace, r.ID, r.PullRequestID, r.HeadCommit, r.DestinationBranch, r.PolicyVersionID, r.Rule, r.RuleDigest,
-		r.Sentence, r.ExpiresAt)
-	if err != nil {
-		return ApprovalRequest{}, fmt.Errorf("store: open approval request: %w", err)
-	}
-	return pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[ApprovalRequest])
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, now(), $14)`,
+		tx.Workspace, r.ID, r.PullRequestID, r.Round, r.HeadCommit, r.DestinationBranch, r.PolicyVersionID, r.Rule, r.RuleDigest,
+		r.State, r.Sentence, r.Verdict, r.Facts, r.ExpiresAt)
+	return r, nil
 }
 
 // SaveVerdict stores what a tally said about a live request, and has everybody for whom it waited

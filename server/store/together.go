@@ -115,6 +115,7 @@ type Settling struct {
 	Repository  *RepositoryConfig // nil where it is not gated
 	Live        *ApprovalRequest  // the request that is alive; nil for none
 	Given       Given             // about the commit of Live; nothing for none
+	Status      *CommitStatus     // on the commit of Live; nil for none
 }
 
 // Settling locks a pull request and reads, then, what an evaluation settles upon.
@@ -128,6 +129,8 @@ func (tx *Tx) Settling(ctx context.Context, repositoryID string, number int64) (
 	batch.Queue(selectDecisions+`pull_request_id = `+pullRequestAt+` and head_commit = (select head_commit`+asked+`)`+inChain,
 		tx.Workspace, repositoryID, number).Query(every(&s.Given.Decisions))
 	queueSaid(batch, tx.Workspace, &s.Given.said)
+	batch.Queue(`select `+statusColumns+` from signedapproval_bitbucket_commit_statuses
+		where workspace_id = $1 and pull_request_id = `+pullRequestAt+` and commit = (select head_commit`+asked+`)`, tx.Workspace, repositoryID, number).Query(maybe(&s.Status))
 	if err := tx.tx.batch(ctx, batch); err != nil {
 		return Settling{}, fmt.Errorf("store: read what to settle: %w", err)
 	}
