@@ -66,6 +66,11 @@ const (
 // Countersigned is the identity of a key for which somebody else vouched.
 const Countersigned = "countersigner"
 
+// Disowned is the identity of a key that would be [Countersigned], had nobody reported a
+// key of who vouched for it as stolen. It is no better than one for which nobody did, but a
+// rejection by it is not taken back by one of those.
+const Disowned = "disowned"
+
 // Decision is one signed act of one person.
 type Decision struct {
 	// ID is our id of the decision.
@@ -79,8 +84,8 @@ type Decision struct {
 	// Name is the person's display name at the time.
 	Name string `json:"name,omitempty"`
 	// Identity is by what the key was known when it signed, as the roster that its
-	// signer was shown has it: [Countersigned] or anything else. It is empty unless
-	// the rule's [Needs] ask for it.
+	// signer was shown has it: [Countersigned], [Disowned] or anything else. It is
+	// empty unless the rule's [Needs] ask for it.
 	Identity string `json:"identity,omitempty"`
 	// Model is the AAGUID of the key's authenticator where an attestation proves it and
 	// the rule names it. It is empty unless the rule's [Needs] ask for it.

@@ -15,7 +15,8 @@ import (
 //     signed under and whoever gave it, until the same person later withdraws,
 //     approves this very request, or overrides with an override that counts; with
 //     a key that was in nobody else's hands, unless the rejection's was too, and
-//     that the rule takes, unless it does not take the rejection's either.
+//     that the rule takes, unless it does not take the rejection's either; it takes a
+//     disowned key rather than one that nobody vouched for.
 //  3. An approval stands until somebody with the same person id or the same
 //     account id later decides anything else. It counts for a requirement when it
 //     was signed for this request, destination branch and rule, its account is
@@ -182,7 +183,7 @@ func (t *tally) cleared(rejection Decision, late bool) bool {
 		return d.Sequence > rejection.Sequence && (late || !d.Late) &&
 			d.PersonID == rejection.PersonID && d.AccountID == rejection.AccountID &&
 			(!d.Compromised || rejection.Compromised) && // a stolen key takes back only what a stolen key said
-			(t.fits(d) || !t.fits(rejection)) && // and a ghost key not what a known one said
+			t.fit(d) >= t.fit(rejection) && // and a ghost key not what a known one said
 			(d.Action == Withdraw || d.Action == Approve && t.unbound(d) == "" ||
 				d.Action == Override && among(t.overriding, d.PersonID, d.AccountID))
 	})
@@ -196,8 +197,20 @@ func (t *tally) void(given Decision) bool {
 	})
 }
 
-// fits reports whether the key of a decision is one that the rule takes.
-func (t *tally) fits(d Decision) bool { return t.known(d) && t.proved(d) }
+// fit tells how far the key of a decision is one that the rule takes: 2 where it is, 1 where
+// it would be but for a report about somebody who vouched for it, else 0. So a report makes no
+// rejection easier to take back.
+func (t *tally) fit(d Decision) int {
+	switch {
+	case !t.proved(d):
+		return 0
+	case t.known(d):
+		return 2
+	case d.Identity == Disowned:
+		return 1
+	}
+	return 0
+}
 
 func (t *tally) known(d Decision) bool {
 	return t.rule.Keys == nil || !t.rule.Keys.Countersigned || d.Identity == Countersigned

@@ -72,6 +72,8 @@ func facts(r approval.Rule, script string) approval.Facts {
 		}
 		for _, modifier := range words[2:] {
 			switch modifier {
+			case "disowned":
+				d.Identity = approval.Disowned
 			case "vouched":
 				d.Identity = approval.Countersigned
 			case "stolen":
@@ -239,6 +241,13 @@ func TestTallyOfCountersignedKeys(t *testing.T) {
 		{demanding(1), "bob approve vouched, carol reject vouched, carol approve login", "REJECTED: rejected by Carol"},
 		{demanding(1), "bob approve vouched, carol reject login, carol withdraw login", "APPROVED: approved by Bob"},
 		{demanding(1), "bob approve vouched, carol reject vouched, carol withdraw vouched", "APPROVED: approved by Bob"},
+		{demanding(1), "bob approve disowned", "PENDING: 0 of 1 approval; waiting for Bob, Carol or Dave"},
+		{demanding(1), "bob approve vouched, carol reject disowned, carol withdraw login", "REJECTED: rejected by Carol"},
+		{demanding(1), "bob approve vouched, carol reject disowned, carol approve login", "REJECTED: rejected by Carol"},
+		{demanding(1), "bob approve vouched, carol reject disowned, carol withdraw disowned", "APPROVED: approved by Bob"},
+		{demanding(1), "bob approve vouched, carol reject disowned, carol withdraw vouched", "APPROVED: approved by Bob"},
+		{demanding(1), "bob approve vouched, carol reject vouched, carol withdraw disowned", "REJECTED: rejected by Carol"},
+		{demanding(1), "bob approve vouched, carol reject login, carol withdraw disowned", "APPROVED: approved by Bob"},
 		{demanding(1), "bob approve vouched, bob withdraw login", "PENDING: 0 of 1 approval; waiting for Bob, Carol or Dave"},
 		{overridable, "bob override login", "PENDING: 0 of 2 approvals; waiting for Bob, Carol or Dave"},
 		{overridable, "bob override vouched", "OVERRIDDEN: overridden by Bob; 0 of 2 approvals"},

@@ -110,6 +110,37 @@ func ghostly(w *world) {
 	w.revoke("carol", w.token("bob"), &at)
 }
 
+// fallenRejection is a rejection by a key that the rule takes, which a ghost takes back, and whose countersigner's key is
+// reported as stolen later: it is no easier to take back by that. rejection and
+// withdrawal are what the tally was told of the two keys.
+func fallenRejection(by, rejection, withdrawal string, end func(w *world)) func(w *world) {
+	return func(w *world) {
+		w.policy.Rules[0].Keys = &approval.KeyDemand{Countersigned: true}
+		w.tokens["erin"] = es256(w.t, "erin")
+		w.enrol("erin", nil, nil)
+		w.vouch("bob", w.tokens["dave"])
+		at := w.tick()
+		w.vouch("carol", w.tokens["erin"])
+		ghost := es256(w.t, "carol2")
+		ghost.key.Person = "per-carol"
+		w.tokens["carol2"] = ghost
+		w.enrol("carol2", nil, nil)
+		w.open("old")
+		w.decide("bob", evidence.Approve)
+		w.decide("dave", evidence.Approve)
+		w.decide("carol", evidence.Reject)
+		w.signedBy = func(person string) token { return latest(w, by, person) }
+		w.tamperFacts = func(f *approval.Facts) { // the world asks for the identities of today
+			for i := range f.Decisions {
+				f.Decisions[i].Identity = []string{approval.Countersigned, approval.Countersigned, rejection, withdrawal}[i]
+			}
+		}
+		w.decide("carol", evidence.Withdraw)
+		end(w)
+		w.revoke("erin", w.token("bob"), &at)
+	}
+}
+
 // vouchedByAThief is approved with a key that a countersigner vouched for whose own key is reported as stolen later.
 func vouchedByAThief(people string) func(w *world) {
 	return func(w *world) {
@@ -195,6 +226,8 @@ func reports() []report {
 		{"an approval beside an override", told(approvedAndOverridden), 0, "OVERRIDDEN: overridden by Carol; 1 of 2 approvals", "APPROVED: approved by Bob and Dave", ""},
 		{"a rejection", told(stolenRejection), 0, "REJECTED: rejected by Carol", "", ""},
 		{"a rejection that a ghost took back", told(ghostly), 0, "REJECTED: rejected by Carol", "", ""},
+		{"the countersigner of a rejection that a ghost took back", told(fallenRejection("carol2", approval.Countersigned, string(evidence.ByLogIn), supersede)), 0, "REJECTED: rejected by Carol", "", ""},
+		{"the countersigner of a rejection that the same key took back", told(fallenRejection("carol", approval.Countersigned, approval.Countersigned, merge)), 0, "APPROVED: approved by Bob and Dave", "", ""},
 		{"a countersigner of one of three", told(vouchedByAThief("bob carol dave")), 0, "APPROVED: approved by Bob and Dave", "APPROVED: approved by Bob, Carol and Dave", ""},
 		{"a countersigner of one of three unknown otherwise", known(knownByAThief("bob carol dave")), 0, "APPROVED: approved by Bob and Dave", "APPROVED: approved by Bob, Carol and Dave", ""},
 		{"the enroller of one of three unknown otherwise", known(enrolledByAThief), 0, "APPROVED: approved by Carol and Dave", "APPROVED: approved by Bob, Carol and Dave", ""},
@@ -248,5 +281,10 @@ func lateForgeries() (list []forged) {
 			list = append(list, forged{"stolen " + r.name, r.make, r.step, evidence.CodeStolen})
 		}
 	}
-	return list
+	took := "stolen the countersigner of a rejection that a ghost took back by then "
+	ghost := string(evidence.ByLogIn)
+	return append(list,
+		forged{took + "and it was known by a login", told(fallenRejection("carol2", ghost, ghost, merge)), "facts", evidence.CodeInvalid},
+		forged{took + "and it was disowned", told(fallenRejection("carol2", approval.Disowned, ghost, merge)), "verdict", evidence.CodeChain},
+	)
 }

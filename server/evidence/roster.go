@@ -45,6 +45,9 @@ const (
 	ByOwnKey Identity = "own-key"
 	// ByCountersigner: a key of somebody else in the roster signed for it.
 	ByCountersigner Identity = approval.Countersigned
+	// Disowned: a key of somebody else did, and may have been in other hands. No change of a
+	// roster has it, see [Roster.IdentityAt].
+	Disowned Identity = approval.Disowned
 )
 
 // RosterChange is one version of a workspace's roster, told as what it changes.

@@ -101,31 +101,31 @@ func (r *Roster) Supposing(since map[string]time.Time) *Roster {
 	return &supposed
 }
 
-// unreported returns the roster as it judges while nobody has said of a key that it was in other hands.
-func (r *Roster) unreported() *Roster {
-	before := *r
-	before.keys, before.stands = slices.Clone(r.keys), nil
-	for i := range before.keys {
-		before.keys[i].CompromisedSince = nil
-	}
-	before.judge()
-	return &before
-}
-
 // IdentityAt returns by what a key was known at a version: countersigner where
 // somebody else had vouched for it, or for the key of the same person that it
 // goes back to by own-key; else bitbucket-login. A signature by a key that was in
-// other hands, or does not stand, is none. It is what a rule's demand is compared
-// with, so a person cannot lift a key by another one.
+// other hands, or does not stand, is none: disowned is a key that nothing else keeps
+// from countersigner. It is what a rule's demand is compared with, so a person cannot
+// lift a key by another one.
 func (r *Roster) IdentityAt(k RosterKey, version int64) Identity {
+	switch {
+	case r.vouched(k, version, r.holds):
+		return ByCountersigner
+	case r.vouched(k, version, func(word) bool { return true }):
+		return Disowned
+	}
+	return ByLogIn
+}
+
+func (r *Roster) vouched(k RosterKey, version int64, holds func(word) bool) bool {
 	for {
 		for _, other := range k.others {
-			if other.version <= version && r.holds(other) {
-				return ByCountersigner
+			if other.version <= version && holds(other) {
+				return true
 			}
 		}
-		if k.word == nil || k.Countersigned == k.Added || !r.holds(*k.word) {
-			return ByLogIn
+		if k.word == nil || k.Countersigned == k.Added || !holds(*k.word) {
+			return false
 		}
 		k = r.keys[r.byDigest[k.Signer]] // which was added earlier, so this ends
 	}

@@ -120,8 +120,8 @@ func TestStands(t *testing.T) {
 	}{
 		"not at all":                   {func(_, _, _ time.Time) *time.Time { return nil }, map[string]bool{"bob": true, "carol": true, "carol2": true, "dave": true}, evidence.ByCountersigner},
 		"after both":                   {func(_, _, after time.Time) *time.Time { return &after }, map[string]bool{"bob": true, "carol": true, "carol2": true, "dave": true}, evidence.ByCountersigner},
-		"between the two":              {func(_, between, _ time.Time) *time.Time { return &between }, map[string]bool{"bob": true, "carol": true, "carol2": true, "dave": true}, evidence.ByLogIn},
-		"before the key it signed for": {func(before, _, _ time.Time) *time.Time { return &before }, map[string]bool{"bob": true, "carol": true, "carol2": false, "dave": true}, evidence.ByLogIn},
+		"between the two":              {func(_, between, _ time.Time) *time.Time { return &between }, map[string]bool{"bob": true, "carol": true, "carol2": true, "dave": true}, evidence.Disowned},
+		"before the key it signed for": {func(before, _, _ time.Time) *time.Time { return &before }, map[string]bool{"bob": true, "carol": true, "carol2": false, "dave": true}, evidence.Disowned},
 	} {
 		r, w := newRoster(c.since)
 		stands := map[string]bool{}

@@ -656,9 +656,8 @@ func (v *verification) facts() (string, error) {
 		today.Compromised, today.Identity = want.Compromised, want.Identity
 		// What was reported when the verdict had been reached nobody could tell the tally.
 		want.Compromised = want.Compromised && got.Compromised
-		if got.Identity != want.Identity && v.rule.Needs().Identities {
-			want.Identity = string(v.keys.unreported().IdentityAt(d.key, d.version))
-			v.made[i].disowned = true
+		if want.Identity == approval.Disowned && got.Identity == approval.Countersigned {
+			want.Identity, v.made[i].disowned = got.Identity, true
 		}
 		if v.rule.Needs().Models {
 			want.Model = v.model(d.key, got.Model)
