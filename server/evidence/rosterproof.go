@@ -44,7 +44,7 @@ func (r *Roster) CheckEnrolment(k RosterKey, e Enrolment) (enrol Act, countersig
 		}
 	case ByCountersigner:
 		_, err = r.vouches(added.first(), *e.Countersigned, enrol)
-	case ByLogIn, ByOperator: // nobody signed for it
+	case ByLogIn, ByOperator, Disowned: // nobody signed for it
 	}
 	if err != nil {
 		return Act{}, nil, err
