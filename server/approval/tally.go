@@ -43,7 +43,17 @@ func Tally(rule Rule, f Facts) Verdict {
 // Count is [Tally] that also tells the sequences of the decisions that the
 // state rests on, in their order: the overrides that count where it is
 // OVERRIDDEN, else the approvals that count for some requirement.
-func Count(rule Rule, f Facts) (v Verdict, counted []int64) {
+func Count(rule Rule, f Facts) (v Verdict, counted []int64) { return count(rule, f, false) }
+
+// CountAgain is [Count] of what a verdict was reached on before. What was overridden and
+// has the quorum for that still stays OVERRIDDEN, though no more stands in the way of its
+// approval: a report of a key makes nothing better.
+func CountAgain(rule Rule, f Facts, was State) (v Verdict, counted []int64) {
+	return count(rule, f, was == Overridden)
+}
+
+// count prefers OVERRIDDEN to APPROVED where overridden is true.
+func count(rule Rule, f Facts, overridden bool) (v Verdict, counted []int64) {
 	t := tally{rule: rule, facts: f, names: map[string]string{}}
 	t.readDecisions()
 	t.readNames()
@@ -64,10 +74,13 @@ func Count(rule Rule, f Facts) (v Verdict, counted []int64) {
 		v.Requirements = append(v.Requirements, r)
 	}
 	rescued := t.rescued()
+	override := v.Override != nil && v.Override.Met() && !f.Request.Lapsed
 	switch {
+	case overridden && override:
+		v.State = Overridden
 	case met && len(v.Rejections) == 0 && !rescued && !f.Request.Lapsed:
 		v.State = Approved
-	case v.Override != nil && v.Override.Met() && !f.Request.Lapsed:
+	case override:
 		v.State = Overridden
 	case len(v.Rejections) > 0:
 		v.State = Rejected

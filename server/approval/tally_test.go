@@ -370,6 +370,35 @@ func TestCountSaysWhatTheStateRestsOn(t *testing.T) {
 	}
 }
 
+// TestWhatWasOverriddenStaysSo counts again what was overridden or approved before.
+func TestWhatWasOverriddenStaysSo(t *testing.T) {
+	t.Parallel()
+	r := rule(named("A", 1, "bob"))
+	r.Override = &approval.OverrideBy{Quorum: 1, Approvers: named("", 1, "dave").Approvers}
+	for _, c := range []struct {
+		script   string
+		was, now approval.State
+		want     []int64 // the first has sequence 2
+	}{
+		{"bob approve, dave override", approval.Overridden, approval.Overridden, []int64{3}},
+		{"bob approve, dave override", approval.Approved, approval.Approved, []int64{2}},
+		{"bob approve, dave override", approval.Rejected, approval.Approved, []int64{2}},
+		{"bob approve, dave override, dave withdraw", approval.Overridden, approval.Approved, []int64{2}},
+		{"bob approve", approval.Overridden, approval.Approved, []int64{2}},
+		{"carol reject, dave override", approval.Approved, approval.Overridden, []int64{3}},
+	} {
+		v, got := approval.CountAgain(r, facts(r, c.script), c.was)
+		if diff := cmp.Diff(c.want, got); v.State != c.now || diff != "" {
+			t.Errorf("%s, once %s: %s\n%s", c.script, c.was, v.State, diff)
+		}
+	}
+	lapsed := facts(r, "bob approve, dave override")
+	lapsed.Request.Lapsed = true
+	if v, _ := approval.CountAgain(r, lapsed, approval.Overridden); v.State != approval.Expired {
+		t.Errorf("what has lapsed is %s", v.State)
+	}
+}
+
 func TestTallyExplains(t *testing.T) {
 	t.Parallel()
 	r := rule(everyone(3))

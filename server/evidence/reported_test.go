@@ -35,6 +35,8 @@ func stolenLater(approvals string, then func(w *world)) func(w *world) {
 
 func merge(w *world) { w.landed("approved") }
 
+func override(w *world) { w.landed("override") }
+
 func supersede(w *world) {
 	w.append(evidence.RequestClosed{Request: w.request().ID, Reason: "superseded"})
 	w.publish()
@@ -58,6 +60,37 @@ func stolenOverride(w *world) {
 	at := w.tick()
 	broken(w)
 	w.revoke("bob", w.token("carol"), &at)
+}
+
+// overriddenBesideAThief is an override beside a rejection that a key took back which was known to be stolen when the verdict was
+// reached. The key that rejected is reported later, so that nothing stands in the way of the approval any more: by then, what
+// overrode is all that the merge rests on. thieves are those whose keys are reported with it.
+func overriddenBesideAThief(end func(w *world), thieves ...string) func(w *world) {
+	return func(w *world) {
+		breakable(w)
+		w.policy.Rules[0].Override.Quorum = 1
+		for _, name := range []string{"erin", "erin2"} {
+			w.tokens[name] = es256(w.t, name)
+			k := w.tokens[name]
+			k.key.Person = "per-erin"
+			w.tokens[name] = k
+			w.enrol(name, nil, nil)
+		}
+		w.open("old")
+		at := w.tick()
+		w.decide("bob", evidence.Approve)
+		w.decide("dave", evidence.Approve)
+		w.decide("erin", evidence.Reject)
+		w.signedBy = func(person string) token { return latest(w, person+"2", person) }
+		w.decide("erin", evidence.Withdraw)
+		w.revoke("erin2", w.token("bob"), &at)
+		w.tamperFacts = func(f *approval.Facts) { f.Decisions[3].Compromised = true }
+		w.decide("carol", evidence.Override)
+		end(w)
+		for _, name := range append(thieves, "erin") {
+			w.revoke(name, w.token("dave"), &at)
+		}
+	}
 }
 
 // takenBackByAThief is a rejection that a stolen key took back.
@@ -224,6 +257,7 @@ func reports() []report {
 		{"of three when it was superseded", told(stolenLater("carol bob dave", supersede)), 0, "APPROVED: approved by Bob and Dave", "APPROVED: approved by Carol, Bob and Dave", ""},
 		{"of three and nobody tallied again", told(stolenLater("carol bob dave", func(*world) {})), 0, "APPROVED: approved by Bob and Dave", "APPROVED: approved by Carol, Bob and Dave", ""},
 		{"an approval beside an override", told(approvedAndOverridden), 0, "OVERRIDDEN: overridden by Carol; 1 of 2 approvals", "APPROVED: approved by Bob and Dave", ""},
+		{"a rejection beside an override", told(overriddenBesideAThief(override)), 0, "OVERRIDDEN: overridden by Carol; 2 of 2 approvals", "OVERRIDDEN: overridden by Carol; rejected by Erin; 2 of 2 approvals", ""},
 		{"a rejection", told(stolenRejection), 0, "REJECTED: rejected by Carol", "", ""},
 		{"a rejection that a ghost took back", told(ghostly), 0, "REJECTED: rejected by Carol", "", ""},
 		{"the countersigner of a rejection that a ghost took back", told(fallenRejection("carol2", approval.Countersigned, string(evidence.ByLogIn), supersede)), 0, "REJECTED: rejected by Carol", "", ""},
@@ -236,6 +270,7 @@ func reports() []report {
 		{"of two when it was merged", told(stolenLater("carol bob", merge)), 1, "", "", "tally"},
 		{"of two when it was superseded", told(stolenLater("carol bob", supersede)), 1, "", "", "tally"},
 		{"of two overrides", told(stolenOverride), 1, "", "", "tally"},
+		{"a rejection beside an override and who overrode", told(overriddenBesideAThief(override, "carol")), 1, "", "", "tally"},
 		{"a withdrawal of a rejection", told(takenBackByAThief), 1, "", "", "tally"},
 		{"a countersigner of one of two", told(vouchedByAThief("bob carol")), 1, "", "", "tally"},
 		{"a countersigner of one of two unknown otherwise", known(knownByAThief("bob carol")), 1, "", "", "anchors"},

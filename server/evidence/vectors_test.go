@@ -84,6 +84,7 @@ func bundleVectors(t *testing.T) (list []bundleVector) {
 			w.story()
 		}, 0},
 		"good erased people":                      {erasedStory, 2},
+		"good erased people who overrode":         {erasedOverride, 2},
 		"good roster":                             {rosterStory, 0},
 		"good compromised":                        {compromisedStory, 0},
 		"good enrolled by a compromised key":      {found(steal), 0},

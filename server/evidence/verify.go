@@ -696,7 +696,7 @@ func (v *verification) tally() (string, error) {
 	}
 	if v.erasedFacts() && !same() {
 		// Whether those who were asked agreed cannot be told any more; whether as many did can.
-		could, counted := approval.Count(open(v.rule), deciding(v.b.Facts))
+		could, counted := approval.CountAgain(open(v.rule), deciding(v.b.Facts), want.State)
 		if green(string(want.State)) && could.State != want.State {
 			return "", refuse(CodeInvalid, "the bundle says %s, and whoever may have been erased, too few people agreed for that", want.State)
 		}
@@ -733,8 +733,8 @@ func (v *verification) judge() error {
 	if v.untold {
 		rule, facts = open(rule), deciding(facts)
 	}
-	today, counted := approval.Count(rule, facts)
 	then := v.b.Verdict
+	today, counted := approval.CountAgain(rule, facts, then.State)
 	v.counted = counted
 	switch {
 	case v.untold && today.State == then.State: // who counts is told by nothing

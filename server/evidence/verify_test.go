@@ -428,6 +428,25 @@ func erasedStory(w *world) {
 	w.verdict.Sentence, w.outcome = "approved by Erased person and Erased person", nil
 }
 
+// erasedOverride is an override beside as many approvals as the rule asks for, of which one is by somebody whom it does not ask.
+func erasedOverride(w *world) {
+	breakable(w)
+	w.policy.Rules[0].Override.Quorum = 1
+	w.policy.Rules[0].Requirements[0].Approvers = approval.Approvers{Accounts: []string{"acc-bob", "acc-dave"}}
+	w.tokens["erin"] = es256(w.t, "erin")
+	w.enrol("erin", nil, nil)
+	w.open("old")
+	for _, name := range []string{"erin", "dave"} {
+		w.decide(name, evidence.Approve)
+	}
+	w.decide("carol", evidence.Override)
+	for i, d := range w.facts.Decisions {
+		w.facts.Decisions[i].AccountID, w.facts.Decisions[i].Name = evidence.ErasedPrefix+d.PersonID, "Erased person"
+		w.decisions[i].Approver = nil
+	}
+	w.verdict.Sentence, w.outcome = "overridden by Erased person; 1 of 2 approvals", nil
+}
+
 // timeless are facts that keep silent about the time of the request.
 func timeless(f *approval.Facts) {
 	f.Request.Lapsed = false
