@@ -19,7 +19,8 @@ import (
 //
 // There is one intent per pull request and head. It is moved to CALLING, and that is committed,
 // before Bitbucket is asked; so whoever finds CALLING knows that a call may have been made and
-// reads the pull request before anything else. Bitbucket's merge takes no expected head: the pull
+// reads the pull request before anything else. It stays CALLING for as long as a call may be on its way, so that whoever sees
+// the pull request merged knows that the gate may have done that. Bitbucket's merge takes no expected head: the pull
 // request is read again right before the call, and what landed is verified right after.
 //
 // That a request is APPROVED is what the last evaluation said. A decision, or a change of the rules,
@@ -249,6 +250,9 @@ const mergeWait = 10 * time.Minute
 
 // postponeMerge keeps an intent planned, says why, and comes back.
 func (g *Gate) postponeMerge(ctx context.Context, job store.Job, at store.Place, a attempt, reason string) error {
+	if a.doubt > 0 {
+		return mayLand(a)
+	}
 	return g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
 		now, err := tx.Now(ctx)
 		if err != nil {
@@ -286,6 +290,9 @@ func (g *Gate) Builds(ctx context.Context, job store.Job) error {
 
 // letGo ends a turn whose approval does not stand, and has the pull request evaluated.
 func (g *Gate) letGo(ctx context.Context, job store.Job, at store.Place, a attempt) error {
+	if a.doubt > 0 {
+		return mayLand(a)
+	}
 	return g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
 		a.intent.State = store.MergePlanned
 		if err := tx.MoveMerge(ctx, a.intent, store.MergePlanned, store.MergeCalling); err != nil {
@@ -482,9 +489,14 @@ func (g *Gate) mergeRefused(ctx context.Context, job store.Job, at store.Place, 
 // refuseMerge ends a merge for good, once no earlier call can land any more: until then it may be merged yet.
 func (g *Gate) refuseMerge(ctx context.Context, job store.Job, at store.Place, a attempt, reason string) error {
 	if a.doubt > 0 {
-		return jobs.Later(errors.New("an earlier call may still land"), time.Now().Add(a.doubt))
+		return mayLand(a)
 	}
 	return g.endMerge(ctx, job, at, a, store.MergeRefused, reason, "")
+}
+
+// mayLand has a turn come back when no earlier call can land any more. Until then its intent stays CALLING.
+func mayLand(a attempt) error {
+	return jobs.Later(errors.New("an earlier call may still land"), time.Now().Add(a.doubt))
 }
 
 func mergeText(a attempt, remote bitbucket.PullRequest) (message string, closeBranch bool, err error) {
@@ -556,9 +568,9 @@ func (g *Gate) landed(ctx context.Context, job store.Job, at store.Place, a atte
 	}
 	switch {
 	case head != at.Commit:
-		return g.endMerge(ctx, job, at, a, store.MergeRefused, fmt.Sprintf("not merged: the pull request was merged at another commit, %.12s", head), "")
+		return g.landedElsewhere(ctx, job, at, a, remote, head, fmt.Sprintf("not merged: the pull request was merged at another commit, %.12s", head))
 	case remote.Destination.Branch != a.destination:
-		return g.endMerge(ctx, job, at, a, store.MergeRefused, "not merged: the pull request was merged into another branch, "+clip(remote.Destination.Branch, 200), "")
+		return g.landedElsewhere(ctx, job, at, a, remote, head, "not merged: the pull request was merged into another branch, "+clip(remote.Destination.Branch, 200))
 	case remote.MergeCommit == nil || *remote.MergeCommit == "":
 		return errors.New("bitbucket names no merge commit yet")
 	}
@@ -585,6 +597,47 @@ func (g *Gate) landed(ctx context.Context, job store.Job, at store.Place, a atte
 		}
 	}
 	return g.endMerge(ctx, job, at, a, store.MergeMerged, sentence, commit.Hash)
+}
+
+// landedElsewhere ends an intent that came to nothing, once the evaluation has judged what was merged: that has to see that it was
+// being called. Where nothing is gated any more no evaluation looks.
+func (g *Gate) landedElsewhere(ctx context.Context, job store.Job, at store.Place, a attempt, remote bitbucket.PullRequest, head, sentence string) error {
+	if a.intent.State != store.MergeCalling {
+		return g.endMerge(ctx, job, at, a, store.MergeRefused, sentence, "")
+	}
+	judged := true
+	err := g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
+		pr, err := tx.LockPullRequestByID(ctx, a.pr.ID)
+		if err != nil {
+			return err
+		}
+		if judged = pr.State != "OPEN" && pr.State != "GONE"; judged {
+			return nil
+		}
+		_, err = tx.RepositoryConfig(ctx, pr.RepositoryID)
+		if errors.Is(err, store.ErrNotFound) {
+			judged = true
+			return g.sawMerge(ctx, tx, store.MergeSeen{
+				RepositoryID: pr.RepositoryID, Number: pr.Number, PullRequestID: &pr.ID, DestinationBranch: remote.Destination.Branch,
+				Kind: store.MergeSeenViolation, HeadCommit: head, Sentence: mergedWhileCalled(pr.Number, remote.Destination.Branch),
+			})
+		}
+		if err != nil {
+			return err
+		}
+		now, err := tx.Now(ctx)
+		if err != nil {
+			return err
+		}
+		if err := tx.Enqueue(ctx, store.AskEvaluate(at.Workspace, pr.RepositoryID, pr.Number)); err != nil {
+			return err
+		}
+		return tx.FinishJob(ctx, job.Claim, now.Add(doubtPause)) // the evaluation rings before
+	})
+	if err != nil || !judged {
+		return err
+	}
+	return g.endMerge(ctx, job, at, a, store.MergeRefused, sentence, "")
 }
 
 // endMerge records the outcome and has the pull request evaluated.

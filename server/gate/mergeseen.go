@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/signedapproval/bitbucket/server/approval"
@@ -16,7 +17,8 @@ import (
 // overridden.
 func (t *settlement) merged(ctx context.Context, before store.PullRequest, live *store.ApprovalRequest) error {
 	body := evidence.Merged{Kind: "violation", Commit: t.seen.landed}
-	fell := false // it was approved or overridden, and is not any more
+	fell := false   // it was approved or overridden, and is not any more
+	called := false // the gate was calling for a merge, of something that is not asked for any more
 	switch {
 	case live != nil:
 		body.Request = live.ID
@@ -31,14 +33,21 @@ func (t *settlement) merged(ctx context.Context, before store.PullRequest, live 
 			}
 			fell = body.Kind == "violation" && kindOfMerge(was) != "violation"
 		}
-	// Nothing was asked for: it was a draft, or went elsewhere, or its request had just ended. Whether
-	// that is how it was merged is known only if the rules are older than our last look.
-	case t.seen.rule == nil || !t.older(before.SyncedAt):
-		return nil
-	case before.State == "GONE":
+	default:
+		// Nothing was asked for: it was a draft, or went elsewhere, or its request had just ended. Whether
+		// that is how it was merged is known only if the rules are older than our last look; but what our own call may have
+		// merged is ours to tell, wherever it landed.
 		var err error
-		if body.Request, body.Kind, err = t.decidedWhenGone(ctx); err != nil {
+		if called, err = t.called(ctx); err != nil {
 			return err
+		}
+		switch ruled := t.seen.rule != nil && t.older(before.SyncedAt); {
+		case !ruled && !called:
+			return nil
+		case ruled && before.State == "GONE":
+			if body.Request, body.Kind, err = t.decidedWhenGone(ctx); err != nil {
+				return err
+			}
 		}
 	}
 	// Whoever merged in our name has looked closer, at what landed.
@@ -59,7 +68,9 @@ func (t *settlement) merged(ctx context.Context, before store.PullRequest, live 
 		m.Kind, m.Sentence = store.MergeSeenOverride, fmt.Sprintf("Pull request %d was merged by an override, without the approvals that its rule asks for.", t.pr.Number)
 	case "violation":
 		m.Kind, m.Sentence = store.MergeSeenViolation, fmt.Sprintf("Pull request %d was merged without the approvals that its rule asks for.", t.pr.Number)
-		if fell {
+		if called {
+			m.Sentence = mergedWhileCalled(t.pr.Number, t.pr.DestinationBranch)
+		} else if fell {
 			m.Sentence = fmt.Sprintf("Pull request %d was merged while an approval that its rule asks for was being taken back.", t.pr.Number)
 		} else if t.late {
 			m.Sentence = fmt.Sprintf("Pull request %d was merged before what its rule asks for was on record.", t.pr.Number)
@@ -74,6 +85,23 @@ func (t *settlement) merged(ctx context.Context, before store.PullRequest, live 
 	}
 	_, err = t.chain.add(body)
 	return err
+}
+
+// mergedWhileCalled is what is said of a merge that the gate may have called for, of what was no longer asked for when it landed.
+func mergedWhileCalled(number int64, branch string) string {
+	return fmt.Sprintf("Pull request %d was merged into %s while a call of the gate to merge it was under way, though what was approved was no longer asked for.",
+		number, clip(branch, 200))
+}
+
+// called tells whether the gate may have made the merge that was seen: a call of its own was under way, or is known to have merged
+// this head.
+func (t *settlement) called(ctx context.Context) (bool, error) {
+	open, err := t.tx.OpenMerges(ctx, t.pr.ID)
+	if err != nil || slices.ContainsFunc(open, func(m store.MergeIntent) bool { return m.State == store.MergeCalling }) {
+		return err == nil, err
+	}
+	ended, err := t.tx.Merge(ctx, t.pr.ID, t.pr.HeadCommit)
+	return ended.State == store.MergeMerged, optional(err)
 }
 
 // ringMerges has what was intended looked after by its own job, whoever has merged, and whether or not the merge is on record:
