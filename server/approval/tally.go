@@ -195,8 +195,7 @@ func (t *tally) cleared(rejection Decision, late bool) bool {
 	return slices.ContainsFunc(t.decisions, func(d Decision) bool {
 		return d.Sequence > rejection.Sequence && (late || !d.Late) &&
 			d.PersonID == rejection.PersonID && d.AccountID == rejection.AccountID &&
-			(!d.Compromised || rejection.Compromised) && // a stolen key takes back only what a stolen key said
-			t.fit(d) >= t.fit(rejection) && // and a ghost key not what a known one said
+			t.rule.takesBack(d, rejection) &&
 			(d.Action == Withdraw || d.Action == Approve && t.unbound(d) == "" ||
 				d.Action == Override && among(t.overriding, d.PersonID, d.AccountID))
 	})
@@ -210,14 +209,26 @@ func (t *tally) void(given Decision) bool {
 	})
 }
 
+// takesBack reports whether the key of a later decision may take a rejection back: a stolen key takes back only what a
+// stolen key said, and one that the rule does not take not what a better one said.
+func (r Rule) takesBack(later, rejection Decision) bool {
+	return (!later.Compromised || rejection.Compromised) && r.fit(later) >= r.fit(rejection)
+}
+
+// Withdraws reports whether a withdrawal of the same person that came later takes a decision back. It does
+// with an approval and an override, whatever its key.
+func (r Rule) Withdraws(withdrawal, d Decision) bool {
+	return d.Action != Reject || r.takesBack(withdrawal, d)
+}
+
 // fit tells how far the key of a decision is one that the rule takes: 2 where it is, 1 where
 // it would be but for a report about somebody who vouched for it, else 0. So a report makes no
 // rejection easier to take back.
-func (t *tally) fit(d Decision) int {
+func (r Rule) fit(d Decision) int {
 	switch {
-	case !t.proved(d):
+	case !r.proved(d):
 		return 0
-	case t.known(d):
+	case r.known(d):
 		return 2
 	case d.Identity == Disowned:
 		return 1
@@ -225,12 +236,12 @@ func (t *tally) fit(d Decision) int {
 	return 0
 }
 
-func (t *tally) known(d Decision) bool {
-	return t.rule.Keys == nil || !t.rule.Keys.Countersigned || d.Identity == Countersigned
+func (r Rule) known(d Decision) bool {
+	return r.Keys == nil || !r.Keys.Countersigned || d.Identity == Countersigned
 }
 
-func (t *tally) proved(d Decision) bool {
-	return t.rule.Keys == nil || len(t.rule.Keys.Models) == 0 || slices.Contains(t.rule.Keys.Models, d.Model)
+func (r Rule) proved(d Decision) bool {
+	return r.Keys == nil || len(r.Keys.Models) == 0 || slices.Contains(r.Keys.Models, d.Model)
 }
 
 // unbound says why a decision is not about this request, or nothing.
@@ -273,9 +284,9 @@ func (t *tally) requirement(q Requirement, action Action) RequirementVerdict {
 			reason = NotAnApprover
 		case d.Compromised:
 			reason = CompromisedKey
-		case !t.known(d):
+		case !t.rule.known(d):
 			reason = LoginOnlyKey
-		case !t.proved(d):
+		case !t.rule.proved(d):
 			reason = UnprovedModel
 		case among(v.Counted, d.PersonID, d.AccountID):
 			reason = SamePerson

@@ -316,7 +316,7 @@ func (g *Gate) statement(person store.Person, d Draft, v View, pr store.PullRequ
 		Nonce: random(16), IssuedAt: now, ExpiresAt: now.Add(decisionLifetime),
 	}
 	if d.Action == approval.Withdraw {
-		s.Withdraws = approval.DigestOf(standing(person.ID, v.Decisions).Statement)
+		s.Withdraws = approval.DigestOf(v.standing(person.ID).Statement)
 	}
 	if d.Comment != "" {
 		open.Comment = &evidence.CommentOpening{Salt: random(evidence.SaltSize), Text: d.Comment}
@@ -494,7 +494,7 @@ func (d *decider) store(ctx context.Context, met store.Deciding, s evidence.Stat
 	if err := allowed(can(d.person, view), action); err != nil {
 		return store.Decision{}, err
 	}
-	if mine := standing(d.person.ID, decisions); action == approval.Withdraw && approval.DigestOf(mine.Statement) != s.Withdraws {
+	if mine := view.standing(d.person.ID); action == approval.Withdraw && approval.DigestOf(mine.Statement) != s.Withdraws {
 		return store.Decision{}, refusal.New(CodeNothingToTake, "The decision that you meant to withdraw no longer stands.")
 	}
 	now, err := d.tx.Now(ctx)

@@ -59,7 +59,7 @@ const maxReason = 200
 func (t *settlement) tellOverride(ctx context.Context, r store.ApprovalRequest, verdict approval.Verdict, decisions []store.Decision) error {
 	sentence := fmt.Sprintf("Pull request #%d “%s” into %s: %s.", t.pr.Number, clip(t.pr.Title, 120), t.pr.DestinationBranch, verdict.Sentence)
 	for _, p := range verdict.Override.Counted {
-		if d := standing(p.ID, decisions); d != nil {
+		if d := standing(*t.seen.rule, r, p.ID, decisions); d != nil {
 			sentence += fmt.Sprintf(" %s: “%s”", clip(p.Name, 80), clip(d.Comment, maxReason))
 		}
 	}
@@ -92,7 +92,7 @@ func (t *settlement) askToOverride(ctx context.Context, r store.ApprovalRequest,
 	if o == nil || len(o.Counted) == 0 || verdict.State != approval.Pending && verdict.State != approval.Rejected {
 		return nil
 	}
-	first := standing(o.Counted[0].ID, decisions)
+	first := standing(*t.seen.rule, r, o.Counted[0].ID, decisions)
 	if first == nil {
 		return nil
 	}

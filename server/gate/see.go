@@ -177,25 +177,28 @@ func optional(err error) error {
 // standing is a person's decision on the request's commit that no later one has taken back; nil if
 // none. decisions are those on that commit, oldest first.
 //
-// A withdrawal with a stolen key takes no rejection back, so that stands, and can be withdrawn once more.
-func standing(personID string, decisions []store.Decision) *store.Decision {
-	stolen := false // a withdrawal with a stolen key comes behind
-	for i := len(decisions) - 1; i >= 0; i-- {
-		d := &decisions[i]
+// A withdrawal with a stolen key, or one that the rule does not take, takes no rejection back that a better key made, so that
+// stands, and can be withdrawn once more.
+func standing(rule approval.Rule, r store.ApprovalRequest, personID string, decisions []store.Decision) *store.Decision {
+	judged := decisionsOf(rule, r, decisions)
+	var withdrawals []approval.Decision // that come behind
+	for i, d := range slices.Backward(judged) {
 		switch {
 		case d.PersonID != personID:
-		case d.Action != string(approval.Withdraw):
-			if stolen && (d.Compromised || d.Action != string(approval.Reject)) {
-				return nil
-			}
-			return d
-		case !d.Compromised:
+		case d.Action == approval.Withdraw:
+			withdrawals = append(withdrawals, d)
+		case slices.ContainsFunc(withdrawals, func(w approval.Decision) bool { return rule.Withdraws(w, d) }):
 			return nil
 		default:
-			stolen = true
+			return &decisions[i]
 		}
 	}
 	return nil
+}
+
+// standing is a person's decision that stands; the view must have a request.
+func (v *View) standing(personID string) *store.Decision {
+	return standing(v.Rule, *v.Request, personID, v.Decisions)
 }
 
 // timeIsOver says why nobody can approve or override a request any more.
@@ -221,7 +224,7 @@ func can(person store.Person, v View) Can {
 	case !r.Alive():
 		return Can{}.never(CodeSuperseded, "This request has ended: "+r.Sentence+".")
 	}
-	mine := standing(person.ID, v.Decisions)
+	mine := v.standing(person.ID)
 	c := Can{Withdraw: mine != nil, Renew: mayAskAgain(*r, r.Overdue)}
 	if r.State == store.RequestExpired {
 		return c.never(CodeExpired, "The request has expired; it can be asked for again.")

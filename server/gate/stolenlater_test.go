@@ -176,3 +176,54 @@ func TestARejectionThatAThiefTookBack(t *testing.T) {
 		t.Errorf("once more: %v", err)
 	}
 }
+
+// TestARejectionThatAnUnfitKeyTookBack has bob reject with a key of a model that the rule asks for, and withdraw with one that is not:
+// the rejection stands, and he can take it back with the better key.
+func TestARejectionThatAnUnfitKeyTookBack(t *testing.T) {
+	w := newWorld(t)
+	maker, err := passkeytest.NewMaker([16]byte{1})
+	w.must(err)
+	w.ceremonies.Attest, w.gate.Models = true, w.metadata(7, maker)
+	bob, carol := w.people["bob"], w.people["carol"]
+	weak := bob.key
+	for _, p := range []*person{bob, carol} {
+		p.key = passkeytest.New(origin)
+		p.key.Maker = maker
+		w.enrol(p)
+	}
+	better := bob.key
+	rule := w.rule(1, "bob", "carol")
+	rule.Keys = &approval.KeyDemand{Models: []string{maker.Model}}
+	w.save(rule)
+	number := w.open()
+	w.settle()
+	head := w.view(number).PullRequest.HeadCommit
+	w.decides(number, "carol", approval.Approve)
+	w.decides(number, "bob", approval.Reject)
+	bob.key = weak
+	for range 2 {
+		w.decides(number, "bob", approval.Withdraw)
+		w.settle()
+		w.expect(number, head, "FAILED", "rejected by Bob")
+	}
+	bob.key = better
+	w.decides(number, "bob", approval.Withdraw)
+	w.settle()
+	w.expect(number, head, "SUCCESSFUL", "approved by Carol")
+	anchors := w.anchors()
+	anchors.Models = w.gate.Models
+	if report := evidence.Verify(w.bundle(number), anchors); report.ExitCode() != 0 {
+		t.Errorf("the evidence: %s", report.Sentence())
+	}
+	bob.key = weak
+	if _, err := w.decide(number, "bob", approval.Withdraw); refusal.Code(err) != gate.CodeNothingToTake {
+		t.Errorf("once more: %v", err)
+	}
+	w.decides(number, "bob", approval.Reject)
+	w.decides(number, "bob", approval.Withdraw) // such a key takes back what it said itself
+	w.settle()
+	w.expect(number, head, "SUCCESSFUL", "approved by Carol")
+	if v := w.view(number); v.Can.Withdraw {
+		t.Error("there is something to withdraw")
+	}
+}
