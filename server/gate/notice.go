@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/signedapproval/bitbucket/server/approval"
@@ -19,23 +20,16 @@ const maxNotified = 100
 // notify tells the configured approvers that a request waits for them: those who have signed in
 // here. Others see it on the pull request.
 func (t *settlement) notify(ctx context.Context, r store.ApprovalRequest, rule approval.Rule) error {
-	people, err := t.tx.PeopleByAccounts(ctx, t.accountsOf(rule.Requirements))
-	if err != nil {
-		return err
+	accounts := t.accountsOf(rule.Requirements)
+	if !rule.AuthorMayApprove {
+		accounts = slices.DeleteFunc(accounts, func(account string) bool { return account == t.pr.AuthorAccountID })
 	}
-	var notices []store.Notice
-	for _, p := range people[:min(len(people), maxNotified)] {
-		if p.AccountID == t.pr.AuthorAccountID && !rule.AuthorMayApprove {
-			continue
-		}
-		notices = append(notices, store.Notice{
-			PersonID: p.ID, WorkspaceID: t.tx.Workspace, PullRequestID: &t.pr.ID, RequestID: &r.ID, Kind: "APPROVAL_WANTED",
-			DedupeKey: "wanted:" + r.ID + ":" + p.ID, Title: "Your approval is wanted",
-			Sentence: fmt.Sprintf("Pull request #%d “%s” into %s waits for approval.", t.pr.Number, clip(t.pr.Title, 120), t.pr.DestinationBranch),
-			Path:     SignPath(t.tx.Workspace, t.pr.RepositoryID, t.pr.Number),
-		})
-	}
-	return t.tx.AddNotice(ctx, notices...)
+	return t.tx.AddNoticeFor(ctx, accounts, maxNotified, store.Notice{
+		WorkspaceID: t.tx.Workspace, PullRequestID: &t.pr.ID, RequestID: &r.ID, Kind: "APPROVAL_WANTED",
+		DedupeKey: "wanted:" + r.ID, Title: "Your approval is wanted",
+		Sentence: fmt.Sprintf("Pull request #%d “%s” into %s waits for approval.", t.pr.Number, clip(t.pr.Title, 120), t.pr.DestinationBranch),
+		Path:     SignPath(t.tx.Workspace, t.pr.RepositoryID, t.pr.Number),
+	})
 }
 
 // accountsOf lists the accounts that requirements ask.
@@ -72,17 +66,7 @@ func (t *settlement) tellOverride(ctx context.Context, r store.ApprovalRequest, 
 	if err := t.tx.NotifyAdministrators(ctx, notice); err != nil {
 		return err
 	}
-	people, err := t.tx.PeopleByAccounts(ctx, t.accountsOf(t.seen.rule.Requirements))
-	if err != nil {
-		return err
-	}
-	var notices []store.Notice
-	key := notice.DedupeKey
-	for _, p := range people[:min(len(people), maxNotified)] {
-		notice.PersonID, notice.DedupeKey = p.ID, key+":"+p.ID
-		notices = append(notices, notice)
-	}
-	return t.tx.AddNotice(ctx, notices...)
+	return t.tx.AddNoticeFor(ctx, t.accountsOf(t.seen.rule.Requirements), maxNotified, notice)
 }
 
 // askToOverride tells those who can still override the rule that somebody began to: an override of several is wanted only
@@ -100,21 +84,13 @@ func (t *settlement) askToOverride(ctx context.Context, r store.ApprovalRequest,
 	for i, p := range o.CanStillApprove {
 		accounts[i] = p.AccountID
 	}
-	people, err := t.tx.PeopleByAccounts(ctx, accounts)
-	if err != nil {
-		return err
-	}
-	var notices []store.Notice
-	for _, p := range people[:min(len(people), maxNotified)] {
-		notices = append(notices, store.Notice{
-			PersonID: p.ID, WorkspaceID: t.tx.Workspace, PullRequestID: &t.pr.ID, RequestID: &r.ID, Kind: "OVERRIDE_WANTED",
-			DedupeKey: "override-wanted:" + first.ID + ":" + p.ID, Title: "Your override is wanted",
-			Sentence: fmt.Sprintf("Pull request #%d “%s” into %s: %s began to override its rule, and %d more must agree. %s: “%s”",
-				t.pr.Number, clip(t.pr.Title, 120), t.pr.DestinationBranch, clip(first.Name, 80), o.Missing, clip(first.Name, 80), clip(first.Comment, maxReason)),
-			Path: SignPath(t.tx.Workspace, t.pr.RepositoryID, t.pr.Number),
-		})
-	}
-	return t.tx.AddNotice(ctx, notices...)
+	return t.tx.AddNoticeFor(ctx, accounts, maxNotified, store.Notice{
+		WorkspaceID: t.tx.Workspace, PullRequestID: &t.pr.ID, RequestID: &r.ID, Kind: "OVERRIDE_WANTED",
+		DedupeKey: "override-wanted:" + first.ID, Title: "Your override is wanted",
+		Sentence: fmt.Sprintf("Pull request #%d “%s” into %s: %s began to override its rule, and %d more must agree. %s: “%s”",
+			t.pr.Number, clip(t.pr.Title, 120), t.pr.DestinationBranch, clip(first.Name, 80), o.Missing, clip(first.Name, 80), clip(first.Comment, maxReason)),
+		Path: SignPath(t.tx.Workspace, t.pr.RepositoryID, t.pr.Number),
+	})
 }
 
 // SendNotice is the job that mails a notice to the confirmed sign-in address of its person, where

@@ -69,7 +69,7 @@ func TestTheRoadsWaitForPostgresSoOften(t *testing.T) {
 		}
 	}
 	number := w.open()
-	job("the evaluation of a new pull request", store.KindEvaluate, 5)
+	job("the evaluation of a new pull request", store.KindEvaluate, 4)
 	job("its status", store.KindStatus, 3)
 	w.settle()
 	p := w.people["bob"]

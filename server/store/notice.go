@@ -46,14 +46,33 @@ func (sh *Shared) AddNotice(ctx context.Context, notices ...Notice) error {
 		sentences, paths = append(sentences, n.Sentence), append(paths, n.Path)
 	}
 	// In the order of the keys, like everybody, so that no two transactions wait for each other.
-	added := sh.tx.later(`
+	return sh.added(ctx, sh.tx.later(`
 		insert into signedapproval_notices (person_id, workspace_id, pull_request_id, request_id, kind, dedupe_key, title, sentence, path)
 		select person::uuid, workspace::uuid, pull_request::uuid, request::uuid, kind, key, title, sentence, path
 		from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
 			as n (person, workspace, pull_request, request, kind, key, title, sentence, path)
 		order by key
 		on conflict (dedupe_key) do nothing returning id, person_id, workspace_id`,
-		people, workspaces, pullRequests, requests, kinds, keys, titles, sentences, paths)
+		people, workspaces, pullRequests, requests, kinds, keys, titles, sentences, paths))
+}
+
+// AddNoticeFor puts a notice into the inboxes of the persons with these Bitbucket account ids, up to most of them, as
+// [Shared.AddNotice] does; accounts that never signed in are left out. Behind a colon its dedupe key gets the id of the person.
+func (sh *Shared) AddNoticeFor(ctx context.Context, accountIDs []string, most int, n Notice) error {
+	if len(accountIDs) == 0 {
+		return nil
+	}
+	return sh.added(ctx, sh.tx.later(`
+		insert into signedapproval_notices (person_id, workspace_id, pull_request_id, request_id, kind, dedupe_key, title, sentence, path)
+		select person, $3::uuid, $4::uuid, $5::uuid, $6::text, key, $8::text, $9::text, $10::text
+		from (select id as person, $7::text || ':' || id as key from signedapproval_people where account_id = any($1) limit $2) told
+		order by key
+		on conflict (dedupe_key) do nothing returning id, person_id, workspace_id`,
+		accountIDs, most, n.WorkspaceID, n.PullRequestID, n.RequestID, n.Kind, n.DedupeKey, n.Title, n.Sentence, n.Path))
+}
+
+// added has what AddNotice and AddNoticeFor wrote taken in.
+func (sh *Shared) added(ctx context.Context, added *pgx.QueuedQuery) error {
 	var id, person, workspace string
 	added.Query(func(rows pgx.Rows) error {
 		_, err := pgx.ForEachRow(rows, []any{&id, &person, &workspace}, func() error {

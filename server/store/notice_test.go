@@ -27,3 +27,39 @@ func TestANoticeIsMailedWhereMailIsSent(t *testing.T) {
 		same(t, "jobs", h.count(t, "signedapproval_jobs where kind = 'notify'"), want)
 	}
 }
+
+// TestANoticeIsForThoseWhoSignedIn: of accounts only those have an inbox, each is told once, and no more than so many are.
+func TestANoticeIsForThoseWhoSignedIn(t *testing.T) {
+	t.Parallel()
+	h := open(t)
+	ctx := t.Context()
+	var people []store.Person
+	must(t, h.Outside(ctx, func(sh *store.Shared) error {
+		for n, account := range []string{"557058:1", "557058:2", "557058:3"} {
+			p, err := sh.PutPerson(ctx, store.Person{AccountID: account, AccountUUID: uuid(n + 1), Name: "Somebody"})
+			if err != nil {
+				return err
+			}
+			people = append(people, p)
+		}
+		return nil
+	}))
+	tell := func(key string, most int, accounts ...string) {
+		t.Helper()
+		must(t, h.Outside(ctx, func(sh *store.Shared) error {
+			return sh.AddNoticeFor(ctx, accounts, most, store.Notice{WorkspaceID: acme, Kind: "APPROVAL_WANTED", DedupeKey: key, Title: "One", Sentence: "One.", Path: "/"})
+		}))
+	}
+	for range 2 {
+		tell("wanted:1", 100, "557058:1", "557058:2", "557058:1", "557058:9")
+	}
+	same(t, "notices", h.count(t, "signedapproval_notices"), 2)
+	for _, p := range people[:2] {
+		same(t, "notices of a person", h.count(t, "signedapproval_notices where person_id = '"+p.ID+"' and dedupe_key = 'wanted:1:"+p.ID+"'"), 1)
+	}
+	same(t, "mail", h.count(t, "signedapproval_jobs where kind = 'notify'"), 2)
+	tell("wanted:2", 2, "557058:1", "557058:2", "557058:3")
+	same(t, "notices of a bounded one", h.count(t, "signedapproval_notices where dedupe_key like 'wanted:2:%'"), 2)
+	tell("wanted:3", 100)
+	same(t, "notices of nobody", h.count(t, "signedapproval_notices where dedupe_key like 'wanted:3:%'"), 0)
+}
