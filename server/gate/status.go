@@ -32,12 +32,13 @@ func (g *Gate) PutStatus(ctx context.Context, job store.Job) error {
 	if err := json.Unmarshal(job.Payload, &at); err != nil {
 		return fmt.Errorf("payload: %w", err)
 	}
+	connect := func() (*bitbucket.Client, error) { return g.Client(ctx, at.Workspace, bitbucket.Urgent) }
+	connected := beside("the connection was read", connect) // what is owed is mostly written, and before anything is published
 	owed, err := g.Store.Owed(ctx, job.Claim, at.Workspace, at.PullRequest, at.Commit)
+	_, _ = connected()
 	if err != nil {
 		return err
 	}
-	connect := func() (*bitbucket.Client, error) { return g.Client(ctx, at.Workspace, bitbucket.Urgent) }
-	connected := connect
 	for turns(owed.Status) {
 		// The leaf of the verdict was written with what is owed: nothing turns green before it is public.
 		was, public := owed.Status, owed.Size // the end of the chain up to which it is
