@@ -234,6 +234,19 @@ func (a *auditing) gatesADeploy(t *testing.T) {
 			t.Errorf("%s: exit %d, want %d and %q\n%s%s", name, code, c.code, c.says, out, errs)
 		}
 	}
+	// What is remembered of an earlier look is newer than the anchors, which are held to all the same.
+	state := filepath.Join(a.dir, "gate-state.json")
+	replaced := a.changed("replaced", func(x *evidence.Anchors) { x.LogHead = &evidence.LogHead{Size: 1, Root: strange} })
+	for i, c := range []struct {
+		anchors string
+		code    int
+		says    string
+	}{{a.anchors, 0, "PASSED"}, {a.anchors, 0, "PASSED"}, {replaced, 1, "the public log is not the one of the anchors"}} {
+		args := []string{"verify", "--commit", a.merged.head, "--workspace", "acme", "--repository", a.merged.Repository, "--branch", release, "--anchors", c.anchors, "--state", state}
+		if code, out, errs := a.run(args...); code != c.code || !strings.Contains(out+errs, c.says) {
+			t.Errorf("with what is remembered, look %d: exit %d, want %d and %q\n%s%s", i+1, code, c.code, c.says, out, errs)
+		}
+	}
 	// A server that gives the evidence of another branch than it was asked for.
 	target, err := url.Parse(a.proxy.origin)
 	a.must(err)

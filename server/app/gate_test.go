@@ -2,12 +2,17 @@ package app
 
 import (
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/gate"
+	"github.com/signedapproval/bitbucket/server/monitor"
+	"github.com/signedapproval/bitbucket/server/refusal"
 )
 
 // approvedVector is the good bundle of the vectors whose request was approved and merged, with all its anchors.
@@ -64,6 +69,28 @@ func TestTheGateLetsNothingThroughBesideTheChange(t *testing.T) {
 		}
 		if named := strings.Contains(outcome.Sentence, between); c.code == 2 && c.method != evidence.Squash && !named {
 			t.Errorf("%s: %s", name, outcome.Sentence)
+		}
+	}
+}
+
+// TestTheGateNeedsEvidenceOfWhatCameInBetween asks a server that has none of a commit, or cannot say which one is meant. Any other
+// refusal is an error.
+func TestTheGateNeedsEvidenceOfWhatCameInBetween(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[string]int{refusal.NotFound: 2, gate.CodeAmbiguousCommit: 2, "FORBIDDEN": 1} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set(monitor.CodeHeader, code)
+			w.WriteHeader(http.StatusBadRequest)
+		}))
+		defer server.Close()
+		client, err := monitor.NewClient(server.URL, "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := verifyCommand{MaxBetween: 1}
+		_, outcome, exit, err := c.between(t.Context(), client, place{}, evidence.Anchors{}, looked{found: evidence.Repository{Rests: []string{strings.Repeat("b", 40)}}})
+		if exit != want || (err != nil) != (want == 1) || want == 2 && outcome.Code != gateAsserted {
+			t.Errorf("%s: exit %d, %+v, %v", code, exit, outcome, err)
 		}
 	}
 }

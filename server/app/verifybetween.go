@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/gate"
 	"github.com/signedapproval/bitbucket/server/monitor"
 	"github.com/signedapproval/bitbucket/server/refusal"
 )
@@ -37,8 +38,12 @@ func (c *verifyCommand) between(ctx context.Context, client *monitor.Client, at 
 		}
 		bundle, err := takeCommit(ctx, client, at, commit, c.Branch)
 		var refused *monitor.Refused
-		if errors.As(err, &refused) && refused.Code == refusal.NotFound {
-			return refuse(2, gateAsserted, "it is what became of the approved commit %s, if the server is to be believed: %s: there is none of %s", of.change.Head, missingBetween, commit)
+		if errors.As(err, &refused) && (refused.Code == refusal.NotFound || refused.Code == gate.CodeAmbiguousCommit) {
+			said := "there is none of"
+			if refused.Code == gate.CodeAmbiguousCommit {
+				said = "the server has several, and does not say which is that of"
+			}
+			return refuse(2, gateAsserted, "it is what became of the approved commit %s, if the server is to be believed: %s: %s %s", of.change.Head, missingBetween, said, commit)
 		}
 		if err != nil {
 			return nil, gateOutcome{}, 1, fmt.Errorf("the evidence of commit %s, which came to the branch in between: %w", commit, err)

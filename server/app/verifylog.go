@@ -71,17 +71,17 @@ func (l lookedThrough) write(path string) error {
 	return monitor.WriteFile(path, append(raw, '\n'), 0o600)
 }
 
-// tree is the log's tree as of which it is known; the empty one where nothing is.
-func (l lookedThrough) tree() (tlog.Tree, error) {
+// treeOf is the tree of a log with so many leaves and that root; the empty one where there are none.
+func treeOf(size int64, root evidence.Digest) (tlog.Tree, error) {
 	var hash tlog.Hash
-	if l.Size == 0 {
+	if size == 0 {
 		return tlog.Tree{}, nil
 	}
-	raw, err := hex.DecodeString(string(l.Root))
+	raw, err := hex.DecodeString(string(root))
 	if err != nil || copy(hash[:], raw) != tlog.HashSize {
 		return tlog.Tree{}, errors.New("a root is not a digest")
 	}
-	return tlog.Tree{N: l.Size, Hash: hash}, nil
+	return tlog.Tree{N: size, Hash: hash}, nil
 }
 
 // compare compares what bundles of one workspace say is in the log with the log that is public now: that it has the log of each in it, nothing about
@@ -97,12 +97,22 @@ func (c *verifyCommand) compare(ctx context.Context, client *monitor.Client, anc
 	if err != nil {
 		return bad(err)
 	}
-	before, err := known.tree()
+	before, err := treeOf(known.Size, known.Root)
 	if err != nil {
 		return bad(err)
 	}
 	if err := client.Contains(ctx, public.Tree, before); err != nil {
 		return bad(fmt.Errorf("the public log is not the one that is known from before: %w", err))
+	}
+	// What is remembered can be newer than the anchors, and be about a log that they were replaced to leave.
+	if h := anchors.LogHead; h != nil && (h.Size != known.Size || h.Root != known.Root) {
+		pinned, err := treeOf(h.Size, h.Root)
+		if err != nil {
+			return bad(err)
+		}
+		if err := client.Contains(ctx, public.Tree, pinned); err != nil {
+			return bad(fmt.Errorf("the public log is not the one of the anchors: %w", err))
+		}
 	}
 	from := known.Size
 	for _, h := range histories {
