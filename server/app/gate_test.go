@@ -18,7 +18,13 @@ import (
 // approvedVector is the good bundle of the vectors whose request was approved and merged, with all its anchors.
 func approvedVector(t *testing.T) ([]byte, evidence.Anchors) {
 	t.Helper()
-	raw, err := os.ReadFile(filepath.Join("..", "evidence", "testdata", "vectors", "bundles", "good-approved.json"))
+	return vector(t, "good-approved")
+}
+
+// vector is a bundle of the vectors, with its anchors.
+func vector(t *testing.T, name string) ([]byte, evidence.Anchors) {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join("..", "evidence", "testdata", "vectors", "bundles", name+".json"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,6 +97,23 @@ func TestTheGateNeedsEvidenceOfWhatCameInBetween(t *testing.T) {
 		_, outcome, exit, err := c.between(t.Context(), client, place{}, evidence.Anchors{}, looked{found: evidence.Repository{Rests: []string{strings.Repeat("b", 40)}}})
 		if exit != want || (err != nil) != (want == 1) || want == 2 && outcome.Code != gateAsserted {
 			t.Errorf("%s: exit %d, %+v, %v", code, exit, outcome, err)
+		}
+	}
+}
+
+// TestAMergeAfterItsRequestEndedDoesNotPass: the evidence of a request that was closed ends with that, and says nothing of what landed.
+func TestAMergeAfterItsRequestEndedDoesNotPass(t *testing.T) {
+	t.Parallel()
+	raw, anchors := vector(t, "good-stolen-of-three-when-it-was-superseded")
+	report := evidence.Verify(raw, anchors)
+	change, ok := report.Change()
+	if !ok || change.Landed != "" {
+		t.Fatalf("%s: %+v", report.Sentence(), change)
+	}
+	for _, commit := range []string{strings.Repeat("c", 40), change.Head} {
+		c := verifyCommand{Commit: commit, Repository: change.Repository, Branch: change.Branch}
+		if outcome, code := c.judge(report, raw, commit); code != 1 || outcome.Code != gateClosed || !strings.Contains(outcome.Sentence, "the approval ended with it") {
+			t.Errorf("%s: exit %d, %+v", commit, code, outcome)
 		}
 	}
 }
