@@ -2,6 +2,7 @@ package gate_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -26,6 +27,10 @@ type player struct {
 	// meanwhile is what happens at a place inside the job that is done, once it comes there.
 	meanwhile map[string]func()
 	told      []string
+	// looks counts the answers about the pull request that an evaluation got; its people are told only when both are there, since
+	// they are read beside: what happens there happens after the look.
+	looks      atomic.Int32
+	evaluating bool
 	// late stories take approvals back, and push, only when Bitbucket is about to be asked to merge.
 	late, calling bool
 }
@@ -59,6 +64,7 @@ var (
 	ofStatus = regexp.MustCompile(`^POST .*/statuses/build$`)
 	ofMerge  = regexp.MustCompile(`^POST .*/merge$`)
 	ofChecks = regexp.MustCompile(`^GET .*/branch-restrictions$`)
+	ofLooks  = regexp.MustCompile(`^GET .*/pullrequests/\d+(/commits)?$`)
 )
 
 // RoundTrip performs an exchange of the gate's with Bitbucket.
@@ -76,6 +82,8 @@ func (p *player) RoundTrip(r *http.Request) (*http.Response, error) {
 		p.reach("after the status")
 	case ofChecks.MatchString(call):
 		p.reach("after the checks")
+	case ofLooks.MatchString(call):
+		p.looks.Add(1)
 	case ofMerge.MatchString(call):
 		p.landed()
 		p.reach("after the merge")
@@ -109,6 +117,11 @@ func newPlayer(t *testing.T, may chances) *player {
 	w.gate.Client = func(context.Context, string, bitbucket.Class) (*bitbucket.Client, error) { return played, nil }
 	people := w.gate.People
 	w.gate.People = func(ctx context.Context, workspace, repository string) ([]store.RepositoryPerson, error) {
+		for deadline := time.Now().Add(time.Minute); p.evaluating && p.looks.Load() < 2; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				return nil, errors.New("nobody looked at the pull request")
+			}
+		}
 		p.reach("people")
 		return people(ctx, workspace, repository)
 	}
@@ -212,9 +225,12 @@ func (p *player) turn(random *rand.Rand, job int8) {
 	p.sql(`update signedapproval_jobs set run_at = now() where kind = $1 and key = $2 and state = 'READY'`, kind, key)
 	for _, ring := range p.due() {
 		if ring.Kind == kind && ring.Key == key {
+			p.looks.Store(0)
+			p.evaluating = job == evaluate
 			_ = p.do(ring) // what failed is due again, and the model says whether that is right
 		}
 	}
+	p.evaluating = false
 	clear(p.meanwhile)
 	for p.step() {
 	}

@@ -74,7 +74,7 @@ func (g *governed) enrol(k token, e evidence.Enrolment, by evidence.Identity, si
 		change.IssuedAt = g.issued(e.Act)
 	case evidence.ByCountersigner:
 		change.IssuedAt = g.issued(e.Countersigned.Act)
-	case evidence.ByLogIn, evidence.ByOperator: // nobody signed for it
+	case evidence.ByLogIn, evidence.ByOperator, evidence.Disowned: // nobody signed for it
 	}
 	g.roster(change)
 }
