@@ -27,9 +27,9 @@ type player struct {
 	// meanwhile is what happens at a place inside the job that is done, once it comes there.
 	meanwhile map[string]func()
 	told      []string
-	// looks counts the answers about the pull request that an evaluation got; its people are told only when both are there, since
+	// looks has the answers about the pull request that an evaluation got; its people are told only when both are there, since
 	// they are read beside: what happens there happens after the look.
-	looks      atomic.Int32
+	looks      chan struct{}
 	evaluating bool
 	// late stories take approvals back, and push, only when Bitbucket is about to be asked to merge.
 	late, calling bool
@@ -83,7 +83,10 @@ func (p *player) RoundTrip(r *http.Request) (*http.Response, error) {
 	case ofChecks.MatchString(call):
 		p.reach("after the checks")
 	case ofLooks.MatchString(call):
-		p.looks.Add(1)
+		select {
+		case p.looks <- struct{}{}:
+		default: // nobody waits for so many
+		}
 	case ofMerge.MatchString(call):
 		p.landed()
 		p.reach("after the merge")
@@ -117,8 +120,13 @@ func newPlayer(t *testing.T, may chances) *player {
 	w.gate.Client = func(context.Context, string, bitbucket.Class) (*bitbucket.Client, error) { return played, nil }
 	people := w.gate.People
 	w.gate.People = func(ctx context.Context, workspace, repository string) ([]store.RepositoryPerson, error) {
-		for deadline := time.Now().Add(time.Minute); p.evaluating && p.looks.Load() < 2; time.Sleep(time.Millisecond) {
-			if time.Now().After(deadline) {
+		for range 2 {
+			if !p.evaluating {
+				break
+			}
+			select {
+			case <-p.looks:
+			case <-time.After(time.Minute):
 				return nil, errors.New("nobody looked at the pull request")
 			}
 		}
@@ -225,7 +233,7 @@ func (p *player) turn(random *rand.Rand, job int8) {
 	p.sql(`update signedapproval_jobs set run_at = now() where kind = $1 and key = $2 and state = 'READY'`, kind, key)
 	for _, ring := range p.due() {
 		if ring.Kind == kind && ring.Key == key {
-			p.looks.Store(0)
+			p.looks = make(chan struct{}, 2)
 			p.evaluating = job == evaluate
 			_ = p.do(ring) // what failed is due again, and the model says whether that is right
 		}
