@@ -33,7 +33,7 @@ var bugs = []bug{
 		{"server/gate/status.go", "if status.Paid() {\n\t\treturn g.checkPaid(ctx, job, at, status)", "if status.Paid() {\n\t\treturn g.done(ctx, job)"},
 	}},
 	{"write-what-was-taken-back", []replacement{
-		{"server/gate/status.go", "if err := g.holdsStill(ctx, at, status, public); err != nil {", "if err := error(nil); public < 0 && err != nil {"},
+		{"server/gate/status.go", "\t\tif !holds {", "\t\tif !holds && public < 0 {"},
 	}},
 	{"drop-the-fencing", []replacement{
 		{"server/store/job.go", "signedapproval_lease_lost() where not exists (select from ended)", "false where false"},
