@@ -38,7 +38,7 @@ func (t *settlement) merged(ctx context.Context, before store.PullRequest, live 
 		// that is how it was merged is known only if the rules are older than our last look; but what our own call may have
 		// merged is ours to tell, wherever it landed.
 		var err error
-		if called, err = t.called(ctx); err != nil {
+		if called, err = t.called(ctx, before.SyncedAt); err != nil {
 			return err
 		}
 		switch ruled := t.seen.rule != nil && t.older(before.SyncedAt); {
@@ -94,10 +94,13 @@ func mergedWhileCalled(number int64, branch string) string {
 }
 
 // called tells whether the gate may have made the merge that was seen: a call of its own was under way, or is known to have merged
-// this head.
-func (t *settlement) called(ctx context.Context) (bool, error) {
+// this head. One that could not land any more when the pull request was last looked at, before the merge, has not made it, however long
+// its job does not come to end it.
+func (t *settlement) called(ctx context.Context, last time.Time) (bool, error) {
 	open, err := t.tx.OpenMerges(ctx, t.pr.ID)
-	if err != nil || slices.ContainsFunc(open, func(m store.MergeIntent) bool { return m.State == store.MergeCalling }) {
+	if err != nil || slices.ContainsFunc(open, func(m store.MergeIntent) bool {
+		return m.State == store.MergeCalling && (m.TaskID != "" || last.Before(m.UpdatedAt.Add(doubtPause)))
+	}) {
 		return err == nil, err
 	}
 	ended, err := t.tx.Merge(ctx, t.pr.ID, t.pr.HeadCommit)

@@ -60,6 +60,11 @@ func TestAMergeThatTheGateCalledForIsOnRecord(t *testing.T) {
 			w.sql(`delete from signedapproval_bitbucket_repo_configs`)
 		}},
 		"retargeted, and nothing had been called": {before: retargeted},
+		"retargeted, and looked at when no call could land any more": {called: true, before: func(w *world, number int64) {
+			w.sql(`update signedapproval_merge_intents set updated_at = updated_at - interval '1 minute'`)
+			retargeted(w, number)
+			w.sql(`update signedapproval_jobs set run_at = now() + interval '1 hour', state = 'DEAD' where kind = 'merge'`) // nobody ended it
+		}},
 		"retargeted when no call could land any more": {called: true, before: func(w *world, number int64) {
 			retargeted(w, number)
 			w.sql(`update signedapproval_merge_intents set updated_at = updated_at - interval '1 minute'`)

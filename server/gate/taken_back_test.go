@@ -453,7 +453,7 @@ func TestEveryIntentComesToItsEnd(t *testing.T) {
 			w.edit(number, map[string]any{"draft": true})
 			w.event(number)
 			w.drainAll()
-			if v := w.view(number); v.Request.State != store.RequestCancelled || v.Merge == nil || v.Merge.State != store.MergePlanned {
+			if v := w.view(number); v.Request.State != store.RequestCancelled || v.Merge == nil || v.Merge.State != store.MergeCalling {
 				w.t.Fatalf("the request is %s, its merge %+v", v.Request.State, v.Merge)
 			}
 			w.save(w.rule(1, "carol"))
