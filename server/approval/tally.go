@@ -195,7 +195,7 @@ func (t *tally) cleared(rejection Decision, late bool) bool {
 	return slices.ContainsFunc(t.decisions, func(d Decision) bool {
 		return d.Sequence > rejection.Sequence && (late || !d.Late) &&
 			d.PersonID == rejection.PersonID && d.AccountID == rejection.AccountID &&
-			t.rule.takesBack(d, rejection) &&
+			t.rule.takesBack(d) &&
 			(d.Action == Withdraw || d.Action == Approve && t.unbound(d) == "" ||
 				d.Action == Override && among(t.overriding, d.PersonID, d.AccountID))
 	})
@@ -209,31 +209,16 @@ func (t *tally) void(given Decision) bool {
 	})
 }
 
-// takesBack reports whether the key of a later decision may take a rejection back: a stolen key takes back only what a
-// stolen key said, and one that the rule does not take not what a better one said.
-func (r Rule) takesBack(later, rejection Decision) bool {
-	return (!later.Compromised || rejection.Compromised) && r.fit(later) >= r.fit(rejection)
+// takesBack reports whether the key of a decision may take a rejection back: one that could approve by the rule, and that was not
+// stolen. What becomes known of the key that rejected has no say in it, so that no report can help.
+func (r Rule) takesBack(later Decision) bool {
+	return !later.Compromised && r.known(later) && r.proved(later)
 }
 
 // Withdraws reports whether a withdrawal of the same person that came later takes a decision back. It does
 // with an approval and an override, whatever its key.
 func (r Rule) Withdraws(withdrawal, d Decision) bool {
-	return d.Action != Reject || r.takesBack(withdrawal, d)
-}
-
-// fit tells how far the key of a decision is one that the rule takes: 2 where it is, 1 where
-// it would be but for a report about somebody who vouched for it, else 0. So a report makes no
-// rejection easier to take back.
-func (r Rule) fit(d Decision) int {
-	switch {
-	case !r.proved(d):
-		return 0
-	case r.known(d):
-		return 2
-	case d.Identity == Disowned:
-		return 1
-	}
-	return 0
+	return d.Action != Reject || r.takesBack(withdrawal)
 }
 
 func (r Rule) known(d Decision) bool {

@@ -92,6 +92,7 @@ func bundleVectors(t *testing.T) (list []bundleVector) {
 		"good agreed by a compromised key":        {agreeingThief, 0},
 		"good countersigned": {func(w *world) {
 			w.vouch("bob", w.tokens["dave"])
+			w.vouch("carol", w.tokens["dave"])
 			w.policy.Rules[0].Keys = &approval.KeyDemand{Countersigned: true}
 			w.story()
 		}, 0},

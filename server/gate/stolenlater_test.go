@@ -1,6 +1,7 @@
 package gate_test
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"testing"
@@ -31,7 +32,7 @@ func TestAKeyIsReportedWhenAllIsOver(t *testing.T) {
 	for name, c := range map[string]struct {
 		decide, end func(w *world, number int64)
 		state       approval.State // that stands, by whom; empty where none does
-		by          string
+		by          string         // or what it is without what the key signed; empty for too few approvals
 	}{
 		"merged, and the other suffices":     {approve("bob", "carol"), merge, approval.Approved, "approved by Carol"},
 		"superseded, and the other suffices": {approve("bob", "carol"), func(w *world, _ int64) { w.push("more.txt", "more") }, approval.Approved, "approved by Carol"},
@@ -50,8 +51,8 @@ func TestAKeyIsReportedWhenAllIsOver(t *testing.T) {
 		"merged, and he had taken back a rejection": {func(w *world, number int64) {
 			w.decides(number, "carol", approval.Approve)
 			w.decides(number, "bob", approval.Reject)
-			w.decides(number, "bob", approval.Withdraw)
-		}, merge, approval.Approved, "approved by Carol"},
+			w.decides(number, "bob", approval.Withdraw) // who did is not known any more
+		}, merge, "", "REJECTED (rejected by Bob)"},
 		"merged by an override of his": {func(w *world, number int64) { w.overrides(number, "bob") }, merge, "", ""},
 		"merged by an override of another, and he approved": {func(w *world, number int64) {
 			w.overrides(number, "dave")
@@ -91,7 +92,7 @@ func TestAKeyIsReportedWhenAllIsOver(t *testing.T) {
 			report := evidence.Verify(data, w.anchors())
 			w.check(true)
 			if c.state == "" {
-				if last := report.Steps[len(report.Steps)-1]; !report.Stolen() || last.Name != "tally" || last.Code != evidence.CodeStolen || !strings.Contains(report.Sentence(), "it is PENDING (0 of 1 approval") {
+				if last := report.Steps[len(report.Steps)-1]; !report.Stolen() || last.Name != "tally" || last.Code != evidence.CodeStolen || !strings.Contains(report.Sentence(), "it is "+cmp.Or(c.by, "PENDING (0 of 1 approval")) {
 					t.Errorf("the bundle: %s", report.Sentence())
 				}
 			} else if report.ExitCode() != 0 || report.Verdict.State != c.state || report.Verdict.Sentence != c.by {
@@ -220,7 +221,11 @@ func TestARejectionThatAnUnfitKeyTookBack(t *testing.T) {
 		t.Errorf("once more: %v", err)
 	}
 	w.decides(number, "bob", approval.Reject)
-	w.decides(number, "bob", approval.Withdraw) // such a key takes back what it said itself
+	w.decides(number, "bob", approval.Withdraw) // nor what such a key said itself
+	w.settle()
+	w.expect(number, head, "FAILED", "rejected by Bob")
+	bob.key = better
+	w.decides(number, "bob", approval.Withdraw)
 	w.settle()
 	w.expect(number, head, "SUCCESSFUL", "approved by Carol")
 	if v := w.view(number); v.Can.Withdraw {
