@@ -67,8 +67,7 @@ const (
 const Countersigned = "countersigner"
 
 // Disowned is the identity of a key that would be [Countersigned], had nobody reported a
-// key of who vouched for it as stolen. It is no better than one for which nobody did, but a
-// rejection by it is not taken back by one of those.
+// key of who vouched for it as stolen. It is no better than one for which nobody did.
 const Disowned = "disowned"
 
 // Decision is one signed act of one person.
