@@ -51,7 +51,13 @@ func (w *world) answers(number int64) []store.MergeCheck {
 }
 
 // checkLeaves reads the merge check's leaves out of the chain.
-func (w *world) checkLeaves(number int64) (list []evidence.MergeChecked) {
+func (w *world) checkLeaves(number int64) []evidence.MergeChecked {
+	w.t.Helper()
+	return leavesOf[evidence.MergeChecked](w, number)
+}
+
+// leavesOf reads the leaves with a body of one kind out of a pull request's chain.
+func leavesOf[B evidence.Body](w *world, number int64) (list []B) {
 	w.t.Helper()
 	var rows []store.LeafRow
 	w.in(func(tx *store.Tx) error {
@@ -65,7 +71,7 @@ func (w *world) checkLeaves(number int64) (list []evidence.MergeChecked) {
 	for _, row := range rows {
 		leaf, err := evidence.ParseLeaf(row.Entry)
 		w.must(err)
-		if body, ok := leaf.Body.(evidence.MergeChecked); ok {
+		if body, ok := leaf.Body.(B); ok {
 			list = append(list, body)
 		}
 	}

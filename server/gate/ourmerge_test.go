@@ -125,23 +125,10 @@ func TestAMergeThatTheGateCalledForIsOnRecord(t *testing.T) {
 }
 
 // mergedLeaf is what the chain says last of the merge of a pull request.
-func (w *world) mergedLeaf(number int64) (found *evidence.Merged) {
+func (w *world) mergedLeaf(number int64) *evidence.Merged {
 	w.t.Helper()
-	var rows []store.LeafRow
-	w.in(func(tx *store.Tx) error {
-		pr, err := tx.FindPullRequest(w.t.Context(), w.repository, number)
-		if err != nil {
-			return err
-		}
-		rows, err = tx.Chain(w.t.Context(), pr.ChainID, 0, 1000)
-		return err
-	})
-	for _, row := range rows {
-		leaf, err := evidence.ParseLeaf(row.Entry)
-		w.must(err)
-		if body, ok := leaf.Body.(evidence.Merged); ok {
-			found = &body
-		}
+	if merged := leavesOf[evidence.Merged](w, number); len(merged) > 0 {
+		return &merged[len(merged)-1]
 	}
-	return found
+	return nil
 }

@@ -177,8 +177,8 @@ func optional(err error) error {
 // standing is a person's decision on the request's commit that no later one has taken back; nil if
 // none. decisions are those on that commit, oldest first.
 //
-// A withdrawal with a stolen key, or one that the rule does not take, takes no rejection back that a better key made, so that
-// stands, and can be withdrawn once more.
+// A withdrawal with a stolen key, or one that the rule does not take, takes no rejection back, so that stands, and can be
+// withdrawn once more.
 func standing(rule approval.Rule, r store.ApprovalRequest, personID string, decisions []store.Decision) *store.Decision {
 	judged := decisionsOf(rule, r, decisions)
 	var withdrawals []approval.Decision // that come behind
