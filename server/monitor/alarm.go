@@ -97,7 +97,8 @@ const (
 	// HurriedYes: the merge check was answered "yes", and a verdict of REJECTED followed that no decision explains, but perhaps the
 	// report of a stolen key. With the workspace's openings it is an alarm where there is none.
 	HurriedYes Code = "hurried_yes"
-	// UntoldBranch: the merge check was answered "yes" under no rule, for a branch that nothing names.
+	// UntoldBranch: the merge check was answered "yes" under no rule, for a branch that nothing names, or of a pull request that the
+	// openings leave out.
 	UntoldBranch Code = "untold_branch"
 	// KeyRevokedByOperator: a key that was revoked without a signature.
 	KeyRevokedByOperator Code = "key_revoked_by_operator"

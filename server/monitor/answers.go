@@ -3,6 +3,8 @@ package monitor
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -65,12 +67,13 @@ func (r *replay) answers() (told bool, err error) {
 	return told, err
 }
 
-// pastRules are the versions of roster and policies in the log, in its order.
+// pastRules are the versions of roster and policies in the log, in its order, and what the openings tell of the rest.
 type pastRules struct {
 	rosters  []versionAt
-	policies map[evidence.Digest][]versionAt // by repository
-	// branches are names that a branch in a leaf may stand for.
-	branches map[evidence.Digest]string
+	policies map[evidence.Digest][]policyAt // by repository
+	// branches are those that one in a leaf may stand for.
+	branches map[evidence.Digest]branchOf
+	chains   map[evidence.Digest]evidence.OpenedChain
 }
 
 // versionAt is a version of something with where it is in the log.
@@ -79,8 +82,41 @@ type versionAt struct {
 	time           time.Time
 }
 
+// policyAt is a version of a policy. policy is nil where it gates the repository no longer, or by what no server of this version
+// reads either, and where the openings do not tell it.
+type policyAt struct {
+	versionAt
+	told   bool
+	policy *approval.Policy
+}
+
+// branchOf is a branch of a repository, or a pattern of branches.
+type branchOf struct{ repository, name string }
+
 func (r *replay) pastRules() (*pastRules, error) {
-	p := pastRules{policies: map[evidence.Digest][]versionAt{}, branches: map[evidence.Digest]string{}}
+	p := pastRules{
+		policies: map[evidence.Digest][]policyAt{}, branches: map[evidence.Digest]branchOf{}, chains: map[evidence.Digest]evidence.OpenedChain{},
+	}
+	name := func(repository, branch string) {
+		p.branches[evidence.BranchID(r.o.Salt, repository, branch)] = branchOf{repository, branch}
+	}
+	read := map[policyPlace]*approval.Policy{}
+	for _, opened := range r.o.Policies {
+		if policy, err := approval.ParsePolicy(opened.Policy); err == nil {
+			read[policyPlace{evidence.RepositoryID(r.o.Salt, opened.Repository), opened.Version}] = &policy
+			for _, rule := range policy.Rules {
+				for _, pattern := range rule.Branches { // one without wildcards is a name
+					name(opened.Repository, pattern)
+				}
+			}
+		}
+	}
+	for _, c := range r.o.Chains {
+		p.chains[c.ID] = c
+		if c.Branch != "" {
+			name(c.Repository, c.Branch)
+		}
+	}
 	err := turns(r.tx, r.ID, 0, func(index int64, place []byte) error {
 		_, leaf, err := readPast(r.tx.Bucket(tableHistory).Get(place))
 		if err != nil {
@@ -90,25 +126,18 @@ func (r *replay) pastRules() (*pastRules, error) {
 		case evidence.RosterVersion:
 			p.rosters = append(p.rosters, versionAt{index, body.Version, leaf.Time})
 		case evidence.PolicyVersion:
-			p.policies[body.Repository] = append(p.policies[body.Repository], versionAt{index, body.Version, leaf.Time})
+			at := policyPlace{body.Repository, body.Version}
+			v := policyAt{versionAt: versionAt{index, body.Version, leaf.Time}}
+			opened, found := r.policies[at]
+			if why := differs(opened.Policy, body.Policy); found && why != "" { // it may have been another when it was judged
+				r.wrong(PolicyWrong, fmt.Sprintf("policy of repository %s version %d", opened.Repository, body.Version), "The log names another policy than the openings: %s.", why)
+			} else if v.told = found; found {
+				v.policy = read[at]
+			}
+			p.policies[body.Repository] = append(p.policies[body.Repository], v)
 		}
 		return nil
 	})
-	name := func(repository, branch string) { p.branches[evidence.BranchID(r.o.Salt, repository, branch)] = branch }
-	for _, c := range r.o.Chains {
-		if c.Branch != "" {
-			name(c.Repository, c.Branch)
-		}
-	}
-	for _, opened := range r.o.Policies {
-		if policy, err := approval.ParsePolicy(opened.Policy); err == nil {
-			for _, rule := range policy.Rules {
-				for _, pattern := range rule.Branches { // one without wildcards is a name
-					name(opened.Repository, pattern)
-				}
-			}
-		}
-	}
 	return &p, err
 }
 
@@ -130,40 +159,65 @@ func (r *replay) hurried(index int64, d doubt, history *pastRules) (told bool) {
 	return true
 }
 
-// ruleless looks at a "yes" because no rule asks for approval of a branch.
+// ruleless looks at a "yes" because no rule asks for approval of a branch. What stands for a branch in a leaf stands for its
+// repository too, so that a branch that is named needs no chain to be judged. But nobody can tell that it is the branch of a pull
+// request that the openings leave out, wherever any repository had rules.
 func (r *replay) ruleless(index int64, d doubt, history *pastRules) (told bool) {
-	at := slices.IndexFunc(r.o.Chains, func(c evidence.OpenedChain) bool { return c.ID == d.Chain })
-	if at < 0 {
-		return true // a server leaves out what is not on record any more
-	}
-	repository := r.o.Chains[at].Repository
+	since := d.Time.Add(-r.options.Late)
 	branch, named := history.branches[d.Destination]
-	// Of those that were in force when the question may have been put, the one that asks for least.
-	asks, told := false, true
-	for _, v := range history.policies[evidence.RepositoryID(r.o.Salt, repository)] {
+	chain, opened := history.chains[d.Chain]
+	if opened && evidence.ChainID(r.o.Salt, chain.Repository, chain.PullRequest) != d.Chain {
+		opened = false
+		r.wrong(OpeningsWrong, "chain "+string(d.Chain), "It is not of pull request %d of repository %s, as the openings say.", chain.PullRequest, chain.Repository)
+	}
+	if opened && named && chain.Repository != branch.repository {
+		r.found(UnfoundedYes, false, index, d.Subject, "%s of branch %s of repository %s, and the pull request is one of repository %s.",
+			d.Detail, plain(branch.name), branch.repository, chain.Repository)
+		return true
+	}
+	if named {
+		asks, told := history.asks(evidence.RepositoryID(r.o.Salt, branch.repository), index, since, func(p *approval.Policy) bool {
+			_, _, covers := p.Match(branch.name)
+			return covers
+		})
+		if asks {
+			r.found(UnfoundedYes, false, index, d.Subject, "%s, and a rule in force in repository %s asks for approval of branch %s.", d.Detail, branch.repository, plain(branch.name))
+		}
+		if asks || opened || !told {
+			return told
+		}
+	}
+	told = true
+	about, saying := maps.Keys(history.policies), "Of which pull request that was the openings do not say; a repository had rules."
+	if opened {
+		about = slices.Values([]evidence.Digest{evidence.RepositoryID(r.o.Salt, chain.Repository)})
+		saying = fmt.Sprintf("Which branch that was neither the openings nor a rule say; repository %s had rules.", chain.Repository)
+	}
+	for repository := range about {
+		asks, known := history.asks(repository, index, since, func(p *approval.Policy) bool { return len(p.Rules) > 0 })
+		if asks {
+			r.found(UntoldBranch, true, index, d.Subject, "%s. %s", d.Detail, saying)
+			return true
+		}
+		told = told && known
+	}
+	return told
+}
+
+// asks tells whether the rules of a repository that were in force at a leaf ask for something: all of those that were since a
+// moment. It is not told where the openings leave one of them out.
+func (p *pastRules) asks(repository evidence.Digest, index int64, since time.Time, covers func(*approval.Policy) bool) (asks, told bool) {
+	told = true
+	for _, v := range p.policies[repository] {
 		if v.index > index {
 			break
 		}
-		opened, found := r.policies[policyPlace{evidence.RepositoryID(r.o.Salt, repository), v.version}]
-		covers := false
-		switch policy, err := approval.ParsePolicy(opened.Policy); {
-		case !found:
-			told = false
-		case err != nil: // gated no longer, or by what no server of this version reads either
-		case named:
-			_, _, covers = policy.Match(branch)
-		default:
-			covers = len(policy.Rules) > 0
+		covered := v.policy != nil && covers(v.policy)
+		if v.time.After(since) {
+			asks, told = asks && covered, told && v.told
+		} else { // it took the place of those before it
+			asks, told = covered, v.told
 		}
-		asks = covers && (asks || !v.time.After(d.Time.Add(-r.options.Late)))
 	}
-	switch {
-	case !told:
-		return false
-	case asks && named:
-		r.found(UnfoundedYes, false, index, d.Subject, "%s, and a rule in force in repository %s asks for approval of branch %s.", d.Detail, repository, plain(branch))
-	case asks:
-		r.found(UntoldBranch, true, index, d.Subject, "%s. Which branch that was neither the openings nor a rule say; repository %s had rules.", d.Detail, repository)
-	}
-	return true
+	return asks && told, told
 }

@@ -27,14 +27,22 @@ func (g *governed) stolen(k token, since time.Time) {
 	g.roster(c)
 }
 
+// other is a repository without rules.
+const other = "{1f8e7d6c-5b4a-4392-8170-6f5e4d3c2b1b}"
+
 // asked puts the merge check's question about a branch to a pull request of which nothing was asked.
 func (g *governed) asked(number int64, branch string) {
 	g.t.Helper()
-	c := g.chain(number)
-	c.say(evidence.MergeChecked{
-		Trigger: evidence.TriggerOnMerge, Answer: evidence.AnswerYes, Code: evidence.CheckNoRule, Commit: commit, Destination: evidence.BranchID(salt, repository, branch),
+	g.askedOf(number, repository, branch)
+	g.openings.Chains = append(g.openings.Chains, evidence.OpenedChain{ID: evidence.ChainID(salt, repository, number), Repository: repository, PullRequest: number})
+}
+
+// askedOf puts it about a branch of any repository, and the openings leave out about which pull request that was.
+func (g *governed) askedOf(number int64, of, branch string) {
+	g.t.Helper()
+	g.chain(number).say(evidence.MergeChecked{
+		Trigger: evidence.TriggerOnMerge, Answer: evidence.AnswerYes, Code: evidence.CheckNoRule, Commit: commit, Destination: evidence.BranchID(salt, of, branch),
 	})
-	g.openings.Chains = append(g.openings.Chains, evidence.OpenedChain{ID: c.id, Repository: repository, PullRequest: number})
 }
 
 // TestAnAnswerThatOnlyOpeningsExplain looks at a "yes" of which the log alone does not tell whether it could be given.
@@ -117,6 +125,43 @@ func TestAnAnswerThatOnlyOpeningsExplain(t *testing.T) {
 			g.rule("ma*")
 			g.asked(9, "main")
 		}, []monitor.Code{monitor.UnfoundedYes}, nil},
+		"no rule, of a pull request that the openings leave out": {func(g *governed) {
+			g.rule("main")
+			long(g)
+			g.askedOf(9, repository, "main")
+		}, []monitor.Code{monitor.UnfoundedYes}, nil},
+		"no rule for a branch that nothing names, of a pull request that the openings leave out": {func(g *governed) {
+			g.rule("release/*")
+			long(g)
+			g.askedOf(9, repository, "release/1.0")
+		}, nil, []monitor.Code{monitor.UntoldBranch}},
+		"no rule for a branch elsewhere, of a pull request that the openings leave out": {func(g *governed) {
+			g.rule("main")
+			long(g)
+			g.askedOf(9, other, "main")
+			g.openings.Chains = append(g.openings.Chains, evidence.OpenedChain{ID: evidence.ChainID(salt, other, 1), Repository: other, PullRequest: 1, Branch: "main"})
+		}, nil, []monitor.Code{monitor.UntoldBranch}},
+		"no rule anywhere, of a pull request that the openings leave out": {func(g *governed) {
+			g.rule("main")
+			g.ungate(alice)
+			long(g)
+			g.askedOf(9, repository, "main")
+		}, nil, nil},
+		"no rule for a branch of another repository": {func(g *governed) {
+			g.rule("main")
+			long(g)
+			g.askedOf(9, other, "dev")
+			g.openings.Chains = append(
+				g.openings.Chains, evidence.OpenedChain{ID: evidence.ChainID(salt, repository, 9), Repository: repository, PullRequest: 9},
+				evidence.OpenedChain{ID: evidence.ChainID(salt, other, 1), Repository: other, PullRequest: 1, Branch: "dev"},
+			)
+		}, []monitor.Code{monitor.UnfoundedYes}, nil},
+		"no rule, of a pull request that is said to be another": {func(g *governed) {
+			g.rule("release/*")
+			long(g)
+			g.askedOf(9, repository, "release/1.0")
+			g.openings.Chains = append(g.openings.Chains, evidence.OpenedChain{ID: evidence.ChainID(salt, repository, 9), Repository: other, PullRequest: 9, Branch: "main"})
+		}, []monitor.Code{monitor.OpeningsWrong}, []monitor.Code{monitor.UntoldBranch}},
 		"a rule that was taken away": {func(g *governed) {
 			g.rule("main")
 			g.ungate(alice)
@@ -162,6 +207,33 @@ func TestWhatOpeningsDoNotTellYetIsLookedAtAgain(t *testing.T) {
 	}
 	g.openings.Roster = whole
 	if found, err := a.pass(g.operator, g); err != nil || !slices.Contains(codes(found), monitor.UnfoundedYes) {
+		t.Fatalf("found %v, %v", found, err)
+	}
+}
+
+// TestARuleThatIsToldOtherwiseLater has the rule that was in force at an answer looked at once, and told otherwise when it is the newest
+// no longer and the answer is judged.
+func TestARuleThatIsToldOtherwiseLater(t *testing.T) {
+	t.Parallel()
+	g, a := newGoverned(t), newAuditor(t)
+	a.withOpenings(nil)
+	g.rule("main")
+	g.publish()
+	if found, err := a.pass(g.operator, g); err != nil || len(codes(found)) > 0 {
+		t.Fatalf("found %v, %v", found, err)
+	}
+	g.now = g.now.Add(2 * late)
+	g.asked(9, "main")
+	g.now = g.now.Add(2 * late)
+	g.rule("release/*")
+	g.publish()
+	rule := g.openings.Policies[1].Policy
+	g.openings.Policies[1].Policy = nil
+	if found, err := a.pass(g.operator, g); err != nil || !slices.Equal(codes(found), []monitor.Code{monitor.PolicyWrong}) {
+		t.Fatalf("found %v, %v", found, err)
+	}
+	g.openings.Policies[1].Policy = rule
+	if found, err := a.pass(g.operator, g); err != nil || !slices.Equal(codes(found), []monitor.Code{monitor.UnfoundedYes}) {
 		t.Fatalf("found %v, %v", found, err)
 	}
 }
