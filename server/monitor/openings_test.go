@@ -426,6 +426,36 @@ func TestAWorkspaceThatIsNot(t *testing.T) {
 	}
 }
 
+// TestWhoAgreedBesides hides that a stolen key agreed to a rule to which enough others did. It is an alarm that an act is not told, and
+// what it says is found once it is.
+func TestWhoAgreedBesides(t *testing.T) {
+	t.Parallel()
+	for name, rule := range map[string]func(g *governed){
+		"a policy":     func(g *governed) { g.setPolicy("agreed by a thief", alice, bob) },
+		"a protection": func(g *governed) { g.protect(1, []string{"per-alice", "per-bob"}, alice, bob) },
+	} {
+		g, a := newGoverned(t), newAuditor(t)
+		a.withOpenings(nil)
+		rule(g)
+		agreed := g.openings.SignedActs
+		g.stolen(bob, time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC))
+		g.publish()
+		told := *g.openings
+		lie := told
+		lie.SignedActs = slices.Concat(agreed[:len(agreed)-1], told.SignedActs[len(agreed):])
+		g.openings = &lie
+		found, err := a.pass(g.operator, g)
+		if got := codes(found); err != nil || !slices.Contains(got, monitor.OpeningsWrong) || slices.Contains(got, monitor.RuleUnsigned) {
+			t.Errorf("%s: hidden: %v, %v", name, found, err)
+		}
+		g.openings = &told
+		found, err = a.pass(g.operator, g)
+		if err != nil || len(found) != 1 || found[0].Code != monitor.RuleCompromised || !strings.HasPrefix(found[0].Subject, name[len("a "):]) {
+			t.Errorf("%s: told: %v, %v", name, found, err)
+		}
+	}
+}
+
 // TestWhatHadExpiredCountsForNothing has people sign, and the operator file it when what they signed has expired.
 func TestWhatHadExpiredCountsForNothing(t *testing.T) {
 	t.Parallel()

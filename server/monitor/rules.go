@@ -77,16 +77,17 @@ func (r *replay) rules() (told bool, err error) {
 			}
 			now.Roster = body.Version
 		case evidence.ProtectionSet:
+			rule, told := r.ruled(index, body.Version, fmt.Sprintf("protection of workspace %s version %d", r.o.Workspace, body.Version), body.Acts)
 			document := r.protection(index, leaf.Time, body, now)
-			if hold(document != nil); document == nil {
+			if hold(told && document != nil); document == nil {
 				return errEnough // what comes after it cannot be judged
 			}
-			now.Force = *document
-			now.InForce[""] = r.ruled(index, body.Version, fmt.Sprintf("protection of workspace %s version %d", r.o.Workspace, body.Version), body.Acts)
+			now.Force, now.InForce[""] = *document, rule
 		case evidence.PolicyVersion:
-			hold(r.policy(index, leaf.Time, body, now))
-			now.Newest[body.Repository] = body.Policy
-			now.InForce[body.Repository] = r.ruled(index, body.Version, fmt.Sprintf("policy of repository %s version %d", body.Repository, body.Version), body.Acts)
+			rule, told := r.ruled(index, body.Version, fmt.Sprintf("policy of repository %s version %d", body.Repository, body.Version), body.Acts)
+			known := r.policy(index, leaf.Time, body, now)
+			hold(told && known)
+			now.Newest[body.Repository], now.InForce[body.Repository] = body.Policy, rule
 		}
 		next = index + 1
 		return nil
@@ -106,19 +107,22 @@ func (r *replay) rules() (told bool, err error) {
 	return !held, nil
 }
 
-// ruled takes a version of a rule into force.
-func (r *replay) ruled(index, version int64, subject string, acts []evidence.Digest) ruled {
-	rule := ruled{Leaf: index, Version: version, Subject: subject}
+// ruled takes a version of a rule into force. It returns false where the openings leave out an act that agreed to it: others may
+// have agreed who are enough, and yet nobody can tell whether a key that did was in other hands.
+func (r *replay) ruled(index, version int64, subject string, acts []evidence.Digest) (rule ruled, told bool) {
+	rule, told = ruled{Leaf: index, Version: version, Subject: subject}, true
 	for _, digest := range acts {
 		signed, found := r.acts.find(digest)
 		if !found {
-			continue // was told
+			told = false
+			r.wrong(OpeningsWrong, subject, "The log names the act %s, and the openings do not have it.", digest)
+			continue
 		}
 		if act, err := evidence.ParseAct(signed.Act); err == nil {
 			rule.Agreed = append(rule.Agreed, agreed{signed.Assertion.CredentialID, act.IssuedAt})
 		}
 	}
-	return rule
+	return rule, told
 }
 
 // compromised looks for a key that was in other hands when it agreed to a rule that is in force. The rule stays: people

@@ -128,6 +128,12 @@ func TestWhatWasNotToldIsJudgedLater(t *testing.T) {
 			[]monitor.Code{monitor.PolicyWrong, monitor.PolicyWrong},
 			[]monitor.Code{monitor.RuleUnsigned},
 		},
+		// Others signed enough, and what it hides is who else agreed.
+		"an act of a policy": {
+			func(o *evidence.Openings) { o.SignedActs = o.SignedActs[:len(o.SignedActs)-1] },
+			[]monitor.Code{monitor.OpeningsWrong, monitor.RuleUnsigned, monitor.RuleUnsigned},
+			nil,
+		},
 		// A hole in the roster keeps nobody from seeing what nobody signed.
 		"a roster": {func(o *evidence.Openings) { o.Roster = o.Roster[:2] }, []monitor.Code{monitor.RosterWrong, monitor.RuleUnsigned}, nil},
 		"one of it": {
