@@ -19,6 +19,8 @@ type doubt struct {
 	Detail  string    `json:"detail"`
 	// Since is the leaf of a "yes" that a verdict of REJECTED and, in between, another roster followed; 0 in other doubts.
 	Since int64 `json:"since"`
+	// Signed is the time of the last decision on the pull request before such a "yes".
+	Signed time.Time `json:"signed"`
 	// Destination is the branch of a "yes" under no rule, Chain the pull request; empty in other doubts.
 	Destination evidence.Digest `json:"destination"`
 	Chain       evidence.Digest `json:"chain"`
@@ -142,20 +144,31 @@ func (r *replay) pastRules() (*pastRules, error) {
 }
 
 // hurried looks at a verdict of REJECTED that followed a "yes" without a decision in between. The report that a key was stolen makes
-// that of an honest answer, where the key had taken a rejection back; another change of the roster does not.
+// that of an honest answer, where the key, or one that it signed for, had taken a rejection back. Whose keys decided the openings do not
+// tell, but which ones cannot have: those that came into the roster behind the answer, or were in other hands only after all that was
+// decided. Another change of the roster does not.
 func (r *replay) hurried(index int64, d doubt, history *pastRules) (told bool) {
+	answered := int64(0) // the version of the roster at the answer
 	for _, v := range history.rosters {
-		if v.index < d.Since || v.index > index {
+		if v.index > index {
+			break
+		}
+		if v.index < d.Since {
+			answered = v.version
 			continue
 		}
 		if v.version > r.roster.Versions() {
 			return false
 		}
-		if change, _ := r.roster.Change(v.version); change.Event == evidence.KeyRemoved && change.CompromisedSince != nil {
+		change, _ := r.roster.Change(v.version)
+		if change.Event != evidence.KeyRemoved || change.CompromisedSince == nil || change.CompromisedSince.After(d.Signed) {
+			continue
+		}
+		if key, found := r.roster.Key(change.Key.CredentialID); found && key.Added <= answered {
 			return true
 		}
 	}
-	r.found(UnfoundedYes, false, index, d.Subject, "%s; no report of a stolen key came in between.", d.Detail)
+	r.found(UnfoundedYes, false, index, d.Subject, "%s; no report of a stolen key that can have decided came in between.", d.Detail)
 	return true
 }
 

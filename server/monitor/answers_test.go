@@ -62,7 +62,25 @@ func TestAnAnswerThatOnlyOpeningsExplain(t *testing.T) {
 		alarms  []monitor.Code
 		notices []monitor.Code // with openings
 	}{
-		"a key is reported as stolen": {between(func(g *governed) { g.stolen(bob, g.now) }), nil, []monitor.Code{monitor.HurriedYes}},
+		"a key is reported as stolen": {between(func(g *governed) { g.stolen(bob, g.now.Add(-3*time.Second)) }), nil, []monitor.Code{monitor.HurriedYes}},
+		"a key is reported as stolen since after all that was decided": {func(g *governed) {
+			c := g.chain(9).say(opened("r"), made("r"), verdict("r", "APPROVED"), made("r"))
+			since := g.now.Add(time.Second)
+			c.say(checked(evidence.CheckApproved, "r"))
+			g.stolen(bob, since)
+			c.say(verdict("r", "REJECTED"))
+		}, []monitor.Code{monitor.UnfoundedYes}, []monitor.Code{monitor.HurriedYes}},
+		"a key is reported as stolen that came after the answer": {between(func(g *governed) {
+			e := g.enrolment(carol)
+			vouched := g.countersigned(e, alice)
+			e.Countersigned = &vouched
+			g.enrol(carol, e, evidence.ByCountersigner, alice.digest(g.t))
+			g.stolen(carol, time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC))
+		}), []monitor.Code{monitor.UnfoundedYes}, []monitor.Code{monitor.HurriedYes}},
+		"a key is reported as stolen after another one that took nothing back": {between(func(g *governed) {
+			g.enrol(carol, g.enrolment(carol), evidence.ByLogIn, "")
+			g.stolen(bob, g.now.Add(-5*time.Second))
+		}), nil, []monitor.Code{monitor.HurriedYes}},
 		"a key is enrolled": {between(func(g *governed) {
 			e := g.enrolment(carol)
 			vouched := g.countersigned(e, alice)

@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -144,6 +145,10 @@ func (r *reading) chained(index int64, leaf evidence.Leaf, hash tlog.Hash) error
 	if err != nil {
 		return err
 	}
+	workspace, err := hex.DecodeString(string(leaf.Workspace))
+	if err != nil {
+		return err
+	}
 	var end chainEnd
 	table := r.tx.Bucket(tableChains)
 	if raw := table.Get(id); raw != nil {
@@ -165,11 +170,17 @@ func (r *reading) chained(index int64, leaf evidence.Leaf, hash tlog.Hash) error
 			return err
 		}
 	}
+	// What is in doubt about it nobody would look at who follows the one or the other.
+	if end.sequence > 0 && !bytes.Equal(end.workspace[:], workspace) {
+		if err := r.found(ChainFork, false, index, about, "it is of another workspace than the leaf before it"); err != nil {
+			return err
+		}
+	}
 	if err := r.judged(index, leaf, end, about); err != nil {
 		return err
 	}
-	end.sequence, end.leaf = c.Sequence, hash
-	end.follow(index, leaf.Body)
+	end.sequence, end.leaf, end.workspace = c.Sequence, hash, tlog.Hash(workspace)
+	end.follow(index, leaf)
 	return table.Put(id, end.marshal())
 }
 
@@ -260,7 +271,7 @@ func (r *reading) verdict(index int64, leaf evidence.Leaf, body evidence.Verdict
 		if err := r.found(HurriedYes, true, index, about, "%s, or by the report of a stolen key that came in between", detail); err != nil {
 			return err
 		}
-		return r.doubted(leaf.Workspace, index, doubt{Subject: about, Time: leaf.Time, Detail: detail, Since: end.hurried})
+		return r.doubted(leaf.Workspace, index, doubt{Subject: about, Time: leaf.Time, Detail: detail, Since: end.hurried, Signed: time.Unix(end.signed, 0).UTC()})
 	}
 	return nil
 }
@@ -277,11 +288,12 @@ func (c chainEnd) String() string {
 }
 
 // follow moves on over a leaf.
-func (c *chainEnd) follow(index int64, body evidence.Body) {
-	switch body := body.(type) {
+func (c *chainEnd) follow(index int64, leaf evidence.Leaf) {
+	switch body := leaf.Body.(type) {
 	case evidence.RequestOpened:
 		c.open(body.Request)
 	case evidence.DecisionMade:
+		c.signed = leaf.Time.Unix()
 		if c.request == body.Request {
 			c.decided, c.unjudged, c.hurried = true, true, 0
 		}
@@ -316,7 +328,7 @@ func (c *chainEnd) follow(index int64, body evidence.Body) {
 
 // open begins with a request, or with none.
 func (c *chainEnd) open(request string) {
-	*c = chainEnd{sequence: c.sequence, leaf: c.leaf, request: request, ended: c.ended}
+	*c = chainEnd{sequence: c.sequence, leaf: c.leaf, workspace: c.workspace, signed: c.signed, request: request, ended: c.ended}
 }
 
 // readPast reads a leaf that was kept.

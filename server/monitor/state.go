@@ -22,7 +22,7 @@ import (
 // stateFormat names this version of the folder.
 //
 // It changes with the form of anything in it, which a test notices.
-const stateFormat = "signedapproval.monitor/v2"
+const stateFormat = "signedapproval.monitor/v3"
 
 // The files of a state.
 const (
@@ -292,6 +292,10 @@ func WriteFile(path string, data []byte, mode os.FileMode) (err error) {
 type chainEnd struct {
 	sequence int64
 	leaf     tlog.Hash
+	// workspace is that of its leaves.
+	workspace tlog.Hash
+	// signed is the time of the leaf of its last decision, about whichever request, in seconds; 0 without one.
+	signed int64
 	// request is the open request, verdict the state of its last verdict; both empty without one.
 	request, verdict string
 	// lit is set where the request ever had a verdict that lets it be merged, decided where somebody decided about it.
@@ -309,7 +313,8 @@ const landed = "landed=" // has no slash, and so is no request
 
 func (c chainEnd) marshal() []byte {
 	data := binary.BigEndian.AppendUint64(nil, uint64(c.sequence)) //nolint:gosec // leaves count from 1
-	data = append(data, c.leaf[:]...)
+	data = append(append(data, c.leaf[:]...), c.workspace[:]...)
+	data = binary.BigEndian.AppendUint64(data, uint64(c.signed)) //nolint:gosec // read back as it is
 	flags := byte(0)
 	for i, set := range []bool{c.lit, c.decided, c.unjudged} {
 		if set {
@@ -325,13 +330,14 @@ func (c chainEnd) marshal() []byte {
 }
 
 func (c *chainEnd) unmarshal(data []byte) error {
-	const fixed = 8 + tlog.HashSize + 1 + 8
+	const fixed = 8 + 2*tlog.HashSize + 8 + 1 + 8
 	unreadable := errors.New("the end of a chain cannot be read")
 	if len(data) < fixed {
 		return unreadable
 	}
 	c.sequence = int64(binary.BigEndian.Uint64(data)) //nolint:gosec // as marshal wrote it
-	c.leaf = tlog.Hash(data[8:])
+	c.leaf, c.workspace = tlog.Hash(data[8:]), tlog.Hash(data[8+tlog.HashSize:])
+	c.signed = int64(binary.BigEndian.Uint64(data[8+2*tlog.HashSize:])) //nolint:gosec // as marshal wrote it
 	for i, set := range []*bool{&c.lit, &c.decided, &c.unjudged} {
 		*set = data[fixed-9]&(1<<i) != 0
 	}

@@ -22,7 +22,7 @@ func TestTheFormOfTheStateHasAName(t *testing.T) {
 	t.Parallel()
 	at, index := time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC), int64(7)
 	end := chainEnd{
-		sequence: 3, leaf: tlog.Hash{1}, request: "r", verdict: "APPROVED", lit: true, decided: true, unjudged: true, hurried: index, ended: []string{"cancelled/q"},
+		sequence: 3, leaf: tlog.Hash{1}, workspace: tlog.Hash{2}, signed: at.Unix(), request: "r", verdict: "APPROVED", lit: true, decided: true, unjudged: true, hurried: index, ended: []string{"cancelled/q"},
 	}
 	form := bytes.NewBuffer(end.marshal())
 	for _, kept := range []any{
@@ -34,7 +34,7 @@ func TestTheFormOfTheStateHasAName(t *testing.T) {
 				InForce: map[evidence.Digest]ruled{"r": {1, 2, "s", []agreed{{evidence.Bytes{1}, at}}}},
 			},
 		},
-		doubt{"s", at, "d", 1, "b", "c"},
+		doubt{"s", at, "d", 1, at, "b", "c"},
 		past{1, evidence.Bytes{1}},
 		Finding{Fork, true, "s", "d", &index, "p", at},
 		string(turnKey("w", index)), string(historyKey("w", "roster", 1)), string(findingKey(Finding{Code: Fork, Subject: "s"})),
@@ -43,7 +43,7 @@ func TestTheFormOfTheStateHasAName(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	const name, sum = "signedapproval.monitor/v2", "a0beaef297be77e351e5d17c6c9fab8a8750a37b378de0966c9178feb9a9e7c9"
+	const name, sum = "signedapproval.monitor/v3", "12d3bb0d765ae219916b4de05c61ae05776510098af72d7c800bc0e9434fd360"
 	if got := fmt.Sprintf("%x", sha256.Sum256(form.Bytes())); stateFormat != name || got != sum {
 		t.Errorf("the state has the form %s under the name %s; give a new form a new name, and put both here", got, stateFormat)
 	}
@@ -62,7 +62,7 @@ func TestAStateOfAnotherFormIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = state.db.Update(func(tx *bbolt.Tx) error {
-		return put(tx.Bucket(tableMeta), keyProgress, progress{Format: "signedapproval.monitor/v1", Origin: "o"})
+		return put(tx.Bucket(tableMeta), keyProgress, progress{Format: "signedapproval.monitor/v2", Origin: "o"})
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +76,7 @@ func TestAStateOfAnotherFormIsRefused(t *testing.T) {
 	}
 	for _, readOnly := range []bool{true, false} {
 		_, err := OpenState(folder, readOnly)
-		if err == nil || !strings.Contains(err.Error(), `"signedapproval.monitor/v1", and this version of the program reads signedapproval.monitor/v2: give another folder`) {
+		if err == nil || !strings.Contains(err.Error(), `"signedapproval.monitor/v2", and this version of the program reads signedapproval.monitor/v3: give another folder`) {
 			t.Errorf("read only %t: %v", readOnly, err)
 		}
 	}

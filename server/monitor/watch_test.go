@@ -82,6 +82,12 @@ func TestHistories(t *testing.T) {
 			c.say(verdict(request, "REJECTED"))
 			other.say(verdict(request, "APPROVED"))
 		}, []monitor.Code{monitor.ChainFork}},
+		"a leaf that is of another workspace": {func(o *operator) {
+			c := o.chain(9).say(opened(request))
+			elsewhere := evidence.WorkspaceID(salt, "another")
+			o.write(evidence.Leaf{Workspace: elsewhere, Body: evidence.Genesis{Salt: digest}})
+			o.write(evidence.Leaf{Workspace: elsewhere, Chain: &evidence.Chain{ID: c.id, Sequence: 2, Previous: c.last}, Body: verdict(request, "PENDING")})
+		}, []monitor.Code{monitor.ChainFork}},
 		"a chain that begins twice": {func(o *operator) {
 			o.chain(9).say(opened(request))
 			o.chain(9).say(opened(request))
