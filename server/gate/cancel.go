@@ -25,16 +25,17 @@ func (g *Gate) Cancel(ctx context.Context, workspace, repositoryID, why string) 
 		return nil, err
 	}
 	for _, pr := range open {
-		if err := g.cancel(ctx, workspace, pr.ID, why); err != nil {
+		if err := g.cancel(ctx, workspace, pr, why); err != nil {
 			return nil, err
 		}
 	}
 	return g.payNow(ctx, workspace, repositoryID)
 }
 
-func (g *Gate) cancel(ctx context.Context, workspace, pullRequestID, why string) error {
+func (g *Gate) cancel(ctx context.Context, workspace string, open store.PullRequest, why string) error {
 	return g.following(ctx, workspace, func(tx *store.Tx) error {
-		pr, err := tx.LockPullRequestByID(ctx, pullRequestID)
+		tx.HoldRules(open.RepositoryID)
+		pr, err := tx.LockPullRequestByID(ctx, open.ID)
 		if err != nil {
 			return err
 		}

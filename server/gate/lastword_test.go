@@ -199,13 +199,17 @@ func TestTheLastWordIsByTheRuleThatWasAskedUnder(t *testing.T) {
 // enact is save with the leaf of the policy.
 func (w *world) enact(rules ...approval.Rule) {
 	w.t.Helper()
-	w.save(rules...)
-	w.in(func(tx *store.Tx) error {
-		workspace, err := tx.ReadWorkspace(w.t.Context())
-		if err != nil {
+	w.must(w.enacts(rules...))
+}
+
+// enacts is enact for whoever is not the test itself.
+func (w *world) enacts(rules ...approval.Rule) error {
+	return w.store.InWorkspace(w.t.Context(), w.workspace, func(tx *store.Tx) error {
+		version, created, err := w.saveIn(tx, rules...)
+		if err != nil || !created {
 			return err
 		}
-		version, err := tx.NewestPolicyVersion(w.t.Context(), w.repository)
+		workspace, err := tx.ReadWorkspace(w.t.Context())
 		if err != nil {
 			return err
 		}

@@ -426,7 +426,8 @@ func (g *Gate) callMerge(ctx context.Context, job store.Job, at store.Place, a a
 		return err
 	}
 	err = g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
-		// The approval may have been withdrawn since it was read: the last look is under the lock.
+		// The approval may have been withdrawn since it was read, or the rules changed: the last look is under the locks.
+		tx.HoldRules(a.pr.RepositoryID)
 		if a.pr, err = tx.LockPullRequestByID(ctx, at.PullRequest); err != nil {
 			return err
 		}

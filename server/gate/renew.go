@@ -22,6 +22,7 @@ func (g *Gate) Renew(ctx context.Context, person store.Person, workspace, reques
 		return View{}, notOver
 	}
 	err = g.following(ctx, workspace, func(tx *store.Tx) error {
+		tx.HoldRules(v.PullRequest.RepositoryID)
 		pr, err := tx.LockPullRequestByID(ctx, v.PullRequest.ID)
 		if err != nil {
 			return err

@@ -271,23 +271,27 @@ func (w *world) rule(quorum int, names ...string) approval.Rule {
 // save gates the repository, or changes its rules, as the administrator's use case does.
 func (w *world) save(rules ...approval.Rule) {
 	w.t.Helper()
-	ctx := w.t.Context()
-	policy := approval.Policy{Format: approval.Format, Rules: rules}
 	w.in(func(tx *store.Tx) error {
-		version, _, err := tx.PutPolicyVersion(ctx, store.PolicyVersion{
-			RepositoryID: w.repository, Document: policy.Canonical(), Digest: string(policy.Digest()), CreatedBy: w.people["alice"].ID, CreatedVia: "session",
-		})
-		if err != nil {
-			return err
-		}
-		_, err = tx.PutRepositoryConfig(ctx, store.RepositoryConfig{
-			RepositoryID: w.repository, Slug: "rocket", FullName: rocket, Name: "Rocket", PolicyVersionID: version.ID, HookID: uuid.NewString(),
-		})
-		if err != nil {
-			return err
-		}
-		return tx.Enqueue(ctx, store.AskReconcile(w.workspace, w.repository))
+		_, _, err := w.saveIn(tx, rules...)
+		return err
 	})
+}
+
+func (w *world) saveIn(tx *store.Tx, rules ...approval.Rule) (version store.PolicyVersion, created bool, err error) {
+	ctx, policy := w.t.Context(), approval.Policy{Format: approval.Format, Rules: rules}
+	version, created, err = tx.PutPolicyVersion(ctx, store.PolicyVersion{
+		RepositoryID: w.repository, Document: policy.Canonical(), Digest: string(policy.Digest()), CreatedBy: w.people["alice"].ID, CreatedVia: "session",
+	})
+	if err != nil {
+		return version, false, err
+	}
+	_, err = tx.PutRepositoryConfig(ctx, store.RepositoryConfig{
+		RepositoryID: w.repository, Slug: "rocket", FullName: rocket, Name: "Rocket", PolicyVersionID: version.ID, HookID: uuid.NewString(),
+	})
+	if err != nil {
+		return version, false, err
+	}
+	return version, created, tx.Enqueue(ctx, store.AskReconcile(w.workspace, w.repository))
 }
 
 // open opens a pull request on Bitbucket and tells the gate, as its webhook would.

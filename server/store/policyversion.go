@@ -28,7 +28,7 @@ const policyVersionColumns = `id, repository_id, version, document, digest, crea
 
 // PutPolicyVersion stores a document as the newest version of a repository's rules. A document that
 // is the newest version already makes no new one: then created is false. Savers of one repository
-// wait for each other. Of v, RepositoryID, Document, Digest, CreatedBy and CreatedVia are read.
+// wait for each other, and for those of [Tx.HoldRules]. Of v, RepositoryID, Document, Digest, CreatedBy and CreatedVia are read.
 func (tx *Tx) PutPolicyVersion(ctx context.Context, v PolicyVersion) (stored PolicyVersion, created bool, err error) {
 	// There may be no row yet that could be locked.
 	_, err = tx.tx.Exec(ctx, `select pg_advisory_xact_lock(hashtextextended('policy:' || $1 || ':' || $2, 0))`, tx.Workspace, v.RepositoryID)
@@ -52,6 +52,17 @@ func (tx *Tx) PutPolicyVersion(ctx context.Context, v PolicyVersion) (stored Pol
 	}
 	return stored, true, nil
 }
+
+// holdRules waits for no more than who writes a policy of the repository, or a version of the roster, needs to commit.
+const holdRules = `select pg_advisory_xact_lock_shared(hashtextextended('roster:' || $1, 0)),
+	pg_advisory_xact_lock_shared(hashtextextended('policy:' || $1 || ':' || $2, 0))`
+
+// HoldRules keeps the policy of a repository and the workspace's roster as they are from the next statement on until this
+// transaction ends, beside others that do the same. What says in the log that something follows from them must hold them
+// before it reads them: else their next versions could come into the log first, and it would be said behind them.
+//
+// Whoever holds them and locks a pull request does it in this order. Who changes them waits for no pull request.
+func (tx *Tx) HoldRules(repositoryID string) { tx.tx.later(holdRules, tx.Workspace, repositoryID) }
 
 // NewestPolicyVersion reads the newest version of a repository, also one that ended its gating; [ErrNotFound] without any.
 func (tx *Tx) NewestPolicyVersion(ctx context.Context, repositoryID string) (PolicyVersion, error) {

@@ -28,7 +28,7 @@ type RosterVersion struct {
 
 const rosterColumns = `version, digest, document, event, person_id, key_digest, compromised, leaf_hash, created_at`
 
-// LockRoster keeps everybody else who changes the workspace's roster waiting until this transaction ends.
+// LockRoster keeps everybody else who changes the workspace's roster, or holds it by [Tx.HoldRules], waiting until this transaction ends.
 func (tx *Tx) LockRoster(ctx context.Context) error {
 	// Not the workspace's row: whoever installs the app holds that, and may then wait for a person.
 	if _, err := tx.tx.Exec(ctx, `select pg_advisory_xact_lock(hashtextextended('roster:' || $1, 0))`, tx.Workspace); err != nil {

@@ -118,8 +118,9 @@ type Settling struct {
 	Status      *CommitStatus     // on the commit of Live; nil for none
 }
 
-// Settling locks a pull request and reads, then, what an evaluation settles upon.
+// Settling holds the rules, as [Tx.HoldRules] does, locks a pull request and reads, then, what an evaluation settles upon.
 func (tx *Tx) Settling(ctx context.Context, repositoryID string, number int64) (s Settling, err error) {
+	tx.HoldRules(repositoryID)
 	batch := &pgx.Batch{}
 	batch.Queue(selectWorkspace, tx.Workspace).Query(exactly(&s.Workspace))
 	batch.Queue(selectPullRequest+` for update`, tx.Workspace, repositoryID, number).Query(maybe(&s.PullRequest))

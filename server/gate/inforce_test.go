@@ -1,0 +1,164 @@
+package gate_test
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/signedapproval/bitbucket/internal/fault"
+	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/gate"
+	"github.com/signedapproval/bitbucket/server/passkey/passkeytest"
+	"github.com/signedapproval/bitbucket/server/store"
+)
+
+// TestWhatRestsOnRulesIsOnRecordBeforeTheyChange has the rules, or the roster, changed when what was judged by them is about
+// to be committed: the change waits, so that the log never has a verdict, or an answer, behind what it no longer follows from.
+func TestWhatRestsOnRulesIsOnRecordBeforeTheyChange(t *testing.T) {
+	t.Parallel()
+	deeds := map[string]struct {
+		commit string
+		do     func(w *world, number int64)
+	}{
+		"a verdict": {"with saved as (update signedapproval_approval_requests", func(w *world, number int64) {
+			w.decides(number, "carol", approval.Approve)
+			w.onlyAll(store.KindEvaluate)
+		}},
+		"the answer of a merge check": {"insert into signedapproval_merge_checks", func(w *world, number int64) {
+			w.decides(number, "carol", approval.Approve)
+			w.allBut(store.KindMerge)
+			if answer := w.mergeCheck(number); !answer.Success {
+				w.t.Errorf("the merge check says %+v", answer)
+			}
+		}},
+		"a call to merge": {"update signedapproval_merge_intents", func(w *world, number int64) {
+			w.decides(number, "carol", approval.Approve)
+			w.allBut(store.KindMerge)
+			w.onlyAll(store.KindMerge)
+		}},
+	}
+	changes := map[string]func(w *world) (change func() error){
+		"the rules": func(w *world) func() error {
+			return func() error { return w.enacts(w.rule(1, "bob")) }
+		},
+		"the roster": func(w *world) func() error {
+			p, since, stolen := w.people["bob"], time.Now().Add(-time.Hour), w.keyID(w.people["bob"])
+			p.key = passkeytest.New(origin)
+			w.enrol(p)
+			w.settle()
+			act, err := w.keys.PrepareRevocation(w.t.Context(), p.Person, p.session, stolen, &since)
+			w.must(err)
+			answer, err := p.key.Get(act.Options)
+			w.must(err)
+			return func() error {
+				_, _, revoked := w.keys.SignKeyAct(w.t.Context(), p.Person, p.session, string(answer))
+				_, followed := w.gate.SyncRoster(w.t.Context(), w.workspace, p.ID)
+				return errors.Join(revoked, followed)
+			}
+		},
+	}
+	for what, deed := range deeds {
+		for of, prepare := range changes {
+			t.Run(what+", and "+of, func(t *testing.T) {
+				w := newWorld(t)
+				rule := w.rule(2, "bob", "carol")
+				rule.AutoMerge = &approval.AutoMerge{Strategy: "merge_commit"}
+				w.enact(rule)
+				number := w.open()
+				w.settle()
+				w.decides(number, "bob", approval.Approve)
+				w.settle()
+				change := prepare(w)
+				var ended chan struct{}
+				var failed error
+				w.wire.Set(fault.Trap{On: fault.Commits(deed.commit), Mishap: fault.Slow, Meanwhile: func() {
+					ended = w.beside(func() error {
+						failed = change()
+						return failed
+					})
+					select {
+					case <-ended:
+						t.Error("the change does not wait")
+					default:
+					}
+				}})
+				deed.do(w, number)
+				if w.wire.Clear() != 1 {
+					t.Fatal("nothing was committed")
+				}
+				<-ended
+				w.must(failed)
+				w.check(false)
+				w.drainAll()
+			})
+		}
+	}
+}
+
+// TestRulesAndRostersChangeBesideAllThatRestsOnThem has many do all of it at once: whoever waits for whom, PostgreSQL finds no
+// two that wait for each other.
+func TestRulesAndRostersChangeBesideAllThatRestsOnThem(t *testing.T) {
+	w := newWorld(t)
+	w.enact(w.rule(1, "bob", "carol"))
+	var numbers []int64
+	for i := range 3 {
+		numbers = append(numbers, w.openOn(fmt.Sprint("feature/", i)))
+	}
+	w.settle()
+	ctx := t.Context()
+	evaluate := func(number int64) error {
+		if err := w.store.InWorkspace(ctx, w.workspace, func(tx *store.Tx) error {
+			return tx.Enqueue(ctx, store.AskEvaluate(w.workspace, w.repository, number))
+		}); err != nil {
+			return err
+		}
+		var id int64
+		if err := w.super.QueryRow(ctx, `select id from signedapproval_jobs where kind = 'evaluate' and key like '%:' || $1::bigint`, number).Scan(&id); err != nil {
+			return err
+		}
+		job, ok, err := w.store.ClaimJob(ctx, id, uuid.NewString(), time.Minute)
+		if err != nil || !ok {
+			return err // somebody else is at it
+		}
+		return w.gate.Evaluate(ctx, job)
+	}
+	var all sync.WaitGroup
+	failures := make(chan error, 1000)
+	several := func(what string, do func(i int) error) {
+		all.Go(func() {
+			for i := range 12 {
+				if err := do(i); err != nil {
+					failures <- fmt.Errorf("%s: %w", what, err)
+				}
+			}
+		})
+	}
+	for _, number := range numbers {
+		several("an evaluation", func(int) error { return evaluate(number) })
+		several("a merge check", func(int) error {
+			if answer := w.mergeCheck(number); answer.Code == gate.CodeCheckFault || answer.Code == gate.CodeCheckTimeout {
+				return errors.New(answer.Message)
+			}
+			return nil
+		})
+	}
+	for who := range 2 {
+		several("a change of the rules", func(i int) error { return w.enacts(w.rule(1+(i+who)%2, "bob", "carol")) })
+	}
+	for _, who := range []string{"bob", "carol"} { // each in the roster once more, and out of it
+		_, _ = w.decide(numbers[0], who, approval.Reject) // the rules may have changed
+		w.reportStolen(who)
+		_, err := w.gate.SyncRoster(ctx, w.workspace, w.people[who].ID)
+		w.must(err)
+	}
+	all.Wait()
+	close(failures)
+	for err := range failures {
+		t.Error(err)
+	}
+	w.drainAll()
+}
