@@ -138,6 +138,19 @@ func onDecisions() []attack {
 			},
 		},
 		{
+			wants: "hold an approval back that X signed, and file it when X has rejected", caught: []string{"step 7 statements: chain"},
+			try: func(t *testing.T) []string {
+				c := halfApproved(t)
+				s, d := c.statement("dave", evidence.Approve)
+				honest := c.twin()
+				honest.file(s, d, c.dave.sign)
+				c.control(honest)
+				c.decide(c.dave, evidence.Reject)
+				c.file(s, d, c.dave.sign)
+				return []string{verify(c.bundle(), unwitnessed(c.pinned))}
+			},
+		},
+		{
 			wants: "date the leaf of an approval to before X signed it", caught: []string{"step 7 statements: chain"},
 			try: forgedBy(func(c *cast, s evidence.Statement, d evidence.SignedDecision) {
 				s.IssuedAt, s.ExpiresAt = s.IssuedAt.Add(time.Hour), s.ExpiresAt.Add(time.Hour)

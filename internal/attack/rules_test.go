@@ -65,7 +65,7 @@ func onRules() []attack {
 		},
 		{
 			wants:  "count signatures that people of a protected workspace made for another proposal, and delete those of an earlier one",
-			caught: []string{"server: CHALLENGE_EXPIRED", "server: the proposal stays OPEN", "another auditor: monitor: rule_unsigned"},
+			caught: []string{"server: CHALLENGE_EXPIRED", "server: the proposal stays OPEN", "another auditor: monitor: openings_wrong; monitor: rule_unsigned"},
 			try: func(t *testing.T) (got []string) {
 				l := newLive(t)
 				l.protected()

@@ -40,6 +40,17 @@ func known(tell func(w *world, a *evidence.Anchors)) func(t *testing.T) ([]byte,
 	}
 }
 
+// heldSince has the last decision of what happens signed before all of it: what its signer is shown is of now.
+func (w *world) heldSince(happens func()) {
+	at := int64(len(w.entries))
+	w.tamperStatement = func(s *evidence.Statement) {
+		if s.Purpose != evidence.Reject {
+			s.ChainHead.Sequence, s.ChainHead.Leaf = at, evidence.LeafDigest(w.entries[at-1])
+		}
+	}
+	happens()
+}
+
 // only applies a change to the act of one purpose.
 func only(p evidence.Purpose, change func(a *evidence.Act)) func(a *evidence.Act) {
 	return func(a *evidence.Act) {
@@ -403,6 +414,34 @@ func proofForgeries() []forged {
 			w.tamperStatement = func(s *evidence.Statement) { s.IssuedAt = s.IssuedAt.Add(2 * time.Minute) }
 			w.open("old")
 			w.decide("bob", evidence.Approve)
+		}), "statements", evidence.CodeChain},
+		{"an approval that was held back until its signer had rejected", told(func(w *world) {
+			w.open("old")
+			w.decide("bob", evidence.Approve)
+			w.heldSince(func() {
+				w.decide("carol", evidence.Reject)
+				w.decide("carol", evidence.Approve)
+			})
+		}), "statements", evidence.CodeChain},
+		{"a withdrawal of an approval that was held back until its signer had rejected", told(func(w *world) {
+			w.open("old")
+			w.decide("bob", evidence.Approve)
+			w.decide("dave", evidence.Approve)
+			w.decide("carol", evidence.Approve)
+			w.heldSince(func() {
+				w.decide("carol", evidence.Reject)
+				w.decide("carol", evidence.Withdraw)
+			})
+		}), "statements", evidence.CodeChain},
+		{"an approval of an older request that was held back until its signer had rejected", told(func(w *world) {
+			w.open("old")
+			w.heldSince(func() {
+				w.decide("carol", evidence.Reject)
+				w.append(evidence.RequestClosed{Request: w.request().ID, Reason: "superseded"})
+				w.open("old")
+				w.decide("bob", evidence.Approve)
+				w.decide("carol", evidence.Approve)
+			})
 		}), "statements", evidence.CodeChain},
 		{"an approval that was held back until its signature had expired", told(func(w *world) {
 			w.open("old")

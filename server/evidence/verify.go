@@ -71,6 +71,7 @@ type verification struct {
 	nonces map[string]bool  // of the statements so far
 	signed map[Digest]int   // the decisions by their statements so far, as indexes
 	roots  map[int64]Digest // of the log heads so far, by their sizes
+	said   map[string]int64 // the sequence of each person's last decision so far
 
 	keys     *Roster
 	enrolled []enrolled // in the order of the bundle's enrolments

@@ -40,6 +40,7 @@ func (v *verification) decisions() (string, error) {
 
 func (v *verification) statements() (string, error) {
 	v.nonces, v.signed, v.roots = make(map[string]bool, len(v.made)), make(map[Digest]int, len(v.made)), map[int64]Digest{}
+	v.said = make(map[string]int64, len(v.made))
 	for i := range v.made {
 		s, err := ParseStatement(v.made[i].Statement)
 		if err == nil {
@@ -99,6 +100,11 @@ func (v *verification) statement(s Statement, i int) error {
 	if !leaf.Time.Before(s.ExpiresAt) {
 		return refuse(CodeChain, "it was filed when its signature had expired")
 	}
+	// What somebody said last is for them alone to take back: what they had signed before cannot be filed behind it.
+	if head.Sequence < v.said[s.Approver.Person] {
+		return refuse(CodeChain, "the signer was not shown what the same person had decided before")
+	}
+	v.said[s.Approver.Person] = leaf.Chain.Sequence
 	return v.shown(s, i)
 }
 

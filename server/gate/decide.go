@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -493,6 +494,10 @@ func (d *decider) store(ctx context.Context, met store.Deciding, s evidence.Stat
 	action := s.Purpose.Action()
 	if err := allowed(can(d.person, view), action); err != nil {
 		return store.Decision{}, err
+	}
+	// Nobody can have decided on another commit since: the request is the one of then.
+	if slices.ContainsFunc(decisions, func(o store.Decision) bool { return o.PersonID == d.person.ID && o.Sequence > s.ChainHead.Sequence }) {
+		return store.Decision{}, refusal.New(CodeHeadChanged, "You have decided on this pull request since you were asked to sign: nothing more was decided. Reload the page to see what you said last.")
 	}
 	if mine := view.standing(d.person.ID); action == approval.Withdraw && approval.DigestOf(mine.Statement) != s.Withdraws {
 		return store.Decision{}, refusal.New(CodeNothingToTake, "The decision that you meant to withdraw no longer stands.")

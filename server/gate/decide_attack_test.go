@@ -213,6 +213,26 @@ func TestStatementsOfAnotherRequest(t *testing.T) {
 	}
 }
 
+// TestNobodyDecidesBehindTheirOwnBack has somebody sign in one tab what they were asked before they decided in another one: the later
+// decision would take back what they said last, which they were not shown.
+func TestNobodyDecidesBehindTheirOwnBack(t *testing.T) {
+	w := newWorld(t)
+	w.save(w.rule(1, "bob"))
+	number := w.open()
+	w.settle()
+	request, options := w.prepared(number, "bob", approval.Approve)
+	w.decides(number, "bob", approval.Reject)
+	w.decides(number, "bob", approval.Withdraw)
+	bob := w.people["bob"]
+	_, err := w.gate.Decide(t.Context(), bob.Person, bob.session, w.workspace, request, w.signed(bob.key, options))
+	w.refused("what was asked before", err, gate.CodeHeadChanged)
+	w.decides(number, "bob", approval.Approve)
+	w.settle()
+	if state, sentence := w.shown(number, w.view(number).PullRequest.HeadCommit); state != "SUCCESSFUL" {
+		t.Errorf("the status is %s: %s", state, sentence)
+	}
+}
+
 // TestTheWorldMovesBetweenPrepareAndDecide changes what was asked after the statement was made. Nothing
 // that was signed for something else may turn the status green.
 func TestTheWorldMovesBetweenPrepareAndDecide(t *testing.T) {
