@@ -67,14 +67,7 @@ func (g *Gate) PutStatus(ctx context.Context, job store.Job) error {
 		}
 		break
 	}
-	status := owed.Status
-	// What is owed since before this job was claimed is durable by that, and so is what is published. Bitbucket must not
-	// show what a crash of the database could still take back.
-	if owed.Asked {
-		if err := g.Store.Flush(ctx); err != nil {
-			return err
-		}
-	}
+	status := owed.Status // is durable: Bitbucket must not show what a crash of the database could still take back
 	if status.Paid() {
 		return g.checkPaid(ctx, job, at, status)
 	}
@@ -147,10 +140,6 @@ func (g *Gate) uncosigned(ctx context.Context, at store.Place, status store.Comm
 	client, err := g.Client(ctx, at.Workspace, bitbucket.Urgent)
 	if err != nil {
 		return g.fate(err)
-	}
-	// What it says may be of a moment ago, which a crash of the database could still take back.
-	if err := g.Store.Flush(ctx); err != nil {
-		return err
 	}
 	end := "; " + waits
 	if _, err := client.PutStatus(ctx, at.Workspace, status.RepositoryID, status.Commit, bitbucket.Status{

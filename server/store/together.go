@@ -251,24 +251,34 @@ type Owed struct {
 	// Size and Published are the end of the pull request's chain, see [Tx.ChainEnd].
 	Size      int64
 	Published bool
-	// Asked says that the job of the claim was asked for again since it was claimed, so that what is owed may be of
-	// later, and not durable yet: see [Store.Flush].
-	Asked bool
 }
 
-func (o *Owed) queue(batch *pgx.Batch, claim Claim, workspace, pullRequestID, commit string) {
+func (o *Owed) queue(batch *pgx.Batch, claim Claim, workspace, pullRequestID, commit string) (asked *bool) {
+	asked = new(bool)
 	batch.Queue(selectStatus, workspace, pullRequestID, commit).Query(exactly(&o.Status))
 	batch.Queue(chainEnd, workspace, pullRequestID).QueryRow(func(row pgx.Row) error { return one(row.Scan(&o.Size, &o.Published)) })
 	batch.Queue(`select not exists (select from signedapproval_jobs where id = $1 and seq = $2)`, claim.ID, claim.Seq).
-		QueryRow(func(row pgx.Row) error { return row.Scan(&o.Asked) })
+		QueryRow(func(row pgx.Row) error { return row.Scan(asked) })
+	return asked
 }
 
-// Owed reads the status of one commit of a pull request, then the end of its chain, and then whether it was asked for
-// again since the claim.
+// carryOut reads, in [Store.Reading], and makes durable what was read where the job of the claim was asked for again since it was
+// claimed. What is owed since before is durable by the claim.
+func (tx *Tx) carryOut(ctx context.Context, batch *pgx.Batch, asked *bool) error {
+	if err := tx.tx.batch(ctx, batch); err != nil || !*asked {
+		return err
+	}
+	return tx.Flush(ctx)
+}
+
+// Owed reads the status of one commit of a pull request and the end of its chain, of one moment. What it answers is durable.
 func (s *Store) Owed(ctx context.Context, claim Claim, workspace, pullRequestID, commit string) (o Owed, err error) {
 	batch := &pgx.Batch{}
-	o.queue(batch, claim, workspace, pullRequestID, commit)
-	return o, s.readTogether(ctx, workspace, batch)
+	asked := o.queue(batch, claim, workspace, pullRequestID, commit)
+	if err := s.Reading(ctx, workspace, func(tx *Tx) error { return tx.carryOut(ctx, batch, asked) }); err != nil {
+		return Owed{}, fmt.Errorf("store: read what is owed: %w", err)
+	}
+	return o, nil
 }
 
 // Green is what a status that is about to say SUCCESSFUL rests on, beside what is owed.
@@ -279,13 +289,13 @@ type Green struct {
 }
 
 // Green reads, all of one moment in [Store.Reading], what [Store.Owed] reads, and what that rests on while it is of the
-// request that was. [ErrPolicyBehind] as of [Tx.PolicyInForce].
+// request that was. What it answers is durable, but for what was decided. [ErrPolicyBehind] as of [Tx.PolicyInForce].
 func (tx *Tx) Green(ctx context.Context, claim Claim, was CommitStatus) (g Green, err error) {
 	batch := &pgx.Batch{}
-	g.queue(batch, claim, tx.Workspace, was.PullRequestID, was.Commit)
+	asked := g.queue(batch, claim, tx.Workspace, was.PullRequestID, was.Commit)
 	batch.Queue(`select `+pullRequestColumns+` from signedapproval_pull_requests where workspace_id = $1 and id = $2`, tx.Workspace, was.PullRequestID).Query(exactly(&g.PullRequest))
 	g.Judged.queue(batch, tx.Workspace, was.RepositoryID, was.RequestID)
-	if err := tx.tx.batch(ctx, batch); err != nil {
+	if err := tx.carryOut(ctx, batch, asked); err != nil {
 		return Green{}, fmt.Errorf("store: read what is to turn green: %w", err)
 	}
 	return g, nil

@@ -218,7 +218,7 @@ func (t *transaction) commit(ctx context.Context) error {
 //   - on one's own transaction, if it wrote, or locked a row for update: its commit is durable when it is answered,
 //     and comes after all that it read. Claiming a job, moving a merge to CALLING, making a challenge, growing the tree
 //     of the log and answering a merge check are such transactions.
-//   - or on [Store.Flush], after it was read.
+//   - or on [Tx.Flush], after it was read.
 //
 // What a screen shows needs nothing of the kind: it is what is true at the moment, and no more.
 func (t *transaction) commitEarly() {
@@ -231,11 +231,10 @@ func (t *transaction) commitEarly() {
 // database, who can tell it by its name.
 const flush = `select pg_logical_emit_message(true, 'signedapproval', ''::text)`
 
-// Flush returns once everything is durable that the caller has read. See commitEarly for who needs that.
-func (s *Store) Flush(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
-	defer cancel()
-	if _, err := s.pool.Exec(ctx, flush); err != nil {
+// Flush returns once everything is durable that was read, in [Store.Reading]. See commitEarly for who needs that. It is of the
+// session that has read: a crash ends that, while another session makes durable only what the crash has left.
+func (tx *Tx) Flush(ctx context.Context) error {
+	if _, err := tx.tx.conn.Exec(ctx, flush); err != nil {
 		return fmt.Errorf("store: make durable: %w", err)
 	}
 	return nil
