@@ -1,0 +1,57 @@
+package gate_test
+
+import (
+	"strings"
+	"testing"
+)
+
+// flaw is a mistake that is put into the model: the search must find what it leads to.
+type flaw string
+
+const (
+	sound            flaw = ""
+	dropFencing      flaw = "drop the fencing"
+	payStale         flaw = "pay a stale status"
+	mergeUnread      flaw = "merge without reading the head again"
+	skipDirty        flaw = "do not mark what was decided as dirty"
+	skipLastTally    flaw = "do not tally again before the merge is called"
+	finishDeafly     flaw = "finish a job that was asked for again meanwhile"
+	forgetDoubt      flaw = "do not read back what was written in doubt"
+	skipReconcile    flaw = "do not walk what is open on Bitbucket"
+	putUntallied     flaw = "write green without a last tally"
+	putByOldRules    flaw = "write green without a last look at the rules"
+	dropOwed         flaw = "let go of a status that is not green any more"
+	recordByState    flaw = "record a merge by what the last evaluation said"
+	landAnyhow       flaw = "take whatever was merged for the head that was called for"
+	callUnfenced     flaw = "call a merge without the fence"
+	endEarly         flaw = "let go of a merge while a call may land yet"
+	settleUnlocked   flaw = "let the rules change while an evaluation commits"
+	putUnpublished   flaw = "write green before it is published"
+	publishAnother   flaw = "publish another end of the chain than the one that is tallied"
+	mergeUnpublished flaw = "call a merge before its verdict is published"
+	checkUnpublished flaw = "say yes to a merge before its verdict is published"
+	publishUnsaved   flaw = "publish what is not durable"
+	skipFlush        flaw = "write what is not durable"
+	flushElsewhere   flaw = "make durable in another session what was read in one"
+)
+
+// TestEveryFlawIsFound puts mistakes into the model, each of which the search must find.
+func TestEveryFlawIsFound(t *testing.T) {
+	t.Parallel()
+	for f, may := range map[flaw]chances{
+		dropFencing: {expiries: 1, pushes: 1}, payStale: {}, mergeUnread: {pushes: 1}, skipDirty: {}, skipLastTally: {withdrawals: 1},
+		skipReconcile: {pushes: 1, webhooks: 1}, finishDeafly: {pushes: 1}, forgetDoubt: {crashes: 1, withdrawals: 1},
+		putUntallied: {withdrawals: 1}, dropOwed: {withdrawals: 1}, recordByState: {withdrawals: 1}, landAnyhow: {pushes: 1},
+		callUnfenced: {expiries: 1, pushes: 1}, endEarly: {crashes: 1, withdrawals: 1}, putByOldRules: {rules: 1}, settleUnlocked: {rules: 1},
+		putUnpublished: {slow: 1}, publishAnother: {slow: 1, withdrawals: 1}, mergeUnpublished: {slow: 1, withdrawals: 1}, checkUnpublished: {slow: 1, outages: 1},
+		publishUnsaved: {slow: 1, outages: 1}, skipFlush: {slow: 1, outages: 1, withdrawals: 1}, flushElsewhere: {slow: 1, outages: 1, withdrawals: 1},
+	} {
+		t.Run(string(f), func(t *testing.T) {
+			story, states := search(f, may)
+			if story == nil {
+				t.Fatalf("nothing is wrong in %d states", states)
+			}
+			t.Logf("after %d states:\n%s", states, strings.Join(story, "\n"))
+		})
+	}
+}
