@@ -23,6 +23,9 @@ const (
 	PredicateType = "https://github.com/signedapproval/bitbucket/decision/v1"
 	// MaxStatement is the limit of a statement in bytes.
 	MaxStatement = 16 << 10
+	// MaxLife is how long after it was issued a decision may be filed at most: who asks for a signature cannot keep it for
+	// another day.
+	MaxLife = time.Hour
 )
 
 // Purpose is what a statement is signed for.
@@ -93,7 +96,8 @@ type Statement struct {
 	// Nonce is 16 random bytes.
 	Nonce Bytes `json:"nonce"`
 	// IssuedAt and ExpiresAt are the server's claim, in UTC and whole seconds:
-	// when the statement was made and until when it may be signed.
+	// when the statement was made and until when it may be signed and filed, at
+	// most [MaxLife] later.
 	IssuedAt  time.Time `json:"issuedAt"`
 	ExpiresAt time.Time `json:"expiresAt"`
 }
@@ -355,6 +359,8 @@ func (s Statement) check() error {
 		return bad("issuedAt", "a time in UTC and whole seconds")
 	case !wholeSecond(s.ExpiresAt) || !s.IssuedAt.Before(s.ExpiresAt):
 		return bad("expiresAt", "a later time in UTC and whole seconds")
+	case s.ExpiresAt.Sub(s.IssuedAt) > MaxLife:
+		return bad("expiresAt", "at most an hour after issuedAt")
 	}
 	for i, base := range s.MergeBases {
 		if !commitForm.MatchString(base) {

@@ -186,6 +186,7 @@ func statementEdits() []struct {
 		{"issuedAt", func(s *evidence.Statement) { s.IssuedAt = s.IssuedAt.In(time.FixedZone("", 3600)) }},
 		{"expiresAt", func(s *evidence.Statement) { s.ExpiresAt = s.IssuedAt }},
 		{"expiresAt", func(s *evidence.Statement) { s.ExpiresAt = time.Time{} }},
+		{"expiresAt", func(s *evidence.Statement) { s.ExpiresAt = s.IssuedAt.Add(time.Hour + time.Second) }},
 	}
 }
 

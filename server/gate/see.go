@@ -178,7 +178,7 @@ func optional(err error) error {
 // none. decisions are those on that commit, oldest first.
 //
 // A withdrawal with a stolen key, or one that the rule does not take, takes no rejection back, so that stands, and can be
-// withdrawn once more.
+// withdrawn once more, also where its person approved or overrode later and took that back.
 func standing(rule approval.Rule, r store.ApprovalRequest, personID string, decisions []store.Decision) *store.Decision {
 	judged := decisionsOf(rule, r, decisions)
 	var withdrawals []approval.Decision // that come behind
@@ -188,7 +188,9 @@ func standing(rule approval.Rule, r store.ApprovalRequest, personID string, deci
 		case d.Action == approval.Withdraw:
 			withdrawals = append(withdrawals, d)
 		case slices.ContainsFunc(withdrawals, func(w approval.Decision) bool { return rule.Withdraws(w, d) }):
-			return nil
+			if d.Action == approval.Reject { // and with it whatever came before
+				return nil
+			}
 		default:
 			return &decisions[i]
 		}

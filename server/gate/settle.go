@@ -133,7 +133,9 @@ func (t *settlement) copyRemote() {
 		return
 	}
 	p.Title, p.State, p.Draft = clip(r.Title, 1000), string(r.State), r.Draft
-	p.AuthorAccountID, p.AuthorName = r.Author.AccountID, r.Author.DisplayName
+	if r.Author.AccountID != "" { // the author never changes, but the account can be gone
+		p.AuthorAccountID, p.AuthorName = r.Author.AccountID, r.Author.DisplayName
+	}
 	p.SourceBranch, p.DestinationBranch = r.Source.Branch, r.Destination.Branch
 	p.SourceRepositoryID = nil
 	if r.Source.Repository != nil {

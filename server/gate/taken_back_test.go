@@ -505,3 +505,69 @@ func TestAMergeIsRefusedOnceTheDoubtIsOver(t *testing.T) {
 		t.Errorf("its merge is %+v", v.Merge)
 	}
 }
+
+// TestARejectionThatStandsAgainCanBeWithdrawn: bob rejects, takes that back, approves, takes that back too, and then reports the key. The rejection
+// stands again, and he has to be able to take it back with another key.
+func TestARejectionThatStandsAgainCanBeWithdrawn(t *testing.T) {
+	w := newWorld(t)
+	w.governed()
+	w.save(w.rule(1, "bob", "carol"))
+	number := w.open()
+	w.settle()
+	head := w.view(number).PullRequest.HeadCommit
+	w.decides(number, "carol", approval.Approve)
+	for _, action := range []approval.Action{approval.Reject, approval.Withdraw, approval.Approve, approval.Withdraw} {
+		w.decides(number, "bob", action)
+	}
+	w.settle()
+	w.expect(number, head, "SUCCESSFUL", "approved by Carol")
+	w.reportStolen("bob")
+	w.settle()
+	w.expect(number, head, "FAILED", "rejected by Bob")
+	// What the stolen key enrolled fell with it. The next one waits until alice vouches for it.
+	alice, bob := w.people["alice"], w.people["bob"]
+	_, err := w.keys.ReportLost(t.Context(), bob.Person)
+	w.must(err)
+	fresh := w.made(bob)
+	w.vouch(w.keys.PrepareCountersignature(t.Context(), alice.Person, alice.session, w.workspace, fresh.ID))
+	if _, err := w.decide(number, "bob", approval.Withdraw); err != nil {
+		t.Errorf("bob, with a key that is nobody else's: %v", err)
+	}
+	w.settle()
+	w.expect(number, head, "SUCCESSFUL", "approved by Carol")
+}
+
+// TestAKeyThatDoesNotCountLocksNoRejection: nobody reports anything. bob rejects and overrides with the key that counts, and takes the override back
+// with one that does not: the rejection stands, and he cannot take it back.
+func TestAKeyThatDoesNotCountLocksNoRejection(t *testing.T) {
+	w := newWorld(t)
+	maker, err := passkeytest.NewMaker([16]byte{1})
+	w.must(err)
+	w.ceremonies.Attest, w.gate.Models = true, w.metadata(7, maker)
+	bob, carol := w.people["bob"], w.people["carol"]
+	weak := bob.key
+	for _, p := range []*person{bob, carol} {
+		p.key = passkeytest.New(origin)
+		p.key.Maker = maker
+		w.enrol(p)
+	}
+	better := bob.key
+	rule := w.rule(1, "bob", "carol")
+	rule.Keys = &approval.KeyDemand{Models: []string{maker.Model}}
+	rule.Override = &approval.OverrideBy{Quorum: 2, Approvers: approval.Approvers{Accounts: []string{bob.AccountID, carol.AccountID}}}
+	w.save(rule)
+	number := w.open()
+	w.settle()
+	head := w.view(number).PullRequest.HeadCommit
+	w.decides(number, "bob", approval.Reject)
+	w.overrides(number, "bob")
+	bob.key = weak
+	w.decides(number, "bob", approval.Withdraw)
+	w.decides(number, "carol", approval.Approve)
+	w.settle()
+	w.expect(number, head, "FAILED", "rejected by Bob")
+	bob.key = better
+	if _, err := w.decide(number, "bob", approval.Withdraw); err != nil {
+		t.Errorf("bob, with a key that counts: %v", err)
+	}
+}

@@ -1,0 +1,71 @@
+package gate_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"testing"
+
+	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/bitbucketsim"
+	"github.com/signedapproval/bitbucket/server/evidence"
+)
+
+// loseAuthor has Bitbucket name no author of a pull request any more, as when the account was deleted.
+func (w *world) loseAuthor(number int64) {
+	w.t.Helper()
+	token, err := w.sim.IssueToken(bitbucketsim.TokenRequest{Person: "alice"})
+	w.must(err)
+	at := fmt.Sprintf("/2.0/repositories/%s/pullrequests/%d", rocket, number)
+	request, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, w.sim.URL()+at, http.NoBody)
+	w.must(err)
+	request.Header.Set("Authorization", "Bearer "+token.AccessToken)
+	response, err := http.DefaultClient.Do(request)
+	w.must(err)
+	defer response.Body.Close()
+	raw, err := io.ReadAll(response.Body)
+	w.must(err)
+	var fields map[string]any
+	w.must(json.Unmarshal(raw, &fields))
+	fields["author"] = nil
+	body, err := json.Marshal(fields)
+	w.must(err)
+	_, err = w.sim.AddFault(bitbucketsim.Fault{Method: http.MethodGet, Path: `/pullrequests/\d+$`, Status: http.StatusOK, Body: string(body)})
+	w.must(err)
+	w.event(number)
+	w.settle()
+}
+
+// TestTheAuthorsAccountIsGone: the author of a pull request never changes. Evidence holds though Bitbucket does not know the account any
+// more when the second approval comes.
+func TestTheAuthorsAccountIsGone(t *testing.T) {
+	w := newWorld(t)
+	w.save(w.rule(2, "bob", "carol"))
+	number := w.open()
+	w.settle()
+	head := w.view(number).PullRequest.HeadCommit
+	w.decides(number, "bob", approval.Approve)
+	w.settle()
+	w.loseAuthor(number)
+	w.decides(number, "carol", approval.Approve)
+	w.settle()
+	w.expect(number, head, "SUCCESSFUL", "approved by Bob and Carol")
+	if report := evidence.Verify(w.bundle(number), w.anchors()); report.ExitCode() != 0 {
+		t.Errorf("the evidence: %s", report.Sentence())
+	}
+}
+
+// TestAnAuthorWhoIsNotNamedCannotApprove: that a fact is missing for a moment counts for nothing.
+func TestAnAuthorWhoIsNotNamedCannotApprove(t *testing.T) {
+	w := newWorld(t)
+	w.save(w.rule(1, "alice", "carol"))
+	number := w.open()
+	w.settle()
+	head := w.view(number).PullRequest.HeadCommit
+	w.loseAuthor(number)
+	_, err := w.decide(number, "alice", approval.Approve)
+	w.refused("the author's approval", err, "AUTHOR")
+	w.settle()
+	w.expect(number, head, "INPROGRESS", "0 of 1 approval; waiting for Carol")
+}
