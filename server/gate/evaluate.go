@@ -37,7 +37,7 @@ type seen struct {
 	version store.PolicyVersion
 	remote  *bitbucket.PullRequest // nil: Bitbucket does not have it, or it was not asked
 	head    string                 // full hash; "" where it was not needed
-	landed  string                 // full hash of the merge commit, of a merged pull request
+	landed  string                 // full hash of the merge commit, of a merged pull request; "" where Bitbucket does not say it
 	rule    *approval.Rule         // the rule that matches the destination; nil if none
 	writers []approval.Person      // only where the rule needs them
 	people  []approval.Person      // names for the sentences
@@ -49,14 +49,15 @@ func (g *Gate) Evaluate(ctx context.Context, job store.Job) error {
 	if err := json.Unmarshal(job.Payload, &at); err != nil {
 		return fmt.Errorf("payload: %w", err)
 	}
-	seen, err := g.look(ctx, at)
+	seen, err := g.look(ctx, at, job.Attempt)
 	if err != nil {
 		return g.fate(err)
 	}
 	return g.settle(ctx, job.Claim, at, seen)
 }
 
-func (g *Gate) look(ctx context.Context, at store.Place) (seen, error) {
+// look is step 1, after so many failures.
+func (g *Gate) look(ctx context.Context, at store.Place, attempt int) (seen, error) {
 	var s seen
 	connected := beside("the connection was read", func() (*bitbucket.Client, error) {
 		return g.Client(ctx, at.Workspace, bitbucket.Foreground)
@@ -108,7 +109,7 @@ func (g *Gate) look(ctx context.Context, at store.Place) (seen, error) {
 			return s, err
 		}
 		if remote.MergeCommit != nil {
-			commit, err := client.ResolveCommit(ctx, at.Workspace, at.Repository, *remote.MergeCommit)
+			commit, err := landing(ctx, client, at.Workspace, at.Repository, remote, attempt)
 			if err != nil {
 				return s, err
 			}

@@ -194,6 +194,7 @@ func (w *world) road(number int64) {
 			}
 		default:
 			w.soon()
+			w.unanswered()
 		}
 	}
 	v := w.view(number)

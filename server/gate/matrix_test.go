@@ -214,6 +214,12 @@ func (w *world) soon() {
 		and not (kind = 'evaluate' and run_at > now() + interval '1 hour')`)
 }
 
+// unanswered lets so much time pass that no call to merge of which no answer came can land any more.
+func (w *world) unanswered() {
+	w.t.Helper()
+	w.sql(`update signedapproval_merge_intents set updated_at = updated_at - interval '31 seconds' where state = 'CALLING'`)
+}
+
 // drainAll drains with what waits for its next attempt made due, until nothing is.
 func (w *world) drainAll() {
 	w.t.Helper()

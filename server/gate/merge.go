@@ -12,6 +12,7 @@ import (
 	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/jobs"
+	"github.com/signedapproval/bitbucket/server/refusal"
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
@@ -20,16 +21,28 @@ import (
 // There is one intent per pull request and head. It is moved to CALLING, and that is committed,
 // before Bitbucket is asked; so whoever finds CALLING knows that a call may have been made and
 // reads the pull request before anything else. It stays CALLING for as long as a call may be on its way, so that whoever sees
-// the pull request merged knows that the gate may have done that. Bitbucket's merge takes no expected head: the pull
-// request is read again right before the call, and what landed is verified right after.
+// the pull request merged knows that the gate may have done that, and nobody calls once more meanwhile. Bitbucket's merge
+// takes no expected head: the pull request is read again right before the call, and what landed is verified right after.
+//
+// What Bitbucket answers a call, but that it merged, or is at it, ends the call: it is planned again, or refused. Where no answer came
+// it may land for as long as doubtPause. A task may as well that did not end in time; that is waited out once more and
+// refused, never called again. The job of an intent that is CALLING waits for as long as Bitbucket cannot be read.
 //
 // That a request is APPROVED is what the last evaluation said. A decision, or a change of the rules,
 // that no evaluation has seen yet counts here all the same: the transaction that moves the intent to
 // CALLING tallies once more. An intent whose approval does not stand stays PLANNED; the evaluation
 // that finds it standing again rings.
 
-// mergePoll is the pace of asking after a merge that Bitbucket is still at.
-const mergePoll = time.Second
+const (
+	// mergePoll is the pace of asking after a merge that Bitbucket is still at, at first: it is asked the less often the longer
+	// that takes, down to mergePollLast.
+	mergePoll     = time.Second
+	mergePollLast = 30 * time.Second
+	// taskPatience is how long Bitbucket may be at a merge.
+	taskPatience = 10 * time.Minute
+	// unreadPause is when a merge that may have been called for is looked at again that could not be read.
+	unreadPause = time.Minute
+)
 
 // attempt is everything that one turn of a merge knows.
 type attempt struct {
@@ -38,9 +51,9 @@ type attempt struct {
 	live   *store.ApprovalRequest // nil where the approval does not stand
 	// destination is the branch that the intent's request is about.
 	destination string
-	// doubt is how long an earlier call may still land.
-	doubt time.Duration
-	end   chainEnd
+	// doubt is how long an earlier call may still land, and called for how long Bitbucket has had it; of one that is CALLING.
+	doubt, called time.Duration
+	end           chainEnd
 	// cosignatures is how many witnesses have cosigned what was published of end.
 	cosignatures int
 	client       *bitbucket.Client
@@ -62,45 +75,77 @@ func (g *Gate) Merge(ctx context.Context, job store.Job) error {
 		return g.done(ctx, job)
 	}
 	if a.client, err = g.Client(ctx, at.Workspace, bitbucket.Urgent); err != nil {
-		return g.fate(err)
+		return g.unread(a, err)
 	}
 	if a.intent.TaskID != "" {
 		return g.pollMerge(ctx, job, at, a)
 	}
-	read := func() (bitbucket.PullRequest, error) {
-		return a.client.PullRequest(ctx, at.Workspace, a.pr.RepositoryID, a.pr.Number)
-	}
 	if a.live == nil || a.intent.State == store.MergeCalling { // an earlier call may have merged it
-		remote, err := read()
+		remote, err := a.read(ctx, at)
 		if err != nil {
-			return g.fate(err)
+			return g.vanished(ctx, job, at, a, err)
 		}
 		if remote.State == bitbucket.Merged {
 			return g.landed(ctx, job, at, a, remote)
 		}
 	}
-	if a.live == nil {
+	switch {
+	case a.doubt > 0:
+		return mayLand(a)
+	case a.intent.State == store.MergeCalling && a.intent.Sentence != "": // said already what it ends with
+		return g.endMerge(ctx, job, at, a, store.MergeRefused, a.intent.Sentence, "")
+	case a.live == nil:
 		return g.letGo(ctx, job, at, a)
 	}
 	if err := g.prepareMerge(ctx, at, &a); err != nil {
 		return err
 	}
-	remote, err := read()
+	remote, err := a.read(ctx, at)
 	if err != nil {
-		return g.fate(err)
+		return g.vanished(ctx, job, at, a, err)
 	}
 	if remote.State == bitbucket.Merged {
 		return g.landed(ctx, job, at, a, remote)
 	}
-	switch refusal, err := g.mayMerge(ctx, at, a, remote); {
+	switch obstacle, err := g.mayMerge(ctx, at, a, remote); {
 	case err != nil:
-		return g.fate(err)
-	case refusal.reason != "" && refusal.forNow:
-		return g.postponeMerge(ctx, job, at, a, refusal.reason)
-	case refusal.reason != "":
-		return g.refuseMerge(ctx, job, at, a, refusal.reason)
+		return g.unread(a, err)
+	case obstacle.reason != "" && obstacle.forNow:
+		return g.postponeMerge(ctx, job, at, a, obstacle.reason)
+	case obstacle.reason != "":
+		return g.endMerge(ctx, job, at, a, store.MergeRefused, obstacle.reason, "")
 	}
 	return g.callMerge(ctx, job, at, a, remote)
+}
+
+// read reads the pull request of a merge.
+func (a attempt) read(ctx context.Context, at store.Place) (bitbucket.PullRequest, error) {
+	return a.client.PullRequest(ctx, at.Workspace, a.pr.RepositoryID, a.pr.Number)
+}
+
+// unread is the fate of a turn that could not read Bitbucket. One that may have been called for is never given up: nobody
+// else finds out what became of it. Nor is one of which Bitbucket shows nothing, as where it hides the repository for a while.
+func (g *Gate) unread(a attempt, err error) error {
+	var later interface{ RetryAt() (time.Time, bool) }
+	err = g.fate(err)
+	if a.intent.State != store.MergeCalling && !notFound(err) || errors.As(err, &later) || errors.Is(err, errUnnamed) {
+		return err
+	}
+	return jobs.Later(err, time.Now().Add(unreadPause))
+}
+
+// vanished is unread of the pull request itself, which ends where Bitbucket surely does not have it any more.
+func (g *Gate) vanished(ctx context.Context, job store.Job, at store.Place, a attempt, err error) error {
+	if !notFound(err) {
+		return g.unread(a, err)
+	}
+	if err := g.surelyGone(ctx, a.client, store.Place{Workspace: at.Workspace, Repository: a.pr.RepositoryID}); err != nil {
+		return g.unread(a, err)
+	}
+	if a.doubt > 0 {
+		return mayLand(a)
+	}
+	return g.endMerge(ctx, job, at, a, store.MergeRefused, "not merged: Bitbucket no longer has the pull request", "")
 }
 
 // prepareMerge does what can take its time, before the last look at the pull request: a push meanwhile would be merged.
@@ -116,7 +161,7 @@ func (g *Gate) prepareMerge(ctx context.Context, at store.Place, a *attempt) err
 	}
 	people, err := g.People(ctx, at.Workspace, a.pr.RepositoryID)
 	if err != nil {
-		return g.fate(err)
+		return g.unread(*a, err)
 	}
 	a.writers = writersOf(people)
 	return nil
@@ -140,7 +185,8 @@ func (g *Gate) readMerge(ctx context.Context, at store.Place) (a attempt, err er
 			return err
 		}
 		if a.intent.State == store.MergeCalling {
-			a.doubt = doubtPause - now.Sub(a.intent.UpdatedAt)
+			a.called = now.Sub(a.intent.UpdatedAt)
+			a.doubt = doubtPause - a.called
 		}
 		if a.live, err = g.standingApproval(ctx, tx, a.pr, a.intent, nil); err != nil {
 			return err
@@ -250,9 +296,6 @@ const mergeWait = 10 * time.Minute
 
 // postponeMerge keeps an intent planned, says why, and comes back.
 func (g *Gate) postponeMerge(ctx context.Context, job store.Job, at store.Place, a attempt, reason string) error {
-	if a.doubt > 0 {
-		return mayLand(a)
-	}
 	return g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
 		now, err := tx.Now(ctx)
 		if err != nil {
@@ -290,9 +333,6 @@ func (g *Gate) Builds(ctx context.Context, job store.Job) error {
 
 // letGo ends a turn whose approval does not stand, and has the pull request evaluated.
 func (g *Gate) letGo(ctx context.Context, job store.Job, at store.Place, a attempt) error {
-	if a.doubt > 0 {
-		return mayLand(a)
-	}
 	return g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
 		a.intent.State = store.MergePlanned
 		if err := tx.MoveMerge(ctx, a.intent, store.MergePlanned, store.MergeCalling); err != nil {
@@ -443,7 +483,7 @@ func (g *Gate) callMerge(ctx context.Context, job store.Job, at store.Place, a a
 			return errors.New("the pull request moved while its merge was prepared")
 		}
 		calling := a.intent
-		calling.State = store.MergeCalling
+		calling.State, calling.Sentence = store.MergeCalling, ""
 		if err := tx.MoveMerge(ctx, calling, store.MergePlanned, store.MergeCalling); err != nil {
 			return err
 		}
@@ -456,6 +496,7 @@ func (g *Gate) callMerge(ctx context.Context, job store.Job, at store.Place, a a
 	if a.live == nil {
 		return g.letGo(ctx, job, at, a)
 	}
+	a.intent.State, a.intent.Sentence = store.MergeCalling, ""
 	outcome, err := a.client.Merge(ctx, at.Workspace, a.pr.RepositoryID, a.pr.Number, bitbucket.MergeOptions{
 		Message: message, Strategy: bitbucket.MergeStrategy(a.intent.Strategy), CloseSourceBranch: closeBranch, Async: true,
 	})
@@ -466,33 +507,51 @@ func (g *Gate) callMerge(ctx context.Context, job store.Job, at store.Place, a a
 	case err == nil:
 		a.intent.TaskID = outcome.Task
 		return g.waitForMerge(ctx, job, at, a)
-	case errors.As(err, &failure) && failure.Conflict():
-		return err // a branch moved: read everything again
-	case errors.As(err, &failure) && failure.Class() == bitbucket.Permanent && !failure.Unauthorized():
+	case errors.As(err, &failure) && failure.Conflict(): // a branch moved: read everything again
+		return errors.Join(g.uncalled(ctx, job, at, a), err)
+	case refusal.Code(err) != "", errors.As(err, &failure) && (failure.Unauthorized() || failure.Throttled()): // not sent, or not taken
+		return errors.Join(g.uncalled(ctx, job, at, a), g.fate(err))
+	case errors.As(err, &failure) && failure.Class() == bitbucket.Permanent:
 		return g.mergeRefused(ctx, job, at, a, failure)
 	}
-	return g.fate(err)
+	return errors.Join(g.fate(err), g.unanswered(ctx, job, at, a))
+}
+
+// unanswered has it count from now on how long a call may land, and not from when it was made. Where the call is over because the
+// job is, there is time for this all the same; nobody else calls before it is done.
+func (g *Gate) unanswered(ctx context.Context, job store.Job, at store.Place, a attempt) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), doubtTime)
+	defer cancel()
+	return g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
+		if err := tx.MoveMerge(ctx, a.intent, store.MergeCalling); err != nil {
+			return err
+		}
+		return tx.HoldJob(ctx, job.Claim)
+	})
+}
+
+// uncalled takes back that a call may land, which Bitbucket has answered.
+func (g *Gate) uncalled(ctx context.Context, job store.Job, at store.Place, a attempt) error {
+	return g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
+		a.intent.State, a.intent.TaskID = store.MergePlanned, ""
+		if err := tx.MoveMerge(ctx, a.intent, store.MergeCalling); err != nil {
+			return err
+		}
+		return tx.HoldJob(ctx, job.Claim)
+	})
 }
 
 // mergeRefused ends a merge that Bitbucket refuses, unless it refuses because it has merged already: a call that was repeated
 // on its way, or that somebody made whose lease had run out.
 func (g *Gate) mergeRefused(ctx context.Context, job store.Job, at store.Place, a attempt, failure *bitbucket.Error) error {
-	remote, err := a.client.PullRequest(ctx, at.Workspace, a.pr.RepositoryID, a.pr.Number)
+	remote, err := a.read(ctx, at)
 	if err != nil {
-		return g.fate(err)
+		return g.unread(a, err)
 	}
 	if remote.State == bitbucket.Merged {
 		return g.landed(ctx, job, at, a, remote)
 	}
-	return g.refuseMerge(ctx, job, at, a, "not merged: Bitbucket says: "+clip(failure.Message, 200))
-}
-
-// refuseMerge ends a merge for good, once no earlier call can land any more: until then it may be merged yet.
-func (g *Gate) refuseMerge(ctx context.Context, job store.Job, at store.Place, a attempt, reason string) error {
-	if a.doubt > 0 {
-		return mayLand(a)
-	}
-	return g.endMerge(ctx, job, at, a, store.MergeRefused, reason, "")
+	return g.endMerge(ctx, job, at, a, store.MergeRefused, "not merged: Bitbucket says: "+clip(failure.Message, 200), "")
 }
 
 // mayLand has a turn come back when no earlier call can land any more. Until then its intent stays CALLING.
@@ -527,18 +586,22 @@ func mergeText(a attempt, remote bitbucket.PullRequest) (message string, closeBr
 	return message, rule.AutoMerge.CloseSourceBranch, err
 }
 
-// waitForMerge keeps Bitbucket's task and comes back.
+// waitForMerge keeps Bitbucket's task, or that there is none any more, and comes back.
 func (g *Gate) waitForMerge(ctx context.Context, job store.Job, at store.Place, a attempt) error {
 	return g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
 		now, err := tx.Now(ctx)
 		if err != nil {
 			return err
 		}
+		pause := mergePoll
+		if a.intent.TaskID == "" {
+			pause = doubtPause
+		}
 		a.intent.State = store.MergeCalling
 		if err := tx.MoveMerge(ctx, a.intent, store.MergeCalling); err != nil {
 			return err
 		}
-		return tx.FinishJob(ctx, job.Claim, now.Add(mergePoll))
+		return tx.FinishJob(ctx, job.Claim, now.Add(pause))
 	})
 }
 
@@ -548,15 +611,45 @@ func (g *Gate) pollMerge(ctx context.Context, job store.Job, at store.Place, a a
 	switch {
 	case err == nil && outcome.Merged != nil:
 		return g.landed(ctx, job, at, a, *outcome.Merged)
-	case err == nil:
-		return g.waitForMerge(ctx, job, at, a)
-	case errors.As(err, &failure) && (failure.Conflict() || failure.NotFound()):
-		a.intent.TaskID = "" // the task ended without a merge: start again from reading
-		return g.waitForMerge(ctx, job, at, a)
-	case errors.As(err, &failure) && failure.Class() == bitbucket.Permanent && !failure.Unauthorized():
+	case errors.As(err, &failure) && failure.Conflict(): // it ended without a merge: start again from reading
+		return errors.Join(g.uncalled(ctx, job, at, a), err)
+	case errors.As(err, &failure) && failure.Class() == bitbucket.Permanent && !failure.Unauthorized() && !failure.NotFound():
 		return g.mergeRefused(ctx, job, at, a, failure)
+	case a.called > taskPatience:
+		return g.giveTaskUp(ctx, job, at, a)
+	case err == nil:
+		return g.pollLater(ctx, job, a)
+	case errors.As(err, &failure) && failure.NotFound():
+		a.intent.TaskID = "" // nobody can tell what became of it: it may still land
+		return g.waitForMerge(ctx, job, at, a)
 	}
-	return g.fate(err)
+	return g.unread(a, err)
+}
+
+// pollLater has Bitbucket's task asked for again.
+func (g *Gate) pollLater(ctx context.Context, job store.Job, a attempt) error {
+	return g.Store.Outside(ctx, func(sh *store.Shared) error {
+		now, err := sh.Now(ctx)
+		if err != nil {
+			return err
+		}
+		return sh.FinishJob(ctx, job.Claim, now.Add(min(max(a.called/4, mergePoll), mergePollLast)))
+	})
+}
+
+// giveTaskUp ends a merge at which Bitbucket has been for too long, after one more look when that cannot land any more, as far
+// as anybody can tell. Until then nothing else is called for, nor later.
+func (g *Gate) giveTaskUp(ctx context.Context, job store.Job, at store.Place, a attempt) error {
+	remote, err := a.read(ctx, at)
+	if err != nil {
+		return g.vanished(ctx, job, at, a, err)
+	}
+	if remote.State == bitbucket.Merged {
+		return g.landed(ctx, job, at, a, remote)
+	}
+	a.intent.TaskID = ""
+	a.intent.Sentence = fmt.Sprintf("not merged: Bitbucket did not come to an end with it in %.0f minutes; merge by hand", taskPatience.Minutes())
+	return g.waitForMerge(ctx, job, at, a)
 }
 
 // landed verifies what was merged, as far as can be told without a clone. The call names no head, and its answer may have
@@ -565,22 +658,22 @@ func (g *Gate) pollMerge(ctx context.Context, job store.Job, at store.Place, a a
 func (g *Gate) landed(ctx context.Context, job store.Job, at store.Place, a attempt, remote bitbucket.PullRequest) error {
 	head, err := a.client.PullRequestHead(ctx, at.Workspace, a.pr.RepositoryID, a.pr.Number)
 	if err != nil {
-		return g.fate(err)
+		return g.unread(a, err)
 	}
 	switch {
 	case head != at.Commit:
 		return g.landedElsewhere(ctx, job, at, a, remote, head, fmt.Sprintf("not merged: the pull request was merged at another commit, %.12s", head))
 	case remote.Destination.Branch != a.destination:
 		return g.landedElsewhere(ctx, job, at, a, remote, head, "not merged: the pull request was merged into another branch, "+clip(remote.Destination.Branch, 200))
-	case remote.MergeCommit == nil || *remote.MergeCommit == "":
-		return errors.New("bitbucket names no merge commit yet")
 	}
-	commit, err := a.client.ResolveCommit(ctx, at.Workspace, a.pr.RepositoryID, *remote.MergeCommit)
+	commit, err := landing(ctx, a.client, at.Workspace, a.pr.RepositoryID, remote, job.Attempt)
 	if err != nil {
-		return g.fate(err)
+		return g.unread(a, err)
 	}
 	sentence := "merged " + at.Commit[:12]
 	switch {
+	case commit.Hash == "":
+		sentence += "; Bitbucket does not say what landed"
 	case commit.Hash == at.Commit || slices.Contains(commit.Parents, at.Commit):
 		sentence += "; what landed contains the approved commit"
 	case strings.Contains(a.intent.Strategy, "squash") || strings.Contains(a.intent.Strategy, "rebase"):
@@ -597,7 +690,48 @@ func (g *Gate) landed(ctx context.Context, job store.Job, at store.Place, a atte
 			return err
 		}
 	}
+	if err := g.sawUngated(ctx, at, a, commit.Hash); err != nil {
+		return err
+	}
 	return g.endMerge(ctx, job, at, a, store.MergeMerged, sentence, commit.Hash)
+}
+
+// sawUngated records what a call merged of a repository that is no longer gated, where no evaluation looks: by what was asked, and
+// what had been decided about it.
+func (g *Gate) sawUngated(ctx context.Context, at store.Place, a attempt, landed string) error {
+	if a.intent.State != store.MergeCalling {
+		return nil
+	}
+	return g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
+		if _, err := tx.RepositoryConfig(ctx, a.pr.RepositoryID); !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		asked, err := tx.Request(ctx, a.intent.RequestID)
+		if err != nil {
+			return err
+		}
+		rule, err := ruleOf(asked)
+		if err != nil {
+			return err
+		}
+		given, err := tx.Given(ctx, a.pr.ID, at.Commit)
+		if err != nil {
+			return err
+		}
+		facts, _, err := g.factsNow(ctx, tx, asked, rule, given, nil)
+		if err != nil {
+			return err
+		}
+		m := store.MergeSeen{
+			RepositoryID: a.pr.RepositoryID, Number: a.pr.Number, PullRequestID: &a.pr.ID, DestinationBranch: a.destination,
+			Kind: store.MergeSeenApproved, HeadCommit: at.Commit, LandedCommit: landed,
+			Sentence: fmt.Sprintf("Pull request %d was merged by a call of the gate with the approvals that were asked for, and landed when the repository was no longer gated.", a.pr.Number),
+		}
+		if approval.Tally(rule, facts).State != approval.Approved {
+			m.Kind, m.Sentence = store.MergeSeenViolation, mergedWhileCalled(a.pr.Number, a.destination)
+		}
+		return g.sawMerge(ctx, tx, m)
+	})
 }
 
 // landedElsewhere ends an intent that came to nothing, once the evaluation has judged what was merged: that has to see that it was

@@ -87,6 +87,27 @@ func (t *settlement) merged(ctx context.Context, before store.PullRequest, live 
 	return err
 }
 
+// landedTries is how often it is tried to read what landed before it counts as what Bitbucket does not say.
+const landedTries = 6
+
+// errUnnamed counts as a failure of its job: so it comes to an end.
+var errUnnamed = errors.New("bitbucket does not say yet what landed")
+
+// landing reads what a merge put on its branch after so many failures. Bitbucket may name it a moment later than it says that it
+// merged; where it never does, or names what it does not have, the commit is the zero one.
+func landing(ctx context.Context, client *bitbucket.Client, workspace, repositoryID string, remote bitbucket.PullRequest, attempt int) (bitbucket.Commit, error) {
+	if remote.MergeCommit != nil && *remote.MergeCommit != "" {
+		commit, err := client.ResolveCommit(ctx, workspace, repositoryID, *remote.MergeCommit)
+		if !notFound(err) {
+			return commit, err
+		}
+	}
+	if attempt < landedTries {
+		return bitbucket.Commit{}, errUnnamed
+	}
+	return bitbucket.Commit{}, nil
+}
+
 // mergedWhileCalled is what is said of a merge that the gate may have called for, of what was no longer asked for when it landed.
 func mergedWhileCalled(number int64, branch string) string {
 	return fmt.Sprintf("Pull request %d was merged into %s while a call of the gate to merge it was under way, though what was approved was no longer asked for.",
@@ -110,12 +131,20 @@ func (t *settlement) called(ctx context.Context, last time.Time) (bool, error) {
 // ringMerges has what was intended looked after by its own job, whoever has merged, and whether or not the merge is on record:
 // an intent whose request had ended, as that of a draft, waits for nobody else.
 func (t *settlement) ringMerges(ctx context.Context) error {
-	intents, err := t.tx.OpenMerges(ctx, t.pr.ID)
+	return ringMerges(ctx, t.tx, t.pr.ID, store.MergePlanned, store.MergeCalling)
+}
+
+// ringMerges has the intents of a pull request looked after that are in one of several states.
+func ringMerges(ctx context.Context, tx *store.Tx, pullRequestID string, states ...string) error {
+	intents, err := tx.OpenMerges(ctx, pullRequestID)
 	if err != nil {
 		return err
 	}
 	for _, intent := range intents {
-		if err := t.tx.Enqueue(ctx, store.AskMerge(t.tx.Workspace, t.pr.ID, intent.HeadCommit)); err != nil {
+		if !slices.Contains(states, intent.State) {
+			continue
+		}
+		if err := tx.Enqueue(ctx, store.AskMerge(tx.Workspace, pullRequestID, intent.HeadCommit)); err != nil {
 			return err
 		}
 	}

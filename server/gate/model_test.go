@@ -53,7 +53,6 @@ type turn struct {
 	stale  bool // its fence is no longer the row's
 	looked bool // the head was read in this turn
 	ruled  bool // the rules, as read
-	doubt  bool // an earlier call could land yet when this turn began
 }
 
 // relation is how a worker's turn stands to the rows.

@@ -464,7 +464,6 @@ func (p *picture) merges(w int, f flaw, add adder) {
 
 func (p *picture) readsIntent(w int, c int8, f flaw) {
 	i := p.intents[c]
-	p.workers[w].doubt = i.state == calling && i.doubt
 	stands := p.stands(c) && !p.older
 	switch {
 	case i.over():
@@ -472,8 +471,11 @@ func (p *picture) readsIntent(w int, c int8, f flaw) {
 		p.durable()
 	case p.merged != nobody && (!stands || i.state == calling):
 		p.sees(w, c, f)
+	case i.state == calling && i.doubt && f != endEarly: // mayLand
+		p.giveBack(w)
+		p.durable()
 	case !stands:
-		p.letsGo(w, c, f)
+		p.letsGo(w, c)
 	case f == mergeUnread:
 		p.workers[w].step = 2
 	default:
@@ -482,9 +484,9 @@ func (p *picture) readsIntent(w int, c int8, f flaw) {
 }
 
 // letsGo is Gate.letGo.
-func (p *picture) letsGo(w int, c int8, f flaw) {
+func (p *picture) letsGo(w int, c int8) {
 	switch {
-	case p.workers[w].doubt && f != endEarly || p.intents[c].over(): // mayLand; MoveMerge: state = any('PLANNED', 'CALLING')
+	case p.intents[c].over(): // MoveMerge: state = any('PLANNED', 'CALLING')
 		p.giveBack(w)
 	case p.finish(w, sound):
 		p.intents[c] = intentRow{state: planned}
@@ -493,12 +495,8 @@ func (p *picture) letsGo(w int, c int8, f flaw) {
 	p.durable()
 }
 
-// refuses is Gate.refuseMerge.
+// refuses is what stands in the way, and what Bitbucket answers a call with.
 func (p *picture) refuses(w int) {
-	if p.workers[w].doubt { // mayLand
-		p.giveBack(w)
-		return
-	}
 	p.workers[w].step, p.workers[w].state = 4, refused
 }
 
@@ -527,7 +525,7 @@ func (p *picture) calls(w int, c int8, f flaw) {
 		p.workers[w] = turn{job: nobody}
 		return
 	case (!p.stands(c) || p.older) && f != skipLastTally:
-		p.letsGo(w, c, f)
+		p.letsGo(w, c)
 		return
 	case p.intents[c].over(), !p.public && f != mergeUnpublished: // MoveMerge: state = any('PLANNED', 'CALLING')
 		p.giveBack(w)

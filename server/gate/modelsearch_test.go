@@ -77,7 +77,7 @@ func (t turn) word() (w word) {
 	w.number(t.job+1, kinds+1)
 	w.number(t.step, longest)
 	w.number(t.state, 5)
-	w.flags(t.head == 1, t.stale, t.looked, t.ruled, t.doubt)
+	w.flags(t.head == 1, t.stale, t.looked, t.ruled)
 	return w
 }
 

@@ -28,6 +28,12 @@ func (t *settlement) requests(ctx context.Context, before store.PullRequest) (ne
 			return next, err
 		}
 	}
+	if !t.seen.gated {
+		// Nobody walks over it any more, and a call may still be under way.
+		if err := ringMerges(ctx, t.tx, t.pr.ID, store.MergeCalling); err != nil {
+			return next, err
+		}
+	}
 	wanted := t.seen.gated && t.pr.State == "OPEN" && !t.pr.Draft && t.seen.rule != nil
 	if live != nil && (!wanted || !t.fits(*live)) {
 		if err := t.close(ctx, *live, wanted); err != nil {

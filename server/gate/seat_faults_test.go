@@ -301,6 +301,7 @@ func (s *seated) road(number int64) {
 			s.decideHere(number)
 		default:
 			s.soon()
+			s.unanswered()
 		}
 	}
 	v := s.view(number)

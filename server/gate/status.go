@@ -246,9 +246,9 @@ func (g *Gate) doubt(ctx context.Context, at store.Place, cause error) error {
 	})
 }
 
-// askForMerge rings the merge of a head if it is planned, as its intent says, and still approved.
+// askForMerge rings the merge of a head, as its intent says, that came to no end yet, if it is still approved.
 func askForMerge(ctx context.Context, tx *store.Tx, pr store.PullRequest, intent *store.MergeIntent, commit string) error {
-	if intent == nil || intent.State != store.MergePlanned || pr.HeadCommit != commit || pr.State != "OPEN" {
+	if intent == nil || intent.State != store.MergePlanned && intent.State != store.MergeCalling || pr.HeadCommit != commit || pr.State != "OPEN" {
 		return nil
 	}
 	return tx.Enqueue(ctx, store.AskMerge(tx.Workspace, pr.ID, commit))

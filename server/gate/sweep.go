@@ -117,6 +117,10 @@ func (g *Gate) Reconcile(ctx context.Context, job store.Job) error {
 			if err := tx.Enqueue(ctx, store.AskStatusSeen(at.Workspace, at.Repository, pr.StatusKey)); err != nil {
 				return err
 			}
+			// Only its own job finds out what became of a merge that was called for, and that may have been given up too.
+			if err := ringMerges(ctx, tx, pr.ID, store.MergeCalling); err != nil {
+				return err
+			}
 			// What is owed may have been given up: then Bitbucket shows something else for as long.
 			unpaid, err := tx.UnpaidStatusesOf(ctx, pr.ID)
 			if err != nil {

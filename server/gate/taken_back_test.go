@@ -498,7 +498,7 @@ func TestAMergeIsRefusedOnceTheDoubtIsOver(t *testing.T) {
 	if v := w.view(number); v.Merge.State != store.MergeCalling {
 		t.Errorf("its merge is %+v", v.Merge)
 	}
-	w.sql(`update signedapproval_merge_intents set updated_at = updated_at - interval '31 seconds'`)
+	w.unanswered()
 	w.soon()
 	w.onlyAll(store.KindMerge)
 	if v := w.view(number); v.Merge.State != store.MergeRefused || v.Merge.Sentence != "not merged: the pull request is a draft" {
