@@ -43,7 +43,7 @@ func FuzzVerify(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r := evidence.Verify(data, good.Anchors)
 		if r.ExitCode() == 1 {
-			if last := r.Steps[len(r.Steps)-1]; last.Result != evidence.Failed || last.Code == "" || last.Detail == "" {
+			if last, _ := r.Failed(); last.Result != evidence.Failed || last.Code == "" || last.Detail == "" {
 				t.Errorf("it ended with %+v", last)
 			}
 			return

@@ -55,7 +55,8 @@ type Fact struct {
 
 // Report is the outcome of a verification.
 type Report struct {
-	// Steps are those that were taken; the last one may have failed.
+	// Steps are those that were taken; the last one may have failed, and one before it may
+	// have found a stolen key.
 	Steps []Step `json:"steps"`
 	// Facts are what a consistent bundle says.
 	Facts []Fact `json:"facts"`
@@ -122,19 +123,28 @@ func (r Report) Sentence() string {
 }
 
 // Stolen reports whether what the bundle proves was so, and is not any more: it rests on a key that was
-// reported as having been in other hands. The steps behind that were not taken.
+// reported as having been in other hands. Nothing else is wrong with it.
 func (r Report) Stolen() bool {
 	step := r.failed()
 	return step != nil && step.Code == CodeStolen
 }
 
-func (r Report) failed() *Step {
+// failed returns the step that failed: one that did not find a stolen key, where there are both.
+func (r Report) failed() (step *Step) {
 	for i := range r.Steps {
-		if r.Steps[i].Result == Failed {
-			return &r.Steps[i]
+		if s := &r.Steps[i]; s.Result == Failed && (step == nil || step.Code == CodeStolen) {
+			step = s
 		}
 	}
-	return nil
+	return step
+}
+
+// Failed returns the step that failed, or false.
+func (r Report) Failed() (Step, bool) {
+	if step := r.failed(); step != nil {
+		return *step, true
+	}
+	return Step{}, false
 }
 
 // settle is a step that ended with err.

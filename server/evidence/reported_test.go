@@ -283,8 +283,8 @@ func TestWhatIsReportedWhenAllIsOver(t *testing.T) {
 	for _, r := range reports() {
 		data, anchors := r.make(t)
 		report := evidence.Verify(data, anchors)
-		last := report.Steps[len(report.Steps)-1]
-		if report.ExitCode() != r.exit || r.step != "" && (last.Name != r.step || last.Code != evidence.CodeStolen) {
+		failed, _ := report.Failed()
+		if report.ExitCode() != r.exit || failed.Name != r.step || report.Stolen() != (r.step != "") {
 			t.Errorf("%s: exit %d, %s", r.name, report.ExitCode(), report.Sentence())
 			continue
 		}
@@ -316,6 +316,24 @@ func lateForgeries() (list []forged) {
 			list = append(list, forged{"stolen " + r.name, r.make, r.step, evidence.CodeStolen})
 		}
 	}
+	// What else is wrong is worse.
+	for name, make := range map[string]func(t *testing.T) ([]byte, evidence.Anchors){
+		"in the tally": told(stolenLater("carol bob", merge)), "by the anchors": known(knownByAThief("bob carol")),
+	} {
+		policy := func(t *testing.T) ([]byte, evidence.Anchors) {
+			t.Helper()
+			data, anchors := make(t)
+			anchors.Policies = []approval.Digest{digestOf("another")}
+			return data, anchors
+		}
+		list = append(list, forged{"stolen " + name + ", and another policy than the one that is expected", policy, "anchors", evidence.CodeInvalid})
+	}
+	list = append(list, forged{"stolen in the tally, and a log that is not the one", func(t *testing.T) ([]byte, evidence.Anchors) {
+		t.Helper()
+		data, anchors := told(stolenLater("carol bob", merge))(t)
+		anchors.Log.Origin = "another.example/log"
+		return data, anchors
+	}, "log", evidence.CodeLog})
 	took := "stolen the countersigner of a rejection that a ghost took back by then "
 	ghost := string(evidence.ByLogIn)
 	return append(list,

@@ -7,7 +7,8 @@ import (
 	"github.com/signedapproval/bitbucket/server/approval"
 )
 
-// Verify checks a bundle from its bytes. It stops at the first step that fails.
+// Verify checks a bundle from its bytes. It stops at the first step that fails, but
+// for one that finds a stolen key: what else is wrong is worse.
 // The steps and their numbers are those of FORMAT.md.
 func Verify(bundle []byte, anchors Anchors) Report {
 	v := verification{anchors: anchors}
@@ -35,9 +36,12 @@ func Verify(bundle []byte, anchors Anchors) Report {
 		detail, err := step.run()
 		taken := settle(i+1, step.name, detail, err)
 		v.report.Steps = append(v.report.Steps, taken)
-		if taken.Result == Failed {
+		if taken.Result == Failed && taken.Code != CodeStolen {
 			return v.report
 		}
+	}
+	if v.report.failed() != nil {
+		return v.report
 	}
 	v.report.Verdict = &v.judged
 	v.report.change = v.changed()
@@ -79,6 +83,7 @@ type verification struct {
 	pinned   bool       // whether an anchor says whose keys are whose
 	unproved bool       // whether the operator says of which model a key is
 	untold   bool       // whether people were erased whom the tally needs
+	fell     bool       // whether a decision is compromised by what is pinned
 }
 
 // decision is a decision of the bundle with what was read from it.

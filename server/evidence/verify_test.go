@@ -1129,7 +1129,7 @@ func TestVerifyFindsForgeries(t *testing.T) {
 			if report.ExitCode() != 1 || report.Verdict != nil {
 				t.Fatalf("accepted: %s", report.Sentence())
 			}
-			last := report.Steps[len(report.Steps)-1]
+			last, _ := report.Failed()
 			if last.Name != test.step || last.Code != test.code || last.Result != evidence.Failed {
 				t.Errorf("found by step %s with %s (%s), want %s with %s", last.Name, last.Code, last.Detail, test.step, test.code)
 			}
@@ -1212,7 +1212,7 @@ func TestVerifyNoticesEveryByte(t *testing.T) {
 				for _, bit := range bits {
 					changed[i] = data[i] ^ 1<<bit
 					report := evidence.Verify(changed, anchors)
-					switch last := report.Steps[len(report.Steps)-1]; {
+					switch last, _ := report.Failed(); {
 					case report.ExitCode() == 1 && last.Result == evidence.Failed && last.Name != "":
 					case report.ExitCode() == 0 && i >= from && i < to:
 						unnoticed.Add(1)
