@@ -297,6 +297,17 @@ func TestTheGateRemembersHowFarItLooked(t *testing.T) {
 		must(t, os.WriteFile(state, []byte(edit(string(kept))), 0o600))
 		step(want, c.bundle(), c.pinned, 1000)
 	}
+	// Anchors of the same size or newer take nothing away of what is remembered.
+	newer := c.pinned
+	newer.LogHead = c.head()
+	invented := regexp.MustCompile(`"root": "[0-9a-f]{64}"`).ReplaceAllString(string(kept), `"root": "`+strings.Repeat("0", 64)+`"`)
+	must(t, os.WriteFile(state, kept, 0o600))
+	step("deploy gate: ", c.bundle(), newer, 1000)
+	must(t, os.WriteFile(state, []byte(invented), 0o600))
+	step("deploy gate: log", c.bundle(), newer, 1000)
+	same := regexp.MustCompile(`"size": [0-9]+`).ReplaceAllString(invented, fmt.Sprintf(`"size": %d`, newer.LogHead.Size))
+	must(t, os.WriteFile(state, []byte(same), 0o600))
+	step("deploy gate: log", c.bundle(), newer, 1000)
 	must(t, os.WriteFile(state, kept, 0o600))
 	unnamed := c.pinned
 	unnamed.Genesis = ""

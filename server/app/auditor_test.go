@@ -241,7 +241,7 @@ func (a *auditing) gatesADeploy(t *testing.T) {
 		anchors string
 		code    int
 		says    string
-	}{{a.anchors, 0, "PASSED"}, {a.anchors, 0, "PASSED"}, {replaced, 1, "the public log is not the one of the anchors"}} {
+	}{{a.anchors, 0, "PASSED"}, {a.anchors, 0, "PASSED"}, {replaced, 1, "known from the anchors"}} {
 		args := []string{"verify", "--commit", a.merged.head, "--workspace", "acme", "--repository", a.merged.Repository, "--branch", release, "--anchors", c.anchors, "--state", state}
 		if code, out, errs := a.run(args...); code != c.code || !strings.Contains(out+errs, c.says) {
 			t.Errorf("with what is remembered, look %d: exit %d, want %d and %q\n%s%s", i+1, code, c.code, c.says, out, errs)

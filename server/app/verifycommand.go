@@ -131,7 +131,7 @@ func (c *verifyCommand) Run(ctx context.Context, s streams) error {
 	}
 	// Something can happen to a pull request while its evidence is fetched. What happens every time is no chance.
 	for try := 1; ; try++ {
-		report, outcome, code, err := c.gate(ctx, client, at, anchors, &known)
+		report, outcome, code, err := c.gate(ctx, client, at, anchors, known)
 		if err != nil {
 			return err
 		}
@@ -144,7 +144,7 @@ func (c *verifyCommand) Run(ctx context.Context, s streams) error {
 }
 
 // gate takes the evidence and judges it.
-func (c *verifyCommand) gate(ctx context.Context, client *monitor.Client, at place, anchors evidence.Anchors, known *lookedThrough) (evidence.Report, gateOutcome, int, error) {
+func (c *verifyCommand) gate(ctx context.Context, client *monitor.Client, at place, anchors evidence.Anchors, known []lookedThrough) (evidence.Report, gateOutcome, int, error) {
 	fail := func(err error) (evidence.Report, gateOutcome, int, error) {
 		return evidence.Report{}, gateOutcome{}, 1, err
 	}
@@ -184,7 +184,7 @@ func (c *verifyCommand) gate(ctx context.Context, client *monitor.Client, at pla
 		all = append(all, h)
 		var passed bool
 		if outcome, code, passed = c.compare(ctx, client, anchors, all, known, outcome, code); passed && c.State != "" {
-			if err := known.write(c.State); err != nil {
+			if err := known[0].write(c.State); err != nil {
 				return fail(fmt.Errorf("--state: %w", err))
 			}
 		}

@@ -32,35 +32,35 @@ type lookedThrough struct {
 	Root   evidence.Digest `json:"root"`
 }
 
-// known is what is known of the roster before anything is asked.
-func (c *verifyCommand) known(anchors evidence.Anchors) (lookedThrough, error) {
+// known is what is known of the roster before anything is asked: from the anchors, and what is remembered, the newest first.
+func (c *verifyCommand) known(anchors evidence.Anchors) ([]lookedThrough, error) {
 	pinned := lookedThrough{Format: stateFormat, Origin: anchors.Log.Origin, Genesis: anchors.Genesis}
 	if h := anchors.LogHead; h != nil {
 		pinned.Roster, pinned.Size, pinned.Root = anchors.Roster, h.Size, h.Root
 	}
 	if c.State == "" {
-		return pinned, nil
+		return []lookedThrough{pinned}, nil
 	}
 	if anchors.Genesis == "" {
-		return pinned, errors.New("--state needs anchors that name the workspace's genesis: else the file could be about another workspace")
+		return nil, errors.New("--state needs anchors that name the workspace's genesis: else the file could be about another workspace")
 	}
 	raw, err := readFile(c.State, maxSmall)
 	if errors.Is(err, fs.ErrNotExist) {
-		return pinned, nil
+		return []lookedThrough{pinned}, nil
 	}
 	if err != nil {
-		return pinned, err
+		return nil, err
 	}
 	var kept lookedThrough
 	switch err := json.Unmarshal(raw, &kept); {
 	case err != nil || kept.Format != stateFormat || kept.Size < 1 || !kept.Root.Valid() || !kept.Roster.Valid():
-		return pinned, fmt.Errorf("%s is not a state of this version (%s): remove it, and the log is looked through again", c.State, stateFormat)
+		return nil, fmt.Errorf("%s is not a state of this version (%s): remove it, and the log is looked through again", c.State, stateFormat)
 	case kept.Origin != pinned.Origin || kept.Genesis != pinned.Genesis:
-		return pinned, fmt.Errorf("%s is about another log or workspace than the anchors: give each a file of its own", c.State)
-	case kept.Size <= pinned.Size:
-		return pinned, nil
+		return nil, fmt.Errorf("%s is about another log or workspace than the anchors: give each a file of its own", c.State)
+	case kept.Size > pinned.Size:
+		return []lookedThrough{kept, pinned}, nil
 	}
-	return kept, nil
+	return []lookedThrough{pinned, kept}, nil
 }
 
 func (l lookedThrough) write(path string) error {
@@ -88,8 +88,8 @@ func treeOf(size int64, root evidence.Digest) (tlog.Tree, error) {
 // their pull requests that they do not have, such as a withdrawal or a newer commit, and no version of the roster that one of them does not
 // have, in which a key may be reported as stolen. No place that only the server names is where the look begins: a leaf can be appended twice, and then
 // there is an end of the history that has less before it. It returns the outcome as it was and true where it finds nothing, and then
-// known is about the log of now.
-func (c *verifyCommand) compare(ctx context.Context, client *monitor.Client, anchors evidence.Anchors, histories []history, known *lookedThrough, outcome gateOutcome, code int) (gateOutcome, int, bool) {
+// the first of what is known is about the log of now.
+func (c *verifyCommand) compare(ctx context.Context, client *monitor.Client, anchors evidence.Anchors, histories []history, known []lookedThrough, outcome gateOutcome, code int) (gateOutcome, int, bool) {
 	bad := func(err error) (gateOutcome, int, bool) {
 		return gateOutcome{Code: gateLog, Sentence: err.Error()}, 1, false
 	}
@@ -97,24 +97,17 @@ func (c *verifyCommand) compare(ctx context.Context, client *monitor.Client, anc
 	if err != nil {
 		return bad(err)
 	}
-	before, err := treeOf(known.Size, known.Root)
-	if err != nil {
-		return bad(err)
-	}
-	if err := client.Contains(ctx, public.Tree, before); err != nil {
-		return bad(fmt.Errorf("the public log is not the one that is known from before: %w", err))
-	}
-	// What is remembered can be newer than the anchors, and be about a log that they were replaced to leave.
-	if h := anchors.LogHead; h != nil && (h.Size != known.Size || h.Root != known.Root) {
-		pinned, err := treeOf(h.Size, h.Root)
+	// The older one starts no look, but is about this very log too: the newer one can be of a log that the other was replaced to leave.
+	for _, k := range known {
+		before, err := treeOf(k.Size, k.Root)
 		if err != nil {
 			return bad(err)
 		}
-		if err := client.Contains(ctx, public.Tree, pinned); err != nil {
-			return bad(fmt.Errorf("the public log is not the one of the anchors: %w", err))
+		if err := client.Contains(ctx, public.Tree, before); err != nil {
+			return bad(fmt.Errorf("the public log is not the one of %d leaves that is known from the anchors or --state: %w", k.Size, err))
 		}
 	}
-	from := known.Size
+	from := known[0].Size
 	for _, h := range histories {
 		shown, err := monitor.Open([]byte(h.checkpoint), anchors)
 		if err != nil {
@@ -123,8 +116,10 @@ func (c *verifyCommand) compare(ctx context.Context, client *monitor.Client, anc
 		if err := client.Contains(ctx, public.Tree, shown.Tree); err != nil {
 			return bad(fmt.Errorf("the public log is not the one of the bundle: %w", err))
 		}
-		if known.Size > 0 && !h.versions[known.Roster] {
-			return gateOutcome{Code: gateStale, Sentence: fmt.Sprintf("the evidence does not have the version of the roster that was the newest in the log of %d leaves", known.Size)}, 1, false
+		for _, k := range known {
+			if k.Size > 0 && !h.versions[k.Roster] {
+				return gateOutcome{Code: gateStale, Sentence: fmt.Sprintf("the evidence does not have the version of the roster that was the newest in the log of %d leaves", k.Size)}, 1, false
+			}
 		}
 		from = min(from, h.begin)
 	}
@@ -152,7 +147,8 @@ func (c *verifyCommand) compare(ctx context.Context, client *monitor.Client, anc
 		}
 		return gateOutcome{Code: gateStale, Sentence: fmt.Sprintf("the evidence is not the newest: the log has leaf %d about %s (%s), which is not in it", index, about, leaf.Body.Type())}, 1, false
 	}
-	known.Roster, known.Size, known.Root = histories[0].newest, public.N, evidence.Digest(hex.EncodeToString(public.Hash[:]))
+	newest := &known[0]
+	newest.Roster, newest.Size, newest.Root = histories[0].newest, public.N, evidence.Digest(hex.EncodeToString(public.Hash[:]))
 	return outcome, code, true
 }
 
