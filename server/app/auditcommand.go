@@ -339,7 +339,7 @@ func (c *auditCommand) verifyEvidence(
 	whole, err = p.rows(ctx, rows, func(request string) ([]byte, error) {
 		id, ok := bitbucket.BareUUID(request) // it becomes part of a path
 		if !ok {
-			return nil, fmt.Errorf("%q is no id of a request", request)
+			return nil, notProvedf("%q is no id of a request", request)
 		}
 		return server.Get(ctx, "/evidence/"+at.workspace+"/"+id, nil, evidence.MaxBundle)
 	})

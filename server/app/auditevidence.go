@@ -10,6 +10,7 @@ import (
 	"github.com/signedapproval/bitbucket/server/attest"
 	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/monitor"
 	"github.com/signedapproval/bitbucket/server/replay"
 )
 
@@ -65,11 +66,7 @@ func (p *proving) rows(ctx context.Context, rows []attest.Row, take func(request
 			continue
 		}
 		if row.Request != request { // the commits of one merge are neighbours
-			data, err := take(row.Request)
-			if err != nil {
-				return false, fmt.Errorf("row %d: %w", row.Number, err)
-			}
-			of, wrong = p.verify(ctx, data, row)
+			of, wrong = p.take(ctx, row, take)
 			if _, its := errors.AsType[notProved](wrong); wrong != nil && !its {
 				return false, fmt.Errorf("row %d: %w", row.Number, wrong)
 			}
@@ -90,6 +87,18 @@ func (p *proving) rows(ctx context.Context, rows []attest.Row, take func(request
 		}
 	}
 	return whole, nil
+}
+
+// take takes the bundle of a row and verifies it. What a server does not give, and will not give later, is not proved.
+func (p *proving) take(ctx context.Context, row attest.Row, take func(request string) ([]byte, error)) (*proved, error) {
+	data, err := take(row.Request)
+	if monitor.Lasting(err) {
+		return nil, notProvedf("the server does not give the evidence: %w", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p.verify(ctx, data, row)
 }
 
 // verify verifies the bundle of a row, and what landed where there is a clone. See notProved.

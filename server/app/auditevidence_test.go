@@ -2,7 +2,9 @@ package app
 
 import (
 	"context"
+	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +13,7 @@ import (
 	"github.com/signedapproval/bitbucket/server/attest"
 	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/monitor"
 )
 
 // TestARowIsProvedByItsOwnEvidence has rows that say otherwise than the evidence that is fetched for them, which verifies.
@@ -92,6 +95,42 @@ func TestARowIsProvedByItsOwnEvidence(t *testing.T) {
 
 // TestARowIsOfTheKindOfItsMerge has a merge by an override that turned out to be approved: it is no violation, and was not approved
 // when it was merged.
+// TestOneRowWithoutEvidenceHoldsUpNoOther: what a server refuses for good is not proved, and what it may give later is no audit yet.
+func TestOneRowWithoutEvidenceHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	rows := []attest.Row{
+		{Number: 1, Request: "a", Kind: attest.KindApproved},
+		{Number: 2, Request: "a", Kind: attest.KindApproved},
+		{Number: 3, Request: "../b", Kind: attest.KindApproved},
+		{Number: 4, Request: "c", Kind: attest.KindApproved},
+	}
+	for status, ends := range map[int]bool{http.StatusConflict: false, http.StatusNotFound: false, http.StatusInternalServerError: false, http.StatusServiceUnavailable: true} {
+		var asked []string
+		var p proving
+		whole, err := p.rows(t.Context(), rows, func(request string) ([]byte, error) {
+			asked = append(asked, request)
+			if request == "a" {
+				return nil, fmt.Errorf("ask: %w", &monitor.Refused{Status: status, Code: "INCOMPLETE", Message: "it is gone"})
+			}
+			return []byte("no bundle"), nil
+		})
+		if ends {
+			if err == nil || len(p.disproved) > 0 {
+				t.Errorf("%d: %v, %v", status, p.disproved, err)
+			}
+			continue
+		}
+		if err != nil || whole || len(p.disproved) != len(rows) || !slices.Equal(asked, []string{"a", "../b", "c"}) {
+			t.Fatalf("%d: %v, %v, asked %v", status, p.disproved, err, asked)
+		}
+		for i, d := range p.disproved {
+			if d.Row != i+1 || strings.Contains(d.Why, "the server does not give the evidence") != (i < 2) || i < 2 && !strings.Contains(d.Why, "INCOMPLETE: it is gone") {
+				t.Errorf("%d: %+v", status, d)
+			}
+		}
+	}
+}
+
 func TestARowIsOfTheKindOfItsMerge(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -112,7 +112,7 @@ func (c *Client) ask(ctx context.Context, method, path string, query url.Values,
 	wait := 500 * time.Millisecond
 	for try := 1; ; try++ {
 		answer, err := c.once(ctx, method, path, query, body, limit)
-		if err == nil || try == tries || ctx.Err() != nil || !passing(err) {
+		if err == nil || try == tries || ctx.Err() != nil || Lasting(err) {
 			return answer, err
 		}
 		var refused *Refused
@@ -127,14 +127,15 @@ func (c *Client) ask(ctx context.Context, method, path string, query url.Values,
 	}
 }
 
-// passing tells whether the same question may be answered later.
-func passing(err error) bool {
+// Lasting tells whether the same question will not be answered later either: it was refused by a server that is neither busy
+// nor out of reach, or the answer is larger than it can be.
+func Lasting(err error) bool {
 	var refused *Refused
 	if errors.As(err, &refused) {
-		return refused.Status == http.StatusTooManyRequests || refused.Status == http.StatusBadGateway ||
-			refused.Status == http.StatusServiceUnavailable || refused.Status == http.StatusGatewayTimeout
+		return refused.Status != http.StatusTooManyRequests && refused.Status != http.StatusBadGateway &&
+			refused.Status != http.StatusServiceUnavailable && refused.Status != http.StatusGatewayTimeout
 	}
-	return !errors.Is(err, errTooLarge)
+	return errors.Is(err, errTooLarge)
 }
 
 // after reads a Retry-After header.
