@@ -46,8 +46,9 @@ func Tally(rule Rule, f Facts) Verdict {
 func Count(rule Rule, f Facts) (v Verdict, counted []int64) { return count(rule, f, false) }
 
 // CountAgain is [Count] of what a verdict was reached on before. What was overridden and
-// has the quorum for that still stays OVERRIDDEN, though no more stands in the way of its
-// approval: a report of a key makes nothing better.
+// has the quorum for that still stays OVERRIDDEN, whoever approved: where people were
+// erased, everyone who decided is taken for somebody who was asked, and those who were
+// not can be enough for an approval that there never was.
 func CountAgain(rule Rule, f Facts, was State) (v Verdict, counted []int64) {
 	return count(rule, f, was == Overridden)
 }

@@ -241,6 +241,14 @@ func erasedLater(thefts ...string) func(w *world) {
 	}
 }
 
+// erasedBesideAThief is an override beside approvals, of which one key is reported when those who gave them were erased. Nobody knows
+// any more that they were not asked.
+func erasedBesideAThief(w *world) {
+	at := w.tick()
+	erasedOverrideBeside(w, "erin", "frank")
+	w.revoke("frank", w.token("erin"), &at)
+}
+
 // report is a story, with what comes of it.
 type report struct {
 	name string
@@ -265,6 +273,7 @@ func reports() []report {
 		{"a countersigner of one of three unknown otherwise", known(knownByAThief("bob carol dave")), 0, "APPROVED: approved by Bob and Dave", "APPROVED: approved by Bob, Carol and Dave", ""},
 		{"the enroller of one of three unknown otherwise", known(enrolledByAThief), 0, "APPROVED: approved by Carol and Dave", "APPROVED: approved by Bob, Carol and Dave", ""},
 		{"erased of three", told(erasedLater("carol")), 2, "APPROVED: approved by Erased person and Erased person", "", ""},
+		{"erased beside an override", told(erasedBesideAThief), 2, "OVERRIDDEN: overridden by Erased person; 1 of 2 approvals", "", ""},
 
 		{"of two when it was merged", told(stolenLater("carol bob", merge)), 1, "", "", "tally"},
 		{"of two when it was superseded", told(stolenLater("carol bob", supersede)), 1, "", "", "tally"},

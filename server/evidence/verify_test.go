@@ -429,14 +429,19 @@ func erasedStory(w *world) {
 }
 
 // erasedOverride is an override beside as many approvals as the rule asks for, of which one is by somebody whom it does not ask.
-func erasedOverride(w *world) {
+func erasedOverride(w *world) { erasedOverrideBeside(w, "erin") }
+
+// erasedOverrideBeside is an override beside Dave's approval and those of others whom the rule does not ask.
+func erasedOverrideBeside(w *world, others ...string) {
 	breakable(w)
 	w.policy.Rules[0].Override.Quorum = 1
 	w.policy.Rules[0].Requirements[0].Approvers = approval.Approvers{Accounts: []string{"acc-bob", "acc-dave"}}
-	w.tokens["erin"] = es256(w.t, "erin")
-	w.enrol("erin", nil, nil)
+	for _, name := range others {
+		w.tokens[name] = es256(w.t, name)
+		w.enrol(name, nil, nil)
+	}
 	w.open("old")
-	for _, name := range []string{"erin", "dave"} {
+	for _, name := range append(others, "dave") {
 		w.decide(name, evidence.Approve)
 	}
 	w.decide("carol", evidence.Override)
