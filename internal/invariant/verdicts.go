@@ -194,16 +194,20 @@ func (c *check) ruleAt(pr *pullRequest, branch string, at int64) (rule *approval
 }
 
 // lacks says why the decisions that were seen do not make a request approved, or overridden; "" where they do. Of each person the
-// last one is looked at, and an approval must count.
+// last one is looked at, and an approval must count. A rejection stands, whatever becomes known of its key, until its person says
+// something else with a key that counts.
 func (c *check) lacks(r *request, state string, seen, counts func(*decision) bool) string {
 	pr := c.snapshot.pullRequests[r.PullRequest]
 	if pr == nil {
 		return "without a pull request"
 	}
-	last := map[string]*decision{} // of each person, on this commit
+	last, rejected := map[string]*decision{}, map[string]bool{} // of each person, on this commit
 	for _, d := range c.decisions {
 		if d.PullRequest == r.PullRequest && d.Head == r.Head && d.purpose != "" && seen(d) {
 			last[d.Person] = d
+			if d.purpose == evidence.Reject || counts(d) {
+				rejected[d.Person] = d.purpose == evidence.Reject
+			}
 		}
 	}
 	rule := r.rule()
@@ -223,8 +227,8 @@ func (c *check) lacks(r *request, state string, seen, counts func(*decision) boo
 		}
 		return "without its approvals"
 	}
-	for _, d := range last {
-		if state == "APPROVED" && d.purpose == evidence.Reject && counts(d) {
+	for _, stands := range rejected {
+		if state == "APPROVED" && stands {
 			return "although a rejection stands"
 		}
 	}

@@ -96,6 +96,41 @@ func TestDeedsAreJudgedByTheirTime(t *testing.T) {
 	}
 }
 
+// TestARejectionIsTakenBackByAKeyThatCounts tells the checker of a status that was written before and after the key was reported
+// that had taken a rejection back.
+func TestARejectionIsTakenBackByAKeyThatCounts(t *testing.T) {
+	w := newWorld(t)
+	w.save(w.rule(1, "bob", "carol"))
+	number := w.open()
+	w.settle()
+	w.decides(number, "bob", approval.Reject)
+	rejected := w.clock()
+	w.decides(number, "bob", approval.Withdraw)
+	w.decides(number, "carol", approval.Approve)
+	approved := w.clock()
+	v := w.view(number)
+	w.reportStolen("bob")
+	w.onlyAll(store.KindRoster)
+	reported := w.clock()
+	for _, c := range []struct {
+		name  string
+		at    time.Time
+		right bool
+	}{
+		{"when it was rejected", rejected, false},
+		{"when that was taken back", approved, true},
+		{"when the key was reported", reported, false},
+	} {
+		act := invariant.Act{
+			Commit: v.PullRequest.HeadCommit, Key: v.PullRequest.StatusKey, Workspace: bare(w.workspace), Repository: bare(w.repository), Began: c.at, Done: c.at,
+		}
+		w.acts = func(context.Context) ([]invariant.Act, error) { return []invariant.Act{act}, nil }
+		if err := w.broken(false); (err == nil) != c.right {
+			t.Errorf("%s: the checker says %v", c.name, err)
+		}
+	}
+}
+
 // reportStolen lets somebody say with a new key that the one before was in other hands.
 func (w *world) reportStolen(who string) {
 	w.t.Helper()
