@@ -10,6 +10,7 @@ import (
 	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/bitbucketsim"
 	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/gate"
 )
 
 // loseAuthor has Bitbucket name no author of a pull request any more, as when the account was deleted.
@@ -65,7 +66,49 @@ func TestAnAuthorWhoIsNotNamedCannotApprove(t *testing.T) {
 	head := w.view(number).PullRequest.HeadCommit
 	w.loseAuthor(number)
 	_, err := w.decide(number, "alice", approval.Approve)
-	w.refused("the author's approval", err, "AUTHOR")
+	w.refused("the author's approval", err, gate.CodeAuthor)
 	w.settle()
 	w.expect(number, head, "INPROGRESS", "0 of 1 approval; waiting for Carol")
+}
+
+// TestTheAuthorIsErasedWhileItIsOpen: who approves afterwards signs the author that the tally is given, whether Bitbucket still names
+// the account or not.
+func TestTheAuthorIsErasedWhileItIsOpen(t *testing.T) {
+	for name, gone := range map[string]bool{"and Bitbucket still names the account": false, "and the account is gone": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.keys.Redact = w.gate.Redact
+			w.save(w.rule(1, "bob", "carol"))
+			number := w.open()
+			w.settle()
+			head := w.view(number).PullRequest.HeadCommit
+			if gone {
+				w.loseAuthor(number)
+			}
+			anchors := w.anchors()
+			_, prepared := w.prepared(number, "bob", approval.Approve)
+			_, err := w.keys.Erase(t.Context(), w.people["alice"].AccountID)
+			w.must(err)
+			var request string
+			w.must(w.super.QueryRow(t.Context(), `select id::text from signedapproval_approval_requests`).Scan(&request))
+			bob := w.people["bob"]
+			w.rights[bob.ID] = "write"
+			w.people["alice"] = bob // who looks
+			_, err = w.gate.Decide(t.Context(), bob.Person, bob.session, w.workspace, request, w.signed(bob.key, prepared))
+			w.refused("what names the author of before", err, gate.CodeHeadChanged)
+			if !gone {
+				_, err := w.decide(number, "bob", approval.Approve)
+				w.refused("before anybody has looked at the pull request again", err, gate.CodeHeadChanged)
+				w.settle()
+			}
+			w.decides(number, "bob", approval.Approve)
+			w.settle()
+			w.expect(number, head, "SUCCESSFUL", "approved by Bob")
+			data, err := w.gate.Bundle(t.Context(), bob.Person, w.workspace, request)
+			w.must(err)
+			if report := evidence.Verify(data, anchors); report.ExitCode() == 1 {
+				t.Errorf("the evidence: %s", report.Sentence())
+			}
+		})
+	}
 }

@@ -46,6 +46,8 @@ type Shown struct {
 	DestinationCommit string
 	MergeBases        []string
 	Diff              []byte // as Bitbucket renders it, byte for byte
+
+	author string // account id; "" where Bitbucket names nobody
 }
 
 // Diff reads what the approvers of a request look at. The request must still ask for the pull
@@ -95,7 +97,7 @@ func (g *Gate) show(ctx context.Context, v View) (Shown, error) {
 	if err != nil {
 		return Shown{}, g.unavailable(ctx, err)
 	}
-	return Shown{HeadCommit: head, DestinationCommit: branch.Head, MergeBases: []string{base}, Diff: diff}, nil
+	return Shown{HeadCommit: head, DestinationCommit: branch.Head, MergeBases: []string{base}, Diff: diff, author: remote.Author.AccountID}, nil
 }
 
 // unavailable tells the caller that Bitbucket could not be asked.
@@ -188,7 +190,17 @@ func (g *Gate) Prepare(ctx context.Context, person store.Person, sessionHash []b
 	if string(digest) != d.DiffSHA256 {
 		return Prepared{}, refusal.New(CodeDiffChanged, "The page shows another diff than Bitbucket has now. Reload the page.").At("diffSha256")
 	}
-	return g.prepare(ctx, person, sessionHash, d, v, shown, digest)
+	prepared, err := g.prepare(ctx, person, sessionHash, d, v, shown, digest)
+	if refusal.Code(err) == CodeHeadChanged {
+		g.ring(ctx, d.Workspace, v.PullRequest)
+	}
+	return prepared, err
+}
+
+// authorChanged refuses a decision whose statement names another author than it would be tallied with: who that is by the
+// database changes when the author is erased while the pull request is open, and when Bitbucket names somebody for the first time.
+func authorChanged() error {
+	return refusal.New(CodeHeadChanged, "The author of the pull request is known by another name since this page was loaded. Reload the page in a moment.")
 }
 
 // saysSomething reports whether a text has a character that can be seen.
@@ -237,6 +249,10 @@ func (g *Gate) prepare(ctx context.Context, person store.Person, sessionHash []b
 		pr, err := tx.PullRequest(ctx, v.PullRequest.ID)
 		if err != nil {
 			return err
+		}
+		// An evaluation puts the author's account back that somebody who was erased had.
+		if shown.author != "" && shown.author != pr.AuthorAccountID {
+			return authorChanged()
 		}
 		// In this order: whoever is shown a decision is shown a roster and a log at least as new as its signer was.
 		seen := surroundings{policy: version, now: now}
@@ -498,6 +514,9 @@ func (d *decider) store(ctx context.Context, met store.Deciding, s evidence.Stat
 	// Nobody can have decided on another commit since: the request is the one of then.
 	if slices.ContainsFunc(decisions, func(o store.Decision) bool { return o.PersonID == d.person.ID && o.Sequence > s.ChainHead.Sequence }) {
 		return store.Decision{}, refusal.New(CodeHeadChanged, "You have decided on this pull request since you were asked to sign: nothing more was decided. Reload the page to see what you said last.")
+	}
+	if author := keep.Openings.Author; author == nil || author.AccountID != pr.AuthorAccountID {
+		return store.Decision{}, authorChanged()
 	}
 	if mine := view.standing(d.person.ID); action == approval.Withdraw && approval.DigestOf(mine.Statement) != s.Withdraws {
 		return store.Decision{}, refusal.New(CodeNothingToTake, "The decision that you meant to withdraw no longer stands.")
