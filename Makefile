@@ -69,7 +69,7 @@ chaos: ## Break everything around three servers, and check what must hold (CHAOS
 	@scripts/system-deps.sh redis
 	@go run ./internal/chaos -duration "$(CHAOS)" -seed "$(SEED)" $(CHAOSFLAGS)
 
-chaos-selftest: ## Build six bugs into the server, one after the other, and see chaos catch each of them (SEED=n)
+chaos-selftest: ## Build seven bugs into the server, one after the other, and see chaos catch each of them (SEED=n)
 	@scripts/system-deps.sh redis
 	@go run ./internal/chaos -selftest -duration 6m -seed "$(SEED)" $(CHAOSFLAGS)
 

@@ -35,6 +35,9 @@ var bugs = []bug{
 	{"write-what-was-taken-back", []replacement{
 		{"server/gate/status.go", "\t\tif !holds {", "\t\tif !holds && public < 0 {"},
 	}},
+	{"put-before-publishing", []replacement{
+		{"server/gate/status.go", "if err := g.publish(ctx, chainEnd{owed.Size, owed.Published}, was.Cosignatures); err != nil {", "if err := error(nil); err != nil {"},
+	}},
 	{"drop-the-fencing", []replacement{
 		{"server/store/job.go", "signedapproval_lease_lost() where not exists (select from ended)", "false where false"},
 		{"server/store/job.go", "extend job %d: %w\", claim.ID, err)\n\t}\n\tif tag.RowsAffected() == 0 {", "extend job %d: %w\", claim.ID, err)\n\t}\n\tif tag.RowsAffected() < 0 {"},

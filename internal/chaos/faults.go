@@ -383,6 +383,13 @@ func (w *world) keepFrom(ctx context.Context, table string, d time.Duration, do 
 	return do()
 }
 
+// keepUnpublished lets no checkpoint come on record for a while: what waits for one has to wait.
+func keepUnpublished(w *world, ctx context.Context, random *rand.Rand, _ string) {
+	d := between(random, 3, 6)
+	w.fault("no checkpoint of the log can be put on record for %s", d)
+	w.keepFrom(ctx, "signedapproval_log_checkpoints", d, func() int64 { return 0 })
+}
+
 func expireTokens(w *world, ctx context.Context, random *rand.Rand, name string) {
 	var expired bitbucketsim.GrantCount
 	if w.sim.control(ctx, "grants/expire", bitbucketsim.GrantSelector{Person: w.anOwner(random)}, &expired) == nil {

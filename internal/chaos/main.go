@@ -112,6 +112,11 @@ var directed = map[string]scenario{
 		first: &trouble{"evaluation late, status refused", lateEvaluations},
 		upon:  []weighted[sequel]{{1, (*world).takeBackOwed}}, exact: true,
 	},
+	"put-before-publishing": {
+		pace: 200 * time.Millisecond, faultEvery: 2 * time.Second, checkEvery: 2 * time.Second,
+		acts: []weighted[act]{{1, (*world).openOne}}, decisions: []weighted[string]{{1, "APPROVE"}},
+		troubles: []weighted[trouble]{{1, trouble{"log not published", keepUnpublished}}},
+	},
 	"drop-the-fencing": {
 		pace: 200 * time.Millisecond, faultEvery: 1500 * time.Millisecond, checkEvery: 5 * time.Second,
 		acts: everything.acts, decisions: []weighted[string]{{2, "APPROVE"}, {2, "WITHDRAW"}, {1, "REJECT"}},
