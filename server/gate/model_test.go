@@ -80,7 +80,8 @@ const (
 	merging = int8(4) // what a late call does
 )
 
-// over tells whether an intent has its end.
+// open tells whether an intent came to no end yet, and over whether it did.
+func (i intentRow) open() bool { return i.state == planned || i.state == calling }
 func (i intentRow) over() bool { return i.state == landed || i.state == refused }
 
 // database is PostgreSQL.

@@ -248,7 +248,7 @@ func (p *picture) settles(w int, f flaw, tally tallier) {
 			p.wrong = fmt.Sprintf("commit %d is on record as merged with its approvals, and one is taken back", t.head)
 		}
 		for c := range int8(2) { // ringMerges
-			if i := p.intents[c]; i.state == planned || i.state == calling {
+			if p.intents[c].open() {
 				p.ask(merge0 + c)
 			}
 		}
@@ -286,7 +286,7 @@ func (p *picture) settles(w int, f flaw, tally tallier) {
 	if i.state == none || p.older && (i.state == planned || i.state == refused) {
 		i.state, p.older = planned, false
 	}
-	if p.owed[t.head].paid && i.state == planned {
+	if p.owed[t.head].paid && i.open() {
 		p.ask(merge0 + t.head) // askForMerge
 	}
 }
@@ -419,7 +419,7 @@ func (p *picture) pays(w int, c int8, f flaw) {
 			p.jobs[t.job].ready = p.owed[c].doubt
 		}
 	}
-	if t.state == green && p.intents[c].state == planned && p.live == c {
+	if t.state == green && p.intents[c].open() && p.live == c {
 		p.ask(merge0 + c) // askForMerge
 	}
 }
@@ -569,6 +569,13 @@ func (p *picture) called(w int, c int8, f flaw, add adder) {
 		add(told("worker %d is refused the merge of commit %d", int8(w), c), func(q *picture) {
 			q.left.refusals--
 			q.refuses(w)
+		})
+		add(told("worker %d is told that a branch moved, and has to call for commit %d once more", int8(w), c), func(q *picture) {
+			q.left.refusals--
+			if !t.stale && q.intents[c].state == calling { // uncalled, HoldJob
+				q.intents[c] = intentRow{state: planned}
+			}
+			q.giveBack(w)
 		})
 	}
 }
