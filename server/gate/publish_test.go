@@ -116,6 +116,34 @@ func TestAMergeCheckGivesUpOnALogThatGrowsFaster(t *testing.T) {
 	}
 }
 
+// undurable makes that nothing can be made durable, or that it can.
+func (w *world) undurable(is bool) { // newer releases of PostgreSQL give the function another parameter
+	right := map[bool]string{true: `revoke execute on function %s from public`, false: `grant execute on function %s to public`}[is]
+	w.sql(`do $$ declare f regprocedure; begin
+		for f in select oid from pg_proc where proname = 'pg_logical_emit_message' loop
+			execute format('` + right + `', f);
+		end loop;
+	end $$`)
+}
+
+// TestBitbucketIsShownNothingBeforeItIsDurable: the job of a status can begin before what it was claimed with is durable.
+func TestBitbucketIsShownNothingBeforeItIsDurable(t *testing.T) {
+	w := newWorld(t)
+	w.save(w.rule(1, "bob"))
+	number := w.open()
+	w.onlyAll(store.KindEvaluate)
+	w.undurable(true)
+	if _, failed := w.only(store.KindStatus); len(failed) != 1 || !strings.Contains(failed[0].Error(), "permission denied") {
+		t.Errorf("the status was written, or failed otherwise: %v", failed)
+	}
+	if n := w.calls("POST", "/statuses/build$"); n != 0 {
+		t.Errorf("Bitbucket was told %d times", n)
+	}
+	w.undurable(false)
+	w.settle()
+	w.expect(number, w.view(number).PullRequest.HeadCommit, "INPROGRESS", "0 of 1 approval; waiting for Bob")
+}
+
 // TestBitbucketIsNotShownWhatACrashTakesBack: what came to be owed after its job was claimed may not be durable yet, and
 // is made so first. Where that cannot be done, nothing is shown.
 func TestBitbucketIsNotShownWhatACrashTakesBack(t *testing.T) {
@@ -125,13 +153,6 @@ func TestBitbucketIsNotShownWhatACrashTakesBack(t *testing.T) {
 	w.settle()
 	w.decides(number, "bob", approval.Approve)
 	w.allBut(store.KindStatus)
-	flush := func(right string) { // newer releases of PostgreSQL give the function another parameter
-		w.sql(`do $$ declare f regprocedure; begin
-			for f in select oid from pg_proc where proname = 'pg_logical_emit_message' loop
-				execute format('` + right + `', f);
-			end loop;
-		end $$`)
-	}
 	works, taken := w.gate.Publish, false
 	w.gate.Publish = func(ctx context.Context, size int64, cosignatures int) error {
 		err := works(ctx, size, cosignatures)
@@ -139,7 +160,7 @@ func TestBitbucketIsNotShownWhatACrashTakesBack(t *testing.T) {
 			taken = true
 			w.decides(number, "bob", approval.Withdraw)
 			w.onlyAll(store.KindEvaluate)
-			flush(`revoke execute on function %s from public`)
+			w.undurable(true)
 		}
 		return err
 	}
@@ -150,7 +171,7 @@ func TestBitbucketIsNotShownWhatACrashTakesBack(t *testing.T) {
 	if n := w.calls("POST", "/statuses/build$") - before; !taken || n != 0 {
 		t.Errorf("Bitbucket was told %d times", n)
 	}
-	flush(`grant execute on function %s to public`)
+	w.undurable(false)
 	w.settle()
 	w.expect(number, w.view(number).PullRequest.HeadCommit, "INPROGRESS", w.view(number).Status.Description)
 	if n := w.calls("POST", "/statuses/build$") - before; n != 1 {

@@ -40,7 +40,7 @@ func (g *Gate) settle(ctx context.Context, claim store.Claim, at store.Place, s 
 		if err != nil {
 			return err
 		}
-		return tx.FinishJob(ctx, claim, next)
+		return tx.FinishRepeatable(ctx, claim, next)
 	})
 }
 

@@ -34,7 +34,7 @@ func (g *Gate) PutStatus(ctx context.Context, job store.Job) error {
 	}
 	connect := func() (*bitbucket.Client, error) { return g.Client(ctx, at.Workspace, bitbucket.Urgent) }
 	connected := beside("the connection was read", connect) // what is owed is mostly written, and before anything is published
-	owed, err := g.Store.Owed(ctx, job.Claim, at.Workspace, at.PullRequest, at.Commit)
+	owed, err := g.Store.Owed(ctx, at.Workspace, at.PullRequest, at.Commit)
 	_, _ = connected()
 	if err != nil {
 		return err
@@ -211,7 +211,7 @@ func (g *Gate) pay(ctx context.Context, job store.Job, at store.Place, status st
 				return err
 			}
 		}
-		if err := tx.FinishJob(ctx, job.Claim, next); err != nil {
+		if err := tx.FinishRepeatable(ctx, job.Claim, next); err != nil {
 			return err
 		}
 		chain := newChain(paid.Workspace, &pr, now)
@@ -345,7 +345,7 @@ func (g *Gate) checkPaid(ctx context.Context, job store.Job, at store.Place, sta
 				return err
 			}
 		}
-		return tx.FinishJob(ctx, job.Claim, time.Time{})
+		return tx.FinishRepeatable(ctx, job.Claim, time.Time{})
 	})
 }
 
@@ -359,7 +359,7 @@ func (g *Gate) lookAgain(ctx context.Context, tx *store.Tx, job store.Job, statu
 	if job.Kind == store.KindStatus && status.DoubtUntil != nil && status.DoubtUntil.After(now) {
 		next = *status.DoubtUntil
 	}
-	return tx.FinishJob(ctx, job.Claim, next)
+	return tx.FinishRepeatable(ctx, job.Claim, next)
 }
 
 func (g *Gate) alarmForeign(ctx context.Context, tx *store.Tx, at store.Place, status store.CommitStatus, shown bitbucket.StoredStatus) error {

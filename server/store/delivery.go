@@ -101,14 +101,14 @@ const acceptDeliveries = `
 	where request_uuid::uuid in (select request_uuid from fresh)
 	order by kind, key, coalesce(run_at, now()), holder` + onConflict
 
-func (s *Store) accept(ctx context.Context, batch []packed) error {
-	batch = slices.Clone(batch)
-	slices.SortFunc(batch, func(a, b packed) int { return strings.Compare(a.RequestUUID, b.RequestUUID) })
+func (s *Store) accept(ctx context.Context, deliveries []packed) error {
+	deliveries = slices.Clone(deliveries)
+	slices.SortFunc(deliveries, func(a, b packed) int { return strings.Compare(a.RequestUUID, b.RequestUUID) })
 	var requests, workspaces, repositories, events, outcomes, askedBy []string
 	var attempts []int
 	var bodies [][]byte
 	var entries []ledgerEntry
-	for _, d := range batch {
+	for _, d := range deliveries {
 		requests, workspaces, repositories = append(requests, d.RequestUUID), append(workspaces, d.Workspace), append(repositories, d.Repository)
 		events, attempts, outcomes = append(events, d.EventKey), append(attempts, d.Attempt), append(outcomes, d.Outcome)
 		bodies = append(bodies, d.body)
@@ -118,22 +118,41 @@ func (s *Store) accept(ctx context.Context, batch []packed) error {
 	}
 	var seats seats
 	seats.keep(s.Seat, entries)
-	committed := false
-	defer func() { seats.fill(committed) }()
+	defer func() { seats.fill(false) }() // unless they were
 	a := asked(entries)
-	rows, err := s.pool.Query(ctx, acceptDeliveries, requests, workspaces, repositories, events, attempts, outcomes, bodies,
-		askedBy, a.kinds, a.keys, a.workspaces, a.payloads, a.runAts, a.holders, a.leases)
+	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("store: accept deliveries: %w", err)
 	}
-	rings, err := seats.asked(rows)
-	if err != nil {
+	defer conn.Release()
+	batch := &pgx.Batch{} // outside of any transaction it is one
+	early := len(seats) > 0
+	if early { // their jobs look at Bitbucket while the disk is written: see commitEarly
+		batch.Queue(`select set_config('synchronous_commit', 'off', true)`)
+	}
+	var rings []Ring
+	batch.Queue(acceptDeliveries, requests, workspaces, repositories, events, attempts, outcomes, bodies,
+		askedBy, a.kinds, a.keys, a.workspaces, a.payloads, a.runAts, a.holders, a.leases).Query(func(rows pgx.Rows) (err error) {
+		rings, err = seats.asked(rows)
+		return err
+	})
+	if !early { // where all are repeats it would write nothing, and wait for no disk; and their first copies may not be durable
+		batch.Queue(flush)
+	}
+	if err := conn.SendBatch(ctx, batch).Close(); err != nil {
 		s.renew(err)
 		return fmt.Errorf("store: accept deliveries: %w", err)
 	}
-	committed = true
+	seats.fill(true)
 	if len(rings) > 0 && s.Ring != nil {
 		s.Ring(context.WithoutCancel(ctx), rings)
+	}
+	if !early {
+		return nil
+	}
+	if _, err := conn.Exec(ctx, flush); err != nil {
+		s.renew(err)
+		return fmt.Errorf("store: accept deliveries: make durable: %w", err)
 	}
 	return nil
 }

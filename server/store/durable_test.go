@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -65,6 +66,7 @@ func TestDurable(t *testing.T) {
 	t.Parallel()
 	d := dbtest.NewDurable(t)
 	t.Run("the log's head waits for no disk", func(t *testing.T) { headWaitsForNoDisk(t, d) })
+	t.Run("jobs wait for no disk", func(t *testing.T) { jobsWaitForNoDisk(t, d) })
 	t.Run("what was appended outlives a crash", func(t *testing.T) { appendsOutliveACrash(t, d) })
 }
 
@@ -187,4 +189,79 @@ func TestAFlushThatFailsIsNoSuccess(t *testing.T) {
 	var size int64
 	h.read(t, &size, `select size from signedapproval_log_head`)
 	same(t, "size of the log", size, 1)
+}
+
+// seating has a store claim each job that it is asked for, and gives the channel to which those that begin are sent.
+func seating(s *store.Store) <-chan store.Job {
+	begun := make(chan store.Job, 16)
+	s.Seat = func(string, string) (store.Seat, bool) {
+		return store.Seat{Holder: uuid(99), Lease: time.Minute, Fill: func(j *store.Job) {
+			if j != nil {
+				begun <- *j
+			}
+		}}, true
+	}
+	return begun
+}
+
+// jobsWaitForNoDisk: while nothing becomes durable, the jobs that a webhook and a leaf ask for begin all the same, and what
+// they can do again ends. Nobody else is answered.
+func jobsWaitForNoDisk(t *testing.T, d *dbtest.Durable) {
+	t.Helper()
+	ctx := t.Context()
+	s := reopen(t, d.AppURL, store.NewKeyset())
+	begun := seating(s)
+	resume := d.Stall()
+	answered := make(chan error, 3)
+	go func() { answered <- s.AcceptDeliveries(ctx, []store.Delivery{delivery(1)}) }()
+	of := map[string]store.Job{}
+	for range 2 {
+		job := <-begun
+		of[job.Kind] = job
+	}
+	entry := []byte("entry of a job")
+	must(t, s.InWorkspace(ctx, acme, func(tx *store.Tx) error {
+		tx.AppendLeaf(acme, evidence.LeafHash(entry), entry, "", 0)
+		must(t, tx.Enqueue(ctx, store.JobSpec{Kind: "status", Key: "1", Workspace: acme}))
+		return tx.FinishRepeatable(ctx, of["evaluate"].Claim, time.Time{})
+	}))
+	same(t, "what follows", (<-begun).Kind, "status")
+	s.Seat = nil
+	go func() { answered <- s.AcceptDeliveries(ctx, []store.Delivery{delivery(1)}) }() // a repeat, of which there is nothing to write
+	go func() {
+		answered <- s.InWorkspace(ctx, acme, func(tx *store.Tx) error { return tx.FinishJob(ctx, of["fan"].Claim, time.Time{}) })
+	}()
+	eventually(t, "the others wait", func() bool { return d.Stalled() == 3 })
+	same(t, "answers", len(answered), 0)
+	resume()
+	for range cap(answered) {
+		must(t, <-answered)
+	}
+}
+
+// TestAClaimThatACrashTookBackFinishesNothing: its job goes on, and the next to claim the row has another fence.
+func TestAClaimThatACrashTookBackFinishesNothing(t *testing.T) {
+	t.Parallel()
+	h := open(t)
+	begun := seating(h.Store)
+	finish := func(job store.Job) error {
+		return h.InWorkspace(t.Context(), acme, func(tx *store.Tx) error { return tx.FinishJob(t.Context(), job.Claim, time.Time{}) })
+	}
+	told := delivery(1)
+	told.Jobs = told.Jobs[:1]
+	must(t, h.AcceptDeliveries(t.Context(), []store.Delivery{told}))
+	must(t, finish(<-begun))
+	var row string
+	h.read(t, &row, `select to_jsonb(j)::text from signedapproval_jobs j`)
+	told.RequestUUID = uuid(2)
+	must(t, h.AcceptDeliveries(t.Context(), []store.Delivery{told}))
+	lost := <-begun
+	h.super(t, `delete from signedapproval_jobs`) // the crash: the row is as it was before, and the delivery is not there
+	h.super(t, `delete from signedapproval_deliveries where request_uuid = $1`, uuid(2))
+	h.super(t, `insert into signedapproval_jobs overriding system value select * from jsonb_populate_record(null::signedapproval_jobs, $1::jsonb)`, row)
+	must(t, h.AcceptDeliveries(t.Context(), []store.Delivery{told}))
+	job := <-begun
+	same(t, "asked for", job.Seq, lost.Seq)
+	wantError(t, "the end of what was lost", finish(lost), store.ErrLeaseLost)
+	must(t, finish(job))
 }

@@ -48,7 +48,7 @@ type JobSpec struct {
 type Claim struct {
 	ID    int64
 	Seq   int64 // what had been asked for when the claim was made
-	Fence int64 // grows with every claim of the row
+	Fence int64 // grows with every claim of the row, and is no other claim's
 }
 
 // Job is a claimed job.
@@ -137,6 +137,14 @@ func (sh *Shared) FinishJob(_ context.Context, claim Claim, next time.Time) erro
 	return nil
 }
 
+// FinishRepeatable is FinishJob for an effect that can be had again: the transaction returns before the disk has it. A crash of
+// PostgreSQL that takes the effect back takes back with it that the job is done, and whoever takes the job over when its
+// lease has run out does it again. What leaves the house because of it must not rest on this commit: see commitEarly.
+func (sh *Shared) FinishRepeatable(ctx context.Context, claim Claim, next time.Time) error {
+	sh.unanswered = true
+	return sh.FinishJob(ctx, claim, next)
+}
+
 // HoldJob makes sure that a claim still holds, and keeps it until the transaction ends: nobody else claims the job before.
 // It fails with [ErrLeaseLost] where somebody has. The caller holds all other locks that it needs, as at [Shared.FinishJob].
 func (sh *Shared) HoldJob(ctx context.Context, claim Claim) error {
@@ -220,10 +228,11 @@ const onConflict = `
 const (
 	// free says of the row j of a job that is asked for that it may be claimed with that.
 	free = `(j.holder is null and (j.state = 'DONE' or j.state = 'READY' and j.attempt = 0))`
-	// jobColumns and jobValues write a job that is asked for.
+	// jobColumns and jobValues write a job that is asked for. The fence of a claim is not the next number: a crash of PostgreSQL
+	// can take the claim back, see [Seat], and then no later claim must have the same.
 	jobColumns = `kind, key, workspace_id, payload, state, run_at, fence, holder, leased_until, dispatched_at`
 	jobValues  = `kind, key, nullif(workspace, '')::uuid, payload::jsonb, 'READY', coalesce(run_at, now()),
-		case when holder is null then 0 else 1 end, holder, clock_timestamp() + lease, case when holder is not null then now() end`
+		case when holder is null then 0 else 1 + (random() * 2147483647)::bigint end, holder, clock_timestamp() + lease, case when holder is not null then now() end`
 )
 
 const enqueueJobs = `
@@ -275,9 +284,12 @@ func (sh *Shared) settle() {
 	for _, f := range sh.finished {
 		sh.tx.later(finishJob, f.claim.ID, f.claim.Seq, f.claim.Fence, f.next).Query(sh.collectRings)
 	}
+	if len(sh.leaves) > 0 || sh.unanswered {
+		sh.tx.commitEarly() // everybody waits for the log's head
+		sh.tx.apart = len(sh.seats) > 0 || sh.unanswered
+	}
 	if len(sh.leaves) > 0 {
 		hashes, entries, workspaces, chains, sequences := leafColumns(sh.leaves)
-		sh.tx.commitEarly() // everybody waits for the log's head
 		sh.tx.later(appendLeaves, hashes, entries, workspaces, chains, sequences)
 	}
 }

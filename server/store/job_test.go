@@ -175,6 +175,16 @@ func TestLedger(t *testing.T) {
 			same(t, "rings", len(w.rings()), test.rung)
 			got := w.house.job(t, "evaluate", "1")
 			test.want.ID = got.ID
+			// By how much a fence grows is nobody's business: want says how many claims there were.
+			last := int64(0)
+			for _, job := range w.held {
+				if job.Fence <= last {
+					t.Errorf("a claim has the fence %d after %d", job.Fence, last)
+				}
+				last = job.Fence
+			}
+			same(t, "fence", got.Fence, last)
+			got.Fence = int64(len(w.held))
 			same(t, "row", got, test.want)
 		})
 	}

@@ -10,10 +10,14 @@ import (
 // Seat is room that a worker of this process keeps for one job. A job that is asked for while there is one is claimed by the
 // very transaction that asks for it: it then needs neither a ring nor a transaction of its own to be begun. Where this
 // process dies, its lease ends like any other.
+//
+// The job begins once its claim is seen, which can be before the claim is durable: see commitEarly. A crash of PostgreSQL can
+// take the claim back while the job runs. Then it cannot finish, since no other claim has its fence; and what leaves the house
+// must not rest on the claim.
 type Seat struct {
 	Holder string        // names the worker's process, as for [Store.ClaimJob]
 	Lease  time.Duration // how long the claim holds, from when it is made
-	// Fill is called once, after the transaction: with the job that it claimed, or with nil where there is none. It never
+	// Fill is called once, when the transaction was committed or failed: with the job that it claimed, or with nil where there is none. It never
 	// waits.
 	Fill func(job *Job)
 }
@@ -64,13 +68,14 @@ func (s seats) asked(rows pgx.Rows) (rings []Ring, err error) {
 	return rings, err
 }
 
-// fill gives the seats to what was claimed, or back where nothing was committed.
-func (s seats) fill(committed bool) {
-	for _, k := range s {
+// fill gives the seats to what was claimed, or back where nothing was committed. Those that were filled stay so.
+func (s *seats) fill(committed bool) {
+	for _, k := range *s {
 		if committed {
 			k.Fill(k.job)
 		} else {
 			k.Fill(nil)
 		}
 	}
+	*s = nil
 }

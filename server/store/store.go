@@ -145,7 +145,9 @@ type Shared struct {
 	rings    []Ring
 	seat     func(kind, workspace string) (Seat, bool)
 	seats    seats
-	touch    []string
+	// unanswered says that nobody is answered by this transaction: see [Shared.FinishRepeatable].
+	unanswered bool
+	touch      []string
 }
 
 // Tx is a transaction inside one workspace.
@@ -196,13 +198,11 @@ func (s *Store) begin(ctx context.Context, workspace string, fn func(*Shared) er
 	bounded, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
 	sh := &Shared{vault: s.Vault, noMail: s.NoMail, rosters: s.rosters, seat: s.Seat}
-	committed := false
-	defer func() { sh.seats.fill(committed) }()
+	defer func() { sh.seats.fill(false) }() // unless they were
 	if err := s.carryOut(bounded, workspace, sh, fn); err != nil {
 		s.renew(err)
 		return err
 	}
-	committed = true
 	if len(sh.rings) > 0 && s.Ring != nil {
 		s.Ring(context.WithoutCancel(ctx), sh.rings)
 	}
@@ -224,7 +224,17 @@ func (s *Store) carryOut(ctx context.Context, workspace string, sh *Shared, fn f
 		return err
 	}
 	sh.settle()
-	return whySettled(sh.tx.commit(ctx))
+	if err := whySettled(sh.tx.commit(ctx)); err != nil {
+		return err
+	}
+	sh.seats.fill(true)
+	if !sh.tx.apart || sh.unanswered {
+		return nil
+	}
+	if _, err := sh.tx.conn.Exec(ctx, flush); err != nil {
+		return fmt.Errorf("store: make durable: %w", err)
+	}
+	return nil
 }
 
 // Touch names a topic whose screens should look again once this transaction is committed.

@@ -253,29 +253,21 @@ type Owed struct {
 	Published bool
 }
 
-func (o *Owed) queue(batch *pgx.Batch, claim Claim, workspace, pullRequestID, commit string) (asked *bool) {
-	asked = new(bool)
+func (o *Owed) queue(batch *pgx.Batch, workspace, pullRequestID, commit string) {
 	batch.Queue(selectStatus, workspace, pullRequestID, commit).Query(exactly(&o.Status))
 	batch.Queue(chainEnd, workspace, pullRequestID).QueryRow(func(row pgx.Row) error { return one(row.Scan(&o.Size, &o.Published)) })
-	batch.Queue(`select not exists (select from signedapproval_jobs where id = $1 and seq = $2)`, claim.ID, claim.Seq).
-		QueryRow(func(row pgx.Row) error { return row.Scan(asked) })
-	return asked
 }
 
-// carryOut reads, in [Store.Reading], and makes durable what was read where the job of the claim was asked for again since it was
-// claimed. What is owed since before is durable by the claim.
-func (tx *Tx) carryOut(ctx context.Context, batch *pgx.Batch, asked *bool) error {
-	if err := tx.tx.batch(ctx, batch); err != nil || !*asked {
-		return err
-	}
-	return tx.Flush(ctx)
-}
-
-// Owed reads the status of one commit of a pull request and the end of its chain, of one moment. What it answers is durable.
-func (s *Store) Owed(ctx context.Context, claim Claim, workspace, pullRequestID, commit string) (o Owed, err error) {
+// Owed reads the status of one commit of a pull request and the end of its chain, of one moment. What it answers is durable, and
+// so is the claim of whoever asks, which need not have been before.
+func (s *Store) Owed(ctx context.Context, workspace, pullRequestID, commit string) (o Owed, err error) {
 	batch := &pgx.Batch{}
-	asked := o.queue(batch, claim, workspace, pullRequestID, commit)
-	if err := s.Reading(ctx, workspace, func(tx *Tx) error { return tx.carryOut(ctx, batch, asked) }); err != nil {
+	o.queue(batch, workspace, pullRequestID, commit)
+	err = s.Reading(ctx, workspace, func(tx *Tx) error {
+		tx.tx.flushes = true
+		return tx.tx.batch(ctx, batch)
+	})
+	if err != nil {
 		return Owed{}, fmt.Errorf("store: read what is owed: %w", err)
 	}
 	return o, nil
@@ -290,12 +282,20 @@ type Green struct {
 
 // Green reads, all of one moment in [Store.Reading], what [Store.Owed] reads, and what that rests on while it is of the
 // request that was. What it answers is durable, but for what was decided. [ErrPolicyBehind] as of [Tx.PolicyInForce].
-func (tx *Tx) Green(ctx context.Context, claim Claim, was CommitStatus) (g Green, err error) {
+func (tx *Tx) Green(ctx context.Context, claim Claim, was CommitStatus) (Green, error) {
+	var g Green
 	batch := &pgx.Batch{}
-	asked := g.queue(batch, claim, tx.Workspace, was.PullRequestID, was.Commit)
+	g.queue(batch, tx.Workspace, was.PullRequestID, was.Commit)
+	var asked bool // again since the claim: what is owed since before is durable, since [Store.Owed] was asked
+	batch.Queue(`select not exists (select from signedapproval_jobs where id = $1 and seq = $2)`, claim.ID, claim.Seq).
+		QueryRow(func(row pgx.Row) error { return row.Scan(&asked) })
 	batch.Queue(`select `+pullRequestColumns+` from signedapproval_pull_requests where workspace_id = $1 and id = $2`, tx.Workspace, was.PullRequestID).Query(exactly(&g.PullRequest))
 	g.Judged.queue(batch, tx.Workspace, was.RepositoryID, was.RequestID)
-	if err := tx.carryOut(ctx, batch, asked); err != nil {
+	err := tx.tx.batch(ctx, batch)
+	if err == nil && asked {
+		err = tx.Flush(ctx)
+	}
+	if err != nil {
 		return Green{}, fmt.Errorf("store: read what is to turn green: %w", err)
 	}
 	return g, nil

@@ -26,10 +26,13 @@ type transaction struct {
 	begun bool
 	// failed is why something that waited was not carried out: its beginning, it may be. Nothing is, after that.
 	failed error
-	// early says that its locks are let go of before what it wrote is durable. See commitEarly.
-	early bool
+	// early says that its locks are let go of before what it wrote is durable, and apart that what makes it durable is not sent
+	// with its commit. See commitEarly.
+	early, apart bool
 	// rereads begins it anew: it is one of [Store.Reading], of which each round trip is a transaction; nil for others.
 	rereads func()
+	// flushes has what is read so made durable, in the same round trip.
+	flushes bool
 }
 
 // rollbackTimeout bounds how long the end of a transaction that failed may take.
@@ -92,6 +95,9 @@ func (t *transaction) send(ctx context.Context, more ...*pgx.QueuedQuery) (pgx.B
 	t.waiting, t.begun = nil, true
 	if t.rereads != nil {
 		more = append(more, &pgx.QueuedQuery{SQL: "commit"})
+		if t.flushes {
+			more = append(more, &pgx.QueuedQuery{SQL: flush})
+		}
 		t.rereads()
 	}
 	results := t.conn.SendBatch(ctx, &pgx.Batch{QueuedQueries: append(waited, more...)})
@@ -171,7 +177,8 @@ func (t *transaction) batch(ctx context.Context, batch *pgx.Batch) error {
 	return results.Close()
 }
 
-// commit carries out what waits, and commits. Where nothing was sent there is nothing to commit.
+// commit carries out what waits, and commits. Where nothing was sent there is nothing to commit. What was committed early is
+// durable by then, unless whoever called has yet to see to that.
 func (t *transaction) commit(ctx context.Context) error {
 	if t.rereads != nil {
 		if len(t.waiting) != beginning {
@@ -194,7 +201,7 @@ func (t *transaction) commit(ctx context.Context) error {
 		return err
 	}
 	end := &pgx.Batch{QueuedQueries: []*pgx.QueuedQuery{{SQL: "commit"}}}
-	if t.early {
+	if t.early && !t.apart {
 		end.Queue(flush)
 	}
 	return t.batch(ctx, end)
@@ -206,7 +213,8 @@ func (t *transaction) commit(ctx context.Context) error {
 // and commits as PostgreSQL is set up to, on disk and on the standbys that it must wait for; the write-ahead log is
 // written in order, so what is before that record is there too. Those who come together share one write. Where that
 // transaction fails, or its answer is lost, the caller gets an error, as when the answer to a commit is lost: what was
-// written may be there, and may be gone.
+// written may be there, and may be gone. A job that was claimed with it begins before that transaction, which is sent then by
+// itself; and what a job can do again waits for none: see [Shared.FinishRepeatable].
 //
 // Meanwhile others see what was written, and a crash of PostgreSQL may yet take it back, with everything that was
 // committed later, and with nothing that was committed before. So whatever leaves this house, to Bitbucket,
@@ -216,8 +224,8 @@ func (t *transaction) commit(ctx context.Context) error {
 //     such a commit knows it durable, for it shows them only then. A checkpoint is one: all leaves that it covers
 //     were seen before it was committed.
 //   - on one's own transaction, if it wrote, or locked a row for update: its commit is durable when it is answered,
-//     and comes after all that it read. Claiming a job, moving a merge to CALLING, making a challenge, growing the tree
-//     of the log and answering a merge check are such transactions.
+//     and comes after all that it read. Claiming a job that was rung, moving a merge to CALLING, making a challenge,
+//     growing the tree of the log and answering a merge check are such transactions. A claim by a [Seat] is not.
 //   - or on [Tx.Flush], after it was read.
 //
 // What a screen shows needs nothing of the kind: it is what is true at the moment, and no more.
