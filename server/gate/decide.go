@@ -182,6 +182,9 @@ func (g *Gate) Prepare(ctx context.Context, person store.Person, sessionHash []b
 	if len(credentials) == 0 {
 		return Prepared{}, nil
 	}
+	if err := g.mayTakeBack(ctx, person, d, v); err != nil {
+		return Prepared{}, err
+	}
 	shown, err := g.show(ctx, v)
 	if err != nil {
 		return Prepared{}, err
@@ -201,6 +204,23 @@ func (g *Gate) Prepare(ctx context.Context, person store.Person, sessionHash []b
 // database changes when the author is erased while the pull request is open, and when Bitbucket names somebody for the first time.
 func authorChanged() error {
 	return refusal.New(CodeHeadChanged, "The author of the pull request is known by another name since this page was loaded. Reload the page in a moment.")
+}
+
+// mayTakeBack refuses the withdrawal of a rejection of somebody who has no key with which it would have an effect. With any key
+// they can reject, and withdraw whatever else they decided.
+func (g *Gate) mayTakeBack(ctx context.Context, person store.Person, d Draft, v View) error {
+	if d.Action != approval.Withdraw || v.standing(person.ID).Action != string(approval.Reject) || v.Rule.Keys == nil {
+		return nil
+	}
+	keys, err := g.Keys(ctx, person, d.Workspace)
+	if err != nil {
+		return err
+	}
+	problem, err := g.KeyProblem(v.Rule, keys, d.Workspace)
+	if err != nil || problem == nil {
+		return err
+	}
+	return refusal.New(problem.Code, "Your rejection cannot be taken back with the passkeys that you have. %s", problem.Sentence).At("action")
 }
 
 // saysSomething reports whether a text has a character that can be seen.
@@ -518,8 +538,14 @@ func (d *decider) store(ctx context.Context, met store.Deciding, s evidence.Stat
 	if author := keep.Openings.Author; author == nil || author.AccountID != pr.AuthorAccountID {
 		return store.Decision{}, authorChanged()
 	}
-	if mine := view.standing(d.person.ID); action == approval.Withdraw && approval.DigestOf(mine.Statement) != s.Withdraws {
-		return store.Decision{}, refusal.New(CodeNothingToTake, "The decision that you meant to withdraw no longer stands.")
+	if action == approval.Withdraw {
+		mine := view.standing(d.person.ID)
+		if approval.DigestOf(mine.Statement) != s.Withdraws {
+			return store.Decision{}, refusal.New(CodeNothingToTake, "The decision that you meant to withdraw no longer stands.")
+		}
+		if err := d.takesBack(ctx, view, *mine); err != nil {
+			return store.Decision{}, err
+		}
 	}
 	now, err := d.tx.Now(ctx)
 	if err != nil {
@@ -575,6 +601,24 @@ func (d *decider) store(ctx context.Context, met store.Deciding, s evidence.Stat
 	}
 	chain.write(d.tx)
 	return row, nil
+}
+
+// takesBack makes sure that a withdrawal with the key that signed has its effect on a decision: with a rejection only one does that
+// could approve.
+func (d *decider) takesBack(ctx context.Context, v View, mine store.Decision) error {
+	withdrawal := []store.Decision{{Action: string(approval.Withdraw), Identity: string(d.identity), CredentialID: d.assertion.CredentialID}}
+	if err := d.proveModels(ctx, d.tx, v.Rule, withdrawal); err != nil {
+		return err
+	}
+	judged := decisionsOf(v.Rule, *v.Request, append(withdrawal, mine))
+	if v.Rule.Withdraws(judged[0], judged[1]) {
+		return nil
+	}
+	code := CodeUnprovedModel
+	if v.Rule.Keys.Countersigned && string(d.identity) != approval.Countersigned {
+		code = CodeLoginOnlyKey
+	}
+	return refusal.New(code, "A rejection is taken back only with a passkey that this rule counts, and the one that you used is none: nothing was decided. Use another one.").At("response")
 }
 
 // StatementSHA256 is the digest of the statement that a decision signed, in hex: its challenge.
