@@ -73,7 +73,7 @@ chaos-selftest: ## Build seven bugs into the server, one after the other, and se
 	@scripts/system-deps.sh redis
 	@go run ./internal/chaos -selftest -duration 6m -seed "$(SEED)" $(CHAOSFLAGS)
 
-model: ## Explore the model of evaluate, decide, put and merge further than the tests do: some ten million states
+model: ## Explore the model of evaluate, decide, put and merge further than the tests do: tens of millions of states
 	@go test ./server/gate -run TestEveryOrderOfEvents -count=1 -v -timeout 60m -wide
 
 bench: ## Measure the server against bare counterparts: a table, .bench/results.json, and a comparison with internal/bench/baseline.json (BENCH=quick: within three minutes; BENCH=growth BENCH_SCALE=0.05: on a grown database; BENCH_ARGS=-help)
