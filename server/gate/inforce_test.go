@@ -99,6 +99,32 @@ func TestWhatRestsOnRulesIsOnRecordBeforeTheyChange(t *testing.T) {
 	}
 }
 
+// TestWhoeverIsToldCanChangeTheirKeysMeanwhile has the roster wait for an evaluation, while it holds the keys of somebody whom that is
+// about to tell of a request.
+func TestWhoeverIsToldCanChangeTheirKeysMeanwhile(t *testing.T) {
+	w := newWorld(t)
+	w.enact(w.rule(1, "bob"))
+	w.settle()
+	number := w.open()
+	var ended chan struct{}
+	var failed error
+	w.wire.Set(fault.Trap{On: fault.Sends("insert into signedapproval_notices"), Mishap: fault.Slow, Meanwhile: func() {
+		ended = w.beside(func() error {
+			_, failed = w.gate.SyncRoster(t.Context(), w.workspace, w.people["bob"].ID)
+			return failed
+		})
+	}})
+	w.onlyAll(store.KindEvaluate)
+	if w.wire.Clear() != 1 {
+		t.Fatal("nobody was told")
+	}
+	<-ended
+	w.must(failed)
+	if v := w.view(number); v.Request == nil || v.Request.State != store.RequestPending {
+		t.Errorf("the request is %+v", v.Request)
+	}
+}
+
 // TestRulesAndRostersChangeBesideAllThatRestsOnThem has many do all of it at once: whoever waits for whom, PostgreSQL finds no
 // two that wait for each other.
 func TestRulesAndRostersChangeBesideAllThatRestsOnThem(t *testing.T) {
