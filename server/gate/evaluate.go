@@ -80,7 +80,8 @@ func (g *Gate) look(ctx context.Context, at store.Place, attempt int) (seen, err
 		return s, unconnected
 	}
 	read := func() ([]store.RepositoryPerson, error) { return g.People(ctx, at.Workspace, at.Repository) }
-	if _, _, asked := policy.Match(known.DestinationBranch); asked && known.State == string(bitbucket.Open) && !known.Draft {
+	_, _, asked := policy.Match(known.DestinationBranch)
+	if known.ID == "" || asked && known.State == string(bitbucket.Open) && !known.Draft {
 		read = beside("the people were read", read) // they will be needed, unless that has changed
 		defer func() { _, _ = read() }()
 	}
