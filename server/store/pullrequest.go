@@ -83,18 +83,27 @@ func (tx *Tx) InsertPullRequest(ctx context.Context, p PullRequest) (PullRequest
 		return PullRequest{}, err
 	}
 	p.Version, p.SyncedAt, p.CreatedAt = 1, now, now
-	tx.tx.later(`
+	tx.insert(p.ID, `
 		insert into signedapproval_pull_requests (workspace_id, id, repository_id, number, title, state, draft,
 			author_account_id, author_name, source_repository_id, source_branch, head_commit, destination_branch,
-			status_key, chain_id, version, synced_at, created_at)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, now(), now())`,
-		tx.Workspace, p.ID, p.RepositoryID, p.Number, p.Title, p.State, p.Draft, p.AuthorAccountID, p.AuthorName,
-		p.SourceRepositoryID, p.SourceBranch, p.HeadCommit, p.DestinationBranch, p.StatusKey, p.ChainID, p.Version)
+			status_key, chain_id, chain_sequence, chain_leaf, version, synced_at, created_at)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, now(), now())`,
+		tx.insertedPullRequest(p))
 	return p, nil
+}
+
+func (tx *Tx) insertedPullRequest(p PullRequest) []any {
+	return []any{
+		tx.Workspace, p.ID, p.RepositoryID, p.Number, p.Title, p.State, p.Draft, p.AuthorAccountID, p.AuthorName,
+		p.SourceRepositoryID, p.SourceBranch, p.HeadCommit, p.DestinationBranch, p.StatusKey, p.ChainID, p.ChainSequence, p.ChainLeaf, p.Version,
+	}
 }
 
 // UpdatePullRequest writes what Bitbucket said and where the chain stands. The caller holds the lock.
 func (tx *Tx) UpdatePullRequest(_ context.Context, p PullRequest) error {
+	if tx.inserts(p.ID, tx.insertedPullRequest(p)) {
+		return nil
+	}
 	tx.tx.later(`
 		update signedapproval_pull_requests set title = $3, state = $4, draft = $5, author_account_id = $6,
 			author_name = $7, source_repository_id = $8, source_branch = $9, head_commit = $10,

@@ -95,19 +95,29 @@ func (tx *Tx) InsertRequest(ctx context.Context, r ApprovalRequest) (ApprovalReq
 		return ApprovalRequest{}, err
 	}
 	r.State, r.Verdict, r.Facts, r.RequestedAt, r.Overdue = RequestPending, json.RawMessage("{}"), json.RawMessage("{}"), now, !now.Before(r.ExpiresAt)
-	tx.tx.later(`
+	tx.insert(r.ID, `
 		insert into signedapproval_approval_requests (workspace_id, id, pull_request_id, round, head_commit,
-			destination_branch, policy_version_id, rule, rule_digest, state, sentence, verdict, facts, requested_at, expires_at)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, now(), $14)`,
-		tx.Workspace, r.ID, r.PullRequestID, r.Round, r.HeadCommit, r.DestinationBranch, r.PolicyVersionID, r.Rule, r.RuleDigest,
-		r.State, r.Sentence, r.Verdict, r.Facts, r.ExpiresAt)
+			destination_branch, policy_version_id, rule, rule_digest, state, sentence, verdict, facts, requested_at, expires_at, outcome_salt, decided_at)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, now(), $14, $15, case when $10 in ('APPROVED', 'REJECTED', 'OVERRIDDEN') then now() end)`,
+		tx.insertedRequest(r))
 	return r, nil
+}
+
+func (tx *Tx) insertedRequest(r ApprovalRequest) []any {
+	return []any{
+		tx.Workspace, r.ID, r.PullRequestID, r.Round, r.HeadCommit, r.DestinationBranch, r.PolicyVersionID, r.Rule, r.RuleDigest,
+		r.State, r.Sentence, r.Verdict, r.Facts, r.ExpiresAt, r.OutcomeSalt,
+	}
 }
 
 // SaveVerdict stores what a tally said about a live request, and has everybody for whom it waited
 // or waits now look at their inbox again. The caller holds the pull request's lock; where the request is not alive, the
 // transaction fails with [ErrLeaseLost], for the caller never had one.
 func (tx *Tx) SaveVerdict(_ context.Context, r ApprovalRequest) error {
+	if tx.inserts(r.ID, tx.insertedRequest(r)) {
+		tx.touchWaiting(r.ID)
+		return nil
+	}
 	tx.touchWaiting(r.ID)
 	tx.tx.later(`
 		with saved as (update signedapproval_approval_requests set state = $3, sentence = $4, verdict = $5, facts = $6, policy_version_id = $7, outcome_salt = $8,

@@ -1,6 +1,9 @@
 package store_test
 
 import (
+	"encoding/json"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/signedapproval/bitbucket/server/store"
@@ -49,4 +52,49 @@ func TestRequestsInPages(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestWhatIsInsertedIsWrittenOnce: what is changed of a row before its insert was sent is inserted, and the row is the same as
+// where it was sent before.
+func TestWhatIsInsertedIsWrittenOnce(t *testing.T) {
+	t.Parallel()
+	h := open(t)
+	seed(t, h, acme)
+	ctx := t.Context()
+	write := func(n int, between func(*store.Tx) error) (updates int, row string) {
+		statements, _ := h.record(t, func(s *store.Store) error {
+			return s.InWorkspace(ctx, acme, func(tx *store.Tx) error {
+				p, err := tx.PullRequest(ctx, acme)
+				must(t, err)
+				r, err := tx.LiveRequest(ctx, acme)
+				must(t, err)
+				p.ID, p.Number, p.StatusKey, p.ChainID = uuid(n), int64(100+n), fmt.Sprint("key ", n), fmt.Sprint("chain ", n)
+				p, err = tx.InsertPullRequest(ctx, p)
+				must(t, err)
+				r.ID, r.PullRequestID = uuid(n+10), p.ID
+				r, err = tx.InsertRequest(ctx, r)
+				must(t, err)
+				must(t, between(tx))
+				r.State, r.Sentence, r.OutcomeSalt = store.RequestApproved, "approved", []byte("salt")
+				r.Verdict, r.Facts = json.RawMessage(`{"state": "approved"}`), json.RawMessage(`{"head": "c"}`)
+				must(t, tx.SaveVerdict(ctx, r))
+				p.Title, p.ChainSequence, p.ChainLeaf, p.Version = "another title", 2, "leaf", 2
+				return tx.UpdatePullRequest(ctx, p)
+			})
+		})
+		for _, s := range statements {
+			if strings.Contains(s.sql, "update signedapproval_pull_requests") || strings.Contains(s.sql, "update signedapproval_approval_requests") {
+				updates++
+			}
+		}
+		h.read(t, &row, `select (to_jsonb(p) - array['id', 'number', 'status_key', 'chain_id', 'created_at', 'synced_at'])::text
+			|| (to_jsonb(r) - array['id', 'pull_request_id', 'requested_at', 'decided_at'])::text || (p.synced_at = p.created_at and r.decided_at = r.requested_at)
+			from signedapproval_pull_requests p join signedapproval_approval_requests r on r.pull_request_id = p.id where p.id = $1`, uuid(n))
+		return updates, row
+	}
+	once, row := write(1, func(*store.Tx) error { return nil })
+	twice, want := write(2, func(tx *store.Tx) error { _, err := tx.OpenAlarms(ctx); return err })
+	same(t, "updates", once, 0)
+	same(t, "updates of what was sent", twice, 2)
+	same(t, "the row", row, want)
 }

@@ -148,6 +148,8 @@ type Shared struct {
 	// unanswered says that nobody is answered by this transaction: see [Shared.FinishRepeatable].
 	unanswered bool
 	touch      []string
+	// inserted are inserts of rows, by id.
+	inserted map[string]*pgx.QueuedQuery
 }
 
 // Tx is a transaction inside one workspace.
@@ -155,6 +157,25 @@ type Tx struct {
 	*Shared
 	// Workspace is the workspace's UUID, bare and in lower case.
 	Workspace string
+}
+
+// insert inserts a row, which has an id, before the next statement. What is written to it before that is inserted: see inserts.
+func (tx *Tx) insert(id, statement string, arguments []any) {
+	if tx.inserted == nil {
+		tx.inserted = map[string]*pgx.QueuedQuery{}
+	}
+	tx.inserted[id] = tx.tx.later(statement, arguments...)
+}
+
+// inserts has a row inserted with other arguments, where its insert was not sent yet, so that one statement writes it. It
+// answers false for any other row.
+func (tx *Tx) inserts(id string, arguments []any) bool {
+	q, ok := tx.inserted[id]
+	if !ok || !slices.Contains(tx.tx.waiting, q) {
+		return false
+	}
+	q.Arguments = arguments
+	return true
 }
 
 // InWorkspace runs fn in a transaction that sees the rows of one workspace. It commits when fn
