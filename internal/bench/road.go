@@ -111,6 +111,9 @@ func road(ctx context.Context, w *world) (figures []Figure, err error) {
 		if decision {
 			n = w.mode.of(800, 160)
 		}
+		if err := w.warm(ctx, walker, decision); err != nil {
+			return figures, err
+		}
 		walker.parts.took = map[string][]time.Duration{}
 		var took, bare []time.Duration
 		for range turns {
@@ -132,10 +135,43 @@ func road(ctx context.Context, w *world) (figures []Figure, err error) {
 			p50, p99 = p50.demand("below policy-bot's 3.7 ms", p50.Value < peerP50), p99.demand("below policy-bot's 7.2 ms", p99.Value < peerP99)
 		}
 		figures = append(figures,
-			p50.noting("the limit is the bare sum of the parts: %s", walker.parts.String()),
+			p50.noting("the limit is the bare sum of the parts: %s; before, %d of either went %d at a time, so that each connection had planned its statements",
+				walker.parts.String(), warmed, warmedAtOnce),
 			p99.noting("the limit is the p50 of the bare sum; its own p99 is %s ms", number(milliseconds(percentile(bare, 0.99)))))
 	}
 	return figures, nil
+}
+
+// warmed is how many walk either road, warmedAtOnce at a time, before the first turn.
+const warmed, warmedAtOnce = 96, 16
+
+// warm has the connections of either side plan their statements: PostgreSQL does that when a connection uses one for the first
+// time, which takes it longer than the whole road does then. There are as many at once as a pool has connections.
+func (w *world) warm(ctx context.Context, walker *walker, decision bool) error {
+	list, err := w.known(ctx, warmed)
+	if err != nil {
+		return err
+	}
+	if decision {
+		submit, err := w.signed(ctx, list)
+		if err != nil {
+			return err
+		}
+		if _, _, err = pour(ctx, warmedAtOnce, warmed, 0, func(ctx context.Context, i int) error { return submit[i](ctx) }); err != nil {
+			return err
+		}
+		if err := w.shown(ctx, "SUCCESSFUL", list); err != nil {
+			return err
+		}
+		if err := w.rest(ctx); err != nil {
+			return err
+		}
+	}
+	_, _, err = pour(ctx, warmedAtOnce, warmed, 0, func(ctx context.Context, i int) error {
+		_, err := walker.walk(ctx, list[i], decision)
+		return err
+	})
+	return err
 }
 
 // turn is one turn of ours and one of the bare road.
