@@ -33,6 +33,7 @@ type memberKey struct {
 	CompromisedSince *Time
 	CanCountersign   bool
 	CanRevoke        bool
+	CanReport        bool
 }
 
 // memberKeyBatch lets the keys of a list share the names of who signed about them.
@@ -84,7 +85,8 @@ func (b *memberKeyBatch) key(h store.KeyHolder, c store.Credential, viewer store
 		Synced: c.BackupEligible, CreatedAt: timeOf(c.CreatedAt), EnrolledAt: timeOrNil(c.EnrolledAt), RevokedAt: timeOrNil(c.RevokedAt),
 		CompromisedSince: timeOrNil(h.Keys.CompromisedSince(workspace, c.ID)),
 		CanCountersign:   h.Person.ID != viewer.ID && h.Keys.Countersignable(workspace, c),
-		CanRevoke:        h.Person.ID != viewer.ID && h.Keys.Revocable(workspace, c),
+		CanRevoke:        h.Person.ID != viewer.ID && h.Keys.Live(workspace, c),
+		CanReport:        h.Person.ID != viewer.ID && c.EnrolledAt != nil && !h.Keys.Live(workspace, c),
 	}
 	switch {
 	case k.State == keyRevoked:

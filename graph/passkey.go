@@ -27,7 +27,6 @@ type passkeyNode struct {
 	LastUsedAt         *Time
 	RevokedAt          *Time
 	RevokedBySignature bool
-	CompromisedSince   *Time
 }
 
 // passkeyBatch lets the passkeys of a list share what others signed about them, and where they fell.
@@ -35,6 +34,7 @@ type passkeyBatch struct {
 	r     *resolver
 	keys  lazy[people.KeyActs]
 	falls lazy[people.KeyFalls]
+	all   lazy[store.Keys]
 }
 
 // The states of a key.
@@ -77,7 +77,7 @@ func (b *passkeyBatch) passkey(c store.Credential) *passkeyNode {
 		batch: b, row: c,
 		ID: nodeID(kindPasskey, "", base64.RawURLEncoding.EncodeToString(c.ID)), Name: c.Name, State: stateOf(c), Model: c.AAGUID,
 		Synced: c.BackupEligible, CreatedAt: timeOf(c.CreatedAt), EnrolledAt: timeOrNil(c.EnrolledAt), LastUsedAt: timeOrNil(c.LastUsedAt),
-		RevokedAt: timeOrNil(c.RevokedAt), RevokedBySignature: c.Revocation != nil, CompromisedSince: timeOrNil(c.CompromisedSince),
+		RevokedAt: timeOrNil(c.RevokedAt), RevokedBySignature: c.Revocation != nil,
 	}
 	if c.IdentifiedBy != nil {
 		n.IdentifiedBy = new(identities[*c.IdentifiedBy])
@@ -86,6 +86,21 @@ func (b *passkeyBatch) passkey(c store.Credential) *passkeyNode {
 		n.ExpiresAt = timeOrNil(new(c.CreatedAt.Add(store.WaitingLife)))
 	}
 	return n
+}
+
+// CompromisedSince is the earliest time that its person has named.
+func (p *passkeyNode) CompromisedSince(ctx context.Context) (*Time, error) {
+	since := p.row.CompromisedSince
+	if p.row.RevokedAt == nil {
+		return nil, nil
+	}
+	keys, err := p.batch.all.get(func() (store.Keys, error) { return p.batch.r.people.Passkeys(ctx, viewerOf(ctx)) })
+	for _, r := range keys.ReportsOf("", p.row.ID) {
+		if since == nil || r.CompromisedSince.Before(*since) {
+			since = &r.CompromisedSince
+		}
+	}
+	return timeOrNil(since), err
 }
 
 type workspaceKeyAct struct {

@@ -374,6 +374,20 @@ create table signedapproval_key_revocations (
   created_at        timestamptz not null default now(),
   primary key (credential_id, workspace_id)
 );
+-- That a key which was revoked before, there or everywhere, had been in other hands since a time. Whoever stole a key can
+-- revoke it first, so no revocation is the last word.
+create table signedapproval_key_reports (
+  id                uuid primary key default gen_random_uuid(),
+  credential_id     bytea not null references signedapproval_credentials,
+  workspace_id      uuid,                          -- null where a key of the same person signed, which holds wherever that has a voice
+  act               bytea not null,
+  agreed            bytea[] not null default '{}',
+  opening           bytea,
+  person_id         uuid not null references signedapproval_people,
+  compromised_since timestamptz not null,
+  created_at        timestamptz not null default now()
+);
+create index on signedapproval_key_reports (credential_id);
 
 -- A ceremony is found by its challenge; a decision's workspace is inside.
 create table signedapproval_challenges (
@@ -565,7 +579,7 @@ grant select, insert, update, delete on signedapproval_people, signedapproval_se
   signedapproval_pending_grants, signedapproval_credentials, signedapproval_challenges, signedapproval_api_tokens,
   signedapproval_memberships, signedapproval_notices, signedapproval_hook_endpoints, signedapproval_deliveries,
   signedapproval_jobs, signedapproval_api_budgets to signedapproval_app;
-grant select, insert, update on signedapproval_key_countersignatures, signedapproval_key_revocations to signedapproval_app;
+grant select, insert, update on signedapproval_key_countersignatures, signedapproval_key_revocations, signedapproval_key_reports to signedapproval_app;
 grant select, update on signedapproval_queue_epoch, signedapproval_log_head to signedapproval_app;
 -- Append-only: the application can neither change nor remove a leaf.
 grant select, insert on signedapproval_leaves to signedapproval_app;

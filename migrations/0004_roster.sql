@@ -22,8 +22,8 @@ create table signedapproval_roster_versions (
 );
 create index on signedapproval_roster_versions (workspace_id) where compromised;
 create index on signedapproval_roster_versions (person_id, workspace_id);
--- A key comes into a roster once, and leaves it once.
-create unique index on signedapproval_roster_versions (workspace_id, key_digest, event) where event <> 'countersigned';
+-- A key comes into a roster once, and leaves it once; since when it was in other hands can be said again.
+create unique index on signedapproval_roster_versions (workspace_id, key_digest, event) where event <> 'countersigned' and not compromised;
 
 alter table signedapproval_roster_versions enable row level security;
 alter table signedapproval_roster_versions force row level security;

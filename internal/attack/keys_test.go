@@ -183,6 +183,41 @@ func onKeys() []attack {
 			},
 		},
 		{
+			wants:  "keep what a stolen key of X approved: revoke that key before X reports it and without saying since when, with itself, or as the operator with no signature; then report it with itself, or answer X's report by a later time",
+			caught: []string{"step 11 tally: stolen_key", "step 5 roster: roster", "step 5 roster: roster", "step 11 tally: stolen_key", "step 5 roster: roster", "step 5 roster: roster"},
+			try: func(t *testing.T) (got []string) {
+				for _, thief := range []bool{true, false} {
+					told := func(tell func(c *cast, second *person)) string {
+						c := stage(t)
+						second := newPerson(t, "dave", "second")
+						c.enrol(second)
+						c.open("new")
+						c.decide(c.bob, evidence.Approve)
+						c.decide(c.dave, evidence.Approve)
+						c.landed("new", "approved")
+						c.control(c.operator)
+						if thief {
+							c.revokeBy(c.dave, c.dave, nil)
+						} else {
+							c.add(event{change: &evidence.RosterChange{Format: evidence.RosterFormat, Event: evidence.KeyRemoved, Key: c.dave.key, By: evidence.ByOperator}})
+						}
+						c.control(c.operator)
+						tell(c, second)
+						return verify(c.bundle(), c.pinned)
+					}
+					later := beginning.Add(24 * time.Hour)
+					got = append(got,
+						told(func(c *cast, second *person) { c.revokeBy(c.dave, second, new(beginning)) }),
+						told(func(c *cast, _ *person) { c.revokeBy(c.dave, c.dave, new(beginning)) }),
+						told(func(c *cast, second *person) {
+							c.revokeBy(c.dave, second, new(beginning))
+							c.revokeBy(c.dave, second, &later)
+						}))
+				}
+				return got
+			},
+		},
+		{
 			wants:  "have something approved by the report that the key of X, who rejected it, was stolen",
 			caught: []string{"step 11 tally: invalid", "step 12 verdict: chain"},
 			try: func(t *testing.T) (got []string) {

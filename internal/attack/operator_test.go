@@ -514,15 +514,23 @@ func issued(t testing.TB, act []byte) *time.Time {
 // revoke has a person say, with the key itself, since when it is in other hands.
 func (o *operator) revoke(p *person, since time.Time) {
 	o.t.Helper()
-	digest, err := p.key.Digest()
+	o.revokeBy(p, p, &since)
+}
+
+// revokeBy revokes a key with a signature by one of the same person, or says of one that was revoked that it was stolen.
+func (o *operator) revokeBy(p, by *person, since *time.Time) {
+	o.t.Helper()
+	about, err := p.key.Digest()
 	must(o.t, err)
-	act, _ := o.act(evidence.Act{Purpose: evidence.Revoke, Revocation: &evidence.RevocationDocument{Person: p.key.Person, Key: digest, CompromisedSince: &since}}, p.name)
-	signed := evidence.SignedAct{Act: act, Assertion: p.sign(o.t, act)}
+	signer, err := by.key.Digest()
+	must(o.t, err)
+	act, _ := o.act(evidence.Act{Purpose: evidence.Revoke, Revocation: &evidence.RevocationDocument{Person: p.key.Person, Key: about, CompromisedSince: since}}, p.name)
+	signed := evidence.SignedAct{Act: act, Assertion: by.sign(o.t, act)}
 	proof, err := signed.Digest()
 	must(o.t, err)
 	o.signed = append(slices.Clone(o.signed), signed)
 	o.add(event{change: &evidence.RosterChange{
-		Format: evidence.RosterFormat, Event: evidence.KeyRemoved, Key: p.key, By: evidence.ByOwnKey, Proof: proof, Signer: digest, IssuedAt: issued(o.t, act), CompromisedSince: &since,
+		Format: evidence.RosterFormat, Event: evidence.KeyRemoved, Key: p.key, By: evidence.ByOwnKey, Proof: proof, Signer: signer, IssuedAt: issued(o.t, act), CompromisedSince: since,
 	}})
 }
 

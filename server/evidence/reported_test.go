@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/evidence"
@@ -31,6 +32,36 @@ func stolenLater(approvals string, then func(w *world)) func(w *world) {
 		then(w)
 		w.revoke(names[0], w.token(names[1]), &at)
 	}
+}
+
+// revokedFirst is a story in which people approve, something happens, and the first one's key is revoked, undated: without a
+// signature or, with stolen, by that very key. Only then do reports come, by the second one, or who is named, with so many
+// minutes before the approvals.
+func revokedFirst(approvals string, stolen bool, then func(w *world), reports ...lateReport) func(w *world) {
+	return func(w *world) {
+		names := strings.Fields(approvals)
+		w.open("old")
+		at := w.tick()
+		for _, name := range names {
+			w.decide(name, evidence.Approve)
+		}
+		then(w)
+		w.second(names[0])
+		var by *token
+		if stolen {
+			by = w.token(names[0])
+		}
+		w.revoke(names[0], by, nil)
+		for _, r := range reports {
+			since := at.Add(-time.Duration(r.before) * time.Minute)
+			w.revoke(names[0], w.token(r.by), &since)
+		}
+	}
+}
+
+type lateReport struct {
+	by     string
+	before int // minutes
 }
 
 func merge(w *world) { w.landed("approved") }
@@ -272,11 +303,17 @@ func reports() []report {
 		{"a countersigner of one of three", told(vouchedByAThief("bob carol dave")), 0, "APPROVED: approved by Bob and Dave", "APPROVED: approved by Bob, Carol and Dave", ""},
 		{"a countersigner of one of three unknown otherwise", known(knownByAThief("bob carol dave")), 0, "APPROVED: approved by Bob and Dave", "APPROVED: approved by Bob, Carol and Dave", ""},
 		{"the enroller of one of three unknown otherwise", known(enrolledByAThief), 0, "APPROVED: approved by Carol and Dave", "APPROVED: approved by Bob, Carol and Dave", ""},
+		{"of three and the thief revoked it first", told(revokedFirst("carol bob dave", true, merge, lateReport{"carol2", 0})), 0, "APPROVED: approved by Bob and Dave", "APPROVED: approved by Carol, Bob and Dave", ""},
+		{"of three and the operator revoked it first", told(revokedFirst("carol bob dave", false, merge, lateReport{"dave", 0})), 0, "APPROVED: approved by Bob and Dave", "APPROVED: approved by Carol, Bob and Dave", ""},
+		{"of three and more than once", told(revokedFirst("carol bob dave", false, merge, lateReport{"dave", -60}, lateReport{"carol2", 0}, lateReport{"bob", 1})), 0, "APPROVED: approved by Bob and Dave", "APPROVED: approved by Carol, Bob and Dave", ""},
 		{"erased of three", told(erasedLater("carol")), 2, "APPROVED: approved by Erased person and Erased person", "", ""},
 		{"erased beside an override", told(erasedBesideAThief), 2, "OVERRIDDEN: overridden by Erased person; 1 of 2 approvals", "", ""},
 
 		{"of two when it was merged", told(stolenLater("carol bob", merge)), 1, "", "", "tally"},
 		{"of two when it was superseded", told(stolenLater("carol bob", supersede)), 1, "", "", "tally"},
+		{"of two and the thief revoked it first", told(revokedFirst("carol bob", true, merge, lateReport{"carol2", 0})), 1, "", "", "tally"},
+		{"of two and the operator revoked it first", told(revokedFirst("carol bob", false, merge, lateReport{"carol2", 0})), 1, "", "", "tally"},
+		{"of two by a report that came after another one", told(revokedFirst("carol bob", false, merge, lateReport{"bob", -60}, lateReport{"carol2", 0})), 1, "", "", "tally"},
 		{"of two overrides", told(stolenOverride), 1, "", "", "tally"},
 		{"a rejection beside an override and who overrode", told(overriddenBesideAThief(override, "carol")), 1, "", "", "tally"},
 		{"a withdrawal of a rejection", told(takenBackByAThief), 1, "", "", "tally"},
@@ -343,6 +380,16 @@ func lateForgeries() (list []forged) {
 		anchors.Log.Origin = "another.example/log"
 		return data, anchors
 	}, "log", evidence.CodeLog})
+	for name, reports := range map[string][]lateReport{
+		"by the key itself": {{"carol", 0}}, "of the same time again": {{"carol2", 0}, {"bob", 0}}, "of a later time": {{"carol2", 0}, {"bob", -1}},
+	} {
+		list = append(list, forged{"reported when it was revoked " + name, told(revokedFirst("carol bob", false, merge, reports...)), "roster", evidence.CodeRoster})
+	}
+	list = append(list, forged{"reported when it was revoked without a time", told(func(w *world) {
+		w.story()
+		w.revoke("carol", nil, nil)
+		w.revoke("carol", w.token("bob"), nil)
+	}), "roster", evidence.CodeRoster})
 	took := "stolen the countersigner of a rejection that a ghost took back by then "
 	ghost := string(evidence.ByLogIn)
 	return append(list,

@@ -27,7 +27,8 @@ const (
 	KeyAdded RosterEvent = "enrolled"
 	// KeyCountersigned: somebody else vouched for a key that is in the roster.
 	KeyCountersigned RosterEvent = "countersigned"
-	// KeyRemoved: a key makes no new decision from this version on.
+	// KeyRemoved: a key makes no new decision from this version on, or one that makes none was in
+	// other hands since an earlier time than was known.
 	KeyRemoved RosterEvent = "revoked"
 )
 
@@ -253,7 +254,7 @@ type RosterKey struct {
 	// Proof is the digest of its [Enrolment], Signer that of the key that signed
 	// for it when it was added; empty if none did.
 	Proof, Signer Digest
-	// CompromisedSince is nil unless its revocation says so.
+	// CompromisedSince is nil unless a revocation says so; the earliest of several.
 	CompromisedSince *time.Time
 
 	public publicKey
@@ -264,6 +265,14 @@ type RosterKey struct {
 // LiveAt reports whether the key makes decisions at a version.
 func (k RosterKey) LiveAt(version int64) bool {
 	return k.Added != 0 && k.Added <= version && (k.Removed == 0 || k.Removed > version)
+}
+
+// Worse reports whether it says more of the key that it was in other hands since a
+// time, nil where nobody says so: nobody said that before, or of a later time. Only
+// that can still be said of a key that was revoked: else whoever revokes a stolen key
+// first, as who stole it can, would keep what it signed.
+func (k RosterKey) Worse(since *time.Time) bool {
+	return since != nil && (k.CompromisedSince == nil || since.Before(*k.CompromisedSince))
 }
 
 // Roster is a workspace's roster with its whole history.
@@ -403,10 +412,13 @@ func (r *Roster) apply(c *rosterVersion) error {
 	}
 	key := &r.keys[at]
 	switch {
-	case key.Removed != 0:
-		return bad("is about a key that was revoked")
+	case key.Removed != 0 && (c.Event != KeyRemoved || !key.Worse(c.CompromisedSince)):
+		return bad("is about a key that was revoked, and does not say that it was in other hands since an earlier time")
 	case c.Event == KeyRemoved:
-		key.Removed, key.CompromisedSince = c.Version, c.CompromisedSince
+		if key.Removed == 0 {
+			key.Removed = c.Version
+		}
+		key.CompromisedSince = c.CompromisedSince
 		r.doubted = r.doubted || c.CompromisedSince != nil
 	default:
 		if key.Countersigned == 0 {

@@ -200,6 +200,33 @@ func TestReplayRosterRefuses(t *testing.T) {
 		},
 		"a key that is absent": func(w *world) { w.tokens["erin"] = es256(w.t, "erin"); w.revoke("erin", nil, nil) },
 		"a key revoked twice":  func(w *world) { w.revoke("bob", nil, nil); w.revoke("bob", nil, nil) },
+		"a report of a revoked key by itself": func(w *world) {
+			w.second("bob")
+			w.revoke("bob", nil, nil)
+			w.revoke("bob", w.token("bob"), &since)
+		},
+		"a report of a revoked key without a time": func(w *world) {
+			w.revoke("bob", w.token("carol"), nil)
+			w.revoke("bob", w.token("carol"), nil)
+		},
+		"a report of a revoked key without a time that takes back another": func(w *world) {
+			w.revoke("bob", w.token("carol"), &since)
+			w.revoke("bob", w.token("carol"), nil)
+		},
+		"a report of a revoked key of the same time": func(w *world) {
+			w.revoke("bob", w.token("carol"), &since)
+			w.revoke("bob", w.token("dave"), &since)
+		},
+		"a report of a revoked key of a later time": func(w *world) {
+			w.revoke("bob", w.token("carol"), &since)
+			later := since.Add(time.Hour)
+			w.revoke("bob", w.token("dave"), &later)
+		},
+		"a report of a revoked key by one that was revoked": func(w *world) {
+			w.revoke("dave", nil, nil)
+			w.revoke("bob", nil, nil)
+			w.revoke("bob", w.token("dave"), &since)
+		},
 		"vouching for a revoked key": func(w *world) {
 			w.revoke("carol", nil, nil)
 			w.vouch("carol", w.tokens["bob"])
@@ -263,4 +290,31 @@ func TestReplayRosterRefuses(t *testing.T) {
 // allForgeries are the lies about decisions, overrides, rosters and the log.
 func allForgeries() []forged {
 	return slices.Concat(forgeries(), overrideForgeries(), proofForgeries(), modelForgeries(), lateForgeries())
+}
+
+// TestAReportOfARevokedKey: it moves the time back, and nothing else; what the key signed for falls with it.
+func TestAReportOfARevokedKey(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.second("bob")
+	at := w.tick()
+	third := es256(t, "bob3")
+	third.key.Person = "per-bob"
+	w.tokens["bob3"] = third
+	w.enrol("bob3", w.token("bob2"), nil)
+	before := at.Add(-time.Hour)
+	w.revoke("bob2", w.token("bob2"), nil)
+	removed := int64(len(w.roster))
+	for _, since := range []time.Time{at, before} {
+		w.revoke("bob2", w.token("bob"), &since)
+		roster, err := evidence.ReplayRoster(evidence.LeafDigest(w.genesis), w.versions())
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, _ := roster.Key(w.tokens["bob2"].key.CredentialID)
+		enrolled, _ := roster.Key(w.tokens["bob3"].key.CredentialID)
+		if key.Removed != removed || key.CompromisedSince == nil || !key.CompromisedSince.Equal(since) || roster.Stands(enrolled) || !roster.Stands(key) {
+			t.Errorf("since %s: %+v", since, key)
+		}
+	}
 }

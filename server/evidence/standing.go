@@ -86,14 +86,14 @@ func (r *Roster) Compromised(k RosterKey, at time.Time) bool {
 	return InOtherHands(k.CompromisedSince, at) || !r.Stands(k)
 }
 
-// Supposing returns the roster as it judges once it has revoked the keys with these
-// credential ids as having been in other hands since the times. A key that it does
-// not have, or has revoked already, stays as it is.
+// Supposing returns the roster as it judges once it tells of the keys with these
+// credential ids that they were in other hands since the times. A key that it does
+// not have, or of which it says worse already, stays as it is.
 func (r *Roster) Supposing(since map[string]time.Time) *Roster {
 	supposed := *r
 	supposed.keys, supposed.stands = slices.Clone(r.keys), nil
 	for credential, at := range since {
-		if i, known := r.byCredential[credential]; known && r.keys[i].Removed == 0 {
+		if i, known := r.byCredential[credential]; known && r.keys[i].Worse(&at) {
 			supposed.keys[i].CompromisedSince = &at
 		}
 	}

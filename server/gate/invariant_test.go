@@ -131,13 +131,16 @@ func TestARejectionIsTakenBackByAKeyThatCounts(t *testing.T) {
 	}
 }
 
-// reportStolen lets somebody say with a new key that the one before was in other hands.
-func (w *world) reportStolen(who string) {
+// reportStolen lets somebody say with a new key that the one before was in other hands; first happens once they have the new one.
+func (w *world) reportStolen(who string, first ...func(p *person, stolen []byte)) {
 	w.t.Helper()
 	p, since := w.people[who], time.Now().Add(-time.Hour)
 	stolen := w.keyID(p)
 	p.key = passkeytest.New(origin)
 	w.enrol(p)
+	for _, happens := range first {
+		happens(p, stolen)
+	}
 	act, err := w.keys.PrepareRevocation(w.t.Context(), p.Person, p.session, stolen, &since)
 	w.must(err)
 	answer, err := p.key.Get(act.Options)

@@ -192,9 +192,23 @@ type rosterReader struct {
 }
 
 // keyStanding is what a roster knows of a key.
-type keyStanding struct{ added, countersigned, removed bool }
+type keyStanding struct {
+	added, countersigned, removed bool
+	since                         *time.Time // when it was in other hands, if anybody says so
+}
 
 func (s keyStanding) live() bool { return s.added && !s.removed }
+
+// takes tells whether the roster can have a change about a key, but for who signs for it.
+func (s keyStanding) takes(c evidence.RosterChange) bool {
+	switch {
+	case c.Event == evidence.KeyAdded || s.live():
+		return true
+	case c.Event == evidence.KeyCountersigned || !s.added:
+		return false
+	}
+	return evidence.RosterKey{CompromisedSince: s.since}.Worse(c.CompromisedSince)
+}
 
 func (r *rosterReader) note(c evidence.RosterChange) {
 	id := string(c.Key.CredentialID)
@@ -205,7 +219,7 @@ func (r *rosterReader) note(c evidence.RosterChange) {
 	case evidence.KeyCountersigned:
 		s.countersigned = true
 	case evidence.KeyRemoved:
-		s.removed = true
+		s.removed, s.since = true, c.CompromisedSince
 	}
 	r.known[id] = s
 }
@@ -224,10 +238,7 @@ func (r *rosterReader) read(ctx context.Context, c store.Credential) error {
 		}
 	}
 	standing := r.known[string(c.ID)]
-	if standing.removed {
-		return nil
-	}
-	if signed := r.keys.Countersignature(r.tx.Workspace, c.ID); signed != nil && !standing.countersigned {
+	if signed := r.keys.Countersignature(r.tx.Workspace, c.ID); signed != nil && !standing.countersigned && !standing.removed {
 		change := evidence.RosterChange{Event: evidence.KeyCountersigned, Key: c.Key(), By: evidence.ByCountersigner, Proof: approval.DigestOf(signed.Act)}
 		if err := r.signed(ctx, &change, signed.Act, signed.Agreed...); err != nil {
 			return err
@@ -350,23 +361,26 @@ func (r *rosterReader) keyDigest(ctx context.Context, id []byte) (evidence.Diges
 	return c.Key().Digest()
 }
 
-// remove takes a key out that no longer decides here. Of several reasons that is the first which
-// somebody signed, and one that says since when the key was in other hands before one that does not.
+// remove tells of everything that was said to take a key out of use, and that the roster can still have: whether whoever
+// signed it has a voice is seen when it is written, and must not keep out what somebody else says.
 func (r *rosterReader) remove(ctx context.Context, c store.Credential) error {
-	var reasons []rosterChange
+	standing := r.known[string(c.ID)]
 	reason := func(at time.Time, by evidence.Identity, act []byte, since *time.Time, agreed ...[]byte) error {
 		change := evidence.RosterChange{Event: evidence.KeyRemoved, Key: c.Key(), By: by}
+		if since != nil {
+			utc := since.UTC()
+			change.CompromisedSince = &utc
+		}
+		if !standing.takes(change) {
+			return nil
+		}
 		if act != nil {
 			change.Proof = approval.DigestOf(act)
 			if err := r.signed(ctx, &change, act, agreed...); err != nil {
 				return err
 			}
 		}
-		if since != nil {
-			utc := since.UTC()
-			change.CompromisedSince = &utc
-		}
-		reasons = append(reasons, rosterChange{change, at})
+		r.lacks(at, change)
 		return nil
 	}
 	if c.RevokedAt != nil {
@@ -383,32 +397,25 @@ func (r *rosterReader) remove(ctx context.Context, c store.Credential) error {
 			return err
 		}
 	}
-	if len(reasons) == 0 {
-		return nil
-	}
-	weight := func(c rosterChange) int {
-		switch {
-		case c.CompromisedSince != nil:
-			return 0
-		case c.By != evidence.ByOperator:
-			return 1
+	for _, said := range r.keys.ReportsOf(r.tx.Workspace, c.ID) {
+		by := evidence.ByOwnKey
+		if said.WorkspaceID != nil {
+			by = evidence.ByCountersigner
 		}
-		return 2
+		if err := reason(said.CreatedAt, by, said.Act, &said.CompromisedSince, said.Agreed...); err != nil {
+			return err
+		}
 	}
-	slices.SortStableFunc(reasons, func(a, b rosterChange) int {
-		return cmp.Or(cmp.Compare(weight(a), weight(b)), a.at.Compare(b.at))
-	})
-	r.lacks(reasons[0].at, reasons[0].RosterChange)
 	return nil
 }
 
 // admit goes over what the roster lacks in the order in which it is to be written, and keeps what a
 // verifier will accept: who signs for a change must have a key in the roster that counts by then. A
-// key that nobody can vouch for any more stays out; one that is revoked goes out on our own word.
+// key that nobody can vouch for any more stays out; one that is revoked goes out on our own word, once.
 func (r *rosterReader) admit(ctx context.Context) (admitted []rosterChange, err error) {
 	for _, c := range r.lacking {
 		standing := r.known[string(c.Key.CredentialID)]
-		if c.Event != evidence.KeyAdded && !standing.live() {
+		if !standing.takes(c.RosterChange) {
 			continue
 		}
 		if c.Signer != "" {
@@ -416,7 +423,7 @@ func (r *rosterReader) admit(ctx context.Context) (admitted []rosterChange, err 
 			if err != nil {
 				return nil, err
 			}
-			if !live && c.Event != evidence.KeyRemoved {
+			if !live && (c.Event != evidence.KeyRemoved || standing.removed) {
 				continue
 			}
 			if !live {
@@ -603,6 +610,9 @@ func (p rosterProofs) act(ctx context.Context, c evidence.RosterAct) (evidence.S
 	}
 	if revoked := keys.Revocation(p.tx.Workspace, about); revoked != nil {
 		candidates = append(append(candidates, revoked.Act), revoked.Agreed...)
+	}
+	for _, said := range keys.ReportsOf(p.tx.Workspace, about) {
+		candidates = append(append(candidates, said.Act), said.Agreed...)
 	}
 	for _, k := range keys.Credentials {
 		if bytes.Equal(k.ID, about) && k.Revocation != nil {

@@ -130,7 +130,14 @@ func (s *story) happens() {
 		s.disappears()
 	case n == 17 && len(s.stolen) == 0:
 		s.stolen = append(s.stolen, who)
-		s.reportStolen(who)
+		s.reportStolen(who, func(p *person, stolen []byte) {
+			if s.rand.IntN(2) > 0 {
+				_, err := s.keys.RevokePasskey(s.t.Context(), p.Person, stolen)
+				s.must(err)
+				s.drain()
+				s.note("%s's key was revoked", who)
+			}
+		})
 		s.note("%s's key was stolen an hour ago", who)
 	case n == 18 && !s.merged:
 		for _, draft := range []bool{true, false} {

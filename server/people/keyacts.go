@@ -71,6 +71,17 @@ func (p *People) NameKeyActs(ctx context.Context, keys ...store.Keys) (KeyActs, 
 				})
 			}
 		}
+		for _, r := range k.Reports {
+			id := "p" + string(r.Act)
+			if r.WorkspaceID == nil || seen[id] {
+				continue
+			}
+			seen[id] = true
+			acts = append(acts, KeyActRecord{
+				Revokes: true, At: r.CreatedAt, CompromisedSince: &r.CompromisedSince, credential: r.CredentialID, workspaceID: *r.WorkspaceID,
+				signers: signersOf(r.PersonID, r.Agreed),
+			})
+		}
 	}
 	if len(acts) == 0 {
 		return nil, nil

@@ -136,12 +136,18 @@ func (p *People) nameFalls(ctx context.Context, falls KeyFalls) error {
 		if said.Revocations, err = sh.KeyRevocations(ctx, compromised); err != nil {
 			return err
 		}
+		if said.Reports, err = sh.KeyReports(ctx, compromised); err != nil {
+			return err
+		}
 		var ids []string
 		for _, c := range with {
 			ids = append(ids, c.PersonID)
 		}
 		for _, fall := range falls {
 			if r := said.Revocation(fall.workspaceID, fall.compromised); r != nil {
+				ids = append(ids, signersOf(r.PersonID, r.Agreed)...)
+			}
+			for _, r := range said.ReportsOf(fall.workspaceID, fall.compromised) {
 				ids = append(ids, signersOf(r.PersonID, r.Agreed)...)
 			}
 		}
@@ -171,7 +177,7 @@ func (p *People) nameFalls(ctx context.Context, falls KeyFalls) error {
 		if n < 0 {
 			continue // keys are never taken away
 		}
-		fall.name(with[n], said.Revocation(fall.workspaceID, fall.compromised), people)
+		fall.name(with[n], said, people)
 	}
 	slices.SortStableFunc(falls, func(a, b KeyFall) int {
 		return cmp.Or(cmp.Compare(a.Workspace, b.Workspace), cmp.Compare(a.workspaceID, b.workspaceID))
@@ -179,20 +185,26 @@ func (p *People) nameFalls(ctx context.Context, falls KeyFalls) error {
 	return nil
 }
 
-// name fills in what is said of the compromised key: by its owner or for the workspace, whoever did so first.
-func (f *KeyFall) name(c store.Credential, r *store.KeyRevocation, people map[string]store.Person) {
+// name fills in what is said of the compromised key: by its owner or for the workspace, whoever was the first to say since when.
+func (f *KeyFall) name(c store.Credential, said store.Keys, people map[string]store.Person) {
 	f.Key, f.Owner = c.Name, people[c.PersonID]
-	said := r != nil && r.CompromisedSince != nil
-	if c.CompromisedSince != nil && c.RevokedAt != nil && (!said || c.RevokedAt.Before(r.CreatedAt)) {
-		f.Since, f.By = *c.RevokedAt, f.Owner.Name
-		return
+	note := func(at time.Time, since *time.Time, first string, agreed ...[]byte) {
+		if since == nil || !since.Equal(f.CompromisedSince) || !f.Since.IsZero() && !at.Before(f.Since) {
+			return
+		}
+		var by []store.Person
+		for _, id := range signersOf(first, agreed) {
+			by = append(by, people[id])
+		}
+		f.Since, f.By = at, names(by)
 	}
-	if !said {
-		return
+	if c.RevokedAt != nil {
+		note(*c.RevokedAt, c.CompromisedSince, c.PersonID)
 	}
-	var by []store.Person
-	for _, id := range signersOf(r.PersonID, r.Agreed) {
-		by = append(by, people[id])
+	if r := said.Revocation(f.workspaceID, f.compromised); r != nil {
+		note(r.CreatedAt, r.CompromisedSince, r.PersonID, r.Agreed...)
 	}
-	f.Since, f.By = r.CreatedAt, names(by)
+	for _, r := range said.ReportsOf(f.workspaceID, f.compromised) {
+		note(r.CreatedAt, &r.CompromisedSince, r.PersonID, r.Agreed...)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/url"
+	"time"
 
 	"github.com/signedapproval/bitbucket/server/store"
 )
@@ -15,8 +16,13 @@ import (
 const keysPath = "/settings/passkeys"
 
 func tell(ctx context.Context, sh *store.Shared, key store.Credential, workspace, kind, title, sentence string) error {
+	return tellOnce(ctx, sh, key, workspace, kind, "", title, sentence)
+}
+
+// tellOnce tells what can happen to a key more than once; cause is what differs.
+func tellOnce(ctx context.Context, sh *store.Shared, key store.Credential, workspace, kind, cause, title, sentence string) error {
 	return sh.AddNotice(ctx, store.Notice{
-		PersonID: key.PersonID, WorkspaceID: workspace, Kind: kind, DedupeKey: kind + ":" + workspace + ":" + base64.RawURLEncoding.EncodeToString(key.ID),
+		PersonID: key.PersonID, WorkspaceID: workspace, Kind: kind, DedupeKey: kind + ":" + workspace + ":" + base64.RawURLEncoding.EncodeToString(key.ID) + cause,
 		Title: title, Sentence: sentence, Path: keysPath,
 	})
 }
@@ -42,6 +48,14 @@ func tellRevoked(ctx context.Context, sh *store.Shared, key store.Credential) er
 	return tell(ctx, sh, key, NoWorkspace, "KEY_REVOKED", "A passkey of yours was revoked", sentence)
 }
 
+func tellReported(ctx context.Context, sh *store.Shared, key store.Credential, since time.Time) error {
+	return tellOnce(ctx, sh, key, NoWorkspace, "KEY_REPORTED", ":"+stamp(since), "A revoked passkey of yours was reported as stolen",
+		fmt.Sprintf("One of your passkeys signed that somebody else may have had “%s” since %s: what it signed from then on does not count.", key.Name, stamp(since)))
+}
+
+// stamp is a time for a sentence.
+func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
+
 func tellCountersigned(ctx context.Context, tx *store.Tx, key store.Credential, by []store.Person) error {
 	workspace, err := tx.ReadWorkspace(ctx)
 	if err != nil {
@@ -58,6 +72,15 @@ func tellRevokedIn(ctx context.Context, tx *store.Tx, key store.Credential, by [
 	}
 	return tell(ctx, tx.Shared, key, workspace.ID, "KEY_REVOKED", "A passkey of yours was revoked for a workspace",
 		fmt.Sprintf("%s revoked “%s” for %s: it makes no further decision there.", names(by), key.Name, workspace.Name))
+}
+
+func tellReportedIn(ctx context.Context, tx *store.Tx, key store.Credential, by []store.Person, since time.Time) error {
+	workspace, err := tx.ReadWorkspace(ctx)
+	if err != nil {
+		return err
+	}
+	return tellOnce(ctx, tx.Shared, key, workspace.ID, "KEY_REPORTED", ":"+stamp(since), "A revoked passkey of yours was reported as stolen in a workspace",
+		fmt.Sprintf("%s signed for %s that somebody else may have had “%s” since %s: what it signed there from then on does not count.", names(by), workspace.Name, key.Name, stamp(since)))
 }
 
 // names lists people by name: “Alice”, “Alice and Bob”, “Alice, Bob and Carol”.

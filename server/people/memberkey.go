@@ -114,10 +114,10 @@ func (p *People) prepareMemberAct(ctx context.Context, person store.Person, sess
 		if err != nil {
 			return err
 		}
-		if c.Step == StepRevoke && holder.Keys.Revocation(c.workspace, key.ID) != nil {
-			return refusal.New(CodeRevoked, "This passkey was revoked for this workspace before.")
-		}
 		if c.Step == StepRevoke {
+			if err := revocable(holder.Keys, c.workspace, key, since); err != nil {
+				return err
+			}
 			err = p.revocation(ctx, sh, person, &c, key, since, roster)
 		} else {
 			err = p.countersignature(ctx, sh, person, &c, holder, key, roster)
@@ -347,18 +347,36 @@ func (m *memberAct) countersign(ctx context.Context, key store.Credential) (stor
 	return key, tellCountersigned(ctx, m.tx, key, m.by)
 }
 
-func (m *memberAct) revoke(ctx context.Context, key store.Credential) error {
-	if !m.keys.Revocable(m.tx.Workspace, key) {
+// revocable refuses to say of a key again what is known in a workspace.
+func revocable(keys store.Keys, workspace string, key store.Credential, since *time.Time) error {
+	switch {
+	case keys.Revocable(workspace, key, since):
+		return nil
+	case since == nil || key.EnrolledAt == nil:
 		return refusal.New(CodeRevoked, "This passkey was revoked before.")
 	}
+	return saidBefore()
+}
+
+func (m *memberAct) revoke(ctx context.Context, key store.Credential) error {
 	parsed, err := evidence.ParseAct(m.signed.Act)
 	if err != nil {
 		return err
 	}
-	_, err = m.tx.InsertKeyRevocation(ctx, store.KeyRevocation{
-		CredentialID: key.ID, WorkspaceID: m.tx.Workspace, Act: m.act, Agreed: m.agreed, Opening: m.opening, PersonID: m.by[0].ID,
-		CompromisedSince: parsed.Revocation.CompromisedSince,
-	})
+	since := parsed.Revocation.CompromisedSince
+	if err := revocable(m.keys, m.tx.Workspace, key, since); err != nil {
+		return err
+	}
+	live := m.keys.Live(m.tx.Workspace, key)
+	if live {
+		_, err = m.tx.InsertKeyRevocation(ctx, store.KeyRevocation{
+			CredentialID: key.ID, WorkspaceID: m.tx.Workspace, Act: m.act, Agreed: m.agreed, Opening: m.opening, PersonID: m.by[0].ID, CompromisedSince: since,
+		})
+	} else {
+		_, err = m.tx.InsertKeyReport(ctx, store.KeyReport{
+			CredentialID: key.ID, WorkspaceID: &m.tx.Workspace, Act: m.act, Agreed: m.agreed, Opening: m.opening, PersonID: m.by[0].ID, CompromisedSince: *since,
+		})
+	}
 	if err != nil {
 		return err
 	}
@@ -376,6 +394,9 @@ func (m *memberAct) revoke(ctx context.Context, key store.Credential) error {
 	})
 	if err != nil {
 		return err
+	}
+	if !live {
+		return tellReportedIn(ctx, m.tx, key, m.by, *since)
 	}
 	return tellRevokedIn(ctx, m.tx, key, m.by)
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/signedapproval/bitbucket/server/evidence"
@@ -38,7 +40,7 @@ func (p *People) RevokePasskey(ctx context.Context, person store.Person, id []by
 
 // PrepareRevocation makes the act by which the person revokes a key of theirs, to be signed by any of their keys that
 // decide; see SignKeyAct. since, if any, says since when somebody else may have used the key: decisions that it made
-// from then on count no more.
+// from then on count no more. That can be said of a key that was revoked too, by whomever: who stole it can.
 func (p *People) PrepareRevocation(ctx context.Context, person store.Person, sessionHash []byte, id []byte, since *time.Time) (KeyAct, error) {
 	key, err := p.Passkey(ctx, person, id)
 	if err != nil {
@@ -46,13 +48,13 @@ func (p *People) PrepareRevocation(ctx context.Context, person store.Person, ses
 	}
 	var act KeyAct
 	err = p.store.Outside(ctx, func(sh *store.Shared) error {
-		keys, err := sh.Credentials(ctx, person.ID)
+		keys, err := sh.Keys(ctx, person.ID)
 		if err != nil {
 			return err
 		}
 		// Another key first: a signature by the very key that may be in other hands says less.
 		var signers, last []store.Credential
-		for _, k := range keys {
+		for _, k := range keys.Credentials {
 			switch {
 			case string(k.ID) == string(id) && k.Enrolled():
 				last = append(last, k)
@@ -60,9 +62,17 @@ func (p *People) PrepareRevocation(ctx context.Context, person store.Person, ses
 				signers = append(signers, k)
 			}
 		}
+		if key.EnrolledAt == nil || key.RevokedAt != nil && since == nil {
+			return refusal.New(CodeRevoked, "This passkey decides nothing as it is.")
+		}
 		c := ceremony{Step: StepRevoke, Credential: id}
 		if err := p.revocation(ctx, sh, person, &c, key, since, ""); err != nil {
 			return err
+		}
+		if key.RevokedAt != nil {
+			if signers, err = reporters(keys, signers, key, *since); err != nil {
+				return err
+			}
 		}
 		act, err = p.ask(ctx, sh, person, sessionHash, c, append(signers, last...))
 		return err
@@ -72,9 +82,6 @@ func (p *People) PrepareRevocation(ctx context.Context, person store.Person, ses
 
 // revocation puts the act that revokes a key into the ceremony; roster is that of the ceremony's workspace.
 func (p *People) revocation(ctx context.Context, sh *store.Shared, person store.Person, c *ceremony, key store.Credential, since *time.Time, roster evidence.Digest) error {
-	if !key.Enrolled() {
-		return refusal.New(CodeRevoked, "This passkey decides nothing as it is.")
-	}
 	now, err := sh.Now(ctx)
 	if err != nil {
 		return err
@@ -101,15 +108,57 @@ func (p *People) revocation(ctx context.Context, sh *store.Shared, person store.
 	return err
 }
 
+// reporters are those of a person's keys that have not said yet of a key that was revoked that it was in other hands since a
+// time or an earlier one. What another key said is no reason to be silent: a workspace may not listen to that one.
+func reporters(keys store.Keys, live []store.Credential, key store.Credential, since time.Time) ([]store.Credential, error) {
+	said := map[string]bool{}
+	note := func(act []byte, at time.Time) error {
+		var signed evidence.SignedAct
+		if err := json.Unmarshal(act, &signed); err != nil {
+			return fmt.Errorf("stored act: %w", err)
+		}
+		if !since.Before(at) {
+			said[string(signed.Assertion.CredentialID)] = true
+		}
+		return nil
+	}
+	if key.CompromisedSince != nil {
+		if err := note(key.Revocation, *key.CompromisedSince); err != nil {
+			return nil, err
+		}
+	}
+	for _, r := range keys.ReportsOf("", key.ID) {
+		if err := note(r.Act, r.CompromisedSince); err != nil {
+			return nil, err
+		}
+	}
+	left := slices.DeleteFunc(slices.Clone(live), func(c store.Credential) bool { return said[string(c.ID)] })
+	if len(left) == 0 && len(live) > 0 {
+		return nil, saidBefore()
+	}
+	return left, nil
+}
+
+func saidBefore() *refusal.Error {
+	return refusal.New(CodeRevoked, "It is known of this passkey already that somebody else may have had it since then.").At("compromisedSince")
+}
+
 // signedRevocation takes the signature over the revocation of an own key.
 func (p *People) signedRevocation(ctx context.Context, person store.Person, c ceremony, a evidence.Assertion) (key store.Credential, err error) {
 	err = p.store.Outside(ctx, func(sh *store.Shared) error {
-		keys, err := sh.LockCredentials(ctx, person.ID)
+		act, err := evidence.ParseAct(c.Act)
+		if err != nil {
+			return err
+		}
+		if _, err := sh.LockCredentials(ctx, person.ID); err != nil {
+			return err
+		}
+		keys, err := sh.Keys(ctx, person.ID)
 		if err != nil {
 			return err
 		}
 		var live []store.Credential
-		for _, k := range keys {
+		for _, k := range keys.Credentials {
 			if k.Enrolled() {
 				live = append(live, k)
 			}
@@ -117,11 +166,17 @@ func (p *People) signedRevocation(ctx context.Context, person store.Person, c ce
 				key = k
 			}
 		}
-		if !key.Enrolled() {
+		since := act.Revocation.CompromisedSince
+		if key.RevokedAt != nil && since == nil {
 			return refusal.New(CodeRevoked, "This passkey was revoked meanwhile.")
 		}
 		if len(live) == 0 {
 			return refusal.New(CodeNoKey, "You have no passkey that decides.")
+		}
+		if key.RevokedAt != nil {
+			if live, err = reporters(keys, live, key, *since); err != nil {
+				return err
+			}
 		}
 		_, result, err := p.verify(c.Act, a, live)
 		if err != nil {
@@ -130,7 +185,11 @@ func (p *People) signedRevocation(ctx context.Context, person store.Person, c ce
 		if err := used(ctx, sh, result); err != nil {
 			return err
 		}
-		key, err = revoke(ctx, sh, key, &evidence.SignedAct{Act: c.Act, Assertion: a}, &c.Opening)
+		signed := &evidence.SignedAct{Act: c.Act, Assertion: a}
+		if key.RevokedAt != nil {
+			return report(ctx, sh, key, signed, c.Opening, *since)
+		}
+		key, err = revoke(ctx, sh, key, signed, &c.Opening)
 		return err
 	})
 	if err == nil {
@@ -172,4 +231,28 @@ func revoke(ctx context.Context, sh *store.Shared, key store.Credential, signed 
 		return store.Credential{}, err
 	}
 	return revoked, tellRevoked(ctx, sh, revoked)
+}
+
+// report keeps what the person says of a key that was revoked, with its leaf and the notice to them, as revoke does.
+func report(ctx context.Context, sh *store.Shared, key store.Credential, signed *evidence.SignedAct, opening evidence.PersonOpening, since time.Time) error {
+	r := store.KeyReport{CredentialID: key.ID, PersonID: key.PersonID, CompromisedSince: since}
+	var err error
+	if r.Act, err = canonical(signed); err != nil {
+		return err
+	}
+	if r.Opening, err = json.Marshal(opening); err != nil {
+		return err
+	}
+	if _, err := sh.InsertKeyReport(ctx, r); err != nil {
+		return err
+	}
+	about, err := key.Key().Digest()
+	if err != nil {
+		return err
+	}
+	leaf := evidence.KeyRevoked{Person: key.PersonID, Key: about, By: evidence.ByOwnKey, Revocation: digest(r.Act)}
+	if err := appendLeaf(ctx, sh, leaf); err != nil {
+		return err
+	}
+	return tellReported(ctx, sh, key, since)
 }

@@ -16,6 +16,7 @@ type Keys struct {
 	Credentials       []Credential // newest first
 	Countersignatures []Countersignature
 	Revocations       []KeyRevocation
+	Reports           []KeyReport
 
 	roster *evidence.Roster // of the workspace that reads them, as it judges; nil where there is nothing to judge
 }
@@ -56,7 +57,7 @@ func (tx *Tx) KeysOf(ctx context.Context, people []string) (map[string]Keys, err
 	keys := make(map[string]Keys, len(people))
 	for _, id := range people {
 		// What others signed is found by the credential id, so that everybody can have it all.
-		k := Keys{Countersignatures: all.Countersignatures, Revocations: all.Revocations, roster: judgement.Roster}
+		k := Keys{Countersignatures: all.Countersignatures, Revocations: all.Revocations, Reports: all.Reports, roster: judgement.Roster}
 		for _, c := range all.Credentials {
 			if c.PersonID == id {
 				k.Credentials = append(k.Credentials, c)
@@ -87,6 +88,9 @@ func (sh *Shared) fill(ctx context.Context, k *Keys) (err error) {
 	if k.Revocations, err = sh.KeyRevocations(ctx, ids); err != nil {
 		return fmt.Errorf("store: revocations of keys: %w", err)
 	}
+	if k.Reports, err = sh.KeyReports(ctx, ids); err != nil {
+		return fmt.Errorf("store: reports of keys: %w", err)
+	}
 	return nil
 }
 
@@ -110,6 +114,16 @@ func (k Keys) Revocation(workspace string, id []byte) *KeyRevocation {
 	return nil
 }
 
+// ReportsOf are those of a key that hold in a workspace, or, where that is "", those that its person signed; oldest first.
+func (k Keys) ReportsOf(workspace string, id []byte) (reports []KeyReport) {
+	for _, r := range k.Reports {
+		if string(r.CredentialID) == string(id) && (r.WorkspaceID == nil || *r.WorkspaceID == workspace) {
+			reports = append(reports, r)
+		}
+	}
+	return reports
+}
+
 // CompromisedSince is since when decisions by a key do not count in a workspace; nil where nobody said so. Of a key that
 // is in the workspace's roster only that says it.
 func (k Keys) CompromisedSince(workspace string, id []byte) *time.Time {
@@ -131,6 +145,9 @@ func (k Keys) CompromisedSince(workspace string, id []byte) *time.Time {
 	}
 	if r := k.Revocation(workspace, id); r != nil {
 		earlier(r.CompromisedSince)
+	}
+	for _, r := range k.ReportsOf(workspace, id) {
+		earlier(&r.CompromisedSince)
 	}
 	return since
 }
@@ -289,15 +306,25 @@ func (k Keys) Countersignable(workspace string, key Credential) bool {
 	return *key.IdentifiedBy == ByLogIn || !k.Trusted(workspace, key.ID)
 }
 
-// Revocable tells whether a key is one that can be revoked for a workspace.
-func (k Keys) Revocable(workspace string, key Credential) bool {
+// Live tells whether an enrolled key was revoked neither by its person nor for a workspace.
+func (k Keys) Live(workspace string, key Credential) bool {
 	return key.Enrolled() && k.Revocation(workspace, key.ID) == nil
+}
+
+// Revocable tells whether a key is one of which can be said for a workspace that it is revoked: it was not, or since, which
+// is nil where nobody says it, is earlier than was known.
+func (k Keys) Revocable(workspace string, key Credential, since *time.Time) bool {
+	if k.Live(workspace, key) {
+		return true
+	}
+	known := k.CompromisedSince(workspace, key.ID)
+	return key.EnrolledAt != nil && since != nil && (known == nil || since.Before(*known))
 }
 
 // Counting are the keys that can decide in a workspace now, newest first.
 func (k Keys) Counting(workspace string) (counting []Credential) {
 	for _, c := range k.Credentials {
-		if c.Enrolled() && k.Revocation(workspace, c.ID) == nil && k.Trusted(workspace, c.ID) {
+		if k.Live(workspace, c) && k.Trusted(workspace, c.ID) {
 			counting = append(counting, c)
 		}
 	}

@@ -190,6 +190,7 @@ func (sh *Shared) ForgetPerson(ctx context.Context, personID, pseudonym, name st
 		`update signedapproval_credentials set name = 'Passkey', unfinished = null, enrolment_opening = null, revocation_opening = null where person_id = $1`,
 		`update signedapproval_key_countersignatures set opening = null where person_id = $1`,
 		`update signedapproval_key_revocations set opening = null where person_id = $1`,
+		`update signedapproval_key_reports set opening = null where person_id = $1`,
 	)
 	if err != nil {
 		return err

@@ -30,17 +30,27 @@ type Judgement struct {
 
 // said is what somebody says of the keys of a workspace's people.
 type said struct {
-	accused []Credential
+	accused []accusation
 	told    bool // the roster tells of a key
+}
+
+// accusation is what a person signed of a key of theirs.
+type accusation struct {
+	CredentialID     []byte
+	PersonID         string
+	Act              []byte
+	CompromisedSince time.Time
 }
 
 // queueSaid reads it.
 func queueSaid(batch *pgx.Batch, workspace string, into *said) {
 	// Those in a workspace alone are followed by the roster in the transaction that revokes.
-	batch.Queue(`select `+credentialColumns+` from signedapproval_credentials c
-		where compromised_since is not null and exists (
-			select from signedapproval_roster_people p where p.person_id = c.person_id and p.workspace_id = $1)
-		order by id`, workspace).Query(every(&into.accused))
+	const here = `exists (select from signedapproval_roster_people p where p.person_id = c.person_id and p.workspace_id = $1)`
+	batch.Queue(`select id as credential_id, person_id, revocation as act, compromised_since from signedapproval_credentials c
+		where compromised_since is not null and `+here+`
+		union all select r.credential_id, c.person_id, r.act, r.compromised_since from signedapproval_key_reports r
+			join signedapproval_credentials c on c.id = r.credential_id where r.workspace_id is null and `+here+`
+		order by credential_id, compromised_since desc`, workspace).Query(every(&into.accused))
 	batch.Queue(`select exists (select from signedapproval_roster_versions where workspace_id = $1 and compromised)`, workspace).
 		QueryRow(func(row pgx.Row) error { return row.Scan(&into.told) })
 }
@@ -83,22 +93,22 @@ func (tx *Tx) judgement(ctx context.Context, s said) (j Judgement, err error) {
 	if len(s.accused) == 0 && !s.told {
 		return j, nil
 	}
-	accused := s.accused
 	if j.Roster, err = tx.WholeRoster(ctx); err != nil {
 		return j, err
 	}
 	since := map[string]time.Time{}
-	for _, key := range accused {
-		if told, found := j.Roster.Key(key.ID); !found || told.Removed != 0 {
+	for _, a := range s.accused { // of each key the earliest time last
+		told, found := j.Roster.Key(a.CredentialID)
+		if !found || !told.Worse(&a.CompromisedSince) {
 			continue // it has said what it has to say
 		}
-		voice, err := tx.voice(ctx, j.Roster, key)
+		voice, err := tx.voice(ctx, j.Roster, told, a)
 		if err != nil {
 			return j, err
 		}
 		if voice {
-			since[string(key.ID)] = *key.CompromisedSince
-			j.Behind = append(j.Behind, key.PersonID)
+			since[string(a.CredentialID)] = a.CompromisedSince
+			j.Behind = append(j.Behind, a.PersonID)
 		}
 	}
 	if len(since) > 0 {
@@ -107,18 +117,19 @@ func (tx *Tx) judgement(ctx context.Context, s said) (j Judgement, err error) {
 	return j, nil
 }
 
-// voice reports whether the key that signed the revocation of another one of the same person has a say in the workspace:
-// the roster has it, or will by the time that it tells of the revocation, and nobody here took it out of use before.
-func (tx *Tx) voice(ctx context.Context, roster *evidence.Roster, revoked Credential) (bool, error) {
+// voice reports whether the key that signed what is said of another one of the same person has a say in the workspace: the
+// roster has it, or will by the time that it tells of the revocation, and nobody here took it out of use before. Of a key that
+// the roster has revoked only a key says more that the roster has: what is never to be written must not be waited for.
+func (tx *Tx) voice(ctx context.Context, roster *evidence.Roster, told evidence.RosterKey, a accusation) (bool, error) {
 	var act evidence.SignedAct
-	if err := json.Unmarshal(revoked.Revocation, &act); err != nil {
+	if err := json.Unmarshal(a.Act, &act); err != nil {
 		return false, fmt.Errorf("store: revocation: %w", err)
 	}
 	signer := act.Assertion.CredentialID
-	if key, found := roster.Key(signer); found {
-		return key.Removed == 0, nil
+	if key, found := roster.Key(signer); found || told.Removed != 0 {
+		return found && key.Removed == 0, nil
 	}
-	keys, err := tx.Shared.Keys(ctx, revoked.PersonID)
+	keys, err := tx.Shared.Keys(ctx, a.PersonID)
 	if err != nil {
 		return false, err
 	}

@@ -71,6 +71,38 @@ func (sh *Shared) InsertKeyRevocation(ctx context.Context, r KeyRevocation) (Key
 	return stored, sh.rostersFollow(ctx, r.CredentialID)
 }
 
+// KeyReport is that a key which was revoked before had been in other hands since a time.
+type KeyReport struct {
+	CredentialID     []byte
+	WorkspaceID      *string // nil where a key of the same person signed it
+	Act              []byte
+	Agreed           [][]byte
+	Opening          []byte
+	PersonID         string
+	CompromisedSince time.Time
+	CreatedAt        time.Time
+}
+
+const keyReportColumns = `credential_id, workspace_id, act, agreed, opening, person_id, compromised_since, created_at`
+
+// InsertKeyReport stores a report.
+func (sh *Shared) InsertKeyReport(ctx context.Context, r KeyReport) (KeyReport, error) {
+	stored, err := single[KeyReport](ctx, sh.tx, `
+		insert into signedapproval_key_reports (credential_id, workspace_id, act, agreed, opening, person_id, compromised_since)
+		values ($1, $2, $3, coalesce($4::bytea[], '{}'), $5, $6, $7)
+		returning `+keyReportColumns, r.CredentialID, r.WorkspaceID, r.Act, r.Agreed, r.Opening, r.PersonID, r.CompromisedSince)
+	if err != nil {
+		return KeyReport{}, fmt.Errorf("store: insert report of a key: %w", err)
+	}
+	return stored, sh.rostersFollow(ctx, r.CredentialID)
+}
+
+// KeyReports lists those of the keys, oldest first.
+func (sh *Shared) KeyReports(ctx context.Context, credentialIDs [][]byte) ([]KeyReport, error) {
+	return list[KeyReport](ctx, sh.tx, `select `+keyReportColumns+` from signedapproval_key_reports
+		where credential_id = any($1) order by created_at, id`, credentialIDs)
+}
+
 // KeyRevocations lists those of the keys in all workspaces, oldest first.
 func (sh *Shared) KeyRevocations(ctx context.Context, credentialIDs [][]byte) ([]KeyRevocation, error) {
 	return list[KeyRevocation](ctx, sh.tx, `select `+keyRevocationColumns+` from signedapproval_key_revocations

@@ -178,7 +178,7 @@ func TestTenantlessTablesAreListed(t *testing.T) {
 	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	must(t, err)
 	listed := []string{
-		"api_budgets", "api_tokens", "challenges", "credentials", "deliveries", "hook_endpoints", "jobs", "key_countersignatures", "key_revocations", "leaves", "log_checkpoints", "log_cosignatures", "log_hashes", "log_head", "log_tree",
+		"api_budgets", "api_tokens", "challenges", "credentials", "deliveries", "hook_endpoints", "jobs", "key_countersignatures", "key_reports", "key_revocations", "leaves", "log_checkpoints", "log_cosignatures", "log_hashes", "log_head", "log_tree",
 		"memberships", "models", "notices", "oauth_states", "pending_grants", "people", "queue_epoch", "roster_people", "schema_floor", "schema_versions", "sessions", "stream_tokens", "tickets",
 	}
 	same(t, "tables without row-level security", strings.Join(found, " "), "signedapproval_"+strings.Join(listed, " signedapproval_"))

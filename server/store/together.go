@@ -199,6 +199,8 @@ func (tx *Tx) TakeSigned(ctx context.Context, challenge []byte, personID string,
 	batch.Queue(selectCredentialsOf, personID).Query(every(&s.Keys.Credentials))
 	batch.Queue(`select `+countersignatureColumns+` from signedapproval_key_countersignatures`+theirs, personID).Query(every(&s.Keys.Countersignatures))
 	batch.Queue(`select `+keyRevocationColumns+` from signedapproval_key_revocations`+theirs, personID).Query(every(&s.Keys.Revocations))
+	batch.Queue(`select `+keyReportColumns+` from signedapproval_key_reports
+		where credential_id in (select id from signedapproval_credentials where person_id = $1) order by created_at, id`, personID).Query(every(&s.Keys.Reports))
 	queueSaid(batch, tx.Workspace, &accused)
 	batch.Queue(newestRoster, tx.Workspace).Query(maybe(&newest))
 	if err := tx.tx.batch(ctx, batch); err != nil {

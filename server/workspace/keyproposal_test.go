@@ -10,6 +10,7 @@ import (
 	"github.com/signedapproval/bitbucket/server/bitbucketsim"
 	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/gate"
+	"github.com/signedapproval/bitbucket/server/people"
 	"github.com/signedapproval/bitbucket/server/refusal"
 	"github.com/signedapproval/bitbucket/server/store"
 	"github.com/signedapproval/bitbucket/server/workspace"
@@ -104,6 +105,20 @@ func TestKeysOfMembersChangeBySignatures(t *testing.T) {
 	}
 	told := w.texts(`select sentence from signedapproval_notices where person_id = $1 order by created_at`, bob.ID)
 	if last := told[len(told)-1]; !strings.HasPrefix(last, "Alice and Carol revoked ") {
+		t.Errorf("bob was told %q", last)
+	}
+	// No revocation is the last word: an earlier time can still be said, by as many.
+	earlier := since.Add(-time.Hour)
+	_, err := w.passkeys().PrepareMemberRevocation(t.Context(), alice.Person, alice.session, w.acme, bob.ids[0], &since)
+	refused(t, err, people.CodeRevoked)
+	w.signed(w.revoke(alice, bob.ids[0], &earlier).ID, store.ProposalApplied, alice, carol)
+	changes, _ = w.roster(alice)
+	last = changes[len(changes)-1]
+	if last.Event != evidence.KeyRemoved || len(last.Agreed) != 1 || last.CompromisedSince == nil || !last.CompromisedSince.Equal(earlier) {
+		t.Errorf("the roster's change %+v", last)
+	}
+	told = w.texts(`select sentence from signedapproval_notices where person_id = $1 order by created_at`, bob.ID)
+	if last := told[len(told)-1]; !strings.HasPrefix(last, "Alice and Carol signed ") {
 		t.Errorf("bob was told %q", last)
 	}
 	// Everybody's own keys are theirs.

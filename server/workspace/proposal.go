@@ -494,8 +494,13 @@ func overtaken(ctx context.Context, tx *store.Tx, force store.Protection, p stor
 			return false, err
 		}
 		keys, err := tx.Keys(ctx, key.PersonID)
+		if err != nil {
+			return false, err
+		}
 		if p.Kind == store.ProposalRevoke {
-			return !keys.Revocable(tx.Workspace, key), err
+			var said evidence.RevocationDocument
+			err := json.Unmarshal(p.Document, &said)
+			return !keys.Revocable(tx.Workspace, key, said.CompromisedSince), err
 		}
 		return !keys.Countersignable(tx.Workspace, key), err
 	default:

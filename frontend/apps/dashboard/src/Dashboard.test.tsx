@@ -767,6 +767,33 @@ describe("passkeys", () => {
     expect(screen.queryByRole("button", { name: "Revoke Laptop" })).toBeNull();
   });
 
+  test("that are revoked can still be reported as stolen, with a time", async () => {
+    const gone = passkey({ state: "REVOKED", revokedAt: "2026-11-22T10:00:00Z", identifiedBy: "OWN_KEY" });
+    const { api, container } = open("/settings/passkeys", { viewer: viewer({ passkeys: [gone] }) });
+    await userEvent.click(await screen.findByRole("button", { name: "Report as stolen Laptop" }));
+    expect(screen.getByRole("dialog", { name: "Report Laptop as stolen?" })).toHaveTextContent(
+      "neither do passkeys that it signed for then",
+    );
+    expect(screen.queryByRole("button", { name: "Revoke without signing" })).toBeNull();
+    const report = screen.getByRole("button", { name: "Report with a passkey" });
+    expect(report).toBeDisabled();
+    await userEvent.type(screen.getByLabelText("Since when"), "2026-11-01T09:00");
+    expect(await violations(container)).toEqual([]);
+    const known = {
+      code: "REVOKED_ALREADY",
+      message: "It is known of this passkey already.",
+      path: ["compromisedSince"],
+    };
+    api.world.Mutation = { prepareKeyAct: { act: null, proposal: null, userErrors: [known] } };
+    await userEvent.click(report);
+    expect(await screen.findByText("It is known of this passkey already.")).toBeVisible();
+    expect(inputOf(api, "PrepareKeyAct")).toEqual({
+      key: "passkey-1",
+      action: "REVOKE",
+      compromisedSince: new Date("2026-11-01T09:00").toISOString(),
+    });
+  });
+
   const fall = {
     workspace: "Acme",
     key: "Old phone",
@@ -799,6 +826,7 @@ describe("passkeys", () => {
       falls: [fall, { ...fall, workspace: "Beta" }],
       workspaceActs: [
         { ...act, action: "REVOKE", counts: true },
+        { ...act, action: "REVOKE", at: fall.since, compromisedSince: fall.compromisedSince, counts: true },
         { ...act, workspace: "Acme", action: "COUNTERSIGN", counts: false },
       ],
     });
@@ -845,6 +873,7 @@ describe("keys of members", () => {
     acts: [],
     canCountersign: true,
     canRevoke: true,
+    canReport: false,
     ...like,
   });
   const holder = (name: string, ...keys: unknown[]) => ({
@@ -910,7 +939,14 @@ describe("keys of members", () => {
       fall,
       canCountersign: false,
     });
-    const taken = key({ id: "key-3", name: "Red key", state: "REVOKED", compromisedSince: "2026-11-01T09:00:00Z" });
+    const taken = key({
+      id: "key-3",
+      name: "Red key",
+      state: "REVOKED",
+      compromisedSince: "2026-11-01T09:00:00Z",
+      canRevoke: false,
+      canReport: true,
+    });
     const keyHolders = connectionOf([holder("Bob Tanaka", known, fell, taken)]);
     const { container } = open("/settings/keys", { workspace: workspace({ keyHolders }) });
     const members = await screen.findByRole("group", { name: "Keys of members" });
@@ -923,7 +959,10 @@ describe("keys of members", () => {
     );
     expect(members.querySelector(`time[datetime="${fall.since}"]`)).toBeVisible();
     expect(rowOf("Red key")).toHaveTextContent(/Does not count since/);
+    expect(screen.queryByRole("button", { name: "Revoke Red key of Bob Tanaka" })).toBeNull();
     expect(await violations(container)).toEqual([]);
+    await userEvent.click(within(members).getByRole("button", { name: "Report as stolen Red key of Bob Tanaka" }));
+    expect(screen.getByRole("dialog")).toHaveTextContent("What you say holds in this workspace.");
   });
 
   test("are shown with the model that is proved, apart from what they say of themselves", async () => {

@@ -56,8 +56,9 @@ export function KeyPlaces({ acts, falls }: Pick<KeyActsProps, "acts"> & { falls:
 }
 
 function placesOf(things: readonly { workspace: string }[]) {
-  const [only] = things;
-  return only && things.length === 1 ? <Visible text={only.workspace} /> : `${things.length} workspaces`;
+  const places = new Set(things.map((thing) => thing.workspace)); // a key that was revoked can be reported as well
+  const [only] = places;
+  return only && places.size === 1 ? <Visible text={only} /> : `${places.size} workspaces`;
 }
 
 export interface KeyKindProps {

@@ -88,6 +88,7 @@ const keyFragment = graphql(`
     compromisedSince
     canCountersign
     canRevoke
+    canReport
     fall {
       ...KeyFall_fall
     }
@@ -263,7 +264,9 @@ function KeyCells({ masked, member }: KeyCellsProps) {
           identifiedBy={key.identifiedBy}
           acts={key.acts}
           // What was said for the workspace stands with the act; this is its owner's word.
-          compromisedSince={key.acts.some((act) => act.compromisedSince) ? null : key.compromisedSince}
+          compromisedSince={
+            key.acts.some((act) => act.compromisedSince === key.compromisedSince) ? null : key.compromisedSince
+          }
           falls={key.fall ? [key.fall] : []}
         />
       </td>
@@ -291,9 +294,19 @@ function KeyCells({ masked, member }: KeyCellsProps) {
               </span>
             </Button>
           )}
+          {key.canReport && (
+            <Button appearance="subtle" onClick={() => setOpen("revoke")}>
+              Report as stolen{" "}
+              <span className="sa-hidden">
+                {key.name} of {member}
+              </span>
+            </Button>
+          )}
         </span>
         {open === "countersign" && <Countersign id={key.id} name={key.name} member={member} onClose={close} />}
-        {open === "revoke" && <RevokeKey id={key.id} name={`${key.name} of ${member}`} onClose={close} />}
+        {open === "revoke" && (
+          <RevokeKey id={key.id} name={`${key.name} of ${member}`} revoked={key.canReport} onClose={close} />
+        )}
       </td>
     </>
   );

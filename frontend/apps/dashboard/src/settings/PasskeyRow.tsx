@@ -126,8 +126,28 @@ export function PasskeyRow({ passkey: masked, busy, onConfirm, onRevoke }: Passk
             </Button>
           </span>
         )}
+        {standsAlone && passkey.revokedAt && passkey.identifiedBy && (
+          <Button
+            appearance="subtle"
+            onClick={() => {
+              onRevoke();
+              setOpen("revoke");
+            }}
+          >
+            Report as stolen <span className="sa-hidden">{passkey.name}</span>
+          </Button>
+        )}
         {open === "rename" && <Rename id={passkey.id} name={passkey.name} onClose={close} />}
-        {open === "revoke" && <RevokeKey id={passkey.id} name={passkey.name} waits={waits} own onClose={close} />}
+        {open === "revoke" && (
+          <RevokeKey
+            id={passkey.id}
+            name={passkey.name}
+            waits={waits}
+            own
+            revoked={!!passkey.revokedAt}
+            onClose={close}
+          />
+        )}
       </td>
     </tr>
   );

@@ -33,14 +33,16 @@ export interface RevokeKeyProps {
   waits?: boolean;
   /** Whether it is the reader's own; else a member's, for the workspace. */
   own?: boolean;
+  /** Whether it was revoked before, so that only its theft is left to be reported. */
+  revoked?: boolean;
   onClose: () => void;
 }
 
-/** Takes a key out of use. */
-export function RevokeKey({ id, name, waits = false, own = false, onClose }: RevokeKeyProps) {
+/** Takes a key out of use, or reports that one that is out of use had been stolen. */
+export function RevokeKey({ id, name, waits = false, own = false, revoked = false, onClose }: RevokeKeyProps) {
   const client = useClient();
   const [busy, setBusy] = useState<"signed" | "unsigned" | null>(null);
-  const [shared, setShared] = useState(false);
+  const [shared, setShared] = useState(revoked);
   const [since, setSince] = useState("");
   const [refusal, setRefusal] = useState<Refusal | null>(null);
   const [proposal, setProposal] = useState<string | null>(null);
@@ -71,12 +73,12 @@ export function RevokeKey({ id, name, waits = false, own = false, onClose }: Rev
   if (proposal) return <ProposalMade proposal={proposal} onClose={onClose} />;
   return (
     <Dialog
-      title={`${waits ? "Remove" : "Revoke"} ${name}?`}
+      title={revoked ? `Report ${name} as stolen?` : `${waits ? "Remove" : "Revoke"} ${name}?`}
       onClose={onClose}
       actions={
         <>
-          <Button onClick={onClose}>Keep it</Button>
-          {own && (
+          <Button onClick={onClose}>{revoked ? "Cancel" : "Keep it"}</Button>
+          {own && !revoked && (
             <Button
               appearance={waits ? "danger" : "outline"}
               busy={busy === "unsigned"}
@@ -93,7 +95,7 @@ export function RevokeKey({ id, name, waits = false, own = false, onClose }: Rev
               disabled={busy === "unsigned" || (shared && !since)}
               onClick={() => void run("signed")}
             >
-              Revoke with a passkey
+              {revoked ? "Report" : "Revoke"} with a passkey
             </Button>
           )}
         </>
@@ -104,23 +106,30 @@ export function RevokeKey({ id, name, waits = false, own = false, onClose }: Rev
       ) : (
         <>
           <p>
-            {own
-              ? "It can make no further decision, and this cannot be undone. "
-              : "It can make no further decision in this workspace, and this cannot be undone. "}
+            {revoked &&
+              "It was revoked, and what it signed before counts. Whoever stole a passkey can revoke it first. "}
+            {revoked && !own && "What you say holds in this workspace. "}
+            {revoked
+              ? "This cannot be undone. "
+              : own
+                ? "It can make no further decision, and this cannot be undone. "
+                : "It can make no further decision in this workspace, and this cannot be undone. "}
             {!shared && "Decisions made with it stand. "}
             {!own && "You sign this with a passkey of yours."}
             {own &&
               !shared &&
               "Signing with one of your passkeys proves that it was you; if you have none at hand, revoke it without."}
           </p>
-          <label className="sa-row">
-            <input type="checkbox" checked={shared} onChange={(event) => setShared(event.target.checked)} />
-            Somebody else may have had it
-          </label>
+          {!revoked && (
+            <label className="sa-row">
+              <input type="checkbox" checked={shared} onChange={(event) => setShared(event.target.checked)} />
+              Somebody else may have had it
+            </label>
+          )}
           {shared && (
             <Field
               label="Since when"
-              hint={`What it signed from then on does not count any more, and neither do passkeys that it signed for then, whoever's they are.${own ? " This has to be signed with a passkey." : ""}`}
+              hint={`What it signed from then on does not count any more, and neither do passkeys that it signed for then, whoever's they are.${own ? " This has to be signed with a passkey." : ""}${revoked ? " Only a time before the one that is known changes anything." : ""}`}
             >
               {(control) => (
                 <input

@@ -2471,6 +2471,17 @@ export default {
             "args": []
           },
           {
+            "name": "canReport",
+            "type": {
+              "kind": "NON_NULL",
+              "ofType": {
+                "kind": "SCALAR",
+                "name": "Any"
+              }
+            },
+            "args": []
+          },
+          {
             "name": "canRevoke",
             "type": {
               "kind": "NON_NULL",
