@@ -75,13 +75,14 @@ func (s *Server) handleJobs() {
 	// A running job keeps extending its lease of 4 s, so a worker may wait for Bitbucket as long as a
 	// call may take, and the job of one that was killed is taken over within one local sweep. A worker
 	// that loses its lease gives its call up; that call may still land, which is what a status in doubt
-	// is for.
-	handle(store.KindEvaluate, jobs.HandlerOptions{}, s.gate.Evaluate)
-	handle(store.KindStatus, jobs.HandlerOptions{MaxAttempts: 30}, s.gate.PutStatus)
-	handle(store.KindStatusSeen, jobs.HandlerOptions{}, s.gate.StatusSeen)
-	handle(store.KindBuilds, jobs.HandlerOptions{}, s.gate.Builds)
-	handle(store.KindMerge, jobs.HandlerOptions{}, s.gate.Merge)
-	handle(store.KindFan, jobs.HandlerOptions{}, s.gate.Fan)
+	// is for. Those that are on the road of a webhook or a decision are seated: they tell nobody outside, but for a status, which
+	// has all that it read made durable first, and a merge, which has CALLING.
+	handle(store.KindEvaluate, jobs.HandlerOptions{Seated: true}, s.gate.Evaluate)
+	handle(store.KindStatus, jobs.HandlerOptions{Seated: true, MaxAttempts: 30}, s.gate.PutStatus)
+	handle(store.KindStatusSeen, jobs.HandlerOptions{Seated: true}, s.gate.StatusSeen)
+	handle(store.KindBuilds, jobs.HandlerOptions{Seated: true}, s.gate.Builds)
+	handle(store.KindMerge, jobs.HandlerOptions{Seated: true}, s.gate.Merge)
+	handle(store.KindFan, jobs.HandlerOptions{Seated: true}, s.gate.Fan)
 	handle(store.KindReconcile, jobs.HandlerOptions{Background: true, MaxAttempts: 1000}, s.gate.Reconcile)
 	handle(store.KindNotify, jobs.HandlerOptions{Background: true}, s.gate.SendNotice)
 	handle(store.KindSweep, jobs.HandlerOptions{MaxAttempts: 1_000_000}, s.gate.Sweep)

@@ -179,6 +179,62 @@ func TestBitbucketIsNotShownWhatACrashTakesBack(t *testing.T) {
 	}
 }
 
+// TestBitbucketIsNotShownWhatASecondCrashTakesBack: a first one took back that a job was claimed while it ran, with what it was asked
+// for with, so that what is asked for next counts the row up to the number that the job knows.
+func TestBitbucketIsNotShownWhatASecondCrashTakesBack(t *testing.T) {
+	w := newWorld(t)
+	w.save(w.rule(1, "bob"))
+	number := w.open()
+	w.settle()
+	w.decides(number, "bob", approval.Approve)
+	w.allBut(store.KindStatus)
+	works, taken := w.gate.Publish, false
+	w.gate.Publish = func(ctx context.Context, size int64, cosignatures int) error {
+		err := works(ctx, size, cosignatures)
+		if !taken {
+			taken = true
+			w.sql(`update signedapproval_jobs set seq = seq - 1, fence = fence - 1, holder = null, leased_until = null where kind = 'status'`)
+			w.decides(number, "bob", approval.Withdraw)
+			w.onlyAll(store.KindEvaluate)
+			w.undurable(true)
+		}
+		return err
+	}
+	before := w.calls("POST", "/statuses/build$")
+	if _, failed := w.only(store.KindStatus); len(failed) != 1 || !strings.Contains(failed[0].Error(), "permission denied") {
+		t.Errorf("the status was written, or failed otherwise: %v", failed)
+	}
+	if n := w.calls("POST", "/statuses/build$") - before; !taken || n != 0 {
+		t.Errorf("Bitbucket was told %d times", n)
+	}
+	w.undurable(false)
+	w.settle()
+	w.expect(number, w.view(number).PullRequest.HeadCommit, "INPROGRESS", w.view(number).Status.Description)
+}
+
+// TestACallToMergeIsDurable: the job of a merge can begin before anything is that it was asked for with, so that the commit right
+// before the call is one that waits for the disk, whatever is set for others.
+func TestACallToMergeIsDurable(t *testing.T) {
+	w := newWorld(t)
+	rule := w.rule(1, "bob")
+	rule.AutoMerge = &approval.AutoMerge{Strategy: "merge_commit"}
+	w.save(rule)
+	number := w.open()
+	w.settle()
+	w.sql(`create table calls (early boolean)`)
+	w.sql(`create function notes_call() returns trigger language plpgsql security definer as $$ begin
+		insert into public.calls select source = 'session' from pg_settings where name = 'synchronous_commit'; return null; end $$`)
+	w.sql(`create constraint trigger notes_call after update on signedapproval_merge_intents deferrable initially deferred for each row
+		when (old.state = 'PLANNED' and new.state = 'CALLING') execute function notes_call()`) // it is set right before the commit
+	w.decides(number, "bob", approval.Approve)
+	w.waitMerged(number)
+	var early string
+	w.must(w.super.QueryRow(t.Context(), `select string_agg(early::text, ' ') from calls`).Scan(&early))
+	if early != "false" {
+		t.Errorf("what was committed before the calls, early: %q", early)
+	}
+}
+
 // crashes ends the session that has read what is owed, as a crash of PostgreSQL does.
 type crashes struct {
 	trips

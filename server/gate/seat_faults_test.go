@@ -119,7 +119,7 @@ func (w *world) newSeated(step fault.Step) *seated {
 	for kind, work := range map[string]func(context.Context, store.Job) error{
 		store.KindEvaluate: s.gate.Evaluate, store.KindStatus: s.gate.PutStatus, store.KindMerge: s.gate.Merge, store.KindStatusSeen: s.gate.StatusSeen,
 	} {
-		s.queue.Handle(kind, jobs.HandlerOptions{Lease: time.Minute}, func(ctx context.Context, j jobs.Job) error {
+		s.queue.Handle(kind, jobs.HandlerOptions{Lease: time.Minute, Seated: true}, func(ctx context.Context, j jobs.Job) error {
 			job := store.Job{Claim: store.Claim(j.Claim), Kind: j.Kind, Key: j.Key, Workspace: j.Workspace, Payload: j.Payload, Attempt: j.Attempt}
 			return s.begin(job, func() error { return work(ctx, job) })
 		})

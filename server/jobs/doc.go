@@ -8,8 +8,8 @@
 // replica makes over the rows that are due and that nobody holds: each second while anything is
 // going on, else when the next row comes due, and each ten seconds.
 //
-// Where a job is asked for while the same process has a seat for it, nothing of this is needed: the transaction that asks
-// claims it as well, and the job begins when that is committed. Whoever has much to do has no seats, and rings.
+// Where a job of a seated kind is asked for while the same process has a seat for it, nothing of this is needed: the transaction
+// that asks claims it as well, and the job begins when that is committed, durable or not. Whoever has much to do has no seats, and rings.
 //
 // Workspaces take turns. A process reads on although it has no place to work, and lets some hundreds
 // of rings of each workspace wait; what comes beyond goes back to the ledger, of which the sweep

@@ -57,6 +57,10 @@ type HandlerOptions struct {
 	MaxAttempts int
 	// Background kinds have slots of their own, and never hold up the others.
 	Background bool
+	// Seated kinds can be claimed by whoever asks for them: see [Queue.Seat]. Such a job may begin before what it was asked for with is
+	// durable, so nothing that it does outside may rest on having been asked. Whoever claims a job of the others, which
+	// are rung, makes that durable first.
+	Seated bool
 }
 
 // Handler does a job, and ends its claim in the transaction of the effect. It may run twice at the
@@ -190,11 +194,11 @@ func (q *Queue) Ring(_ context.Context, rings []Ring) {
 
 // Seat keeps a place for a job that is about to be claimed, for Options.Holder and for the length of lease, by whoever asks
 // for it. Where it answers true, fill must be called once, with the claimed job or with nil for none; it does not wait. There
-// is no seat for background kinds and for kinds that are not known here, while anything waits or half of the places are in use,
+// is a seat for [HandlerOptions.Seated] kinds alone, and none for background ones, while anything waits or half of the places are in use,
 // and before and after Run: such jobs are to be rung.
 func (q *Queue) Seat(kind, workspace string) (lease time.Duration, fill func(job *Job), ok bool) {
-	h, known := q.handlers[kind]
-	if !known || h.Background || !q.quick.seat(workspace, func() { q.working.Add(1) }) {
+	h := q.handlers[kind]
+	if !h.Seated || h.Background || !q.quick.seat(workspace, func() { q.working.Add(1) }) {
 		return 0, nil, false
 	}
 	since := time.Now()

@@ -29,7 +29,7 @@ func TestASeatedJobNeedsNoRing(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, w *world) {
 		q := w.queue(t, jobs.Options{Sweep: time.Hour})
-		q.Handle("first", jobs.HandlerOptions{}, func(ctx context.Context, job jobs.Job) error {
+		q.Handle("first", jobs.HandlerOptions{Seated: true}, func(ctx context.Context, job jobs.Job) error {
 			return w.Outside(ctx, func(sh *store.Shared) error {
 				if err := sh.Enqueue(ctx, store.JobSpec{Kind: "second", Key: job.Key}); err != nil {
 					return err
@@ -37,8 +37,9 @@ func TestASeatedJobNeedsNoRing(t *testing.T) {
 				return sh.FinishJob(ctx, store.Claim(job.Claim), time.Time{})
 			})
 		})
-		q.Handle("second", jobs.HandlerOptions{}, w.finish)
-		q.Handle("background", jobs.HandlerOptions{Background: true}, w.finish)
+		q.Handle("second", jobs.HandlerOptions{Seated: true}, w.finish)
+		q.Handle("rung", jobs.HandlerOptions{}, w.finish)
+		q.Handle("background", jobs.HandlerOptions{Background: true, Seated: true}, w.finish)
 		w.seated(q)
 		w.enqueue(t, store.JobSpec{Kind: "first", Key: "before"}, store.JobSpec{Kind: "unknown", Key: "1"})
 		same(t, "claimed before the queue runs", w.jobs(t, `fence > 0`), 0)
@@ -50,14 +51,14 @@ func TestASeatedJobNeedsNoRing(t *testing.T) {
 			}
 			return ok
 		})
-		w.enqueue(t, store.JobSpec{Kind: "first", Key: "1"}, store.JobSpec{Kind: "background", Key: "1"})
+		w.enqueue(t, store.JobSpec{Kind: "first", Key: "1"}, store.JobSpec{Kind: "rung", Key: "1"}, store.JobSpec{Kind: "background", Key: "1"})
 		eventually(t, "both jobs are done", func() bool { return w.runs("second", "1") == 1 })
 		same(t, "done", w.jobs(t, `state = 'DONE' and fence > 0`), 2)
-		same(t, "waiting for a ring", w.jobs(t, `state = 'READY' and holder is null`), 3)
+		same(t, "waiting for a ring", w.jobs(t, `state = 'READY' and holder is null`), 4)
 		same(t, "entries", w.entries(t), 0)
 		stop()
 		w.enqueue(t, store.JobSpec{Kind: "first", Key: "after"})
-		same(t, "waiting for a ring after the end", w.jobs(t, `state = 'READY' and holder is null`), 4)
+		same(t, "waiting for a ring after the end", w.jobs(t, `state = 'READY' and holder is null`), 5)
 	})
 }
 
@@ -67,7 +68,7 @@ func TestASeatedJobIsFinishedBeforeTheEnd(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
 		q := w.queue(t, jobs.Options{Sweep: time.Hour}) // with time enough for a busy machine to give it back
 		g := newGate(t)
-		q.Handle("stuck", jobs.HandlerOptions{}, g.pass)
+		q.Handle("stuck", jobs.HandlerOptions{Seated: true}, g.pass)
 		w.seated(q)
 		stop := run(t, q)
 		eventually(t, "a job is seated", func() bool {

@@ -288,8 +288,10 @@ func (tx *Tx) Green(ctx context.Context, claim Claim, was CommitStatus) (Green, 
 	var g Green
 	batch := &pgx.Batch{}
 	g.queue(batch, tx.Workspace, was.PullRequestID, was.Commit)
-	var asked bool // again since the claim: what is owed since before is durable, since [Store.Owed] was asked
-	batch.Queue(`select not exists (select from signedapproval_jobs where id = $1 and seq = $2)`, claim.ID, claim.Seq).
+	// Again since the claim: what is owed since before is durable, since [Store.Owed] was asked. Where a crash took the claim back
+	// before that, what is asked for since counts up to its number once more, and its fence tells.
+	var asked bool
+	batch.Queue(`select not exists (select from signedapproval_jobs where id = $1 and seq = $2 and fence = $3)`, claim.ID, claim.Seq, claim.Fence).
 		QueryRow(func(row pgx.Row) error { return row.Scan(&asked) })
 	batch.Queue(`select `+pullRequestColumns+` from signedapproval_pull_requests where workspace_id = $1 and id = $2`, tx.Workspace, was.PullRequestID).Query(exactly(&g.PullRequest))
 	g.Judged.queue(batch, tx.Workspace, was.RepositoryID, was.RequestID)
