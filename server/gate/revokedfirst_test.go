@@ -9,6 +9,7 @@ import (
 	"github.com/signedapproval/bitbucket/server/passkey/passkeytest"
 	"github.com/signedapproval/bitbucket/server/people"
 	"github.com/signedapproval/bitbucket/server/refusal"
+	"github.com/signedapproval/bitbucket/server/store"
 )
 
 // revokesUndated lets a person revoke a key of theirs with a signature, by another one or that very key.
@@ -132,6 +133,36 @@ func TestARevocationThatCameFirstWhenAllIsOver(t *testing.T) {
 				t.Errorf("the evidence of what was merged, after the report: %s", report.Sentence())
 			}
 		})
+	}
+}
+
+// TestALateReportByANewKey lets bob report, with a key of which the roster does not know yet, one that he revoked: that comes into it
+// with the report, whatever runs first.
+func TestALateReportByANewKey(t *testing.T) {
+	w := newWorld(t)
+	w.save(w.rule(1, "bob", "carol"))
+	number := w.open()
+	w.settle()
+	bob := w.people["bob"]
+	first := bob.key
+	bob.key = passkeytest.New(origin)
+	w.enrol(bob)
+	stolen := w.keyID(bob)
+	w.decides(number, "bob", approval.Approve)
+	w.settle()
+	_, err := w.keys.RevokePasskey(t.Context(), bob.Person, stolen)
+	w.must(err)
+	w.settle()
+	w.enrolled[bob.ID] = first
+	bob.key = passkeytest.New(origin)
+	w.enrol(bob)
+	w.revokes(bob, stolen, bob.key, time.Now().Add(-time.Hour))
+	w.event(number)
+	w.onlyAll(store.KindEvaluate)
+	w.settle()
+	w.expect(number, w.view(number).PullRequest.HeadCommit, "INPROGRESS", "0 of 1 approval; waiting for Bob or Carol")
+	if report := evidence.Verify(w.bundle(number), w.anchors()); report.ExitCode() != 0 || report.Verdict.State != approval.Pending {
+		t.Errorf("the evidence: %s", report.Sentence())
 	}
 }
 

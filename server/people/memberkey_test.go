@@ -240,6 +240,60 @@ func TestAdministratorsRevokeForTheirWorkspace(t *testing.T) {
 	refused(t, err, people.CodeRevoked)
 }
 
+// TestReportsOfARevokedKey lets an administrator and the owner say of a revoked key that it was stolen, the one for a workspace and
+// the other for all, and nobody twice.
+func TestReportsOfARevokedKey(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, alice := w.signedIn("alice")
+	_, bob := w.signedIn("bob")
+	w.withWorkspaces()
+	_, alices := w.enrolled(alice, "")
+	key, firsts := w.enrolled(bob, "Blue")
+	_, seconds := w.enrolled(bob, "Red", firsts)
+	get(w.RevokePasskey(t.Context(), *bob.Person, key.ID))(t)
+	since := time.Now().Add(-time.Hour).UTC().Truncate(time.Second)
+	ask := func(at *time.Time) (people.KeyAct, error) {
+		return w.PrepareRevocation(t.Context(), *bob.Person, bob.Hash, key.ID, at)
+	}
+	compromised := func(want ...string) {
+		t.Helper()
+		var got []string
+		for _, workspace := range []string{acme, umbrella} {
+			if at := get(w.Passkeys(t.Context(), *bob.Person))(t).CompromisedSince(workspace, key.ID); at != nil {
+				got = append(got, at.UTC().Format(time.TimeOnly))
+			}
+		}
+		equal(t, "compromised since", got, want)
+	}
+	if _, err := w.signAct(alice, alices, get(w.PrepareMemberRevocation(t.Context(), *alice.Person, alice.Hash, acme, key.ID, &since))(t)); err != nil {
+		t.Fatal(err)
+	}
+	compromised(since.Format(time.TimeOnly))
+	later := since.Add(time.Minute)
+	for _, at := range []*time.Time{nil, &since, &later} {
+		_, err := w.PrepareMemberRevocation(t.Context(), *alice.Person, alice.Hash, acme, key.ID, at)
+		refused(t, err, people.CodeRevoked)
+	}
+	_, err := ask(nil)
+	refused(t, err, people.CodeRevoked)
+	early := since.Add(-time.Minute)
+	twice := []people.KeyAct{get(ask(&early))(t), get(ask(&early))(t)} // in two tabs
+	if _, err := w.signAct(bob, seconds, twice[0]); err != nil {
+		t.Fatal(err)
+	}
+	compromised(early.Format(time.TimeOnly), early.Format(time.TimeOnly))
+	_, err = w.signAct(bob, seconds, twice[1])
+	refused(t, err, people.CodeRevoked)
+	_, err = ask(&since)
+	refused(t, err, people.CodeRevoked)
+	future := time.Now().Add(time.Hour)
+	_, err = ask(&future)
+	refused(t, err, refusal.BadInput)
+	equal(t, "who revoked it", []string{get(w.KeyActs(t.Context(), *bob.Person))(t).Of("", key.ID)[0].By}, []string{"The alice"})
+	equal(t, "bob's notices", w.kinds(bob), []string{"KEY_REPORTED", "KEY_REPORTED", "KEY_REVOKED", "KEY_ENROLLED", "KEY_ENROLLED"})
+}
+
 // TestProtectionReachesTheKeysOfMembers lets a workspace ask for more than one administrator's word about the keys of others.
 func TestProtectionReachesTheKeysOfMembers(t *testing.T) {
 	t.Parallel()
