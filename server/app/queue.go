@@ -76,7 +76,7 @@ func (s *Server) handleJobs() {
 	// call may take, and the job of one that was killed is taken over within one local sweep. A worker
 	// that loses its lease gives its call up; that call may still land, which is what a status in doubt
 	// is for. Those that are on the road of a webhook or a decision are seated: they tell nobody outside, but for a status, which
-	// has all that it read made durable first, and a merge, which has CALLING.
+	// has its claim and all that it read made durable first, and a merge, which has CALLING.
 	handle(store.KindEvaluate, jobs.HandlerOptions{Seated: true}, s.gate.Evaluate)
 	handle(store.KindStatus, jobs.HandlerOptions{Seated: true, MaxAttempts: 30}, s.gate.PutStatus)
 	handle(store.KindStatusSeen, jobs.HandlerOptions{Seated: true}, s.gate.StatusSeen)

@@ -34,7 +34,7 @@ func (g *Gate) PutStatus(ctx context.Context, job store.Job) error {
 	}
 	connect := func() (*bitbucket.Client, error) { return g.Client(ctx, at.Workspace, bitbucket.Urgent) }
 	connected := beside("the connection was read", connect) // what is owed is mostly written, and before anything is published
-	owed, err := g.Store.Owed(ctx, at.Workspace, at.PullRequest, at.Commit)
+	owed, err := g.Store.Owed(ctx, job.Claim, at.Workspace, at.PullRequest, at.Commit)
 	_, _ = connected()
 	if err != nil {
 		return err

@@ -261,9 +261,17 @@ func (o *Owed) queue(batch *pgx.Batch, workspace, pullRequestID, commit string) 
 }
 
 // Owed reads the status of one commit of a pull request and the end of its chain, of one moment. What it answers is durable, and
-// so is the claim of whoever asks, which need not have been before.
-func (s *Store) Owed(ctx context.Context, workspace, pullRequestID, commit string) (o Owed, err error) {
+// so is the claim of whoever asks, which need not have been before: from then on whoever takes the job over knows that somebody
+// may be writing the status. It fails with [ErrLeaseLost] where the claim does not hold.
+func (s *Store) Owed(ctx context.Context, claim Claim, workspace, pullRequestID, commit string) (o Owed, err error) {
 	batch := &pgx.Batch{}
+	batch.Queue(`select from signedapproval_jobs where id = $1 and `+ofRow(`fence = $2 and holder is not null`), claim.ID, claim.Fence).
+		QueryRow(func(row pgx.Row) error {
+			if err := row.Scan(); !errors.Is(err, pgx.ErrNoRows) {
+				return err
+			}
+			return ErrLeaseLost
+		})
 	o.queue(batch, workspace, pullRequestID, commit)
 	err = s.Reading(ctx, workspace, func(tx *Tx) error {
 		tx.tx.flushes = true
@@ -288,10 +296,8 @@ func (tx *Tx) Green(ctx context.Context, claim Claim, was CommitStatus) (Green, 
 	var g Green
 	batch := &pgx.Batch{}
 	g.queue(batch, tx.Workspace, was.PullRequestID, was.Commit)
-	// Again since the claim: what is owed since before is durable, since [Store.Owed] was asked. Where a crash took the claim back
-	// before that, what is asked for since counts up to its number once more, and its fence tells.
-	var asked bool
-	batch.Queue(`select not exists (select from signedapproval_jobs where id = $1 and seq = $2 and fence = $3)`, claim.ID, claim.Seq, claim.Fence).
+	var asked bool // again since the claim: that is durable, with what is owed since before, since [Store.Owed] was asked
+	batch.Queue(`select not exists (select from signedapproval_jobs where id = $1 and seq = $2)`, claim.ID, claim.Seq).
 		QueryRow(func(row pgx.Row) error { return row.Scan(&asked) })
 	batch.Queue(`select `+pullRequestColumns+` from signedapproval_pull_requests where workspace_id = $1 and id = $2`, tx.Workspace, was.PullRequestID).Query(exactly(&g.PullRequest))
 	g.Judged.queue(batch, tx.Workspace, was.RepositoryID, was.RequestID)
