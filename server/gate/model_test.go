@@ -9,8 +9,9 @@ import "fmt"
 // modelflaws_test.go the mistakes that the search must find, modelsearch_test.go the search. What is approved is asked of
 // approval.Tally itself; the rest mirrors the guards of the transactions, each of which names its statement.
 // TestTheModelIsTheGate has the gate itself play what the model tells.
-// A job that is claimed by the transaction that asks for it (store.Seat) is an asking and a claim with nothing between them: one
-// of the orders here, and where its process dies or is not told, the order in which a worker dies right after a claim.
+// A job that is claimed by the transaction that asks for it (store.Seat) is an asking and a claim with nothing between them, which
+// need not be durable: one of the orders here, and where its process dies or is not told, the order in which a worker dies right
+// after a claim. Where a crash of the database takes such a claim back, its job goes on, and finishes nothing.
 //
 // Two commits, 0 and 1, of which the second is pushed: each has an intent to merge it. The rule asks both approvers, and merges by
 // itself; another rule, which asks the same, takes its place. What SQL compares by numbers that only grow, fence, seq and
@@ -50,14 +51,15 @@ type turn struct {
 	step   int8
 	head   int8 // as read
 	state  int8 // of the status, as read, or of the merge's end
-	stale  bool // its fence is no longer the row's
 	looked bool // the head was read in this turn
 	ruled  bool // the rules, as read
 }
 
 // relation is how a worker's turn stands to the rows.
 type relation struct {
+	holds  bool // the row bears the fence of the claim
 	asked  bool // the job's seq has moved since the claim
+	back   bool // to below, since a crash took the claim back
 	behind bool // the status's owed_version has moved since it was read
 }
 
@@ -176,7 +178,7 @@ func (p *picture) ask(job int8) {
 	p.jobs[job].ready = true
 	for i := range p.workers {
 		if p.workers[i].job == job {
-			p.seen[i].asked = true // seq = j.seq + 1
+			p.seen[i].asked, p.seen[i].back = !p.seen[i].back, false // seq = j.seq + 1
 		}
 	}
 }
@@ -184,11 +186,11 @@ func (p *picture) ask(job int8) {
 // finish is what finishJob does: where id = $1 and fence = $3 and holder is not null. It answers false for ErrLeaseLost.
 func (p *picture) finish(w int, f flaw) bool {
 	t := p.workers[w]
+	row := &p.jobs[t.job]
 	p.workers[w] = turn{job: nobody}
-	if t.stale {
+	if !p.seen[w].holds || !row.held {
 		return f == dropFencing
 	}
-	row := &p.jobs[t.job]
 	row.ready, row.held, row.over = p.seen[w].asked && f != finishDeafly, false, false // case when seq = $2 then 'DONE' else 'READY'
 	return true
 }
@@ -197,10 +199,10 @@ func (p *picture) finish(w int, f flaw) bool {
 func (p *picture) giveBack(w int) {
 	t := p.workers[w]
 	p.workers[w] = turn{job: nobody}
-	if !t.stale {
+	if p.seen[w].holds {
 		p.jobs[t.job].held, p.jobs[t.job].over = false, false
+		p.durable()
 	}
-	p.durable()
 }
 
 // merge is Bitbucket's: it takes no expected head. From then on statuses and what is published are of no consequence, and left out.

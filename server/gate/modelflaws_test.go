@@ -33,6 +33,9 @@ const (
 	publishUnsaved   flaw = "publish what is not durable"
 	skipFlush        flaw = "write what is not durable"
 	flushElsewhere   flaw = "make durable in another session what was read in one"
+	skipFirstFlush   flaw = "take for durable what a job was claimed with"
+	beginUnclaimed   flaw = "begin to write a status whose claim a crash took back"
+	fenceByNumber    flaw = "let a claim that a crash took back finish the job"
 )
 
 // TestEveryFlawIsFound puts mistakes into the model, each of which the search must find.
@@ -45,6 +48,8 @@ func TestEveryFlawIsFound(t *testing.T) {
 		callUnfenced: {expiries: 1, pushes: 1}, endEarly: {crashes: 1, withdrawals: 1}, putByOldRules: {rules: 1}, settleUnlocked: {rules: 1},
 		putUnpublished: {slow: 1}, publishAnother: {slow: 1, withdrawals: 1}, mergeUnpublished: {slow: 1, withdrawals: 1}, checkUnpublished: {slow: 1, outages: 1},
 		publishUnsaved: {slow: 1, outages: 1}, skipFlush: {slow: 1, outages: 1, withdrawals: 1}, flushElsewhere: {slow: 1, outages: 1, withdrawals: 1},
+		skipFirstFlush: {slow: 1, outages: 1, withdrawals: 1}, fenceByNumber: {outages: 1, pushes: 1},
+		beginUnclaimed: {outages: 1, pushes: 1},
 	} {
 		t.Run(string(f), func(t *testing.T) {
 			story, states := search(f, may)

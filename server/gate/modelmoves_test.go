@@ -8,7 +8,7 @@ const longest = 6
 // moves are all that can happen next.
 func (p *picture) moves(f flaw, tally tallier, add adder) {
 	p.people(f, add)
-	p.mishaps(add)
+	p.mishaps(f, add)
 	if p.disk != p.database {
 		add(told("the disk has all that was committed"), func(q *picture) { q.durable() })
 	}
@@ -18,7 +18,7 @@ func (p *picture) moves(f flaw, tally tallier, add adder) {
 	for w := range p.workers {
 		switch job := p.workers[w].job; {
 		case job == nobody:
-			p.claims(w, add)
+			p.claims(w, f, add)
 		case job == evaluate:
 			p.evaluates(w, f, tally, add)
 		case job <= put1:
@@ -92,7 +92,7 @@ func (p *picture) people(f flaw, add adder) {
 }
 
 // mishaps are what nobody wants, and its end.
-func (p *picture) mishaps(add adder) {
+func (p *picture) mishaps(f flaw, add adder) {
 	if p.left.webhooks > 0 {
 		add(told("an old webhook comes again"), func(q *picture) { q.left.webhooks--; q.hears() })
 	}
@@ -132,7 +132,7 @@ func (p *picture) mishaps(add adder) {
 		}
 	}
 	if p.left.outages > 0 {
-		add(told("the database crashes"), func(q *picture) { q.crashes() })
+		add(told("the database crashes"), func(q *picture) { q.crashes(f) })
 	}
 }
 
@@ -162,43 +162,57 @@ func (p *picture) dies(w int) {
 	}
 	p.workers[w] = turn{job: nobody}
 	p.left.crashes--
-	if !t.stale {
+	if p.seen[w].holds {
 		p.runsOut(t.job)
 	}
 }
 
-// crashes takes back what the database had not on its disk. A worker between two transactions notices nothing; who was told that
-// a transaction failed gives its job back, or leaves it until its lease has run out.
-func (p *picture) crashes() {
+// crashes takes back what the database had not on its disk. A worker between two transactions notices nothing, though its claim
+// be taken back, with the asking that it was part of; who was told that a transaction failed gives its job back, or leaves it until
+// its lease has run out.
+func (p *picture) crashes(f flaw) {
+	held := p.seen
 	p.database = p.disk
 	p.left.outages--
+	for i, of := range held {
+		if of.holds && !p.seen[i].holds {
+			p.seen[i] = relation{asked: true, back: true, holds: f == fenceByNumber}
+		}
+	}
 	for job := range p.jobs {
 		row, attended := &p.jobs[job], false
-		for _, t := range p.workers {
-			attended = attended || t.job == int8(job) && !t.stale
+		for i, t := range p.workers {
+			attended = attended || t.job == int8(job) && p.seen[i].holds
 		}
 		row.over = row.over || row.held && !attended
 	}
 	p.durable()
 }
 
-// claims is ClaimJob: where state = 'READY' and (leased_until is null or leased_until <= now()), set fence = fence + 1.
-func (p *picture) claims(w int, add adder) {
+// claims is ClaimJob: where state = 'READY' and (leased_until is null or leased_until <= now()), set fence = fence + 1. A seat is
+// filled by whoever asks, or asks once more: where holder is null and state = 'DONE' or state = 'READY' and attempt = 0.
+func (p *picture) claims(w int, f flaw, add adder) {
 	for job := range kinds {
 		row := p.jobs[job]
 		if !row.ready || row.held && !row.over || p.inDoubt(job) {
 			continue
 		}
-		add(told("worker %d claims job %d", int8(w), job), func(q *picture) {
+		claim := func(q *picture) {
 			for i := range q.workers {
-				if q.workers[i].job == job {
-					q.workers[i].stale = true
+				if q.workers[i].job == job && f != fenceByNumber {
+					q.seen[i].holds = false
 				}
 			}
 			q.jobs[job] = ledgerRow{ready: true, held: true, tried: row.tried || row.held} // attempt + (holder is not null)
-			q.workers[w], q.seen[w] = turn{job: job}, relation{}
+			q.workers[w], q.seen[w] = turn{job: job}, relation{holds: true}
+		}
+		add(told("worker %d claims job %d", int8(w), job), func(q *picture) {
+			claim(q)
 			q.durable()
 		})
+		if p.left.outages > 0 && !row.held && !row.tried { // else it is the same
+			add(told("worker %d is seated for job %d", int8(w), job), claim)
+		}
 	}
 }
 
@@ -333,7 +347,20 @@ func (p *picture) puts(w int, f flaw, add adder) {
 	}
 }
 
+// readsOwed is Store.Owed: the claim holds, and that is durable, so that whoever takes the job over knows of this turn.
 func (p *picture) readsOwed(w int, c int8, f flaw) {
+	if !p.seen[w].holds && f != beginUnclaimed && f != dropFencing { // Owed
+		p.workers[w] = turn{job: nobody}
+		return
+	}
+	if f != skipFirstFlush && f != flushElsewhere {
+		p.durable()
+	}
+	p.goesOn(w, c, f)
+}
+
+// goesOn is what follows from what is owed.
+func (p *picture) goesOn(w int, c int8, f flaw) {
 	o := &p.owed[c]
 	if o.paid { // checkPaid, and OweStatusAgain: where paid_version = owed_version
 		again := p.shown[c] != o.state
@@ -344,17 +371,18 @@ func (p *picture) readsOwed(w int, c int8, f flaw) {
 				p.owes(c)
 			}
 		}
-		p.durable()
 		return
 	}
 	p.workers[w].state, p.seen[w].behind, p.disk.seen[w].behind = o.state, false, false
 	switch {
-	case o.state != green:
-		p.flushes(w, f)
-	case f == putUnpublished:
+	case o.state == green && f == putUnpublished:
 		p.workers[w].step = looking
-	default:
+	case o.state == green:
 		p.workers[w].step = publishing
+	case f == flushElsewhere:
+		p.workers[w].step = flushing
+	default:
+		p.workers[w].step = putting
 	}
 }
 
@@ -375,7 +403,10 @@ func (p *picture) looks(w int, c int8, f flaw) {
 	holds := p.stands(c) || f == putUntallied || f == putByOldRules && p.live == c && p.approved && p.fresh
 	switch {
 	case p.seen[w].behind || p.owed[c].paid:
-		p.workers[w].step = 0 // with what is owed now
+		if p.seen[w].asked && f != skipFlush && f != flushElsewhere {
+			p.durable()
+		}
+		p.goesOn(w, c, f) // with what is owed now
 		return
 	case !holds && f == dropOwed:
 		if p.finish(w, sound) {
@@ -385,6 +416,7 @@ func (p *picture) looks(w int, c int8, f flaw) {
 		return
 	case !holds: // evaluateFirst
 		p.ask(evaluate)
+		p.durable()
 		p.giveBack(w)
 		return
 	case !p.public && f != putUnpublished && f != publishAnother:
@@ -521,7 +553,7 @@ func (p *picture) sees(w int, c int8, f flaw) {
 // calls is the transaction of callMerge.
 func (p *picture) calls(w int, c int8, f flaw) {
 	switch {
-	case p.workers[w].stale && f != callUnfenced && f != dropFencing: // HoldJob
+	case !p.seen[w].holds && f != callUnfenced && f != dropFencing: // HoldJob
 		p.workers[w] = turn{job: nobody}
 		return
 	case (!p.stands(c) || p.older) && f != skipLastTally:
@@ -572,7 +604,7 @@ func (p *picture) called(w int, c int8, f flaw, add adder) {
 		})
 		add(told("worker %d is told that a branch moved, and has to call for commit %d once more", int8(w), c), func(q *picture) {
 			q.left.refusals--
-			if !t.stale && q.intents[c].state == calling { // uncalled, HoldJob
+			if q.seen[w].holds && q.intents[c].state == calling { // uncalled, HoldJob
 				q.intents[c] = intentRow{state: planned}
 			}
 			q.giveBack(w)

@@ -71,13 +71,13 @@ func (p *picture) digest() digest {
 }
 
 // turns is how many there are.
-const turns = word(kinds+1) * word(longest) * 5 * 32
+const turns = word(kinds+1) * word(longest) * 5 * 8
 
 func (t turn) word() (w word) {
 	w.number(t.job+1, kinds+1)
 	w.number(t.step, longest)
 	w.number(t.state, 5)
-	w.flags(t.head == 1, t.stale, t.looked, t.ruled)
+	w.flags(t.head == 1, t.looked, t.ruled)
 	return w
 }
 
@@ -86,7 +86,8 @@ func (d *database) word() (w word) {
 	w.number(d.record, 4)
 	w.flags(d.ruled, d.asks, d.approved, d.fresh, d.older, d.public, d.verdict, d.unsaved)
 	for c := range 2 {
-		w.flags(d.decisions[c][0], d.decisions[c][1], d.owed[c].paid, d.owed[c].doubt, d.intents[c].doubt, d.seen[c].asked, d.seen[c].behind)
+		w.flags(d.decisions[c][0], d.decisions[c][1], d.owed[c].paid, d.owed[c].doubt, d.intents[c].doubt)
+		w.flags(d.seen[c].holds, d.seen[c].asked, d.seen[c].back, d.seen[c].behind)
 		w.number(d.owed[c].state, 4)
 		w.number(d.intents[c].state, 5)
 	}
@@ -121,7 +122,9 @@ func (p *picture) settle() {
 	}
 	worker := func(i int) (w word) {
 		w = p.workers[i].word()
-		w.flags(p.seen[i].asked, p.seen[i].behind, p.disk.seen[i].asked, p.disk.seen[i].behind)
+		for _, r := range []relation{p.seen[i], p.disk.seen[i]} {
+			w.flags(r.holds, r.asked, r.back, r.behind)
+		}
 		return w
 	}
 	if w := &p.workers; worker(1) < worker(0) {
