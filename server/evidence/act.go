@@ -115,6 +115,11 @@ func (d PolicyDocument) Digest() (Digest, error) { return digest(d) }
 // Digest returns the SHA-256 hash of the document's canonical form.
 func (d ProtectionDocument) Digest() (Digest, error) { return digest(d) }
 
+// MaxActLife is how long after it was issued an act may be filed at most. A key and a proposal
+// wait a week for those who sign, and one more day allows for no more than that: who asks for
+// a signature cannot keep it for another year.
+const MaxActLife = 8 * 24 * time.Hour
+
 // MaxProtectors is how many people a [ProtectionDocument] can name.
 const MaxProtectors = 50
 
@@ -266,6 +271,8 @@ func (a Act) check() error {
 		return bad("issuedAt", "a time in UTC and whole seconds")
 	case !wholeSecond(a.ExpiresAt) || !a.IssuedAt.Before(a.ExpiresAt):
 		return bad("expiresAt", "a later time in UTC and whole seconds")
+	case a.ExpiresAt.Sub(a.IssuedAt) > MaxActLife:
+		return bad("expiresAt", "at most eight days after issuedAt")
 	}
 	return a.checkDocument()
 }

@@ -230,6 +230,7 @@ func actEdits() []struct {
 		{"a fraction of a second", "enrol", func(a *evidence.Act) { a.IssuedAt = a.IssuedAt.Add(time.Millisecond) }},
 		{"an end in a fraction of a second", "enrol", func(a *evidence.Act) { a.ExpiresAt = a.ExpiresAt.Add(time.Millisecond) }},
 		{"an end before its start", "enrol", func(a *evidence.Act) { a.ExpiresAt = a.IssuedAt }},
+		{"an end after more than eight days", "policy", func(a *evidence.Act) { a.ExpiresAt = a.IssuedAt.Add(evidence.MaxActLife + time.Second) }},
 		{"a key that is none", "enrol", func(a *evidence.Act) { a.Key.Key.PublicKey = []byte{0xa0} }},
 		{"a key without a person", "enrol", func(a *evidence.Act) { a.Key.Key.Person, a.Signer.Person = "", "per-bob" }},
 		{"a key without a credential id", "enrol", func(a *evidence.Act) { a.Key.Key.CredentialID = evidence.Bytes{} }},
