@@ -70,7 +70,8 @@ const (
 	RosterUnproved Code = "roster_unproved"
 	// KeyUnlogged: a key in the roster whose enrolment the log does not have.
 	KeyUnlogged Code = "key_unlogged"
-	// RuleUnsigned: a policy, roster or protection that changed without the signatures that the protection in force demands.
+	// RuleUnsigned: a policy, roster or protection that changed without the signatures that the protection in force demands, or a
+	// roster by some that had expired.
 	RuleUnsigned Code = "rule_unsigned"
 	// RuleCompromised: a policy or protection in force that somebody agreed to with a key that was in other hands.
 	RuleCompromised Code = "rule_compromised"

@@ -125,8 +125,7 @@ func (g *governed) revocation(k token, since *time.Time, by token) evidence.Dige
 // revoke takes a key out of the roster, by the word of others.
 func (g *governed) revoke(k, by token, others ...token) {
 	g.t.Helper()
-	c := evidence.RosterChange{Event: evidence.KeyRemoved, Key: k.key, By: evidence.ByCountersigner, Proof: g.revocation(k, nil, by), Signer: by.digest(g.t)}
-	c.IssuedAt = g.issued(g.openings.SignedActs[len(g.openings.SignedActs)-1].Act)
+	c := g.signedFor(evidence.KeyRemoved, k, g.revocation(k, nil, by), by)
 	for _, other := range others {
 		proof := g.revocation(k, nil, other)
 		c.Agreed = append(c.Agreed, evidence.Agreement{
@@ -134,6 +133,13 @@ func (g *governed) revoke(k, by token, others ...token) {
 		})
 	}
 	g.roster(c)
+}
+
+// signedFor is a change of a key by the act that somebody signed last.
+func (g *governed) signedFor(event evidence.RosterEvent, k token, proof evidence.Digest, by token) evidence.RosterChange {
+	g.t.Helper()
+	issued := g.issued(g.openings.SignedActs[len(g.openings.SignedActs)-1].Act)
+	return evidence.RosterChange{Event: event, Key: k.key, By: evidence.ByCountersigner, Proof: proof, Signer: by.digest(g.t), IssuedAt: issued}
 }
 
 // protect sets the protection.
@@ -477,12 +483,39 @@ func TestWhatHadExpiredCountsForNothing(t *testing.T) {
 			e.Countersigned = &vouched
 			g.enrol(carol, e, evidence.ByCountersigner, alice.digest(g.t))
 			g.protect(2, []string{"per-alice", "per-bob"}, alice)
-			change := evidence.RosterChange{Event: evidence.KeyRemoved, Key: carol.key, By: evidence.ByCountersigner, Proof: g.revocation(carol, nil, alice), Signer: alice.digest(g.t)}
-			change.IssuedAt = g.issued(g.openings.SignedActs[len(g.openings.SignedActs)-1].Act)
+			change := g.signedFor(evidence.KeyRemoved, carol, g.revocation(carol, nil, alice), alice)
 			other := g.revocation(carol, nil, bob)
 			change.Agreed = []evidence.Agreement{{Signer: bob.digest(g.t), Proof: other, IssuedAt: *g.issued(g.openings.SignedActs[len(g.openings.SignedActs)-1].Act)}}
 			wait()
 			g.roster(change)
+		}, monitor.RuleUnsigned},
+		"a revocation where nothing is protected": {func(g *governed, wait func()) {
+			g.protect(0, nil, alice)
+			g.enrol(carol, g.enrolment(carol), evidence.ByLogIn, "")
+			proof := g.revocation(carol, nil, alice)
+			wait()
+			g.roster(g.signedFor(evidence.KeyRemoved, carol, proof, alice))
+		}, monitor.RuleUnsigned},
+		"a report of a revoked key": {func(g *governed, wait func()) {
+			g.protect(0, nil, alice)
+			g.enrol(carol, g.enrolment(carol), evidence.ByLogIn, "")
+			g.roster(g.signedFor(evidence.KeyRemoved, carol, g.revocation(carol, nil, alice), alice))
+			since := g.now
+			report := g.signedFor(evidence.KeyRemoved, carol, g.revocation(carol, &since, alice), alice)
+			report.CompromisedSince = &since
+			wait()
+			g.roster(report)
+		}, monitor.RuleUnsigned},
+		"a countersignature of a member's key where nothing is protected": {func(g *governed, wait func()) {
+			g.protect(0, nil, alice)
+			e := g.enrolment(carol)
+			g.enrol(carol, e, evidence.ByLogIn, "")
+			signed := g.countersigned(e, alice)
+			g.openings.SignedActs = append(g.openings.SignedActs, signed)
+			proof, err := signed.Digest()
+			g.must(err)
+			wait()
+			g.roster(g.signedFor(evidence.KeyCountersigned, carol, proof, alice))
 		}, monitor.RuleUnsigned},
 		"an enrolment": {func(g *governed, wait func()) {
 			e := g.enrolment(carol)
@@ -509,6 +542,39 @@ func TestWhatHadExpiredCountsForNothing(t *testing.T) {
 			found, err := a.pass(g.operator, g)
 			if got := codes(found); err != nil || late != slices.Contains(got, c.want) || !late && len(got) > 0 {
 				t.Errorf("%s, late %t: %v, %v", name, late, found, err)
+			}
+		}
+	}
+}
+
+// TestARevocationComesWithItsKey: what was signed of a key before the roster had it is no late word when both come in.
+func TestARevocationComesWithItsKey(t *testing.T) {
+	t.Parallel()
+	for _, quorum := range []int{0, 1} {
+		for _, later := range []bool{false, true} {
+			g, a := newGoverned(t), newAuditor(t)
+			a.withOpenings(nil)
+			if quorum == 0 {
+				g.protect(0, nil, alice)
+			}
+			e, proof := g.enrolment(carol), g.revocation(carol, nil, alice)
+			revoked := g.signedFor(evidence.KeyRemoved, carol, proof, alice)
+			proved, err := e.Digest()
+			g.must(err)
+			g.about(evidence.KeyEnrolled{
+				Person: carol.key.Person, Key: carol.digest(t), AttestationObject: digest, ClientData: digest, IdentifiedBy: string(evidence.ByLogIn), Enrolment: proved,
+			})
+			g.openings.Enrolments = append(g.openings.Enrolments, evidence.EnrolledKey{Enrolment: e})
+			g.now = g.now.Add(30 * 24 * time.Hour)
+			g.roster(evidence.RosterChange{Event: evidence.KeyAdded, Key: carol.key, By: evidence.ByLogIn, Proof: proved})
+			if !later {
+				g.now = g.now.Add(-time.Second) // one transaction writes both
+			}
+			g.roster(revoked)
+			g.publish()
+			found, err := a.pass(g.operator, g)
+			if got := slices.Contains(codes(found), monitor.RuleUnsigned); err != nil || got != later {
+				t.Errorf("quorum %d, later %t: %v, %v", quorum, later, found, err)
 			}
 		}
 	}

@@ -139,20 +139,22 @@ func (r *replay) compromised(rule ruled) {
 	}
 }
 
-// keyChange looks at a version of the roster that rests on the word of others than whose key it is about: where
-// the workspace is protected it takes a quorum of those who protect it.
+// keyChange looks at a version of the roster that rests on the word of others than whose key it is about: nothing that they
+// signed had expired, and where the workspace is protected it takes a quorum of those who protect it.
 func (r *replay) keyChange(index, version int64, filed time.Time, force evidence.ProtectionDocument) error {
 	change, found := r.roster.Change(version)
 	if !found {
 		return nil // was told before
 	}
-	if force.Quorum == 0 || change.By != evidence.ByCountersigner {
+	if change.By != evidence.ByCountersigner {
 		return nil
 	}
 	first := change.Proof
 	if change.Event == evidence.KeyAdded {
 		first = r.voucher(change.Proof)
-		filed = time.Time{} // a key can come into the roster long after it was enrolled
+	}
+	if change.Event == evidence.KeyAdded || change.Event == evidence.KeyRemoved && r.cameIn(change.Key).Equal(filed) {
+		filed = time.Time{} // a key can come into the roster long after it was enrolled, and what was said to revoke it with it
 	}
 	acts := []evidence.Digest{first}
 	for _, a := range change.Agreed {
@@ -162,17 +164,47 @@ func (r *replay) keyChange(index, version int64, filed time.Time, force evidence
 	if err != nil {
 		return err
 	}
-	enough := r.agreed(acts, force, version-1, filed, func(a evidence.Act) bool {
+	about := func(a evidence.Act) bool {
 		if change.Event == evidence.KeyRemoved {
 			return a.Purpose == evidence.Revoke && a.Revocation.Key == key && sameTime(a.Revocation.CompromisedSince, change.CompromisedSince)
 		}
 		return a.Purpose == evidence.Countersign && a.Key.Key.Equal(change.Key)
-	})
-	if enough != "" {
+	}
+	wrong := r.agreed(acts, force, version-1, filed, about)
+	if wrong == "" {
+		wrong = r.anyExpired(acts, filed)
+	}
+	if wrong != "" {
 		subject := fmt.Sprintf("roster of workspace %s version %d", r.o.Workspace, version)
-		r.found(RuleUnsigned, false, index, subject, "Key %s of person %s was %s, and %s.", key, change.Key.Person, change.Event, enough)
+		r.found(RuleUnsigned, false, index, subject, "Key %s of person %s was %s, and %s.", key, change.Key.Person, change.Event, wrong)
 	}
 	return nil
+}
+
+// cameIn is the time of the leaf of the version of the roster that added a key; zero where that is not known.
+func (r *replay) cameIn(key evidence.Key) time.Time {
+	known, _ := r.roster.Key(key.CredentialID)
+	logged, found := r.logged("roster", known.Added)
+	if !found {
+		return time.Time{}
+	}
+	leaf, err := evidence.ParseLeaf(logged.Entry)
+	if err != nil {
+		return time.Time{}
+	}
+	return leaf.Time
+}
+
+// anyExpired says which of some acts had expired when they were filed; "" where none had. What the openings do not have is
+// told elsewhere.
+func (r *replay) anyExpired(acts []evidence.Digest, filed time.Time) string {
+	for _, digest := range acts {
+		signed, _ := r.acts.find(digest)
+		if act, err := evidence.ParseAct(signed.Act); err == nil && r.expired(act, filed) {
+			return "what was signed for it had expired at " + act.ExpiresAt.Format(time.RFC3339)
+		}
+	}
+	return ""
 }
 
 // voucher gives the digest of what somebody else signed for the key of an enrolment; empty where it is not there.
