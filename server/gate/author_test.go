@@ -112,3 +112,28 @@ func TestTheAuthorIsErasedWhileItIsOpen(t *testing.T) {
 		})
 	}
 }
+
+// TestNobodyDecidesWithoutAnAuthor: Bitbucket names the author for the first time when people have looked at the pull request already.
+func TestNobodyDecidesWithoutAnAuthor(t *testing.T) {
+	w := newWorld(t)
+	w.save(w.rule(2, "bob", "carol"))
+	opened, err := w.sim.OpenPullRequest(bitbucketsim.PullRequest{Repository: rocket, Author: "alice", Title: "Add the nozzle", Source: feature, Destination: release})
+	w.must(err)
+	number := int64(opened.ID)
+	w.loseAuthor(number)
+	head := w.view(number).PullRequest.HeadCommit
+	for _, action := range []approval.Action{approval.Approve, approval.Reject} {
+		_, err := w.decide(number, "bob", action)
+		w.refused("a decision about somebody's pull request", err, gate.CodeNoAuthor)
+	}
+	w.sim.ClearFaults()
+	w.event(number)
+	w.settle()
+	w.decides(number, "bob", approval.Approve)
+	w.decides(number, "carol", approval.Approve)
+	w.settle()
+	w.expect(number, head, "SUCCESSFUL", "approved by Bob and Carol")
+	if report := evidence.Verify(w.bundle(number), w.anchors()); report.ExitCode() != 0 {
+		t.Errorf("the evidence: %s", report.Sentence())
+	}
+}

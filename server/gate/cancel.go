@@ -34,11 +34,11 @@ func (g *Gate) Cancel(ctx context.Context, workspace, repositoryID, why string) 
 
 func (g *Gate) cancel(ctx context.Context, workspace string, open store.PullRequest, why string) error {
 	return g.following(ctx, workspace, func(tx *store.Tx) error {
-		tx.HoldRules(open.RepositoryID)
 		pr, err := tx.LockPullRequestByID(ctx, open.ID)
 		if err != nil {
 			return err
 		}
+		tx.HoldRules(pr.RepositoryID)
 		live, err := tx.LiveRequest(ctx, pr.ID)
 		if err != nil {
 			return optional(err)

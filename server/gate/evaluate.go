@@ -33,7 +33,8 @@ import (
 
 // seen is what step 1 learned.
 type seen struct {
-	gated   bool // the repository is configured
+	began   time.Time // by our own clock, before anybody was asked
+	gated   bool      // the repository is configured
 	version store.PolicyVersion
 	remote  *bitbucket.PullRequest // nil: Bitbucket does not have it, or it was not asked
 	head    string                 // full hash; "" where it was not needed
@@ -58,7 +59,7 @@ func (g *Gate) Evaluate(ctx context.Context, job store.Job) error {
 
 // look is step 1, after so many failures.
 func (g *Gate) look(ctx context.Context, at store.Place, attempt int) (seen, error) {
-	var s seen
+	s := seen{began: time.Now()}
 	connected := beside("the connection was read", func() (*bitbucket.Client, error) {
 		return g.Client(ctx, at.Workspace, bitbucket.Foreground)
 	})

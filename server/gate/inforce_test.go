@@ -188,3 +188,49 @@ func TestRulesAndRostersChangeBesideAllThatRestsOnThem(t *testing.T) {
 	}
 	w.drainAll()
 }
+
+// TestOnePullRequestHoldsUpNoOther: somebody holds one pull request for a while, as whoever reads its evidence does, an evaluation waits
+// for it, and somebody enrols a key. Another pull request has nothing to do with any of that.
+func TestOnePullRequestHoldsUpNoOther(t *testing.T) {
+	w := newWorld(t)
+	w.save(w.rule(1, "bob", "carol"))
+	one, other := w.openOn("feature/one"), w.openOn("feature/other")
+	w.settle()
+	for _, number := range []int64{one, other} {
+		w.decides(number, "bob", approval.Approve)
+	}
+	w.settle()
+	if answer := w.mergeCheck(other); !answer.Success {
+		t.Fatalf("before: %+v", answer)
+	}
+	reader, err := w.super.Begin(t.Context())
+	w.must(err)
+	_, err = reader.Exec(t.Context(), `select from signedapproval_pull_requests where number = $1 for update`, one)
+	w.must(err)
+	var all sync.WaitGroup
+	waits := func(n int) {
+		t.Helper()
+		for deadline := time.Now().Add(20 * time.Second); ; {
+			var waiting int
+			w.must(w.super.QueryRow(t.Context(), `select count(distinct pid) from pg_locks where not granted`).Scan(&waiting))
+			if waiting >= n {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%d wait, and not %d", waiting, n)
+			}
+		}
+	}
+	w.event(one)
+	all.Go(func() { w.only(store.KindEvaluate) })
+	waits(1)
+	all.Go(func() {
+		_ = w.store.InWorkspace(t.Context(), w.workspace, func(tx *store.Tx) error { return tx.LockRoster(t.Context()) })
+	})
+	waits(2)
+	if answer := w.mergeCheck(other); !answer.Success {
+		t.Errorf("the merge check of the other pull request: %+v", answer)
+	}
+	w.must(reader.Rollback(t.Context()))
+	all.Wait()
+}

@@ -467,10 +467,10 @@ func (g *Gate) callMerge(ctx context.Context, job store.Job, at store.Place, a a
 	}
 	err = g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
 		// The approval may have been withdrawn since it was read, or the rules changed: the last look is under the locks.
-		tx.HoldRules(a.pr.RepositoryID)
 		if a.pr, err = tx.LockPullRequestByID(ctx, at.PullRequest); err != nil {
 			return err
 		}
+		tx.HoldRules(a.pr.RepositoryID)
 		if a.live, err = g.standingApproval(ctx, tx, a.pr, a.intent, a.writers); err != nil || a.live == nil {
 			return err
 		}

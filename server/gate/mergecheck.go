@@ -329,8 +329,8 @@ func (c *mergeCheck) unanswered(ctx context.Context, err error) verdictOnMerge {
 
 // judge decides and records, under the lock of the pull request.
 func (c *mergeCheck) judge(ctx context.Context, tx *store.Tx, a answers, refused *verdictOnMerge) (v verdictOnMerge, err error) {
-	tx.HoldRules(c.q.Repository)
 	pr, err := tx.LockPullRequest(ctx, c.q.Repository, c.q.Number)
+	tx.HoldRules(c.q.Repository)
 	known := err == nil
 	if optional(err) != nil {
 		return v, err

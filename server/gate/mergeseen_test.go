@@ -238,3 +238,66 @@ func TestTheEvidenceOfAMergeThatWasSeenLate(t *testing.T) {
 		t.Errorf("the audit: %+v", rows)
 	}
 }
+
+// TestAPaymentIsNoLookAtThePullRequest: a call to merge is lost, and lands where nothing is asked for. That a status was paid is no look at the pull
+// request: what our own call merged is on record all the same.
+func TestAPaymentIsNoLookAtThePullRequest(t *testing.T) {
+	t.Parallel()
+	for name, paid := range map[string]bool{"nothing in between": false, "a status is paid in between": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.autoMerge()
+			number := w.approvedBut(store.KindMerge)
+			w.losesTheCall()
+			w.edit(number, map[string]any{"destination": map[string]any{"branch": map[string]any{"name": "main"}}})
+			w.event(number)
+			w.onlyAll(store.KindEvaluate) // STOPPED is owed now
+			w.land(number)                // the call
+			w.unanswered()
+			w.sql(`update signedapproval_pull_requests set synced_at = synced_at - interval '31 seconds'`)
+			if paid {
+				w.onlyAll(store.KindStatus)
+			}
+			w.event(number)
+			w.onlyAll(store.KindEvaluate)
+			w.drainAll()
+			var n int
+			w.must(w.super.QueryRow(t.Context(), `select count(*) from signedapproval_merges_seen where kind = $1`, store.MergeSeenViolation).Scan(&n))
+			if n != 1 {
+				v := w.view(number)
+				t.Errorf("%d violations on record; pull request %s, merge %s: %s", n, v.PullRequest.State, v.Merge.State, v.Merge.Sentence)
+			}
+		})
+	}
+}
+
+// TestAMergeFromBeforeTheRuleBrokeNone: a pull request is merged to a branch that no rule covers; a rule comes; a status of before is paid; then the
+// merge is seen. It broke no rule.
+func TestAMergeFromBeforeTheRuleBrokeNone(t *testing.T) {
+	t.Parallel()
+	for name, paid := range map[string]bool{"nothing in between": false, "a status is paid in between": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.save(w.rule(1, "bob"))
+			number := w.open()
+			w.settle()
+			w.edit(number, map[string]any{"destination": map[string]any{"branch": map[string]any{"name": "main"}}})
+			w.event(number)
+			w.onlyAll(store.KindEvaluate) // STOPPED is owed now
+			w.land(number)
+			both := w.rule(1, "bob")
+			both.Branches = []string{"release/*", "main"}
+			w.save(both)
+			if paid {
+				w.onlyAll(store.KindStatus)
+			}
+			w.event(number)
+			w.onlyAll(store.KindEvaluate)
+			var n int
+			w.must(w.super.QueryRow(t.Context(), `select count(*) from signedapproval_merges_seen where kind = $1`, store.MergeSeenViolation).Scan(&n))
+			if n != 0 {
+				t.Errorf("%d violations on record of a merge that no rule asked approval for", n)
+			}
+		})
+	}
+}

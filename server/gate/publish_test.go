@@ -5,11 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
-
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/gate"
@@ -224,65 +220,4 @@ func TestACallToMergeIsDurable(t *testing.T) {
 	if early != "false" {
 		t.Errorf("what was committed before the calls, early: %q", early)
 	}
-}
-
-// crashes ends the session that has read what is owed, as a crash of PostgreSQL does.
-type crashes struct {
-	trips
-	w     *world
-	armed atomic.Bool
-	read  atomic.Bool // the batch under way reads what is owed
-}
-
-func (c *crashes) TraceBatchQuery(_ context.Context, _ *pgx.Conn, data pgx.TraceBatchQueryData) {
-	if strings.Contains(data.SQL, "select not exists (select from signedapproval_jobs") {
-		c.read.Store(true)
-	}
-}
-
-func (c *crashes) TraceBatchEnd(ctx context.Context, conn *pgx.Conn, _ pgx.TraceBatchEndData) {
-	if c.read.Swap(false) && c.armed.CompareAndSwap(true, false) {
-		_, err := c.w.super.Exec(ctx, `select pg_terminate_backend($1, 60000)`, int(conn.PgConn().PID()))
-		c.w.must(err)
-	}
-}
-
-// TestADatabaseThatCrashedMakesNothingDurable: what was read before a crash may be gone after it, though the next session can make
-// all durable that is there.
-func TestADatabaseThatCrashedMakesNothingDurable(t *testing.T) {
-	w := newWorld(t)
-	w.save(w.rule(1, "bob"))
-	number := w.open()
-	w.settle()
-	w.decides(number, "bob", approval.Approve)
-	w.allBut(store.KindStatus)
-	crash := &crashes{w: w}
-	crashing, err := store.Open(t.Context(), w.db.AppURL, w.store.Vault, func(config *pgxpool.Config) {
-		config.ConnConfig.Tracer = crash
-		config.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return true } // as after a second
-	})
-	w.must(err)
-	t.Cleanup(crashing.Close)
-	works, own, taken := w.gate.Publish, w.gate.Store, false
-	w.gate.Publish = func(ctx context.Context, size int64, cosignatures int) error {
-		err := works(ctx, size, cosignatures)
-		if !taken {
-			taken = true
-			w.gate.Store = own
-			w.decides(number, "bob", approval.Withdraw)
-			w.onlyAll(store.KindEvaluate)
-			w.gate.Store = crashing
-			crash.armed.Store(true)
-		}
-		return err
-	}
-	before := w.calls("POST", "/statuses/build$")
-	w.gate.Store = crashing
-	_, failed := w.only(store.KindStatus)
-	w.gate.Store = own
-	if n := w.calls("POST", "/statuses/build$") - before; n != 0 || len(failed) != 1 || !taken || crash.armed.Load() {
-		t.Errorf("Bitbucket was told %d times; failed: %v", n, failed)
-	}
-	w.settle()
-	w.expect(number, w.view(number).PullRequest.HeadCommit, "INPROGRESS", w.view(number).Status.Description)
 }

@@ -22,11 +22,11 @@ func (g *Gate) Renew(ctx context.Context, person store.Person, workspace, reques
 		return View{}, notOver
 	}
 	err = g.following(ctx, workspace, func(tx *store.Tx) error {
-		tx.HoldRules(v.PullRequest.RepositoryID)
 		pr, err := tx.LockPullRequestByID(ctx, v.PullRequest.ID)
 		if err != nil {
 			return err
 		}
+		tx.HoldRules(pr.RepositoryID)
 		live, err := tx.LiveRequest(ctx, pr.ID)
 		if errors.Is(err, store.ErrNotFound) || err == nil && live.ID != requestID {
 			return notOver

@@ -43,6 +43,7 @@ const (
 	CodeNotOpen        = "NOT_OPEN"         // the pull request is closed, or nothing is asked for
 	CodeSuperseded     = "SUPERSEDED"       // a newer request took this one's place
 	CodeExpired        = "EXPIRED"          // nobody decided in time
+	CodeNoAuthor       = "NO_AUTHOR"        // Bitbucket does not say whose pull request it is
 	CodeAuthor         = "AUTHOR"           // authors do not approve their own pull request here
 	CodeNotApprover    = "NOT_APPROVER"     // the rule does not ask this person
 	CodeAlreadyDecided = "ALREADY_DECIDED"  // the person's decision stands
@@ -223,6 +224,8 @@ func can(person store.Person, v View) Can {
 	switch {
 	case r == nil || v.PullRequest.State != "OPEN":
 		return Can{}.never(CodeNotOpen, "Nothing is asked for: the pull request is closed, a draft, or no rule applies.")
+	case v.PullRequest.AuthorAccountID == "": // it may be anybody's, and would be tallied with another author than was signed once it is known
+		return Can{}.never(CodeNoAuthor, "Bitbucket does not say whose pull request this is, so nobody can decide about it. Where the account is gone, somebody else has to open it anew.")
 	case !r.Alive():
 		return Can{}.never(CodeSuperseded, "This request has ended: "+r.Sentence+".")
 	}

@@ -126,6 +126,9 @@ func newStatusKey() (string, error) {
 // copyRemote copies into the row what Bitbucket said.
 func (t *settlement) copyRemote() {
 	p, r := t.pr, t.seen.remote
+	if t.seen.gated {
+		p.SyncedAt = t.now.Add(-time.Since(t.seen.began)) // what Bitbucket said may be as old
+	}
 	if r == nil {
 		if t.seen.gated && p.State == "OPEN" {
 			p.State = "GONE"

@@ -55,7 +55,7 @@ func (g *Gate) PutStatus(ctx context.Context, job store.Job) error {
 		}
 		// That can take seconds, in which an approval can be taken back.
 		connected = beside("the connection was read", connect)
-		green, holds, err := g.holdsStill(ctx, job.Claim, at, was)
+		green, holds, err := g.holdsStill(ctx, at, was)
 		_, _ = connected()
 		if err != nil {
 			return err
@@ -108,9 +108,9 @@ func turns(s store.CommitStatus) bool {
 // holdsStill reads again what is owed, and tallies once more what is about to turn green: a decision that was taken back, a
 // key that was reported stolen and rules that changed count before any evaluation has seen them. All of it is of one moment.
 // Where another status is owed than the one that was, what holds is for that one to find out.
-func (g *Gate) holdsStill(ctx context.Context, claim store.Claim, at store.Place, was store.CommitStatus) (green store.Green, holds bool, err error) {
+func (g *Gate) holdsStill(ctx context.Context, at store.Place, was store.CommitStatus) (green store.Green, holds bool, err error) {
 	err = g.Store.Reading(ctx, at.Workspace, func(tx *store.Tx) error {
-		if green, err = tx.Green(ctx, claim, was); err != nil || green.Status.OwedVersion != was.OwedVersion {
+		if green, err = tx.Green(ctx, was); err != nil || green.Status.OwedVersion != was.OwedVersion {
 			return err
 		}
 		holds, err = g.holds(ctx, tx, green.PullRequest, green.Judged, nil)

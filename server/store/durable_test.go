@@ -57,7 +57,7 @@ func TestOnlyWhatAppendsCommitsEarly(t *testing.T) {
 		}
 	}
 	count.take()
-	must(t, s.Reading(ctx, acme, func(tx *store.Tx) error { return tx.Flush(ctx) }))
+	must(t, s.Flush(ctx, acme))
 	same(t, "round trips of a flush", len(count.take()), 1)
 }
 
@@ -94,7 +94,7 @@ func headWaitsForNoDisk(t *testing.T, d *dbtest.Durable) {
 	all.Go(func() {
 		answered <- s.Outside(ctx, func(sh *store.Shared) error { return sh.Enqueue(ctx, store.JobSpec{Kind: "kind", Key: "key"}) })
 	})
-	all.Go(func() { answered <- s.Reading(ctx, acme, func(tx *store.Tx) error { return tx.Flush(ctx) }) })
+	all.Go(func() { answered <- s.Flush(ctx, acme) })
 	eventually(t, "all wait to be durable", func() bool { return d.Stalled() == writers+2 })
 	same(t, "leaves that are seen", read(`select count(*) from signedapproval_leaves`), writers)
 	same(t, "size of the log", read(`select size from signedapproval_log_head`), writers)

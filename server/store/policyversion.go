@@ -61,7 +61,8 @@ const holdRules = `select pg_advisory_xact_lock_shared(hashtextextended('roster:
 // transaction ends, beside others that do the same. What says in the log that something follows from them must hold them
 // before it reads them: else their next versions could come into the log first, and it would be said behind them.
 //
-// Whoever holds them and locks a pull request does it in this order. Who changes them waits for no pull request.
+// Whoever locks a pull request too does that first: nobody who waits for one holds up all others. Who changes the rules waits for no
+// pull request, and for nobody who does.
 func (tx *Tx) HoldRules(repositoryID string) { tx.tx.later(holdRules, tx.Workspace, repositoryID) }
 
 // NewestPolicyVersion reads the newest version of a repository, also one that ended its gating; [ErrNotFound] without any.

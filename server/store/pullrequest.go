@@ -24,10 +24,10 @@ type PullRequest struct {
 	DestinationBranch  string
 	StatusKey          string
 	ChainID            string
-	ChainSequence      int64  // of the last leaf; 0 before the first
-	ChainLeaf          string // hex hash of the last leaf; "" before the first
-	Version            int64  // moves with every change a screen may show
-	SyncedAt           time.Time
+	ChainSequence      int64     // of the last leaf; 0 before the first
+	ChainLeaf          string    // hex hash of the last leaf; "" before the first
+	Version            int64     // moves with every change a screen may show
+	SyncedAt           time.Time // what Bitbucket said is of then or later
 	CreatedAt          time.Time
 }
 
@@ -82,12 +82,12 @@ func (tx *Tx) InsertPullRequest(ctx context.Context, p PullRequest) (PullRequest
 	if err != nil {
 		return PullRequest{}, err
 	}
-	p.Version, p.SyncedAt, p.CreatedAt = 1, now, now
+	p.Version, p.CreatedAt = 1, now
 	tx.insert(p.ID, `
 		insert into signedapproval_pull_requests (workspace_id, id, repository_id, number, title, state, draft,
 			author_account_id, author_name, source_repository_id, source_branch, head_commit, destination_branch,
 			status_key, chain_id, chain_sequence, chain_leaf, version, synced_at, created_at)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, now(), now())`,
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, now())`,
 		tx.insertedPullRequest(p))
 	return p, nil
 }
@@ -95,7 +95,7 @@ func (tx *Tx) InsertPullRequest(ctx context.Context, p PullRequest) (PullRequest
 func (tx *Tx) insertedPullRequest(p PullRequest) []any {
 	return []any{
 		tx.Workspace, p.ID, p.RepositoryID, p.Number, p.Title, p.State, p.Draft, p.AuthorAccountID, p.AuthorName,
-		p.SourceRepositoryID, p.SourceBranch, p.HeadCommit, p.DestinationBranch, p.StatusKey, p.ChainID, p.ChainSequence, p.ChainLeaf, p.Version,
+		p.SourceRepositoryID, p.SourceBranch, p.HeadCommit, p.DestinationBranch, p.StatusKey, p.ChainID, p.ChainSequence, p.ChainLeaf, p.Version, p.SyncedAt,
 	}
 }
 
@@ -107,10 +107,10 @@ func (tx *Tx) UpdatePullRequest(_ context.Context, p PullRequest) error {
 	tx.tx.later(`
 		update signedapproval_pull_requests set title = $3, state = $4, draft = $5, author_account_id = $6,
 			author_name = $7, source_repository_id = $8, source_branch = $9, head_commit = $10,
-			destination_branch = $11, chain_sequence = $12, chain_leaf = $13, version = $14, synced_at = now()
+			destination_branch = $11, chain_sequence = $12, chain_leaf = $13, version = $14, synced_at = $15
 		where workspace_id = $1 and id = $2`,
 		tx.Workspace, p.ID, p.Title, p.State, p.Draft, p.AuthorAccountID, p.AuthorName, p.SourceRepositoryID,
-		p.SourceBranch, p.HeadCommit, p.DestinationBranch, p.ChainSequence, p.ChainLeaf, p.Version)
+		p.SourceBranch, p.HeadCommit, p.DestinationBranch, p.ChainSequence, p.ChainLeaf, p.Version, p.SyncedAt)
 	return nil
 }
 

@@ -27,7 +27,7 @@ func TestWhatIsReadTogetherIsOneRoundTrip(t *testing.T) {
 			return nothing(err)
 		},
 		"what is to turn green": func(tx *store.Tx) error {
-			_, err := tx.Green(ctx, store.Claim{ID: 1}, store.CommitStatus{PullRequestID: acme, RepositoryID: acme, RequestID: acme, Commit: "c"})
+			_, err := tx.Green(ctx, store.CommitStatus{PullRequestID: acme, RepositoryID: acme, RequestID: acme, Commit: "c"})
 			return nothing(err)
 		},
 		"what was asked": func(tx *store.Tx) error {

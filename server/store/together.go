@@ -118,12 +118,12 @@ type Settling struct {
 	Status      *CommitStatus     // on the commit of Live; nil for none
 }
 
-// Settling holds the rules, as [Tx.HoldRules] does, locks a pull request and reads, then, what an evaluation settles upon.
+// Settling locks a pull request, holds the rules, as [Tx.HoldRules] does, and reads, then, what an evaluation settles upon.
 func (tx *Tx) Settling(ctx context.Context, repositoryID string, number int64) (s Settling, err error) {
-	tx.HoldRules(repositoryID)
 	batch := &pgx.Batch{}
 	batch.Queue(selectWorkspace, tx.Workspace).Query(exactly(&s.Workspace))
 	batch.Queue(selectPullRequest+` for update`, tx.Workspace, repositoryID, number).Query(maybe(&s.PullRequest))
+	batch.Queue(holdRules, tx.Workspace, repositoryID)
 	batch.Queue(selectRepositoryConfig, tx.Workspace, repositoryID).Query(maybe(&s.Repository))
 	const asked = ` from signedapproval_approval_requests where workspace_id = $1 and ` + requestAlive + ` and pull_request_id = ` + pullRequestAt
 	batch.Queue(`select `+requestColumns+asked, tx.Workspace, repositoryID, number).Query(maybe(&s.Live))
@@ -291,21 +291,15 @@ type Green struct {
 }
 
 // Green reads, all of one moment in [Store.Reading], what [Store.Owed] reads, and what that rests on while it is of the
-// request that was. What it answers is durable, but for what was decided. [ErrPolicyBehind] as of [Tx.PolicyInForce].
-func (tx *Tx) Green(ctx context.Context, claim Claim, was CommitStatus) (Green, error) {
+// request that was. What it answers is durable. [ErrPolicyBehind] as of [Tx.PolicyInForce].
+func (tx *Tx) Green(ctx context.Context, was CommitStatus) (Green, error) {
 	var g Green
 	batch := &pgx.Batch{}
 	g.queue(batch, tx.Workspace, was.PullRequestID, was.Commit)
-	var asked bool // again since the claim: that is durable, with what is owed since before, since [Store.Owed] was asked
-	batch.Queue(`select not exists (select from signedapproval_jobs where id = $1 and seq = $2)`, claim.ID, claim.Seq).
-		QueryRow(func(row pgx.Row) error { return row.Scan(&asked) })
 	batch.Queue(`select `+pullRequestColumns+` from signedapproval_pull_requests where workspace_id = $1 and id = $2`, tx.Workspace, was.PullRequestID).Query(exactly(&g.PullRequest))
 	g.Judged.queue(batch, tx.Workspace, was.RepositoryID, was.RequestID)
-	err := tx.tx.batch(ctx, batch)
-	if err == nil && asked {
-		err = tx.Flush(ctx)
-	}
-	if err != nil {
+	tx.tx.flushes = true
+	if err := tx.tx.batch(ctx, batch); err != nil {
 		return Green{}, fmt.Errorf("store: read what is to turn green: %w", err)
 	}
 	return g, nil

@@ -31,7 +31,8 @@ type transaction struct {
 	early, apart bool
 	// rereads begins it anew: it is one of [Store.Reading], of which each round trip is a transaction; nil for others.
 	rereads func()
-	// flushes has what is read so made durable, in the same round trip.
+	// flushes has what is read so made durable, in the same round trip. See commitEarly for who needs that. It is of the session that
+	// has read: a crash ends that, while another session makes durable only what the crash has left.
 	flushes bool
 }
 
@@ -226,7 +227,7 @@ func (t *transaction) commit(ctx context.Context) error {
 //   - on one's own transaction, if it wrote, or locked a row for update: its commit is durable when it is answered,
 //     and comes after all that it read. Claiming a job that was rung, moving a merge to CALLING, making a challenge,
 //     growing the tree of the log and answering a merge check are such transactions. A claim by a [Seat] is not.
-//   - or on [Tx.Flush], after it was read.
+//   - or on a flush behind what was read, as of [Store.Owed] and [Tx.Green].
 //
 // What a screen shows needs nothing of the kind: it is what is true at the moment, and no more.
 func (t *transaction) commitEarly() {
@@ -238,15 +239,6 @@ func (t *transaction) commitEarly() {
 // a record that says nothing: a commit without one is not waited for. It is for nobody but who decodes the log of this
 // database, who can tell it by its name.
 const flush = `select pg_logical_emit_message(true, 'signedapproval', ''::text)`
-
-// Flush returns once everything is durable that was read, in [Store.Reading]. See commitEarly for who needs that. It is of the
-// session that has read: a crash ends that, while another session makes durable only what the crash has left.
-func (tx *Tx) Flush(ctx context.Context) error {
-	if _, err := tx.tx.conn.Exec(ctx, flush); err != nil {
-		return fmt.Errorf("store: make durable: %w", err)
-	}
-	return nil
-}
 
 // errReadOnly says that what only reads was to write something at its end. What it would write at once PostgreSQL refuses.
 var errReadOnly = errors.New("store: a transaction that only reads was to write")

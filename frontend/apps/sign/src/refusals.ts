@@ -57,6 +57,7 @@ const advices: Record<string, Partial<Advice> & Pick<Advice, "title">> = {
   EXPIRED: { title: "The request has expired", way: "reload" },
   ALREADY_DECIDED: { title: "You have decided already", way: "reload" },
   NOTHING_TO_UNDO: { title: "There is no decision of yours to withdraw", way: "reload" },
+  NO_AUTHOR: { title: "Nobody knows whose pull request this is" },
   AUTHOR: { title: "Authors do not approve their own pull request here" },
   NOT_APPROVER: { title: "The rule does not ask you" },
   KEY_WAITING: { title: "Your passkey waits for an administrator" },

@@ -1,0 +1,12 @@
+package store
+
+import "context"
+
+// Flush reads nothing, and makes durable what it could have read.
+func (s *Store) Flush(ctx context.Context, workspace string) error {
+	return s.Reading(ctx, workspace, func(tx *Tx) error {
+		tx.tx.flushes = true
+		_, err := tx.tx.Exec(ctx, `select`)
+		return err
+	})
+}
