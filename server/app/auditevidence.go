@@ -89,10 +89,10 @@ func (p *proving) rows(ctx context.Context, rows []attest.Row, take func(request
 	return whole, nil
 }
 
-// take takes the bundle of a row and verifies it. What a server does not give, and will not give later, is not proved.
+// take takes the bundle of a row and verifies it. What a server does not have to give, now or later, is not proved.
 func (p *proving) take(ctx context.Context, row attest.Row, take func(request string) ([]byte, error)) (*proved, error) {
 	data, err := take(row.Request)
-	if monitor.Lasting(err) {
+	if monitor.Withheld(err) {
 		return nil, notProvedf("the server does not give the evidence: %w", err)
 	}
 	if err != nil {

@@ -104,7 +104,11 @@ func TestOneRowWithoutEvidenceHoldsUpNoOther(t *testing.T) {
 		{Number: 3, Request: "../b", Kind: attest.KindApproved},
 		{Number: 4, Request: "c", Kind: attest.KindApproved},
 	}
-	for status, ends := range map[int]bool{http.StatusConflict: false, http.StatusNotFound: false, http.StatusInternalServerError: false, http.StatusServiceUnavailable: true} {
+	for status, ends := range map[int]bool{
+		http.StatusNotFound: false, http.StatusConflict: false, http.StatusGone: false, http.StatusRequestEntityTooLarge: false,
+		// That says something about who asks, or about the server, and nothing about the evidence.
+		http.StatusBadRequest: true, http.StatusUnauthorized: true, http.StatusForbidden: true, http.StatusInternalServerError: true, http.StatusServiceUnavailable: true,
+	} {
 		var asked []string
 		var p proving
 		whole, err := p.rows(t.Context(), rows, func(request string) ([]byte, error) {

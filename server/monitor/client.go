@@ -112,7 +112,7 @@ func (c *Client) ask(ctx context.Context, method, path string, query url.Values,
 	wait := 500 * time.Millisecond
 	for try := 1; ; try++ {
 		answer, err := c.once(ctx, method, path, query, body, limit)
-		if err == nil || try == tries || ctx.Err() != nil || Lasting(err) {
+		if err == nil || try == tries || ctx.Err() != nil || lasting(err) {
 			return answer, err
 		}
 		var refused *Refused
@@ -127,9 +127,22 @@ func (c *Client) ask(ctx context.Context, method, path string, query url.Values,
 	}
 }
 
-// Lasting tells whether the same question will not be answered later either: it was refused by a server that is neither busy
+// Withheld tells whether a server has no answer to the question, now and later: none, none that is whole, or one that is larger than
+// it can be. A refusal of who asks, as where a token ended, and a failure of the server are not about what was asked for.
+func Withheld(err error) bool {
+	var refused *Refused
+	if errors.As(err, &refused) {
+		switch refused.Status {
+		case http.StatusNotFound, http.StatusConflict, http.StatusGone, http.StatusRequestEntityTooLarge:
+			return true
+		}
+	}
+	return errors.Is(err, errTooLarge)
+}
+
+// lasting tells whether the same question will not be answered later either: it was refused by a server that is neither busy
 // nor out of reach, or the answer is larger than it can be.
-func Lasting(err error) bool {
+func lasting(err error) bool {
 	var refused *Refused
 	if errors.As(err, &refused) {
 		return refused.Status != http.StatusTooManyRequests && refused.Status != http.StatusBadGateway &&
