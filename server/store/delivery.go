@@ -83,15 +83,16 @@ func (s *Store) AcceptDeliveries(ctx context.Context, deliveries []Delivery) err
 }
 
 // acceptDeliveries writes in the order of the keys, like every batch, so that batches cannot block
-// each other in a circle.
+// each other in a circle. Whether last week had a delivery is a value, and no join, which PostgreSQL would plan for good as a look at
+// the whole week where that is empty.
 const acceptDeliveries = `
 	with fresh as (
 		insert into signedapproval_deliveries (request_uuid, workspace_id, repository_id, event_key, attempt, outcome, body)
 		select request_uuid::uuid, workspace::uuid, repository::uuid, event_key, attempt, outcome, body
 		from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::bytea[])
 			as w (request_uuid, workspace, repository, event_key, attempt, outcome, body)
-		where not exists (select from signedapproval_deliveries last
-			where last.request_uuid = w.request_uuid::uuid and last.week = signedapproval_delivery_week(now() - interval '7 days'))
+		where (select true from signedapproval_deliveries last
+			where last.request_uuid = w.request_uuid::uuid and last.week = signedapproval_delivery_week(now() - interval '7 days')) is null
 		on conflict (request_uuid, week) do nothing
 		returning request_uuid)
 	insert into signedapproval_jobs as j (` + jobColumns + `)

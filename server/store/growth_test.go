@@ -568,6 +568,22 @@ func TestWhatIsPlannedEarlyHolds(t *testing.T) {
 	}
 }
 
+// TestIntakeLooksAtOneDeliveryOfLastWeek, also where it was planned when nothing had come in yet.
+func TestIntakeLooksAtOneDeliveryOfLastWeek(t *testing.T) {
+	t.Parallel()
+	h := open(t)
+	statements, early := h.record(t, func(s *store.Store) error { return s.AcceptDeliveries(t.Context(), []store.Delivery{delivery(1)}) })
+	empty, _ := explain(t, early, "intake", statements)
+	_, err := connect(t, h.SuperURL).Exec(t.Context(), `
+		insert into signedapproval_deliveries (request_uuid, workspace_id, repository_id, event_key, attempt, outcome, body, received_at, week)
+		select gen_random_uuid(), workspace_id, repository_id, event_key, attempt, outcome, body, received_at - interval '7 days', signedapproval_delivery_week(received_at - interval '7 days')
+		from signedapproval_deliveries, generate_series(1, 5000)`)
+	must(t, err)
+	if full, _ := explain(t, early, "intake", statements); full > empty*2+8 {
+		t.Errorf("%d blocks with 5,000 deliveries of last week, %d without any", full, empty)
+	}
+}
+
 // TestWhatIsOpenIsCleanedUpByCount: the entries of what is over are pages to read until PostgreSQL cleans up. When it does
 // must not depend on how long the history is, and it must clean the indexes as well, which it would leave alone where few
 // pages of a table are concerned.
