@@ -386,11 +386,11 @@ func (p *picture) goesOn(w int, c int8, f flaw) {
 	}
 }
 
-// flushes makes durable what was read where the job was asked for again since its claim.
+// flushes makes durable what was read.
 func (p *picture) flushes(w int, f flaw) {
 	p.workers[w].step = putting
 	switch {
-	case !p.seen[w].asked || f == skipFlush:
+	case f == skipFlush:
 	case f == flushElsewhere:
 		p.workers[w].step = flushing
 	default:
@@ -403,7 +403,7 @@ func (p *picture) looks(w int, c int8, f flaw) {
 	holds := p.stands(c) || f == putUntallied || f == putByOldRules && p.live == c && p.approved && p.fresh
 	switch {
 	case p.seen[w].behind || p.owed[c].paid:
-		if p.seen[w].asked && f != skipFlush && f != flushElsewhere {
+		if f != skipFlush && f != flushElsewhere {
 			p.durable()
 		}
 		p.goesOn(w, c, f) // with what is owed now
