@@ -41,7 +41,8 @@ var Promises = []Promise{
 		"server/webhook TestDatabaseIsAway", "server/store TestIntakeWithoutPostgres", "server/app TestPostgresConnectionsAreCut",
 	}},
 	{degradation, "Bitbucket does not say what became of a merge, or hides it, or is at it for ever: nobody calls again while a call may land, and its end is put on record", []string{
-		"server/gate TestNobodyCallsWhileACallMayLand", "server/gate TestATaskThatNeverEnds", "server/gate TestAMergeThatCannotBeReadIsNotForgotten",
+		"server/gate TestNobodyCallsWhileACallMayLand", "server/gate TestATaskThatNeverEnds",
+		"server/gate TestATaskThatBitbucketDoesNotTellOf", "server/gate TestATaskThatCouldNotBeAskedForLandsElsewhere", "server/gate TestAMergeThatCannotBeReadIsNotForgotten",
 		"server/gate TestAMergeThatWasGivenUpIsRungAgain", "server/gate TestWhatLandedCannotBeRead",
 	}},
 	{degradation, "a poison job kills no more than it may, runs alone, ends among the dead, and holds up nobody", []string{

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -25,8 +26,11 @@ import (
 // takes no expected head: the pull request is read again right before the call, and what landed is verified right after.
 //
 // What Bitbucket answers a call, but that it merged, or is at it, ends the call: it is planned again, or refused. Where no answer came
-// it may land for as long as doubtPause. A task may as well that did not end in time; that is waited out once more and
-// refused, never called again. The job of an intent that is CALLING waits for as long as Bitbucket cannot be read.
+// it may land for as long as doubtPause. What was lost may have been the answer that Bitbucket is at it, as a task of which nobody
+// knows: one that takes longer than that can land beside a later call, which merges what was approved as well, or after the intent
+// came to its end. A task that is known ends by what Bitbucket says of it, or of the pull request, and by nothing else: one of which
+// it says nothing, whatever it answers, has taskPatience, is waited out once more, and refused, never called again. The job of
+// an intent that is CALLING waits for as long as Bitbucket cannot be read.
 //
 // That a request is APPROVED is what the last evaluation said. A decision, or a change of the rules,
 // that no evaluation has seen yet counts here all the same: the transaction that moves the intent to
@@ -546,7 +550,7 @@ func (g *Gate) uncalled(ctx context.Context, job store.Job, at store.Place, a at
 func (g *Gate) mergeRefused(ctx context.Context, job store.Job, at store.Place, a attempt, failure *bitbucket.Error) error {
 	remote, err := a.read(ctx, at)
 	if err != nil {
-		return g.unread(a, err)
+		return g.vanished(ctx, job, at, a, err)
 	}
 	if remote.State == bitbucket.Merged {
 		return g.landed(ctx, job, at, a, remote)
@@ -586,7 +590,7 @@ func mergeText(a attempt, remote bitbucket.PullRequest) (message string, closeBr
 	return message, rule.AutoMerge.CloseSourceBranch, err
 }
 
-// waitForMerge keeps Bitbucket's task, or that there is none any more, and comes back.
+// waitForMerge keeps Bitbucket's task, or that it is given up, and comes back.
 func (g *Gate) waitForMerge(ctx context.Context, job store.Job, at store.Place, a attempt) error {
 	return g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
 		now, err := tx.Now(ctx)
@@ -613,17 +617,14 @@ func (g *Gate) pollMerge(ctx context.Context, job store.Job, at store.Place, a a
 		return g.landed(ctx, job, at, a, *outcome.Merged)
 	case errors.As(err, &failure) && failure.Conflict(): // it ended without a merge: start again from reading
 		return errors.Join(g.uncalled(ctx, job, at, a), err)
-	case errors.As(err, &failure) && failure.Class() == bitbucket.Permanent && !failure.Unauthorized() && !failure.NotFound():
+	case errors.As(err, &failure) && failure.Status == http.StatusBadRequest: // it went wrong
 		return g.mergeRefused(ctx, job, at, a, failure)
-	case a.called > taskPatience:
-		return g.giveTaskUp(ctx, job, at, a)
+	case a.called > taskPatience, notFound(err):
+		return g.lookPastTask(ctx, job, at, a)
 	case err == nil:
 		return g.pollLater(ctx, job, a)
-	case errors.As(err, &failure) && failure.NotFound():
-		a.intent.TaskID = "" // nobody can tell what became of it: it may still land
-		return g.waitForMerge(ctx, job, at, a)
 	}
-	return g.unread(a, err)
+	return g.unread(a, err) // that it cannot be asked for says nothing of the task
 }
 
 // pollLater has Bitbucket's task asked for again.
@@ -637,15 +638,19 @@ func (g *Gate) pollLater(ctx context.Context, job store.Job, a attempt) error {
 	})
 }
 
-// giveTaskUp ends a merge at which Bitbucket has been for too long, after one more look when that cannot land any more, as far
-// as anybody can tell. Until then nothing else is called for, nor later.
-func (g *Gate) giveTaskUp(ctx context.Context, job store.Job, at store.Place, a attempt) error {
+// lookPastTask looks at the pull request itself, where Bitbucket does not have the task, or does not show it, or has been at it for
+// too long. It may land all the same: until its time is over nothing ends, and nothing else is called for. Then the merge ends after
+// one more look, when that cannot land any more, as far as anybody can tell; it is not called for again.
+func (g *Gate) lookPastTask(ctx context.Context, job store.Job, at store.Place, a attempt) error {
 	remote, err := a.read(ctx, at)
 	if err != nil {
 		return g.vanished(ctx, job, at, a, err)
 	}
 	if remote.State == bitbucket.Merged {
 		return g.landed(ctx, job, at, a, remote)
+	}
+	if a.called <= taskPatience {
+		return g.pollLater(ctx, job, a)
 	}
 	a.intent.TaskID = ""
 	a.intent.Sentence = fmt.Sprintf("not merged: Bitbucket did not come to an end with it in %.0f minutes; merge by hand", taskPatience.Minutes())

@@ -124,8 +124,7 @@ func TestATaskThatNeverEnds(t *testing.T) {
 			w := newWorld(t)
 			w.autoMerge()
 			number := w.approvedBut(store.KindMerge)
-			w.sql(`update signedapproval_merge_intents set state = 'CALLING', task_id = 'task', updated_at = now()`)
-			w.answersWith(http.MethodGet, `/merge/task-status/`, http.StatusOK, `{"task_status": "PENDING"}`)
+			w.bitbucketIsAt(http.StatusOK, taskPending)
 			aged := func(by time.Duration) (next time.Duration) {
 				w.sql(`update signedapproval_merge_intents set updated_at = updated_at - $1::interval`, by.String())
 				if failed := w.turn(false); len(failed) > 0 {
@@ -160,20 +159,104 @@ func TestATaskThatNeverEnds(t *testing.T) {
 	}
 }
 
-// TestATaskThatBitbucketForgets is as good as a call without an answer: it is waited for, and called for again.
-func TestATaskThatBitbucketForgets(t *testing.T) {
+// bitbucketIsAt has Bitbucket be at the merge of what is approved, and answer in one way who asks for that task.
+func (w *world) bitbucketIsAt(status int, body string) {
+	w.t.Helper()
+	w.sql(`update signedapproval_merge_intents set state = 'CALLING', task_id = 'task', updated_at = now()`)
+	w.onlyAnswers(`/merge/task-status/`, status, body)
+}
+
+// onlyAnswers has Bitbucket answer what is read at a path in one way, and everything else as it is.
+func (w *world) onlyAnswers(path string, status int, body string) {
+	w.t.Helper()
+	w.sim.ClearFaults()
+	w.answersWith(http.MethodGet, path, status, body)
+}
+
+const taskPending = `{"task_status": "PENDING"}`
+
+// TestATaskThatBitbucketDoesNotTellOf goes on, for all that anybody knows: nobody ends the merge, or calls for another, until the
+// task has had its time; then it is waited out as one that never ends.
+func TestATaskThatBitbucketDoesNotTellOf(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		path   string // of what Bitbucket answers with
+		status int
+	}{
+		"forgotten":                {`/merge/task-status/`, http.StatusNotFound},
+		"forbidden":                {`/merge/task-status/`, http.StatusForbidden},
+		"unauthorized":             {`/merge/task-status/`, http.StatusUnauthorized},
+		"unavailable":              {`/merge/task-status/`, http.StatusServiceUnavailable},
+		"the repository hidden":    {`/repositories/`, http.StatusNotFound},
+		"the repository forbidden": {`/repositories/`, http.StatusForbidden},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.autoMerge()
+			number := w.approvedBut(store.KindMerge)
+			w.bitbucketIsAt(http.StatusOK, taskPending)
+			w.onlyAnswers(c.path, c.status, "")
+			for _, passed := range []bool{false, true, true} {
+				w.turn(passed)
+				w.ends(number, store.MergeCalling, "", 0)
+			}
+			w.onlyAnswers(`/merge/task-status/`, http.StatusOK, taskPending)
+			w.turn(true)
+			w.ends(number, store.MergeCalling, "", 0)
+			w.onlyAnswers(c.path, c.status, "")
+			w.sql(`update signedapproval_merge_intents set updated_at = updated_at - interval '10 minutes'`)
+			w.turn(false)
+			w.turn(false)
+			w.ends(number, store.MergeCalling, "", 0)
+			if w.gaveUp() {
+				t.Error("its job gave up")
+			}
+			w.onlyAnswers(`/merge/task-status/`, http.StatusNotFound, "") // of the task nothing is known any more
+			w.turn(false)
+			w.ends(number, store.MergeCalling, "merge by hand", 0)
+			w.turn(true)
+			w.drainAll()
+			w.ends(number, store.MergeRefused, "merge by hand", 0)
+		})
+	}
+}
+
+// TestATaskThatBitbucketForgetsWhenItHasLanded is not waited for: the pull request tells.
+func TestATaskThatBitbucketForgetsWhenItHasLanded(t *testing.T) {
 	w := newWorld(t)
 	w.autoMerge()
 	number := w.approvedBut(store.KindMerge)
-	w.sql(`update signedapproval_merge_intents set state = 'CALLING', task_id = 'task', updated_at = now()`)
-	w.answersWith(http.MethodGet, `/merge/task-status/task$`, http.StatusNotFound, "")
-	for range 3 {
-		w.turn(false)
-	}
-	w.ends(number, store.MergeCalling, "", 0)
-	w.unanswered()
-	w.untilMerged(number)
+	w.bitbucketIsAt(http.StatusNotFound, "")
+	w.land(number)
+	w.turn(false)
 	w.ends(number, store.MergeMerged, "what landed contains the approved commit", 1)
+}
+
+// TestATaskThatFailed is over: what Bitbucket says of its failure is its end, and where a branch moved it is called for again.
+func TestATaskThatFailed(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		status          int
+		gone            bool // the pull request
+		state, sentence string
+	}{
+		"refused":                               {http.StatusBadRequest, false, store.MergeRefused, "not merged: Bitbucket says: "},
+		"a branch moved":                        {http.StatusConflict, false, store.MergePlanned, ""},
+		"refused, and the pull request is gone": {http.StatusBadRequest, true, store.MergeRefused, "not merged: Bitbucket no longer has the pull request"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.autoMerge()
+			number := w.approvedBut(store.KindMerge)
+			w.bitbucketIsAt(c.status, "")
+			if c.gone {
+				w.answersWith(http.MethodGet, `/pullrequests/1$`, http.StatusNotFound, "")
+				w.unanswered()
+			}
+			w.turn(false)
+			w.ends(number, c.state, c.sentence, 0)
+		})
+	}
 }
 
 // TestAMergeThatCannotBeReadIsNotForgotten loses a call, and has Bitbucket show nothing of the pull request, for a while or for

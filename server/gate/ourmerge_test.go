@@ -1,6 +1,7 @@
 package gate_test
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 
@@ -118,6 +119,34 @@ func TestAMergeThatTheGateCalledForIsOnRecord(t *testing.T) {
 			}
 			if leaf := w.mergedLeaf(number); name != "no longer gated" && (leaf == nil || leaf.Kind != "violation" || leaf.Commit != m.LandedCommit) {
 				t.Errorf("the leaf is %+v, of %+v", leaf, m)
+			}
+			w.check(true)
+		})
+	}
+}
+
+// TestATaskThatCouldNotBeAskedForLandsElsewhere: Bitbucket is at a merge and does not say what becomes of that, and the pull request goes
+// where nobody asks for anything; there the task lands. It was the gate's call.
+func TestATaskThatCouldNotBeAskedForLandsElsewhere(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{http.StatusForbidden, http.StatusNotFound} {
+		t.Run(http.StatusText(status), func(t *testing.T) {
+			w := newWorld(t)
+			w.autoMerge()
+			number := w.approvedBut(store.KindMerge)
+			w.bitbucketIsAt(status, "")
+			w.turn(false)
+			w.edit(number, map[string]any{"destination": map[string]any{"branch": map[string]any{"name": "main"}}})
+			w.event(number)
+			w.allBut(store.KindMerge)
+			w.turn(true)
+			w.event(number)
+			w.allBut(store.KindMerge)
+			w.land(number)
+			w.event(number)
+			w.drainAll()
+			if seen := w.merged(number); seen.Kind != store.MergeSeenViolation || !strings.Contains(seen.Sentence, "while a call of the gate to merge it was under way") {
+				t.Errorf("seen %s: %s", seen.Kind, seen.Sentence)
 			}
 			w.check(true)
 		})
