@@ -26,7 +26,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { hex, sha256 } from "./bytes.ts";
 import { SignPage } from "./SignPage.tsx";
 import { canonical } from "./statement.ts";
-import { keyAct, prepared, shown, statementOf } from "./statementfixture.ts";
+import { keyAct, prepared, shown, statementOf, times } from "./statementfixture.ts";
 
 const diffText = `diff --git a/src/pay.ts b/src/pay.ts
 index 1c2d3e4..5f6a7b8 100644
@@ -546,6 +546,33 @@ describe("approving", () => {
     );
     expect(authenticator.signed).toEqual([]);
     expect(operations(api)).not.toContain("SubmitDecision");
+  });
+
+  test("signs no decision that is dated otherwise", async () => {
+    const { api } = await open();
+    const dated = await statementOf({ ...what, origin: window.location.origin });
+    Object.assign(dated.predicate, times(Date.now() + 30 * 24 * 3_600_000));
+    Object.assign(api.world.Mutation ?? {}, {
+      prepareDecision: async () => ({ ...(await prepared(dated)), expiresAt: null, userErrors: [] }),
+    });
+    await press("Approve");
+    expect(await screen.findByRole("alert")).toHaveTextContent(
+      /Refused: the time is not right.* by the clock of this device it is .*If this clock is wrong, set it right/,
+    );
+    expect(authenticator.signed).toEqual([]);
+    expect(operations(api)).not.toContain("SubmitDecision");
+  });
+
+  test("signs no act that is dated in the future", async () => {
+    const { api } = await open({ viewer: { passkeys: [] } });
+    const act = await keyAct("NEW_KEY", "enrol", Date.now() + 30 * 24 * 3_600_000);
+    Object.assign(api.world.Mutation ?? {}, {
+      finishPasskey: { passkey: passkey({ id: "passkey-2", state: "UNCONFIRMED" }), act, userErrors: [] },
+    });
+    await press("Approve");
+    await press("Confirm with your new passkey");
+    expect(await screen.findByText("Refused: the time is not right")).toBeVisible();
+    expect(authenticator.signed).toEqual([]);
   });
 
   test("tells when another statement was recorded than the one that was signed", async () => {

@@ -2,6 +2,7 @@ import { type FragmentType, graphql, readFragment } from "@signedapproval/graph/
 import type { KeyActStep } from "@signedapproval/graph/generated/graphql.ts";
 import { fromBase64Url, sha256, toBase64Url } from "./bytes.ts";
 import { ceremony, Refusal } from "./refusal.ts";
+import { checkTimes } from "./times.ts";
 import { signWithPasskey } from "./webauthn.ts";
 
 const keyActFragment = graphql(`
@@ -51,6 +52,7 @@ export interface Act {
 /** {@link signKeyAct}, for an act of any purpose. */
 export async function signAct({ purpose, about, statement, options }: Act): Promise<string> {
   let sound = false;
+  let times: Record<string, unknown> = {};
   try {
     const bytes = fromBase64Url(statement);
     const act = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
@@ -60,12 +62,14 @@ export async function signAct({ purpose, about, statement, options }: Act): Prom
       act.predicate.origin === window.location.origin &&
       (about === undefined || act.subject[0].digest.sha256 === about) &&
       JSON.parse(options).challenge === toBase64Url(await sha256(bytes));
+    times = act.predicate;
   } catch {
     // What cannot be read is not sound.
   }
   if (!sound) {
     throw new Refusal("STATEMENT_MISMATCH", "What was prepared for signing is not what this page has announced.");
   }
+  checkTimes("act", times);
   return await ceremony(() => signWithPasskey(options));
 }
 

@@ -42,6 +42,7 @@ const advices: Record<string, Partial<Advice> & Pick<Advice, "title">> = {
     title: "Refused: this is not what you were shown",
     way: "reload",
   },
+  STATEMENT_TIME: { title: "Refused: the time is not right", way: "again" },
   OTHER_STATEMENT: { title: "The record differs from what you signed", way: "reload" },
   DIFF_MISMATCH: { title: "Refused: the change is not what it claims to be", way: "reload" },
   UNAUTHENTICATED: {

@@ -1,5 +1,6 @@
 import type { DecisionAction } from "@signedapproval/graph/generated/graphql.ts";
 import { fromBase64Url, hex, hmacSha256, sha256, toBase64Url } from "./bytes.ts";
+import { checkTimes } from "./times.ts";
 
 /** What the page shows, and so what a signature made on it may say. */
 export interface Shown {
@@ -89,8 +90,9 @@ const always = [
 
 /**
  * Checks that the prepared bytes say exactly what the page shows and that the authenticator is asked to sign exactly
- * these bytes. Gives the statement's SHA-256 in hex; throws {@link StatementMismatch} otherwise. What only the server
- * knows (who the approver is, the chain, the log, the roster, the nonce, the times) is not compared.
+ * these bytes. Gives the statement's SHA-256 in hex; throws {@link StatementMismatch} otherwise, and a refusal where it
+ * was not made just now or holds for too long. What only the server knows (who the approver is, the chain, the log, the
+ * roster, the nonce) is not compared.
  */
 export async function checkStatement({ statement, options, commentSalt }: Prepared, shown: Shown): Promise<string> {
   const bytes = read(() => fromBase64Url(statement), "it cannot be decoded");
@@ -140,6 +142,7 @@ export async function checkStatement({ statement, options, commentSalt }: Prepar
   expect(asked["challenge"] === toBase64Url(digest), "the challenge");
   expect(asked["rpId"] === shown.relyingPartyId, "the relying party");
   expect(asked["userVerification"] === "required", "the demand that the authenticator verifies you");
+  checkTimes("decision", predicate);
   return hex(digest);
 }
 

@@ -48,8 +48,7 @@ export async function statementOf(
         repository: `{${what.repository}}`,
       },
       diff: { sha256: what.diffSha256, size: what.diffSize },
-      expiresAt: "2026-11-22T10:05:00Z",
-      issuedAt: "2026-11-22T10:00:00Z",
+      ...times(),
       logHead: { root: "8".repeat(64), size: 40 },
       logOrigin: "localhost/log",
       meaning: meaningOf(what),
@@ -79,6 +78,12 @@ export async function statementOf(
   };
 }
 
+/** The times of what was prepared just now. */
+export function times(now = Date.now()) {
+  const text = (at: number) => `${new Date(at).toISOString().slice(0, 19)}Z`;
+  return { issuedAt: text(now), expiresAt: text(now + 5 * 60_000) };
+}
+
 /** A statement and the options that ask an authenticator to sign it. */
 export async function prepared(statement: unknown, text = canonical(statement), like: Record<string, unknown> = {}) {
   const bytes = new TextEncoder().encode(text);
@@ -94,10 +99,10 @@ export async function prepared(statement: unknown, text = canonical(statement), 
 }
 
 /** What a key is asked to sign about a key, as the server prepares it. */
-export async function keyAct(step: string, purpose: string): Promise<Record<string, unknown>> {
+export async function keyAct(step: string, purpose: string, made = Date.now()): Promise<Record<string, unknown>> {
   const act = {
     predicateType: "https://github.com/signedapproval/bitbucket/act/v1",
-    predicate: { purpose, origin: window.location.origin },
+    predicate: { purpose, origin: window.location.origin, ...times(made) },
   };
   const bytes = new TextEncoder().encode(canonical(act));
   return {
