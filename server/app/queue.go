@@ -110,11 +110,6 @@ func (s *Server) reserve(ctx context.Context, call bitbucket.Call) error {
 	return nil
 }
 
-// unreserve gives back what the budget of a connection was asked for and no call has used.
-func (s *Server) unreserve(ctx context.Context, call bitbucket.Call, since time.Time) {
-	s.budget.Give(ctx, call.TokenKey, since)
-}
-
 // throttled makes every replica leave a connection alone that Bitbucket throttles.
 func (s *Server) throttled(ctx context.Context, call bitbucket.Call, until time.Time) {
 	s.meters.throttled.Inc()

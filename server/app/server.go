@@ -134,7 +134,7 @@ func (s *Server) wire(logKeys *witness.Keys) error {
 
 	api := bitbucket.New(bitbucket.Config{
 		BaseURL: s.config.BitbucketAPI, UserAgent: "SignedApproval (+" + s.config.Origin + ")",
-		Reserve: s.reserve, Return: s.unreserve, Throttled: s.throttled, Observe: s.meters.call,
+		Reserve: s.reserve, Throttled: s.throttled, Observe: s.meters.call,
 	})
 	s.workspaces = workspace.New(workspace.Options{
 		Store: s.store, API: api, Connect: s.consumer(s.config.ConnectKey, s.config.ConnectSecret, "/connect/callback"),

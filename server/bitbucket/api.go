@@ -66,9 +66,6 @@ type Config struct {
 	// *Error with Status 429 and RetryAt means "not now"; any other error fails
 	// the call too. It must be safe for concurrent use. Nil means no limit.
 	Reserve func(ctx context.Context, call Call) error
-	// Return is told of a reservation that no exchange has used, and when it began at the earliest: see Client.Ahead. It
-	// must be safe for concurrent use. Nil means that it stays spent.
-	Return func(ctx context.Context, call Call, since time.Time)
 	// Throttled is told of each 429 that Bitbucket answered, and until when to
 	// leave the credential alone, so that every replica can hold back. It must be
 	// safe for concurrent use. May be nil.
@@ -170,8 +167,6 @@ type Client struct {
 	renewed atomic.Pointer[Client]
 	// readOnly is why nothing may be written; nil where it may.
 	readOnly error
-	// place is what pays for the next exchange, where it was taken ahead; may be nil.
-	place *Place
 }
 
 // ReadOnly returns a client like c that sends no call that could change anything: each of them fails
@@ -310,8 +305,10 @@ func (c *Client) exchange(ctx context.Context, r request) (*answer, *Error) {
 	}
 	config := c.api.config
 	call := Call{TokenKey: c.tokenKey, Class: c.class, Op: r.op}
-	if err := c.reserve(ctx, call); err != nil {
-		return nil, reserveError(r.op, err)
+	if config.Reserve != nil {
+		if err := config.Reserve(ctx, call); err != nil {
+			return nil, reserveError(r.op, err)
+		}
 	}
 
 	ctx, cancel := context.WithTimeout(ctx, config.Timeout)

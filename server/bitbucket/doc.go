@@ -12,8 +12,7 @@
 //   - A deadline: Config.Timeout for one HTTP exchange, body included, or the
 //     caller's context if that ends earlier.
 //   - A budget: Config.Reserve is asked before each HTTP exchange, so each page
-//     of a list and each followed redirect counts. [Client.Ahead] asks for one of
-//     them earlier.
+//     of a list and each followed redirect counts.
 //   - An error of type *[Error], with its class: [Transient] may succeed when it
 //     is repeated later, [Permanent] will not. There are no retries in here; the
 //     queue owns them. A write that ended in a transient error may have happened.

@@ -61,7 +61,7 @@ func TestReadOnlySendsNoWrite(t *testing.T) {
 // TestEveryMethodIsCalled keeps everyCall, and with it the test above, complete.
 func TestEveryMethodIsCalled(t *testing.T) {
 	t.Parallel()
-	called := map[string]bool{"Renewing": true, "ReadOnly": true, "Ahead": true} // these give clients
+	called := map[string]bool{"Renewing": true, "ReadOnly": true} // these give clients
 	for _, call := range everyCall(t.Context(), serve(t, answerJSON(`{}`)).client(bitbucket.Config{})) {
 		called[strings.Fields(call.name)[0]] = true
 	}

@@ -389,9 +389,9 @@ func (p *picture) goesOn(w int, c int8, f flaw) {
 // flushes makes durable what was read.
 func (p *picture) flushes(w int, f flaw) {
 	p.workers[w].step = putting
-	switch {
-	case f == skipFlush:
-	case f == flushElsewhere:
+	switch f {
+	case skipFlush:
+	case flushElsewhere:
 		p.workers[w].step = flushing
 	default:
 		p.durable()

@@ -32,15 +32,7 @@ func (g *Gate) PutStatus(ctx context.Context, job store.Job) error {
 	if err := json.Unmarshal(job.Payload, &at); err != nil {
 		return fmt.Errorf("payload: %w", err)
 	}
-	var place bitbucket.Place
-	defer func() { place.Return(ctx) }() // unless it was used
-	connect := func() (*bitbucket.Client, error) {
-		client, err := g.Client(ctx, at.Workspace, bitbucket.Urgent)
-		if err != nil {
-			return nil, err
-		}
-		return client.Ahead(ctx, &place), nil
-	}
+	connect := func() (*bitbucket.Client, error) { return g.Client(ctx, at.Workspace, bitbucket.Urgent) }
 	connected := beside("the connection was read", connect) // what is owed is mostly written, and before anything is published
 	owed, err := g.Store.Owed(ctx, job.Claim, at.Workspace, at.PullRequest, at.Commit)
 	_, _ = connected()

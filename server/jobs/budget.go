@@ -134,34 +134,6 @@ func (b *Budget) Take(ctx context.Context, tokenKey string, class Class) (ok boo
 	return true, time.Time{}, nil
 }
 
-// Give gives back one call that was taken after since, and that nobody made and nobody will. One that may have been taken
-// without Redis stays spent, as does one that Redis cannot be told of.
-func (b *Budget) Give(ctx context.Context, tokenKey string, since time.Time) {
-	b.guard.Lock()
-	alone := !b.awayTil.Before(since)
-	b.guard.Unlock()
-	if alone {
-		return
-	}
-	call, cancel := context.WithTimeout(ctx, b.Patience)
-	defer cancel()
-	give := redis.NewCmd(call, "evalsha", budgetScript.Hash(), 1, b.key(tokenKey), "give", b.refill(), b.capacity(), time.Since(since).Microseconds())
-	if b.Redis.Process(call, once{give}) != nil {
-		return
-	}
-	b.guard.Lock()
-	defer b.guard.Unlock()
-	if b.spent[tokenKey] > 0 { // else it is counted already
-		b.spent[tokenKey]--
-	}
-}
-
-// once is a command that is not sent again where its answer is lost.
-type once struct{ *redis.Cmd }
-
-// NoRetry is what the client of Redis asks a command.
-func (once) NoRetry() bool { return true }
-
 var errAway = errors.New("jobs: Redis did not answer a moment ago")
 
 // take asks Redis; a positive answer is how long to wait. Its error means that Redis cannot say.
@@ -192,8 +164,6 @@ func (b *Budget) take(ctx context.Context, tokenKey string, class Class) (time.D
 	}
 }
 
-func (b *Budget) key(tokenKey string) string { return b.Prefix + ":budget:{" + tokenKey + "}" }
-
 func (b *Budget) ask(ctx context.Context, tokenKey, what string, args ...any) ([]int64, error) {
 	b.guard.Lock()
 	away := time.Now().Before(b.awayTil)
@@ -203,7 +173,7 @@ func (b *Budget) ask(ctx context.Context, tokenKey, what string, args ...any) ([
 	}
 	call, cancel := context.WithTimeout(ctx, b.Patience)
 	defer cancel()
-	answer, err := budgetScript.Run(call, b.Redis, []string{b.key(tokenKey)},
+	answer, err := budgetScript.Run(call, b.Redis, []string{b.Prefix + ":budget:{" + tokenKey + "}"},
 		append([]any{what, b.refill(), b.capacity()}, args...)...).Int64Slice()
 	if err == nil && len(answer) != 2 {
 		err = errors.New("jobs: the budget's answer is not a pair")

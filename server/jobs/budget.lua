@@ -4,14 +4,11 @@
 -- KEYS[1]  hash: level (calls left), at (when that was so), factor (share of the full rate), calm
 --          (since when Bitbucket has not refused, as far as factor has been raised for it), paused
 --          (until when). Times are microseconds.
--- ARGV[1]  what to do: take, give, seed, pause
+-- ARGV[1]  what to do: take, seed, pause
 -- ARGV[2]  calls per hour at the full rate
 -- ARGV[3]  capacity
 -- take:    ARGV[4] calls that this class must leave over, ARGV[5] calls to wait for when refused
 --          -> {1, 0} taken; {0, microseconds to wait}; {-1, 0} unknown credential: seed it
--- give:    ARGV[4] microseconds since before it was taken -> {1, 0}; does nothing where the credential became known or
---          was refused since then: what is left was told anew. What flowed in since then is kept back: a full bucket
---          would not have taken it
 -- seed:    ARGV[4] calls left -> {1, 0}; does nothing where the credential is known
 -- pause:   ARGV[4] microseconds -> {1, 0}
 local time = redis.call('TIME')
@@ -31,9 +28,6 @@ if not state[1] then
   end
   if ARGV[1] == 'seed' then
     keep(arg, 1, now, 0)
-    return {1, 0}
-  end
-  if ARGV[1] == 'give' then
     return {1, 0}
   end
   state = {'0', tostring(now), '1', tostring(now), '0'}
@@ -58,13 +52,6 @@ if ARGV[1] == 'pause' then
     factor = math.max(factor / 2, 1 / 16)
   end
   keep(0, factor, now, math.max(paused, now + arg))
-  return {1, 0}
-end
-
-if ARGV[1] == 'give' then
-  if calm < now - arg then
-    keep(math.min(capacity, level + math.max(0, 1 - arg * per_microsecond)), factor, calm, paused)
-  end
   return {1, 0}
 end
 

@@ -202,64 +202,6 @@ func TestBudgetPause(t *testing.T) {
 	same(t, "taken from another credential", other, true)
 }
 
-// TestBudgetTakesBackWhatIsUnused: a call that was given back is there for others, of this process and in the books.
-func TestBudgetTakesBackWhatIsUnused(t *testing.T) {
-	t.Parallel()
-	for name, url := range map[string]string{"redis": redistest.URL(t), "miniredis": "redis://" + miniredis.RunT(t).Addr()} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			ledger := known()
-			b := budget(t, url, 40, ledger) // ten at once, then one each two minutes
-			taken, _ := takeAll(t, b, jobs.Background)
-			same(t, "taken by the background", taken, 8)
-			since := time.Now()
-			taken, _ = takeAll(t, b, jobs.Urgent)
-			same(t, "taken besides", taken, 2)
-			b.Give(t.Context(), token, since)
-			b.Give(t.Context(), "connection:2", since) // of which nobody knows
-			taken, _ = takeAll(t, b, jobs.Background)
-			same(t, "taken by the background of what is reserved", taken, 0)
-			b.Give(t.Context(), token, since)
-			taken, _ = takeAll(t, b, jobs.Urgent)
-			if taken < 1 || taken > 2 { // the moments that the two were away are kept back
-				t.Errorf("taken again = %d, want what was given back", taken)
-			}
-			b.Count(t.Context())
-			same(t, "counted", ledger.spent[token], int64(8+taken))
-		})
-	}
-}
-
-// TestBudgetNeverGainsByGiving holds calls while a full bucket would have let others go: what flowed in meanwhile is not
-// there twice.
-func TestBudgetNeverGainsByGiving(t *testing.T) {
-	t.Parallel()
-	b, pass := clocked(t, 400, known()) // 100 at once, then one each 12 s
-	ok, _, err := b.Take(t.Context(), token, jobs.Urgent)
-	must(t, err)
-	same(t, "taken", ok, true)
-	pass(50 * time.Second)
-	taken, _ := takeAll(t, b, jobs.Urgent)
-	same(t, "taken of a full bucket", taken, 100)
-	b.Give(t.Context(), token, time.Now().Add(-40*time.Second))
-	taken, _ = takeAll(t, b, jobs.Urgent)
-	same(t, "taken of one that was away meanwhile", taken, 0)
-}
-
-// TestBudgetGivesNothingBackAfterARefusal: what Bitbucket refused, and what a Redis that lost all was told, counts.
-func TestBudgetGivesNothingBackAfterARefusal(t *testing.T) {
-	t.Parallel()
-	b, pass := clocked(t, 400, known())
-	takeAll(t, b, jobs.Urgent)
-	since := time.Now()
-	must(t, b.Pause(t.Context(), token, time.Now().Add(time.Millisecond)))
-	pass(time.Second)
-	b.Give(t.Context(), token, since.Add(-time.Second))
-	pass(16 * time.Second) // at half the rate, seven tenths of a call flowed in
-	taken, _ := takeAll(t, b, jobs.Urgent)
-	same(t, "taken", taken, 0)
-}
-
 func TestBudgetIsHalvedOncePerRefusal(t *testing.T) {
 	t.Parallel()
 	b, pass := clocked(t, 4000, known()) // 50 a minute
@@ -362,7 +304,6 @@ func TestBudgetWithoutRedis(t *testing.T) {
 	if ok || time.Until(at) < 59*time.Minute {
 		t.Errorf("Take of a paused credential = %t, again in %v", ok, time.Until(at))
 	}
-	b.Give(t.Context(), token, time.Now()) // by a server that never lent it
 	server.Restart(t)
 	eventually(t, "Redis is asked again", func() bool {
 		taken, _ := takeAll(t, b, jobs.Urgent)
