@@ -183,6 +183,26 @@ func onKeys() []attack {
 			},
 		},
 		{
+			admits: "use a key that was revoked",
+			wants:  "have a key of X sign that was revoked without a word of since when, and say that X was shown the roster and the history of before; then X reports it",
+			caught: []string{"exit 0", "step 11 tally: stolen_key"},
+			try: func(t *testing.T) []string {
+				c := stage(t)
+				second := newPerson(t, "dave", "second")
+				c.enrol(second)
+				c.open("new")
+				before, _ := c.statement("dave", evidence.Approve)
+				c.revokeBy(c.dave, second, nil)
+				c.decide(c.bob, evidence.Approve)
+				s, d := c.statement("dave", evidence.Approve)
+				s.Roster, s.ChainHead = before.Roster, before.ChainHead
+				c.file(s, d, c.dave.sign)
+				got := []string{verify(c.bundle(), c.pinned)}
+				c.revokeBy(c.dave, second, new(beginning))
+				return append(got, verify(c.bundle(), c.pinned))
+			},
+		},
+		{
 			wants:  "keep what a stolen key of X approved: revoke that key before X reports it and without saying since when, with itself, or as the operator with no signature; then report it with itself, or answer X's report by a later time",
 			caught: []string{"step 11 tally: stolen_key", "step 5 roster: roster", "step 5 roster: roster", "step 11 tally: stolen_key", "step 5 roster: roster", "step 5 roster: roster"},
 			try: func(t *testing.T) (got []string) {

@@ -189,8 +189,8 @@ func standing(rule approval.Rule, r store.ApprovalRequest, personID string, deci
 		case d.Action == approval.Withdraw:
 			withdrawals = append(withdrawals, d)
 		case slices.ContainsFunc(withdrawals, func(w approval.Decision) bool { return rule.Withdraws(w, d) }):
-			if d.Action == approval.Reject { // and with it whatever came before
-				return nil
+			if d.Action == approval.Reject || d.Action == approval.Approve && d.RequestID == r.ID && rule.Withdraws(d, approval.Decision{Action: approval.Reject}) {
+				return nil // a rejection before it is taken back with it, or was by it
 			}
 		default:
 			return &decisions[i]

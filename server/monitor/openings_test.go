@@ -517,6 +517,15 @@ func TestWhatHadExpiredCountsForNothing(t *testing.T) {
 			wait()
 			g.roster(g.signedFor(evidence.KeyCountersigned, carol, proof, alice))
 		}, monitor.RuleUnsigned},
+		"a countersignature that brings a key into the roster": {func(g *governed, wait func()) {
+			g.protect(0, nil, alice)
+			e := g.enrolment(carol)
+			g.now = g.now.Add(3 * time.Minute) // of those that its owner had to confirm it
+			vouched := g.countersigned(e, alice)
+			e.Countersigned = &vouched
+			wait()
+			g.enrol(carol, e, evidence.ByCountersigner, alice.digest(g.t))
+		}, monitor.RuleUnsigned},
 		"an enrolment": {func(g *governed, wait func()) {
 			e := g.enrolment(carol)
 			wait()

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/evidence"
 )
 
@@ -115,7 +116,7 @@ func (r *replay) added(subject string, change evidence.RosterChange, key evidenc
 	if err != nil {
 		return err
 	}
-	if body, ok := leaf.Body.(evidence.KeyEnrolled); !ok || body.Person != change.Key.Person || body.Enrolment != change.Proof {
+	if body, ok := leaf.Body.(evidence.KeyEnrolled); !ok || body.Person != change.Key.Person || body.Enrolment != change.Proof && !r.vouchedAgain(change, body) {
 		r.wrong(KeyUnlogged, subject, "The log has another enrolment of key %s.", key)
 		return nil
 	}
@@ -126,6 +127,14 @@ func (r *replay) added(subject string, change evidence.RosterChange, key evidenc
 		})
 	}
 	return nil
+}
+
+// vouchedAgain reports whether a key came into the roster by somebody here who vouched for it, and was enrolled before by what
+// happened in another workspace: the log has an enrolment once, with what was signed for it first. It is the same registration.
+func (r *replay) vouchedAgain(change evidence.RosterChange, logged evidence.KeyEnrolled) bool {
+	opened, found := r.enrolments.find(change.Proof)
+	return found && change.By == evidence.ByCountersigner &&
+		approval.DigestOf(opened.Enrolment.AttestationObject) == logged.AttestationObject && approval.DigestOf(opened.Enrolment.ClientDataJSON) == logged.ClientData
 }
 
 // enrolled is the time of the leaf of a key's enrolment; zero where the log has none.

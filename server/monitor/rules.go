@@ -153,7 +153,7 @@ func (r *replay) keyChange(index, version int64, filed time.Time, force evidence
 	if change.Event == evidence.KeyAdded {
 		first = r.voucher(change.Proof)
 	}
-	if change.Event == evidence.KeyAdded || change.Event == evidence.KeyRemoved && r.cameIn(change.Key).Equal(filed) {
+	if change.Event == evidence.KeyRemoved && r.cameIn(change.Key).Equal(filed) {
 		filed = time.Time{} // a key can come into the roster long after it was enrolled, and what was said to revoke it with it
 	}
 	acts := []evidence.Digest{first}

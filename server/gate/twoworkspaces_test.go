@@ -1,0 +1,89 @@
+package gate_test
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/monitor"
+	"github.com/signedapproval/bitbucket/server/store"
+	"github.com/signedapproval/bitbucket/server/tiles"
+)
+
+// TestAKeyThatTwoWorkspacesVouchFor: bob lost his keys and recovers by a countersigner in each of two workspaces. The server is honest.
+func TestAKeyThatTwoWorkspacesVouchFor(t *testing.T) {
+	w := newWorld(t)
+	w.governed()
+	const other = otherWorkspace
+	alice, bob := w.people["alice"], w.people["bob"]
+	role := func(_ context.Context, p store.Person, workspace string, _ bool) (store.Role, error) {
+		if p.ID == alice.ID {
+			return store.RoleAdmin, nil
+		}
+		return store.RoleMember, nil
+	}
+	w.keys.Role = role
+	w.must(w.store.InWorkspace(t.Context(), other, func(tx *store.Tx) error {
+		if _, _, err := tx.PutWorkspace(t.Context(), "other", "Other"); err != nil {
+			return err
+		}
+		return w.genesis(tx)
+	}))
+	w.sql(`insert into signedapproval_memberships (person_id, workspace_id, role)
+		select id, $1::uuid, case when id = $2::uuid then 'ADMIN' else 'MEMBER' end from signedapproval_people`, other, alice.ID)
+	for _, workspace := range []string{w.workspace, other} {
+		for _, p := range []*person{alice, bob} {
+			_, err := w.gate.SyncRoster(t.Context(), workspace, p.ID)
+			w.must(err)
+		}
+	}
+	_, err := w.keys.ReportLost(t.Context(), bob.Person)
+	w.must(err)
+	fresh := w.made(bob)
+	w.vouch(w.keys.PrepareCountersignature(t.Context(), alice.Person, alice.session, w.workspace, fresh.ID))
+	w.vouch(w.keys.PrepareCountersignature(t.Context(), alice.Person, alice.session, other, fresh.ID))
+	w.settle()
+	w.gate.Role = role
+	w.must(w.gate.Publish(t.Context(), 0, 0))
+	mux := http.NewServeMux()
+	mux.Handle(tiles.Prefix, tiles.New(w.store, []string{w.logKey}, slog.New(slog.DiscardHandler)))
+	mux.HandleFunc("GET /workspaces/{workspace}/openings", func(rw http.ResponseWriter, r *http.Request) {
+		openings, err := w.gate.Openings(r.Context(), alice.Person, r.PathValue("workspace"))
+		if err != nil {
+			http.Error(rw, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		_, _ = rw.Write(openings)
+	})
+	face := httptest.NewServer(mux)
+	defer face.Close()
+	client, err := monitor.NewClient(face.URL, "", nil)
+	w.must(err)
+	for _, workspace := range []string{w.workspace, other} {
+		state, err := monitor.OpenState(t.TempDir(), false)
+		w.must(err)
+		m, err := monitor.New(monitor.Options{
+			Client: client, State: state, Late: time.Hour, Workspace: workspace,
+			Anchors: evidence.Anchors{
+				RelyingParties: []evidence.RelyingParty{{ID: rpID, Origin: origin}},
+				Log:            &evidence.LogAnchor{Origin: rpID + "/log", Keys: []string{w.logKey}},
+				Witnesses:      &evidence.WitnessPolicy{},
+			},
+			Tell: func(f monitor.Finding) error {
+				if !f.Notice {
+					t.Errorf("workspace %s: %v", workspace, f)
+				} else {
+					t.Log(workspace, f)
+				}
+				return nil
+			},
+		})
+		w.must(err)
+		w.must(m.Pass(t.Context()))
+		w.must(state.Close())
+	}
+}
