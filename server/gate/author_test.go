@@ -32,8 +32,7 @@ func (w *world) loseAuthor(number int64) {
 	fields["author"] = nil
 	body, err := json.Marshal(fields)
 	w.must(err)
-	_, err = w.sim.AddFault(bitbucketsim.Fault{Method: http.MethodGet, Path: `/pullrequests/\d+$`, Status: http.StatusOK, Body: string(body)})
-	w.must(err)
+	w.answersWith(http.MethodGet, `/pullrequests/\d+$`, http.StatusOK, string(body))
 	w.event(number)
 	w.settle()
 }
