@@ -112,7 +112,7 @@ func (v *verification) bundle(data []byte) (string, error) {
 }
 
 func (v *verification) policy() (string, error) {
-	policy, err := readPolicy(v.b.Policy)
+	policy, err := ReadPolicy(v.b.Policy)
 	if err != nil {
 		return "", err
 	}
@@ -129,8 +129,8 @@ func (v *verification) policy() (string, error) {
 	return fmt.Sprintf("rule %q applies to %s", rule.Name, branch), nil
 }
 
-// readPolicy reads a policy's canonical form.
-func readPolicy(data []byte) (policy approval.Policy, err error) {
+// ReadPolicy reads a policy's canonical form, which is the only one that a verifier accepts.
+func ReadPolicy(data []byte) (policy approval.Policy, err error) {
 	if len(data) <= approval.MaxPolicyBytes && read(data, &policy) && policy.Check() == nil {
 		return policy, nil
 	}

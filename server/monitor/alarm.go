@@ -77,6 +77,8 @@ const (
 	RuleCompromised Code = "rule_compromised"
 	// PolicyWrong: a policy that is not the one that the log names.
 	PolicyWrong Code = "policy_wrong"
+	// PolicyUnreadable: a policy that is the one that the log names, and of which no verifier of this version can tell what it gates.
+	PolicyUnreadable Code = "policy_unreadable"
 )
 
 // What another auditor's checkpoints show.

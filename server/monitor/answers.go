@@ -84,8 +84,8 @@ type versionAt struct {
 	time           time.Time
 }
 
-// policyAt is a version of a policy. policy is nil where it gates the repository no longer, or by what no server of this version
-// reads either, and where the openings do not tell it.
+// policyAt is a version of a policy. policy is nil where it gates the repository no longer, and where it is not told what it
+// gates: the openings leave it out, or it cannot be read.
 type policyAt struct {
 	versionAt
 	told   bool
@@ -104,7 +104,7 @@ func (r *replay) pastRules() (*pastRules, error) {
 	}
 	read := map[policyPlace]*approval.Policy{}
 	for _, opened := range r.o.Policies {
-		if policy, err := approval.ParsePolicy(opened.Policy); err == nil {
+		if policy, err := evidence.ReadPolicy(opened.Policy); err == nil {
 			read[policyPlace{evidence.RepositoryID(r.o.Salt, opened.Repository), opened.Version}] = &policy
 			for _, rule := range policy.Rules {
 				for _, pattern := range rule.Branches { // one without wildcards is a name
@@ -133,8 +133,9 @@ func (r *replay) pastRules() (*pastRules, error) {
 			opened, found := r.policies[at]
 			if why := differs(opened.Policy, body.Policy); found && why != "" { // it may have been another when it was judged
 				r.wrong(PolicyWrong, fmt.Sprintf("policy of repository %s version %d", opened.Repository, body.Version), "The log names another policy than the openings: %s.", why)
-			} else if v.told = found; found {
+			} else if found {
 				v.policy = read[at]
+				v.told = v.policy != nil || body.Policy == ""
 			}
 			p.policies[body.Repository] = append(p.policies[body.Repository], v)
 		}

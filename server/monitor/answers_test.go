@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/monitor"
 )
@@ -13,10 +12,7 @@ import (
 // rule sets a policy with one rule for branches.
 func (g *governed) rule(branches ...string) {
 	g.t.Helper()
-	g.policyOf(approval.Policy{Format: approval.Format, Rules: []approval.Rule{{
-		Name: "All", Branches: branches, ExpiresAfterSeconds: 86400,
-		Requirements: []approval.Requirement{{Name: "Approval", Quorum: 1, Approvers: approval.Approvers{Everyone: true}}},
-	}}}.Canonical(), alice)
+	g.policyOf(policyNamed("All", branches...), alice)
 }
 
 // stolen has alice report somebody's key.
@@ -180,6 +176,18 @@ func TestAnAnswerThatOnlyOpeningsExplain(t *testing.T) {
 			g.askedOf(9, repository, "release/1.0")
 			g.openings.Chains = append(g.openings.Chains, evidence.OpenedChain{ID: evidence.ChainID(salt, repository, 9), Repository: other, PullRequest: 9, Branch: "main"})
 		}, []monitor.Code{monitor.OpeningsWrong}, []monitor.Code{monitor.UntoldBranch}},
+		"no rule, and the rules in force cannot be read": {func(g *governed) {
+			g.rule("main")
+			g.policyOf([]byte(`{"format":"signedapproval.policy/v2","rules":[]}`), alice)
+			long(g)
+			g.asked(9, "main")
+		}, []monitor.Code{monitor.PolicyUnreadable}, nil},
+		"no rule, and there is one after rules that cannot be read": {func(g *governed) {
+			g.policyOf([]byte(`{}`), alice)
+			g.rule("main")
+			long(g)
+			g.asked(9, "main")
+		}, []monitor.Code{monitor.PolicyUnreadable, monitor.UnfoundedYes}, nil},
 		"a rule that was taken away": {func(g *governed) {
 			g.rule("main")
 			g.ungate(alice)

@@ -164,9 +164,15 @@ func (g *governed) protect(quorum int, people []string, by ...token) {
 // setPolicy writes a version of the repository's policy.
 func (g *governed) setPolicy(name string, by ...token) {
 	g.t.Helper()
-	document, err := json.Marshal(map[string]string{"name": name})
-	g.must(err)
-	g.policyOf(document, by...)
+	g.policyOf(policyNamed(name, "nowhere"), by...)
+}
+
+// policyNamed is a policy of one rule with a name, for some branches.
+func policyNamed(name string, branches ...string) json.RawMessage {
+	return approval.Policy{Format: approval.Format, Rules: []approval.Rule{{
+		Name: name, Branches: branches, ExpiresAfterSeconds: 86400,
+		Requirements: []approval.Requirement{{Name: "Approval", Quorum: 1, Approvers: approval.Approvers{Everyone: true}}},
+	}}}.Canonical()
 }
 
 // policyOf writes a version of the repository's policy, of any content.
@@ -275,7 +281,7 @@ func forgeries() map[string]forgery {
 			g.setPolicy("weaker", alice, alice)
 		}, nil, []monitor.Code{monitor.RuleUnsigned}},
 		"a policy whose signatures are for another": {func(g *governed) {
-			document := json.RawMessage(`{"name":"weaker"}`)
+			document := policyNamed("weaker", "nowhere")
 			other := evidence.PolicyDocument{Repository: repository, Version: 2, Previous: g.policy, Policy: digest}
 			g.openings.Policies = append(g.openings.Policies, evidence.OpenedPolicy{Repository: repository, Version: 2, Policy: document})
 			g.say(evidence.PolicyVersion{
@@ -297,7 +303,7 @@ func forgeries() map[string]forgery {
 		"a repository that nobody let go":             {func(g *governed) { g.ungate() }, nil, []monitor.Code{monitor.RuleUnsigned}},
 		"a protection that nobody switched off":       {func(g *governed) { g.protect(0, nil) }, nil, []monitor.Code{monitor.RuleUnsigned}},
 		"a protection that its new people signed":     {func(g *governed) { g.protect(1, []string{"per-carol"}, carol) }, nil, []monitor.Code{monitor.RuleUnsigned}},
-		"a policy that the openings tell otherwise":   {func(g *governed) { g.openings.Policies[0].Policy = json.RawMessage(`{"name":"other"}`) }, nil, []monitor.Code{monitor.PolicyWrong}},
+		"a policy that the openings tell otherwise":   {func(g *governed) { g.openings.Policies[0].Policy = policyNamed("other", "nowhere") }, nil, []monitor.Code{monitor.PolicyWrong}},
 		"a policy that the openings leave out":        {func(g *governed) { g.openings.Policies = nil }, nil, []monitor.Code{monitor.PolicyWrong}},
 		"a protection that the openings leave out":    {func(g *governed) { g.openings.Protections = nil }, nil, []monitor.Code{monitor.OpeningsWrong}},
 		"a roster that the openings end early":        {func(g *governed) { g.openings.Roster = g.openings.Roster[:1] }, nil, []monitor.Code{monitor.RosterWrong}},
@@ -470,7 +476,7 @@ func TestWhatHadExpiredCountsForNothing(t *testing.T) {
 		want monitor.Code
 	}{
 		"a policy": {func(g *governed, wait func()) {
-			document := json.RawMessage(`{"name":"weak"}`)
+			document := policyNamed("weak", "nowhere")
 			about := evidence.PolicyDocument{Repository: repository, Version: g.policies + 1, Previous: g.policy, Policy: approval.DigestOf(document)}
 			acts := g.agree(evidence.Act{Purpose: evidence.SetPolicy, Policy: &about}, []token{alice, bob})
 			wait()

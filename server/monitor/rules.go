@@ -261,6 +261,10 @@ func (r *replay) policy(index int64, filed time.Time, body evidence.PolicyVersio
 		r.wrong(PolicyWrong, subject, "The log names another policy than the openings: %s.", why)
 		return false
 	}
+	if _, err := evidence.ReadPolicy(opened.Policy); body.Policy != "" && err != nil {
+		r.found(PolicyUnreadable, false, index, subject,
+			"What it gates cannot be told, and no answer of the merge check that rests on it is judged, unless a newer version of this monitor reads it: %s.", plain(err.Error()))
+	}
 	enough := r.agreed(body.Acts, now.Force, now.Roster, filed, func(a evidence.Act) bool {
 		return a.Purpose == evidence.SetPolicy && *a.Policy == evidence.PolicyDocument{
 			Repository: opened.Repository, Version: body.Version, Previous: now.Newest[body.Repository], Policy: body.Policy,

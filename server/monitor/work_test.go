@@ -264,7 +264,7 @@ func TestOpeningsOutOfReach(t *testing.T) {
 // TestRowsThatChangeWithoutALeaf has somebody at the database change what the log has leaves of, or add what it has not.
 func TestRowsThatChangeWithoutALeaf(t *testing.T) {
 	t.Parallel()
-	weaker := json.RawMessage(`{"name":"weaker"}`)
+	weaker := policyNamed("weaker", "nowhere")
 	for name, c := range map[string]struct {
 		change func(g *governed)
 		want   []monitor.Code
