@@ -119,6 +119,7 @@ check-modules:
 	@echo "check: go.mod is tidy"
 	@go mod tidy -diff >/dev/null || { echo "go.mod or go.sum is out of step: run go mod tidy" >&2; exit 1; }
 	@go -C tools/lint mod verify >/dev/null
+	@go -C tools/witness mod verify >/dev/null
 
 check-generated: $(NPM_INSTALLED)
 	@echo "check: generated files are in step"
