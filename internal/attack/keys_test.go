@@ -280,6 +280,33 @@ func onKeys() []attack {
 			},
 		},
 		{
+			wants:  "have somebody whom the operator invents vouch for the keys of X and Y, which a rule counts only then",
+			caught: []string{"step 15 anchors: key", "exit 2: no roster"},
+			try: func(t *testing.T) []string {
+				by := func(voucher func(c *cast) *person) *cast {
+					c := stage(t)
+					c.policy.Rules[0].Keys = &approval.KeyDemand{Countersigned: true}
+					c.policyLeaf()
+					c.pinned = c.anchors()
+					v := voucher(c)
+					c.countersign(c.bob, v)
+					c.countersign(c.dave, v)
+					c.open("new")
+					c.decide(c.bob, evidence.Approve)
+					c.decide(c.dave, evidence.Approve)
+					return c
+				}
+				honest := by(func(c *cast) *person { return c.carol })
+				honest.control(honest.operator)
+				c := by(func(c *cast) *person {
+					c.enrol(c.mallory)
+					return c.mallory
+				})
+				bundle := c.bundle()
+				return []string{verify(bundle, c.pinned), verify(bundle, unpinned(c.pinned))}
+			},
+		},
+		{
 			wants: "recover another public key from X's signature, and put it into the roster as Y's", caught: []string{"step 8 assertions: ambiguous_key", "step 5 roster: roster"},
 			try: func(t *testing.T) (got []string) {
 				c := halfApproved(t)

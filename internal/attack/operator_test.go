@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -133,6 +134,7 @@ type operator struct {
 	signed                []evidence.SignedAct            // those that changes of the roster rest on
 	acts                  int
 	attestations          map[string]attestation  // by credential id; of other keys there is none
+	vouched               map[string]bool         // credential ids that somebody else signed for
 	models                *evidence.Models        // by which models of keys are judged
 	facts                 func(*approval.Facts)   // what the operator tells the tally otherwise
 	conclude              func(*approval.Verdict) // what it makes of the verdict
@@ -146,7 +148,7 @@ func newOperator(t testing.TB) *operator {
 	must(t, err)
 	o := &operator{
 		t: t, now: beginning, keys: keys, workspace: workspace, repository: repository, number: ordinaryPR, salt: seed("salt"),
-		enrolled: map[string]evidence.EnrolledKey{}, diff: []byte("diff --git a/x b/x\n"), policy: policyOf(2),
+		enrolled: map[string]evidence.EnrolledKey{}, vouched: map[string]bool{}, diff: []byte("diff --git a/x b/x\n"), policy: policyOf(2),
 	}
 	for _, name := range []string{"alice", "bob", "carol", "dave", "mallory"} {
 		o.writers = append(o.writers, approval.Person{ID: "per-" + name, AccountID: "acc-" + name, Name: name})
@@ -178,6 +180,7 @@ func (o *operator) twin() *operator {
 			other.events[i].change = new(*e.change)
 		}
 	}
+	other.vouched = maps.Clone(o.vouched)
 	other.enrolled = map[string]evidence.EnrolledKey{}
 	for credential, e := range o.enrolled {
 		other.enrolled[credential] = e
@@ -305,6 +308,12 @@ func (o *operator) tally(r *rows, now time.Time, last bool) evidence.Body {
 			ID: e.decision.ID, RequestID: s.Request, PersonID: s.Approver.Person, Action: s.Purpose.Action(), HeadCommit: s.Source.Commit,
 			DestinationBranch: s.Destination.Branch, RuleDigest: s.Policy.RuleDigest, Sequence: int64(sequence),
 			AccountID: "acc-" + s.Approver.Person[len("per-"):], Name: s.Approver.Person[len("per-"):],
+		}
+		if o.policy.Rules[0].Needs().Identities {
+			d.Identity = string(evidence.ByLogIn)
+			if o.vouched[string(e.decision.Assertion.CredentialID)] {
+				d.Identity = approval.Countersigned
+			}
 		}
 		if o.policy.Rules[0].Needs().Models {
 			d.Model = o.model(e.decision.Assertion.CredentialID)
@@ -515,6 +524,22 @@ func issued(t testing.TB, act []byte) *time.Time {
 func (o *operator) revoke(p *person, since time.Time) {
 	o.t.Helper()
 	o.revokeBy(p, p, &since)
+}
+
+// countersign has somebody vouch for the key of another person, before that one decides.
+func (o *operator) countersign(p, by *person) {
+	o.t.Helper()
+	enrolment, err := evidence.ParseAct(o.enrolled[string(p.key.CredentialID)].Enrolment.Act)
+	must(o.t, err)
+	act, _ := o.act(evidence.Act{Purpose: evidence.Countersign, Workspace: o.workspace, Key: enrolment.Key}, by.name)
+	signed := evidence.SignedAct{Act: act, Assertion: by.sign(o.t, act)}
+	proof, err := signed.Digest()
+	must(o.t, err)
+	o.signed = append(slices.Clone(o.signed), signed)
+	o.vouched[string(p.key.CredentialID)] = true
+	o.add(event{change: &evidence.RosterChange{
+		Format: evidence.RosterFormat, Event: evidence.KeyCountersigned, Key: p.key, By: evidence.ByCountersigner, Proof: proof, Signer: digestOf(o.t, by.key), IssuedAt: issued(o.t, act),
+	}})
 }
 
 // revokeBy revokes a key with a signature by one of the same person, or says of one that was revoked that it was stolen.

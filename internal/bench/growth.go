@@ -380,9 +380,9 @@ func (w *world) restoreBehind(ctx context.Context, restore func() error) ([]Figu
 	if err := errors.Join(w.end(syscall.SIGTERM), restore()); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	soon, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, w.binary, "serve")
+	cmd := exec.CommandContext(soon, w.binary, "serve")
 	cmd.Env = w.env
 	out, err := cmd.CombinedOutput()
 	if err == nil || !bytes.Contains(out, []byte("LOG_BEHIND_SINK")) {

@@ -21,6 +21,9 @@ func (c RosterChange) word() *word {
 	return &word{c.Version, append([]Agreement{c.first().Agreement}, c.Agreed...)}
 }
 
+// signer is whose word it is.
+func (w word) signer() Digest { return w.acts[0].Signer }
+
 // holds reports whether what was signed for a key counts: everybody who signed
 // stands, and was in its owner's hands.
 func (r *Roster) holds(w word) bool {

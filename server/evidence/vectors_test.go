@@ -130,6 +130,13 @@ func bundleVectors(t *testing.T) (list []bundleVector) {
 			list = append(list, bundleVector{Name: "good stolen " + r.name, Anchors: anchors, Bundle: string(data)})
 		}
 	}
+	for _, v := range vouchings() {
+		if v.exit != 1 {
+			data, anchors := v.make(t)
+			exitCodes["good vouched for by "+v.name] = v.exit
+			list = append(list, bundleVector{Name: "good vouched for by " + v.name, Anchors: anchors, Bundle: string(data)})
+		}
+	}
 	w := newWorld(t)
 	w.story()
 	exitCodes["good without anchors"] = 2

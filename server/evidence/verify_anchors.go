@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/signedapproval/bitbucket/server/approval"
 )
 
 // lacks notes an anchor without which the operator's word is needed.
@@ -61,7 +63,7 @@ func (v *verification) anchoredPolicy() error {
 
 // anchoredKeys checks that every key that signed a decision is known: it came by
 // the version of the roster that is an anchor, or is pinned, or a key that is
-// known signed for it.
+// known signed for it. What the tally was told of who vouched for it is checked likewise.
 func (v *verification) anchoredKeys() error {
 	a := v.anchors
 	var at int64
@@ -109,6 +111,40 @@ func (v *verification) anchoredKeys() error {
 			return refuse(CodePerson, "decision %d is given to an account that is not the signer's", i+1)
 		}
 	}
+	if a.Roster == "" {
+		return nil // which is missing
+	}
+	return v.anchoredWords(known, once)
+}
+
+// anchoredWords takes step 11 again where the rule asks for keys that somebody vouched for: of whoever did, the key
+// has to be known too. Else the operator, who can invent a person, could have that person vouch for anybody.
+func (v *verification) anchoredWords(known, once map[Digest]bool) error {
+	facts, strangers := v.b.Facts, false
+	facts.Decisions = slices.Clone(facts.Decisions)
+	for _, d := range v.made {
+		if d.tallied == 0 {
+			continue
+		}
+		told, today := &facts.Decisions[d.tallied-1], &v.known.Decisions[d.tallied-1]
+		if told.Identity == approval.Countersigned && !v.keys.vouched(d.key, d.version, func(w word) bool { return once[w.signer()] }) {
+			told.Identity, strangers = string(ByLogIn), true
+		}
+		if today.Identity == approval.Countersigned && !v.keys.vouched(d.key, d.version, func(w word) bool { return known[w.signer()] && v.keys.holds(w) }) {
+			today.Identity, v.fell = told.Identity, true
+			if told.Identity == approval.Countersigned {
+				today.Identity = approval.Disowned
+			}
+		}
+	}
+	if !strangers {
+		return nil
+	}
+	if then := v.b.Verdict.State; green(string(then)) {
+		if now, _ := v.again(facts); now.State != then {
+			return refuse(CodeKey, "the bundle says %s, and for a key on which that rests nobody vouched whose own key is known: without it it is %s (%s)", then, now.State, now.Sentence)
+		}
+	}
 	return nil
 }
 
@@ -130,7 +166,7 @@ func (v *verification) spread(known map[Digest]bool, holds func(word) bool) {
 				continue
 			}
 			for _, w := range v.keys.keys[v.keys.byDigest[e.key]].words() {
-				if known[w.acts[0].Signer] && holds(w) {
+				if known[w.signer()] && holds(w) {
 					known[e.key], grown = true, true
 				}
 			}

@@ -120,12 +120,8 @@ func (v *verification) judge() error {
 	if slices.Equal(v.known.Decisions, v.b.Facts.Decisions) {
 		return nil // the tally knew
 	}
-	rule, facts := v.rule, v.known
-	if v.untold {
-		rule, facts = open(rule), deciding(facts)
-	}
 	then := v.b.Verdict
-	today, counted := approval.CountAgain(rule, facts, then.State)
+	today, counted := v.again(v.known)
 	v.counted = counted
 	switch {
 	case v.untold && today.State == then.State: // who counts is told by nothing
@@ -136,6 +132,15 @@ func (v *verification) judge() error {
 			then.State, today.State, today.Sentence)
 	}
 	return nil
+}
+
+// again tallies by other facts than the bundle's. Where people were erased, whoever decided is one of those who were asked.
+func (v *verification) again(facts approval.Facts) (approval.Verdict, []int64) {
+	rule := v.rule
+	if v.untold {
+		rule, facts = open(rule), deciding(facts)
+	}
+	return approval.CountAgain(rule, facts, v.b.Verdict.State)
 }
 
 // open returns the rule with everyone in each of its sets.
