@@ -400,7 +400,7 @@ func (g *Gate) Decide(ctx context.Context, person store.Person, sessionHash []by
 	err = g.Store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
 		d := decider{Gate: g, tx: tx, person: person, assertion: assertion}
 		var err error
-		made, err = d.decide(ctx, pullRequest, challenge, sessionHash, requestID)
+		made, err = d.decide(ctx, repository, pullRequest, challenge, sessionHash, requestID)
 		if refusal.Code(err) != "" {
 			refused = err
 			return nil
@@ -434,7 +434,7 @@ type decider struct {
 	identity  evidence.Identity // of the key that signed; known once it is verified
 }
 
-func (d *decider) decide(ctx context.Context, pullRequest string, challenge, sessionHash []byte, requestID string) (made store.Decision, err error) {
+func (d *decider) decide(ctx context.Context, repository, pullRequest string, challenge, sessionHash []byte, requestID string) (made store.Decision, err error) {
 	spent := refusal.New(CodeChallenge, "This signature was asked for somewhere else, too long ago, or was used already. Start again.").At("response")
 	signed, err := d.tx.TakeSigned(ctx, challenge, d.person.ID, sessionHash, d.assertion.CredentialID)
 	if errors.Is(err, store.ErrNotFound) {
@@ -468,13 +468,17 @@ func (d *decider) decide(ctx context.Context, pullRequest string, challenge, ses
 	if err != nil {
 		return made, err
 	}
-	// From here on nobody else changes the pull request.
-	met, err := d.tx.Deciding(ctx, signed.Credential.ID, int64(result.SignCount), result.BackupState, pullRequest)
+	// From here on nobody else changes the pull request, and nobody the roster.
+	met, err := d.tx.Deciding(ctx, signed.Credential.ID, int64(result.SignCount), result.BackupState, repository, pullRequest)
 	if err != nil {
 		return made, err
 	}
 	if !met.Used {
 		return made, refusal.New(CodeCounter, "This key was revoked, or made another signature, at the same moment. Start again.").At("response")
+	}
+	// No leaf of a decision may come behind the one that took its key out of the roster: no verifier believes that.
+	if key, found := met.Roster.Key(signed.Credential.ID); !found || !key.LiveAt(met.Roster.Versions()) {
+		return made, refusal.New(CodeRevokedKey, "This key was revoked at the same moment: nothing was decided. Use another one.").At("response")
 	}
 	if met.Live == nil || met.Live.ID != statement.Request || met.Live.HeadCommit != statement.Source.Commit || met.PullRequest.HeadCommit != met.Live.HeadCommit {
 		return made, refusal.New(CodeHeadChanged, "The pull request has changed since you were asked to sign: nothing was decided. Reload the page to see what it asks for now.")

@@ -35,6 +35,9 @@ func TestWhatRestsOnRulesIsOnRecordBeforeTheyChange(t *testing.T) {
 				w.t.Errorf("the merge check says %+v", answer)
 			}
 		}},
+		"a decision": {"insert into signedapproval_decisions", func(w *world, number int64) {
+			w.decides(number, "carol", approval.Approve)
+		}},
 		"a call to merge": {"update signedapproval_merge_intents", func(w *world, number int64) {
 			w.decides(number, "carol", approval.Approve)
 			w.allBut(store.KindMerge)
@@ -97,6 +100,39 @@ func TestWhatRestsOnRulesIsOnRecordBeforeTheyChange(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestNoDecisionComesBehindTheEndOfItsKey has a key fall out of the roster when what it signed was verified, and is about to be filed.
+func TestNoDecisionComesBehindTheEndOfItsKey(t *testing.T) {
+	w := newWorld(t)
+	w.enact(w.rule(1, "bob", "carol"))
+	number := w.open()
+	w.settle()
+	bob := w.people["bob"]
+	first, since := w.keyID(bob), time.Now().Truncate(time.Second).Add(-time.Second)
+	bob.key = passkeytest.New(origin)
+	w.enrol(bob) // with the first key, and so this one falls with that
+	second := bob.key
+	bob.key = passkeytest.New(origin)
+	w.enrol(bob)
+	w.settle()
+	request, options := w.prepared(number, "bob", approval.Approve)
+	answer := w.signed(second, options)
+	w.wire.Set(fault.Trap{On: fault.Sends("update signedapproval_credentials set sign_count"), Mishap: fault.Slow, Meanwhile: func() {
+		w.revokes(bob, first, bob.key, since)
+		_, err := w.gate.SyncRoster(t.Context(), w.workspace, bob.ID)
+		w.must(err)
+	}})
+	_, err := w.gate.Decide(t.Context(), bob.Person, bob.session, w.workspace, request, answer)
+	if w.wire.Clear() != 1 {
+		t.Fatal("the decision was not about to be filed")
+	}
+	w.refused("a key that fell meanwhile", err, gate.CodeRevokedKey)
+	if w.decided() != 0 {
+		t.Error("it is a decision")
+	}
+	w.settle()
+	w.check(false)
 }
 
 // TestWhoeverIsToldCanChangeTheirKeysMeanwhile has the roster wait for an evaluation, while it holds the keys of somebody whom that is

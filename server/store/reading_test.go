@@ -57,7 +57,7 @@ func TestWhatIsReadTogetherIsOneRoundTrip(t *testing.T) {
 			return nothing(err)
 		},
 		"what a decision meets": func(tx *store.Tx) error {
-			_, err := tx.Deciding(ctx, []byte("credential"), 1, false, acme)
+			_, err := tx.Deciding(ctx, []byte("credential"), 1, false, acme, acme)
 			return nothing(err)
 		},
 		"what is paid": func(tx *store.Tx) error {

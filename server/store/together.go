@@ -225,11 +225,13 @@ type Deciding struct {
 	Live        *ApprovalRequest // the request that is alive; nil for none
 	Given       Given            // about the commit of Live
 	Workspace   Workspace
+	Roster      *evidence.Roster // which stays as it is until the decision is in the log
 }
 
 // Deciding notes that a key made a decision, as [Shared.UseCredential] does, locks the pull request as [Tx.LockPullRequestByID]
-// does, and reads then what the decision meets.
-func (tx *Tx) Deciding(ctx context.Context, credentialID []byte, signCount int64, backupState bool, pullRequestID string) (d Deciding, err error) {
+// does, holds the rules, as [Tx.HoldRules] does, and reads then what the decision meets.
+func (tx *Tx) Deciding(ctx context.Context, credentialID []byte, signCount int64, backupState bool, repositoryID, pullRequestID string) (d Deciding, err error) {
+	var newest RosterVersion
 	const asked = ` from signedapproval_approval_requests where workspace_id = $1 and ` + requestAlive + ` and pull_request_id = $2`
 	batch := &pgx.Batch{}
 	batch.Queue(useCredential, credentialID, signCount, backupState).Exec(func(tag pgconn.CommandTag) error {
@@ -238,13 +240,16 @@ func (tx *Tx) Deciding(ctx context.Context, credentialID []byte, signCount int64
 	})
 	batch.Queue(selectWorkspace, tx.Workspace).Query(exactly(&d.Workspace))
 	batch.Queue(lockPullRequest, tx.Workspace, pullRequestID).Query(exactly(&d.PullRequest))
+	batch.Queue(holdRules, tx.Workspace, repositoryID)
+	batch.Queue(newestRoster, tx.Workspace).Query(exactly(&newest))
 	batch.Queue(`select `+requestColumns+asked, tx.Workspace, pullRequestID).Query(maybe(&d.Live))
 	batch.Queue(selectDecisions+`pull_request_id = $2 and head_commit = (select head_commit`+asked+`)`+inChain, tx.Workspace, pullRequestID).Query(every(&d.Given.Decisions))
 	queueSaid(batch, tx.Workspace, &d.Given.said)
 	if err := tx.tx.batch(ctx, batch); err != nil {
 		return Deciding{}, fmt.Errorf("store: read what a decision meets: %w", err)
 	}
-	return d, nil
+	d.Roster, err = tx.rosterUpTo(ctx, newest)
+	return d, err
 }
 
 // Owed is what one commit of a pull request should show.
