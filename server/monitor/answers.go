@@ -85,11 +85,11 @@ type versionAt struct {
 }
 
 // policyAt is a version of a policy. policy is nil where it gates the repository no longer, and where it is not told what it
-// gates: the openings leave it out, or it cannot be read.
+// gates, since the openings leave it out, have another one, or one that cannot be read: untold says so then.
 type policyAt struct {
 	versionAt
-	told   bool
 	policy *approval.Policy
+	untold *Finding
 }
 
 // branchOf is a branch of a repository, or a pattern of branches.
@@ -102,10 +102,8 @@ func (r *replay) pastRules() (*pastRules, error) {
 	name := func(repository, branch string) {
 		p.branches[evidence.BranchID(r.o.Salt, repository, branch)] = branchOf{repository, branch}
 	}
-	read := map[policyPlace]*approval.Policy{}
 	for _, opened := range r.o.Policies {
 		if policy, err := evidence.ReadPolicy(opened.Policy); err == nil {
-			read[policyPlace{evidence.RepositoryID(r.o.Salt, opened.Repository), opened.Version}] = &policy
 			for _, rule := range policy.Rules {
 				for _, pattern := range rule.Branches { // one without wildcards is a name
 					name(opened.Repository, pattern)
@@ -128,20 +126,42 @@ func (r *replay) pastRules() (*pastRules, error) {
 		case evidence.RosterVersion:
 			p.rosters = append(p.rosters, versionAt{index, body.Version, leaf.Time})
 		case evidence.PolicyVersion:
-			at := policyPlace{body.Repository, body.Version}
-			v := policyAt{versionAt: versionAt{index, body.Version, leaf.Time}}
-			opened, found := r.policies[at]
-			if why := differs(opened.Policy, body.Policy); found && why != "" { // it may have been another when it was judged
-				r.wrong(PolicyWrong, fmt.Sprintf("policy of repository %s version %d", opened.Repository, body.Version), "The log names another policy than the openings: %s.", why)
-			} else if found {
-				v.policy = read[at]
-				v.told = v.policy != nil || body.Policy == ""
-			}
+			v := r.policyAt(index, body)
+			v.time = leaf.Time
 			p.policies[body.Repository] = append(p.policies[body.Repository], v)
 		}
 		return nil
 	})
 	return &p, err
+}
+
+// policyAt is the version of a policy of a leaf, as the openings tell it now: they may have told another when it was judged.
+func (r *replay) policyAt(index int64, body evidence.PolicyVersion) policyAt {
+	v := policyAt{versionAt: versionAt{index: index, version: body.Version}}
+	opened, found := r.policies[policyPlace{body.Repository, body.Version}]
+	untold := func(code Code, repository, detail string, args ...any) {
+		subject := fmt.Sprintf("policy of repository %s version %d", repository, body.Version)
+		v.untold = &Finding{Code: code, Subject: subject, Detail: fmt.Sprintf(detail, args...), Leaf: &index, Time: r.now}
+	}
+	if !found {
+		untold(PolicyWrong, string(body.Repository), "The log has this version, and the openings of workspace %s do not.", r.o.Workspace)
+		return v
+	}
+	if why := differs(opened.Policy, body.Policy); why != "" {
+		untold(PolicyWrong, opened.Repository, "The log names another policy than the openings: %s.", why)
+		return v
+	}
+	if body.Policy == "" {
+		return v
+	}
+	policy, err := evidence.ReadPolicy(opened.Policy)
+	if err != nil {
+		untold(PolicyUnreadable, opened.Repository,
+			"What it gates cannot be told, and no answer of the merge check that rests on it is judged, unless a newer version of this monitor reads it: %s.", plain(err.Error()))
+		return v
+	}
+	v.policy = &policy
+	return v
 }
 
 // hurried looks at a verdict of REJECTED that followed a "yes" without a decision in between. The report that a key was stolen makes
@@ -180,9 +200,10 @@ func (r *replay) ruleless(index int64, d doubt, history *pastRules) (told bool) 
 	since := d.Time.Add(-r.options.Late)
 	branch, named := history.branches[d.Destination]
 	chain, opened := history.chains[d.Chain]
-	if opened && evidence.ChainID(r.o.Salt, chain.Repository, chain.PullRequest) != d.Chain {
+	other := opened && evidence.ChainID(r.o.Salt, chain.Repository, chain.PullRequest) != d.Chain
+	if other {
 		opened = false
-		r.wrong(OpeningsWrong, "chain "+string(d.Chain), "It is not of pull request %d of repository %s, as the openings say.", chain.PullRequest, chain.Repository)
+		r.lasts(OpeningsWrong, "chain "+string(d.Chain), "It is not of pull request %d of repository %s, as the openings say.", chain.PullRequest, chain.Repository)
 	}
 	if opened && named && chain.Repository != branch.repository {
 		r.found(UnfoundedYes, false, index, d.Subject, "%s of branch %s of repository %s, and the pull request is one of repository %s.",
@@ -190,48 +211,52 @@ func (r *replay) ruleless(index int64, d doubt, history *pastRules) (told bool) 
 		return true
 	}
 	if named {
-		asks, told := history.asks(evidence.RepositoryID(r.o.Salt, branch.repository), index, since, func(p *approval.Policy) bool {
+		asks, untold := history.asks(evidence.RepositoryID(r.o.Salt, branch.repository), index, since, func(p *approval.Policy) bool {
 			_, _, covers := p.Match(branch.name)
 			return covers
 		})
 		if asks {
 			r.found(UnfoundedYes, false, index, d.Subject, "%s, and a rule in force in repository %s asks for approval of branch %s.", d.Detail, branch.repository, plain(branch.name))
 		}
-		if asks || opened || !told {
-			return told
+		if asks || opened || len(untold) > 0 {
+			r.lasting = append(r.lasting, untold...)
+			return len(untold) == 0
 		}
 	}
-	told = true
+	var untold []Finding
 	about, saying := maps.Keys(history.policies), "Of which pull request that was the openings do not say; a repository had rules."
 	if opened {
 		about = slices.Values([]evidence.Digest{evidence.RepositoryID(r.o.Salt, chain.Repository)})
 		saying = fmt.Sprintf("Which branch that was neither the openings nor a rule say; repository %s had rules.", chain.Repository)
 	}
 	for repository := range about {
-		asks, known := history.asks(repository, index, since, func(p *approval.Policy) bool { return len(p.Rules) > 0 })
+		asks, more := history.asks(repository, index, since, func(p *approval.Policy) bool { return len(p.Rules) > 0 })
 		if asks {
 			r.found(UntoldBranch, true, index, d.Subject, "%s. %s", d.Detail, saying)
-			return true
+			return !other
 		}
-		told = told && known
+		untold = append(untold, more...)
 	}
-	return told
+	r.lasting = append(r.lasting, untold...)
+	return len(untold) == 0 && !other
 }
 
 // asks tells whether the rules of a repository that were in force at a leaf ask for something: all of those that were since a
-// moment. It is not told where the openings leave one of them out.
-func (p *pastRules) asks(repository evidence.Digest, index int64, since time.Time, covers func(*approval.Policy) bool) (asks, told bool) {
-	told = true
+// moment. Where the openings do not tell what one of them gates, it asks for nothing, and what is untold keeps the leaf from being judged.
+func (p *pastRules) asks(repository evidence.Digest, index int64, since time.Time, covers func(*approval.Policy) bool) (asks bool, untold []Finding) {
 	for _, v := range p.policies[repository] {
 		if v.index > index {
 			break
 		}
 		covered := v.policy != nil && covers(v.policy)
 		if v.time.After(since) {
-			asks, told = asks && covered, told && v.told
+			asks = asks && covered
 		} else { // it took the place of those before it
-			asks, told = covered, v.told
+			asks, untold = covered, nil
+		}
+		if v.untold != nil {
+			untold = append(untold, *v.untold)
 		}
 	}
-	return asks && told, told
+	return asks && len(untold) == 0, untold
 }

@@ -211,7 +211,11 @@ func TestAnAnswerThatOnlyOpeningsExplain(t *testing.T) {
 			if err != nil || !slices.Equal(codes(found), c.alarms) || !slices.Equal(notices, c.notices) {
 				t.Fatalf("found %v, %v, want alarms %v and notices %v", found, err, c.alarms, c.notices)
 			}
-			a.quiet(g.operator)
+			if lasts := []monitor.Code{monitor.OpeningsWrong, monitor.PolicyUnreadable}; len(c.alarms) == 1 && slices.Contains(lasts, c.alarms[0]) {
+				a.onlyLasting(g, found) // it keeps the answer from being judged
+			} else {
+				a.quiet(g.operator)
+			}
 		})
 	}
 }

@@ -91,7 +91,7 @@ func (s *State) whole(anchors evidence.Anchors) (Checkpoint, error) {
 	return c, err
 }
 
-// Gossip compares the state with a signed note that somebody else was shown, after a pass. What it finds is told by it or by [Monitor.Told].
+// Gossip compares the state with a signed note that somebody else was shown, after a pass. What it finds is told by [Monitor.Told].
 func (m *Monitor) Gossip(signed []byte) error {
 	other, err := Open(signed, m.Anchors)
 	if err != nil {

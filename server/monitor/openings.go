@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -51,7 +52,7 @@ type judged struct {
 	Rules rulebook `json:"rules"`
 	// Answers is from which leaf on the answers of the merge check that are in doubt are still to be looked at.
 	Answers int64 `json:"answers"`
-	// Size is how many leaves were read, Settled whether the openings told all of them, and nothing beyond.
+	// Size is how many leaves were read, Settled whether the openings told all of them, and nothing beyond or otherwise.
 	Size    int64 `json:"size"`
 	Settled bool  `json:"settled"`
 	// Ahead are versions that the openings had and the log had not, each with when it was so first.
@@ -103,6 +104,11 @@ func (m *Monitor) replay(ctx context.Context) error {
 				return err
 			}
 		}
+		for _, f := range r.lasting {
+			if err := insist(tx, f); err != nil {
+				return err
+			}
+		}
 		return put(tx.Bucket(tableJudged), []byte(m.Workspace), r.judged)
 	})
 }
@@ -120,7 +126,7 @@ func (m *Monitor) withheld(ctx context.Context, j judged) error {
 	since := j.Withheld.UTC().Format(time.RFC3339)
 	return m.State.db.Update(func(tx *bbolt.Tx) error {
 		if now.After(j.Withheld.Add(m.Late)) {
-			err := record(tx, Finding{
+			err := insist(tx, Finding{
 				Code: OpeningsWithheld, Subject: fmt.Sprintf("workspace %s since %s", m.Workspace, since), Time: now,
 				Detail: "The server gives the log, and since then not the openings, so that nobody can look at roster and rules.",
 			})
@@ -158,8 +164,9 @@ type replay struct {
 	policies   map[policyPlace]evidence.OpenedPolicy
 	genesis    evidence.Digest
 	// roster is what its versions in the log come to; nil before they were read.
-	roster   *evidence.Roster
-	findings []Finding
+	roster *evidence.Roster
+	// findings are about what stays as it is and is looked at once; lasting ones are about the openings of now.
+	findings, lasting []Finding
 }
 
 // open takes the openings.
@@ -203,9 +210,15 @@ func (r *replay) found(code Code, notice bool, index int64, subject, detail stri
 	r.findings = append(r.findings, Finding{Code: code, Notice: notice, Subject: subject, Detail: fmt.Sprintf(detail, args...), Leaf: &index, Time: r.now})
 }
 
-// wrong keeps what is wrong with the openings.
+// wrong keeps what is wrong with something that is looked at once.
 func (r *replay) wrong(code Code, subject, detail string, args ...any) {
 	r.findings = append(r.findings, Finding{Code: code, Subject: subject, Detail: fmt.Sprintf(detail, args...), Time: r.now})
+}
+
+// lasts keeps what is wrong with the openings as they are now. Everything that ends a replay or holds it back is told so: each
+// pass looks at it again, and tells it for as long as it lasts.
+func (r *replay) lasts(code Code, subject, detail string, args ...any) {
+	r.lasting = append(r.lasting, Finding{Code: code, Subject: subject, Detail: fmt.Sprintf(detail, args...), Time: r.now})
 }
 
 func (r *replay) run() error {
@@ -215,20 +228,20 @@ func (r *replay) run() error {
 	r.genesis = evidence.LeafDigest(r.o.Genesis)
 	leaf, err := evidence.ParseLeaf(r.o.Genesis)
 	if err != nil {
-		r.wrong(OpeningsWrong, about, "The genesis is no leaf.")
+		r.lasts(OpeningsWrong, about, "The genesis is no leaf.")
 		return nil
 	}
 	body, ok := leaf.Body.(evidence.Genesis)
 	logged, found := r.logged("genesis", 0)
 	switch {
 	case !ok || leaf.Workspace != r.ID || body.Salt != approval.DigestOf(r.o.Salt):
-		r.wrong(OpeningsWrong, about, "The genesis is not that of this workspace and salt.")
+		r.lasts(OpeningsWrong, about, "The genesis is not that of this workspace and salt.")
 		return nil
 	case r.options.Anchors.Genesis != "" && r.options.Anchors.Genesis != r.genesis:
-		r.wrong(OpeningsWrong, about, "The genesis is not the one that is pinned.")
+		r.lasts(OpeningsWrong, about, "The genesis is not the one that is pinned.")
 		return nil
 	case !found || evidence.LeafDigest(logged.Entry) != r.genesis:
-		r.wrong(OpeningsWrong, about, "The log has another genesis.")
+		r.lasts(OpeningsWrong, about, "The log has another genesis.")
 		return nil
 	}
 	whole, err := r.readRoster()
@@ -248,7 +261,7 @@ func (r *replay) run() error {
 	}
 	r.still()
 	r.ahead()
-	r.Settled = whole && told && answered && len(r.Ahead) == 0
+	r.Settled = whole && told && answered && len(r.Ahead) == 0 && len(r.lasting) == 0
 	return nil
 }
 
@@ -256,19 +269,19 @@ func (r *replay) run() error {
 // row of the database writes no leaf.
 func (r *replay) still() {
 	if n := r.roster.Versions(); n > int64(len(r.o.Roster)) || n > 0 && approval.DigestOf(r.o.Roster[n-1]) != r.roster.Digest(n) {
-		r.wrong(RosterWrong, r.rosterVersion(n), "The log names another roster than the openings.")
+		r.lasts(RosterWrong, r.rosterVersion(n), "The log names another roster than the openings.")
 	}
 	for repository, digest := range r.Rules.Newest {
 		rule := r.Rules.InForce[repository]
 		opened, found := r.policies[policyPlace{repository, rule.Version}]
 		if why := differs(opened.Policy, digest); !found || why != "" {
-			r.wrong(PolicyWrong, rule.Subject, "It is in force, and the openings have none or another one.")
+			r.lasts(PolicyWrong, rule.Subject, "It is in force, and the openings have none or another one.")
 		}
 	}
 	if set := r.Rules.Force.Version; set > 0 {
 		i := slices.IndexFunc(r.o.Protections, func(d evidence.ProtectionDocument) bool { return d.Version == set })
 		if i < 0 || !same(r.Rules.Force, r.o.Protections[i]) {
-			r.wrong(OpeningsWrong, r.Rules.InForce[""].Subject, "It is in force, and the openings have none or another one.")
+			r.lasts(OpeningsWrong, r.Rules.InForce[""].Subject, "It is in force, and the openings have none or another one.")
 		}
 	}
 }
@@ -294,7 +307,7 @@ func (r *replay) ahead() {
 		}
 		beyond[place] = first
 		if r.now.After(first.Add(r.options.Late)) {
-			r.wrong(code, place, "The openings have had it since %s, and the log still does not.", first.UTC().Format(time.RFC3339))
+			r.lasts(code, place, "The openings have had it since %s, and the log still does not.", first.UTC().Format(time.RFC3339))
 		}
 	}
 	for n := r.roster.Versions() + 1; n <= int64(len(r.o.Roster)); n++ {
@@ -321,4 +334,11 @@ func (r *replay) logged(subject string, version int64) (past, bool) {
 	}
 	kept, _, err := readPast(raw)
 	return kept, err == nil
+}
+
+// loggedAfter reports whether the log has a version of something that comes after one.
+func (r *replay) loggedAfter(subject string, version int64) bool {
+	next := historyKey(r.ID, subject, version+1)
+	key, _ := r.tx.Bucket(tableHistory).Cursor().Seek(next)
+	return bytes.HasPrefix(key, next[:bytes.LastIndexByte(next, '/')+1])
 }

@@ -24,6 +24,9 @@ func (r *replay) readRoster() (whole bool, err error) {
 	for n := r.roster.Versions() + 1; whole; n++ {
 		logged, found := r.logged("roster", n)
 		if !found {
+			if whole = !r.loggedAfter("roster", n); !whole {
+				r.lasts(RosterWrong, r.rosterVersion(n), "The log has a later version, and not this one.")
+			}
 			break
 		}
 		change, why, err := r.opened(n, logged)
@@ -31,7 +34,7 @@ func (r *replay) readRoster() (whole bool, err error) {
 			return false, err
 		}
 		if why != "" {
-			r.wrong(RosterWrong, r.rosterVersion(n), "%s", why)
+			r.lasts(RosterWrong, r.rosterVersion(n), "%s", why)
 			whole = false
 			break
 		}
@@ -39,12 +42,12 @@ func (r *replay) readRoster() (whole bool, err error) {
 	}
 	r.work.versions += len(changes)
 	if err := r.roster.Extend(changes); err != nil {
-		r.wrong(RosterWrong, r.rosterVersion(r.roster.Versions()+1), "It does not replay: %v", err)
+		r.lasts(RosterWrong, r.rosterVersion(r.roster.Versions()+1), "It does not replay: %v", err)
 		return false, nil
 	}
 	if pinned := r.options.Anchors.Roster; whole && pinned != "" {
 		if _, found := r.roster.VersionOf(pinned); !found {
-			r.wrong(RosterWrong, "roster of workspace "+r.o.Workspace, "The roster that is pinned is none of its versions.")
+			r.lasts(RosterWrong, "roster of workspace "+r.o.Workspace, "The roster that is pinned is none of its versions.")
 		}
 	}
 	return whole, nil

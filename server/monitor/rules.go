@@ -115,7 +115,7 @@ func (r *replay) ruled(index, version int64, subject string, acts []evidence.Dig
 		signed, found := r.acts.find(digest)
 		if !found {
 			told = false
-			r.wrong(OpeningsWrong, subject, "The log names the act %s, and the openings do not have it.", digest)
+			r.lasts(OpeningsWrong, subject, "The log names the act %s, and the openings do not have it.", digest)
 			continue
 		}
 		if act, err := evidence.ParseAct(signed.Act); err == nil {
@@ -227,13 +227,13 @@ func (r *replay) protection(index int64, filed time.Time, body evidence.Protecti
 	subject := fmt.Sprintf("protection of workspace %s version %d", r.o.Workspace, body.Version)
 	i := slices.IndexFunc(r.o.Protections, func(d evidence.ProtectionDocument) bool { return d.Version == body.Version })
 	if i < 0 {
-		r.wrong(OpeningsWrong, subject, "The log has this version, and the openings do not.")
+		r.lasts(OpeningsWrong, subject, "The log has this version, and the openings do not.")
 		return nil
 	}
 	document := r.o.Protections[i]
 	digest, err := document.Digest()
 	if err != nil || digest != body.Protection {
-		r.wrong(OpeningsWrong, subject, "The log names another one than the openings.")
+		r.lasts(OpeningsWrong, subject, "The log names another one than the openings.")
 		return nil
 	}
 	enough := r.agreed(body.Acts, now.Force, now.Roster, filed, func(a evidence.Act) bool {
@@ -250,21 +250,16 @@ func (r *replay) protection(index int64, filed time.Time, body evidence.Protecti
 
 // policy looks at a version of a repository's policy. It returns false where the openings do not tell it.
 func (r *replay) policy(index int64, filed time.Time, body evidence.PolicyVersion, now rulebook) (told bool) {
-	subject := fmt.Sprintf("policy of repository %s version %d", body.Repository, body.Version)
-	opened, found := r.policies[policyPlace{body.Repository, body.Version}]
-	if !found {
-		r.wrong(PolicyWrong, subject, "The log has this version, and the openings of workspace %s do not.", r.o.Workspace)
+	read := r.policyAt(index, body)
+	switch {
+	case read.untold != nil && read.untold.Code == PolicyWrong:
+		r.lasting = append(r.lasting, *read.untold)
 		return false
+	case read.untold != nil:
+		r.findings = append(r.findings, *read.untold)
 	}
-	subject = fmt.Sprintf("policy of repository %s version %d", opened.Repository, body.Version)
-	if why := differs(opened.Policy, body.Policy); why != "" {
-		r.wrong(PolicyWrong, subject, "The log names another policy than the openings: %s.", why)
-		return false
-	}
-	if _, err := evidence.ReadPolicy(opened.Policy); body.Policy != "" && err != nil {
-		r.found(PolicyUnreadable, false, index, subject,
-			"What it gates cannot be told, and no answer of the merge check that rests on it is judged, unless a newer version of this monitor reads it: %s.", plain(err.Error()))
-	}
+	opened := r.policies[policyPlace{body.Repository, body.Version}]
+	subject := fmt.Sprintf("policy of repository %s version %d", opened.Repository, body.Version)
 	enough := r.agreed(body.Acts, now.Force, now.Roster, filed, func(a evidence.Act) bool {
 		return a.Purpose == evidence.SetPolicy && *a.Policy == evidence.PolicyDocument{
 			Repository: opened.Repository, Version: body.Version, Previous: now.Newest[body.Repository], Policy: body.Policy,

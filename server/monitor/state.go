@@ -22,7 +22,7 @@ import (
 // stateFormat names this version of the folder.
 //
 // It changes with the form of anything in it, which a test notices.
-const stateFormat = "signedapproval.monitor/v3"
+const stateFormat = "signedapproval.monitor/v4"
 
 // The files of a state.
 const (
@@ -40,7 +40,7 @@ var (
 	tableJudged   = []byte("judged")   // workspace's UUID -> judged
 	tableKeys     = []byte("keys")     // key digest -> past of its enrolment
 	tableFindings = []byte("findings") // code and subject -> Finding
-	tableWaiting  = []byte("waiting")  // code and subject of those that were not handed out yet
+	tableWaiting  = []byte("waiting")  // code and subject -> Finding that was not handed out yet
 	tableDoubts   = []byte("doubts")   // workspace and index -> doubt
 	keyProgress   = []byte("progress")
 )
@@ -403,16 +403,24 @@ func turnsIn(table *bbolt.Bucket, workspace evidence.Digest, from int64, do func
 // findingKey names a finding in the tables.
 func findingKey(f Finding) []byte { return []byte(string(f.Code) + "\x00" + f.Subject) }
 
-// record writes a finding down, to be handed out, unless it is there.
+// record writes down what is wrong in the log, to be handed out, unless it is there: a leaf stays what it is.
 func record(tx *bbolt.Tx, f Finding) error {
-	key := findingKey(f)
-	if tx.Bucket(tableFindings).Get(key) != nil {
+	if tx.Bucket(tableFindings).Get(findingKey(f)) != nil {
 		return nil
 	}
-	if err := put(tx.Bucket(tableFindings), key, f); err != nil {
-		return err
+	return insist(tx, f)
+}
+
+// insist has a finding handed out by each pass that finds it, since it is about how things are now: while it lasts there
+// can be more behind it that nobody sees. On record is when it was found first.
+func insist(tx *bbolt.Tx, f Finding) error {
+	key := findingKey(f)
+	if tx.Bucket(tableFindings).Get(key) == nil {
+		if err := put(tx.Bucket(tableFindings), key, f); err != nil {
+			return err
+		}
 	}
-	return tx.Bucket(tableWaiting).Put(key, []byte{1})
+	return put(tx.Bucket(tableWaiting), key, f)
 }
 
 // Findings hands out everything that was ever found, by code and subject.
@@ -438,9 +446,9 @@ func (s *State) tell(to func(Finding) error) error {
 		var waiting []Finding
 		err := s.db.View(func(tx *bbolt.Tx) error {
 			cursor := tx.Bucket(tableWaiting).Cursor()
-			for key, _ := cursor.First(); key != nil && len(waiting) < toldAtOnce; key, _ = cursor.Next() {
+			for key, raw := cursor.First(); key != nil && len(waiting) < toldAtOnce; key, raw = cursor.Next() {
 				var f Finding
-				if err := json.Unmarshal(tx.Bucket(tableFindings).Get(key), &f); err != nil {
+				if err := json.Unmarshal(raw, &f); err != nil {
 					return err
 				}
 				waiting = append(waiting, f)

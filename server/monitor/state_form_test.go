@@ -43,7 +43,7 @@ func TestTheFormOfTheStateHasAName(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	const name, sum = "signedapproval.monitor/v3", "12d3bb0d765ae219916b4de05c61ae05776510098af72d7c800bc0e9434fd360"
+	const name, sum = "signedapproval.monitor/v4", "12d3bb0d765ae219916b4de05c61ae05776510098af72d7c800bc0e9434fd360"
 	if got := fmt.Sprintf("%x", sha256.Sum256(form.Bytes())); stateFormat != name || got != sum {
 		t.Errorf("the state has the form %s under the name %s; give a new form a new name, and put both here", got, stateFormat)
 	}
@@ -76,7 +76,7 @@ func TestAStateOfAnotherFormIsRefused(t *testing.T) {
 	}
 	for _, readOnly := range []bool{true, false} {
 		_, err := OpenState(folder, readOnly)
-		if err == nil || !strings.Contains(err.Error(), `"signedapproval.monitor/v2", and this version of the program reads signedapproval.monitor/v3: give another folder`) {
+		if err == nil || !strings.Contains(err.Error(), `"signedapproval.monitor/v2", and this version of the program reads signedapproval.monitor/v4: give another folder`) {
 			t.Errorf("read only %t: %v", readOnly, err)
 		}
 	}

@@ -43,8 +43,8 @@ type Options struct {
 	Workspace string
 	// Now is the clock; nil for the usual one.
 	Now func() time.Time
-	// Tell is told of each finding once it is on the disk: of each new one, and of one that keeps the
-	// monitor from going on in every pass. An error ends the pass.
+	// Tell is told of each finding once it is on the disk: of what is wrong in the log once, and of what is wrong with
+	// how the server shows it, or keeps the monitor from judging, by each pass that finds it. An error ends the pass.
 	Tell func(Finding) error
 	// Read is told how many leaves are read, of how many; nil for nobody.
 	Read func(next, size int64)
@@ -99,18 +99,10 @@ func (m *Monitor) Pass(ctx context.Context) error {
 // Told tells what was found and not told yet.
 func (m *Monitor) Told() error { return m.State.tell(m.Tell) }
 
-// stop says why the monitor cannot go on. It is told in every pass.
+// stop says why the monitor cannot go on.
 func (m *Monitor) stop(code Code, subject, proof, detail string, args ...any) error {
 	f := Finding{Code: code, Subject: subject, Detail: fmt.Sprintf(detail, args...), Proof: proof, Time: m.Now()}
-	known := false
-	err := m.State.db.Update(func(tx *bbolt.Tx) error {
-		known = tx.Bucket(tableFindings).Get(findingKey(f)) != nil
-		return record(tx, f)
-	})
-	if err != nil || !known {
-		return err
-	}
-	return m.Tell(f)
+	return m.State.db.Update(func(tx *bbolt.Tx) error { return insist(tx, f) })
 }
 
 // follow reads the log up to its newest checkpoint. It returns false where a finding keeps it from going on.

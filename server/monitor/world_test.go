@@ -352,6 +352,16 @@ func (a *auditor) quiet(o *operator) {
 	}
 }
 
+// once is what was found, without what was told again.
+func (a *auditor) once() (list []monitor.Finding) {
+	for _, f := range a.found {
+		if !slices.ContainsFunc(list, func(other monitor.Finding) bool { return f.Code == other.Code && f.Subject == other.Subject }) {
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
 // codes are the codes of alarms.
 func codes(found []monitor.Finding) (list []monitor.Code) {
 	for _, f := range found {
