@@ -277,7 +277,7 @@ func backup(ctx context.Context, w *world) (figures []Figure, err error) {
 	if err := w.end(syscall.SIGTERM); err != nil {
 		return figures, err
 	}
-	if err := took("restore, pg_restore with four jobs", restore); err != nil {
+	if err := took("restore, with four jobs", restore); err != nil {
 		return figures, err
 	}
 	if err := took("until the server is ready on the restored database", func() error { return w.serve(ctx) }); err != nil {

@@ -21,6 +21,7 @@ func TestTheDocumentedCommandsAreFound(t *testing.T) {
 		"### Restore": {
 			"createdb --owner=signedapproval_owner signedapproval",
 			`pg_restore --exit-on-error --jobs=4 --dbname="$SUPERUSER_URL" signedapproval.dump`,
+			`vacuumdb --quiet --analyze --jobs=4 --dbname="$SUPERUSER_URL"`,
 			"signedapproval migrate",
 			"signedapproval serve",
 		},

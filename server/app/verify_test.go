@@ -65,6 +65,9 @@ func TestVerifyRequiresAnApproval(t *testing.T) {
 		{"good-approved-too-late", true, nil, 0, "APPROVED"},
 		{"good-approved-too-late", true, []string{"--require=approved"}, 1, "the chain calls its merge a violation"},
 		{"good-approved-too-late", false, []string{"--require=approved"}, 1, "the chain calls its merge a violation"},
+		{"good-approved-and-superseded", true, nil, 0, "APPROVED"},
+		{"good-approved-and-superseded", true, []string{"--require=approved"}, 1, "its request was superseded before it was merged"},
+		{"good-approved-and-superseded", false, []string{"--require=approved"}, 1, "its request was superseded before it was merged"},
 		{"good-pending", true, []string{"--require=approved", "--allow-override"}, 1, "it is not approved"},
 		{"bad-a-leaf-left-out", true, []string{"--require=approved"}, 1, "REFUSED: FAILED at step 3"},
 	} {

@@ -64,6 +64,13 @@ func bundleVectors(t *testing.T) (list []bundleVector) {
 			w.append(evidence.Merged{Request: w.request().ID, Kind: "violation", Commit: w.commit("landed")})
 			w.append(evidence.RequestClosed{Request: w.request().ID, Reason: "cancelled"})
 		}, 0},
+		"good approved and superseded": {func(w *world) {
+			w.open("old")
+			w.decide("bob", evidence.Approve)
+			w.decide("carol", evidence.Approve)
+			w.append(evidence.RequestClosed{Request: w.request().ID, Reason: "superseded"})
+			w.publish()
+		}, 0},
 		"good asked for again when it had been rejected": {askedAgain, 0},
 		"good pending": {func(w *world) { w.open("old") }, 0},
 		"good merge checked": {func(w *world) {

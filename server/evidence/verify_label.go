@@ -58,10 +58,11 @@ func (v *verification) label() {
 			add("compromised", who+"a key that vouched for its key was reported as having been in other hands by then; its key is known by a log-in alone", Signed)
 		}
 	}
+	tallied := pick(v.untold, Asserted, Recomputed) // where people were erased, the sentence is whatever the bundle says
 	if v.judged.Sentence != v.b.Verdict.Sentence {
-		add("verdict of before the report", fmt.Sprintf("%s: %s", v.b.Verdict.State, v.b.Verdict.Sentence), Recomputed)
+		add("verdict of before the report", fmt.Sprintf("%s: %s", v.b.Verdict.State, v.b.Verdict.Sentence), tallied)
 	}
-	add("verdict", fmt.Sprintf("%s: %s", v.judged.State, v.judged.Sentence), Recomputed)
+	add("verdict", fmt.Sprintf("%s: %s", v.judged.State, v.judged.Sentence), tallied)
 	v.labelKeys(add)
 	add("author", "account "+v.b.Facts.Author, Asserted)
 	if v.rule.Needs().Writers {
@@ -72,8 +73,7 @@ func (v *verification) label() {
 
 // overrides reports whether a decision is one of the overrides that the verdict counts.
 func (v *verification) overrides(d decision) bool {
-	return d.statement.Purpose == Override && d.statement.Request == v.request.ID &&
-		slices.ContainsFunc(v.judged.Override.Counted, func(p approval.Person) bool { return p.ID == d.statement.Approver.Person })
+	return d.statement.Purpose == Override && slices.Contains(v.counted, d.sequence)
 }
 
 // overrider says who overrode and why. The name is a fact of its own: it is not the person's word.

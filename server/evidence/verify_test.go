@@ -406,6 +406,37 @@ func closedStory(w *world) {
 	w.publish()
 }
 
+// TestWhereNothingCommitsToTheVerdict: of erased people the verdict's words are whatever the bundle says, and are labelled so.
+func TestWhereNothingCommitsToTheVerdict(t *testing.T) {
+	t.Parallel()
+	for name, story := range map[string]func(w *world){
+		"approved": func(w *world) {
+			erasedStory(w)
+			w.verdict.Sentence, w.verdict.Requirements = "approved by whoever was asked", []approval.RequirementVerdict{}
+		},
+		"overridden, by nobody": func(w *world) {
+			erasedOverride(w)
+			w.verdict.Override = nil
+		},
+	} {
+		w := newWorld(t)
+		story(w)
+		report := evidence.Verify(w.encoded(), w.anchors())
+		var verdicts, overrides []evidence.Label
+		for _, f := range report.Facts {
+			switch f.Name {
+			case "verdict":
+				verdicts = append(verdicts, f.Label)
+			case "override":
+				overrides = append(overrides, f.Label)
+			}
+		}
+		if report.ExitCode() != 2 || !slices.Equal(verdicts, []evidence.Label{evidence.Asserted}) || (len(overrides) == 1) != strings.HasPrefix(name, "overridden") {
+			t.Errorf("%s: exit %d, %s; verdict %q, override %q", name, report.ExitCode(), report.Sentence(), verdicts, overrides)
+		}
+	}
+}
+
 // rejection is the story of one approval and one rejection.
 func rejection(w *world) {
 	w.open("old")
