@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -182,6 +183,45 @@ func onDeployments() []attack {
 	}}
 }
 
+// TestTheHeadOfAnchorsHasTheirRoster: anchors name no head of the log of before the roster that they pin.
+func TestTheHeadOfAnchorsHasTheirRoster(t *testing.T) {
+	t.Parallel()
+	l := newLive(t)
+	approved := l.open("pump")
+	var old []byte
+	var before evidence.Checkpoint
+	l.eventually("the log is published", func() bool {
+		_, old = l.get("/log/checkpoint")
+		var err error
+		before, err = evidence.OpenCheckpoint(old, nil, nil)
+		return err == nil && before.N > 0
+	})
+	l.approve(approved)
+	behind := atomic.Int64{}
+	behind.Store(2)
+	to, err := url.Parse(l.origin)
+	must(t, err)
+	proxy := httputil.NewSingleHostReverseProxy(to)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/log/checkpoint" && behind.Add(-1) >= 0 {
+			_, _ = w.Write(old)
+			return
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	origin := l.origin
+	l.origin = server.URL
+	l.pin()
+	l.origin = origin
+	anchors, err := evidence.ParseAnchors(contents(t, l.anchors))
+	must(t, err)
+	if anchors.LogHead.Size <= before.N {
+		t.Errorf("the roster of later is pinned with the log of %d leaves", anchors.LogHead.Size)
+	}
+	l.control(approved.head)
+}
+
 // hideTheft has dave report a stolen key, which is in the log and in no bundle.
 func (c *cast) hideTheft() {
 	c.t.Helper()
@@ -224,6 +264,13 @@ func TestTheGatePassesWhatIsTheNewest(t *testing.T) {
 			c.decide(c.carol, evidence.Approve)
 			c.revoke(c.carol, beginning)
 		}, said: "deploy gate: "},
+		"a key that was revoked later, undated": {after: func(c *cast) {
+			c.revokeBy(c.dave, c.dave, nil)
+			c.enrol(c.mallory)
+		}, said: "deploy gate: "},
+		"the same, and the anchors name a head between": {during: func(c *cast) { c.revokeBy(c.carol, c.carol, nil) }, after: func(c *cast) {
+			c.revokeBy(c.dave, c.dave, nil)
+		}, pinned: true, said: "deploy gate: "},
 		"a stolen key that was needed":      {after: func(c *cast) { c.revoke(c.dave, beginning) }, code: 1, said: "deploy gate: "}, // the steps say why
 		"a chain of as long ago as is read": {after: others, pinned: true, flags: []string{"--max-leaves=45"}, said: "deploy gate: "},
 	} {

@@ -6,7 +6,10 @@ import (
 	"crypto/elliptic"
 	"crypto/sha256"
 	"encoding/asn1"
+	"fmt"
 	"math/big"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -39,6 +42,22 @@ func halfApproved(t *testing.T) *cast {
 	c.decide(c.bob, evidence.Approve)
 	c.control(c.operator)
 	return c
+}
+
+// withTwoKeys is the stage with a second key of dave's.
+func withTwoKeys(t *testing.T) (c *cast, second *person) {
+	t.Helper()
+	c, second = stage(t), newPerson(t, "dave", "second")
+	c.enrol(second)
+	return c, second
+}
+
+// outdated has somebody approve who is said to have been shown roster and chain as somebody else was before.
+func (c *cast) outdated(p *person, then evidence.Statement) {
+	c.t.Helper()
+	s, d := c.statement(p.name, evidence.Approve)
+	s.Roster, s.ChainHead = then.Roster, then.ChainHead
+	c.file(s, d, p.sign)
 }
 
 func onKeys() []attack {
@@ -184,22 +203,58 @@ func onKeys() []attack {
 		},
 		{
 			admits: "use a key that was revoked",
-			wants:  "have a key of X sign that was revoked without a word of since when, and say that X was shown the roster and the history of before; then X reports it",
-			caught: []string{"exit 0", "step 11 tally: stolen_key"},
+			wants:  "have a key of X sign that was revoked without a word of since when, and say that X was shown the roster of before; say so of everybody; and have the newest version of the roster in the log behind that; then X reports it",
+			caught: []string{"step 8 assertions: revoked_key", "step 13 log: revoked_key", "exit 0", "step 15 anchors: revoked_key", "deploy gate: revoked_key", "step 11 tally: stolen_key"},
 			try: func(t *testing.T) []string {
-				c := stage(t)
-				second := newPerson(t, "dave", "second")
-				c.enrol(second)
+				c, second := withTwoKeys(t)
 				c.open("new")
-				before, _ := c.statement("dave", evidence.Approve)
+				then, _ := c.statement("dave", evidence.Approve)
 				c.revokeBy(c.dave, second, nil)
 				c.decide(c.bob, evidence.Approve)
-				s, d := c.statement("dave", evidence.Approve)
-				s.Roster, s.ChainHead = before.Roster, before.ChainHead
-				c.file(s, d, c.dave.sign)
+				c.outdated(c.dave, then)
 				got := []string{verify(c.bundle(), c.pinned)}
+
+				c, second = withTwoKeys(t)
+				c.open("new")
+				then, _ = c.statement("dave", evidence.Approve)
+				c.revokeBy(c.dave, second, nil)
+				since := c.anchors()
+				since.LogHead = c.head()
+				c.outdated(c.dave, then)
+				c.outdated(c.bob, then)
+				got = append(got, verify(c.bundle(), c.pinned))
+				c.enrol(c.mallory)
+				got = append(got, verify(c.bundle(), c.pinned), verify(c.bundle(), since))
+				_, said := pipeline(t, c.operator, c.pinned, c.bundle())
 				c.revokeBy(c.dave, second, new(beginning))
-				return append(got, verify(c.bundle(), c.pinned))
+				return append(got, said, verify(c.bundle(), c.pinned))
+			},
+		},
+		{
+			admits: "use a key that was revoked",
+			wants:  "have a pipeline deploy what a key of X approved that had been revoked without a word of since when: append that revocation to the log once more, behind it",
+			caught: []string{"exit 0", "deploy gate: revoked_key", "deploy gate: revoked_key", "step 15 anchors: revoked_key"},
+			try: func(t *testing.T) []string {
+				c, second := withTwoKeys(t)
+				before := c.make().head()
+				c.revokeBy(c.dave, second, nil)
+				since, entries := c.anchors(), c.make().entries
+				since.LogHead = c.head()
+				c.open("new")
+				then, _ := c.statement("dave", evidence.Approve)
+				then.Roster = before
+				c.outdated(c.bob, then)
+				c.outdated(c.dave, then)
+				c.add(event{raw: entries[len(entries)-1]})
+				c.enrol(c.mallory)
+				got := []string{verify(c.bundle(), c.pinned)}
+				_, said := pipeline(t, c.operator, c.pinned, c.bundle())
+				got = append(got, said)
+				state := filepath.Join(t.TempDir(), "state.json")
+				must(t, os.WriteFile(state, fmt.Appendf(nil, `{"format": "signedapproval.gate/v1", "origin": %q, "genesis": %q, "roster": %q, "size": %d, "root": %q}`,
+					logOrigin, since.Genesis, since.Roster, since.LogHead.Size, since.LogHead.Root), 0o600))
+				_, said = pipeline(t, c.operator, c.pinned, c.bundle(), "--state="+state)
+				return append(got, said, verify(c.bundle(), since))
 			},
 		},
 		{

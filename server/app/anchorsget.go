@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/monitor"
@@ -50,14 +52,11 @@ func (c *anchorsGetCommand) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	opened, err := client.Openings(ctx, at.workspace)
+	opened, roster, err := opened(ctx, client, at.workspace, &anchors)
 	if err != nil {
 		return err
 	}
-	roster, err := c.pin(&anchors, opened)
-	if err != nil {
-		return err
-	}
+	c.pin(&anchors, opened)
 	file, err := json.MarshalIndent(struct {
 		Format string `json:"format"`
 		evidence.Anchors
@@ -89,12 +88,6 @@ func (c *anchorsGetCommand) published(ctx context.Context, client *monitor.Clien
 		Log:       &evidence.LogAnchor{Origin: origin, Keys: keys},
 		Witnesses: &evidence.WitnessPolicy{Quorum: c.Quorum, Keys: append([]string{}, c.Witness...)},
 	}
-	// The roster is read after it: a version that is in the log by then is in what is pinned, or the server hides it.
-	head, err := client.Checkpoint(ctx, anchors)
-	if err != nil {
-		return evidence.Anchors{}, err
-	}
-	anchors.LogHead = &evidence.LogHead{Size: head.N, Root: evidence.Digest(hex.EncodeToString(head.Hash[:]))}
 	var found struct {
 		Server struct{ RelyingPartyID, Origin string }
 	}
@@ -105,25 +98,76 @@ func (c *anchorsGetCommand) published(ctx context.Context, client *monitor.Clien
 	return anchors, nil
 }
 
-// pin pins what the openings of the workspace are now.
-func (c *anchorsGetCommand) pin(anchors *evidence.Anchors, opened evidence.Openings) (*evidence.Roster, error) {
-	anchors.Genesis = evidence.LeafDigest(opened.Genesis)
+// publishing is how often, and publishPause how long after one another, it is looked whether a checkpoint has the roster.
+const (
+	publishing   = 10
+	publishPause = time.Second
+)
+
+// opened pins the roster and a head of the log at which it was the newest version: that head has the leaf of it, and was read before
+// it, so that a newer one that the head has would have been read, or the server hides it.
+func opened(ctx context.Context, client *monitor.Client, workspace string, anchors *evidence.Anchors) (evidence.Openings, *evidence.Roster, error) {
+	for try := 1; ; try++ {
+		head, err := client.Checkpoint(ctx, *anchors)
+		if err != nil {
+			return evidence.Openings{}, nil, err
+		}
+		o, err := client.Openings(ctx, workspace)
+		if err != nil {
+			return o, nil, err
+		}
+		roster, err := rosterOf(o)
+		if err != nil {
+			return o, nil, err
+		}
+		if o.RosterLeaf != nil && *o.RosterLeaf < head.N {
+			anchors.Genesis, anchors.Roster = evidence.LeafDigest(o.Genesis), roster.Digest(roster.Versions())
+			anchors.LogHead = &evidence.LogHead{Size: head.N, Root: evidence.Digest(hex.EncodeToString(head.Hash[:]))}
+			return o, roster, newestAt(ctx, client, head.Tree, o, roster)
+		}
+		if try == publishing {
+			return o, nil, errors.New("the log that is published does not have the newest version of the workspace's roster yet: try again")
+		}
+		select {
+		case <-time.After(publishPause):
+		case <-ctx.Done():
+			return o, nil, ctx.Err()
+		}
+	}
+}
+
+// newestAt makes sure that the leaf of the newest version of a roster is where the openings say.
+func newestAt(ctx context.Context, client *monitor.Client, tree tlog.Tree, o evidence.Openings, roster *evidence.Roster) error {
+	_, leaf, _, err := client.Later(ctx, tree, *o.RosterLeaf, func(int64, evidence.Leaf) bool { return true })
+	if err != nil {
+		return err
+	}
+	want := evidence.RosterVersion{Version: roster.Versions(), Roster: roster.Digest(roster.Versions())}
+	if leaf.Workspace != evidence.WorkspaceID(o.Salt, o.Workspace) || leaf.Body != want {
+		return fmt.Errorf("leaf %d of the log is not that of the newest version of the workspace's roster", *o.RosterLeaf)
+	}
+	return nil
+}
+
+// rosterOf replays the roster that openings have.
+func rosterOf(o evidence.Openings) (*evidence.Roster, error) {
 	var changes []evidence.RosterChange
-	for _, raw := range opened.Roster {
+	for _, raw := range o.Roster {
 		change, err := evidence.ParseRosterChange(raw)
 		if err != nil {
 			return nil, fmt.Errorf("roster: %w", err)
 		}
 		changes = append(changes, change)
 	}
-	roster, err := evidence.ReplayRoster(anchors.Genesis, changes)
-	if err != nil {
-		return nil, err
+	roster, err := evidence.ReplayRoster(evidence.LeafDigest(o.Genesis), changes)
+	if err == nil && roster.Versions() == 0 {
+		err = errors.New("nobody's key is in the workspace's roster yet: there is nobody to pin")
 	}
-	if roster.Versions() == 0 {
-		return nil, errors.New("nobody's key is in the workspace's roster yet: there is nobody to pin")
-	}
-	anchors.Roster = roster.Digest(roster.Versions())
+	return roster, err
+}
+
+// pin pins the policies that the openings of the workspace have now.
+func (c *anchorsGetCommand) pin(anchors *evidence.Anchors, opened evidence.Openings) {
 	newest := map[string]int64{}
 	for _, p := range opened.Policies {
 		newest[p.Repository] = max(newest[p.Repository], p.Version)
@@ -135,7 +179,6 @@ func (c *anchorsGetCommand) pin(anchors *evidence.Anchors, opened evidence.Openi
 	}
 	slices.Sort(anchors.Policies)
 	anchors.Policies = slices.Compact(anchors.Policies)
-	return roster, nil
 }
 
 // explain prints what was pinned, so that the keys can be read out to their owners.

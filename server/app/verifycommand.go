@@ -74,6 +74,7 @@ const (
 	gateClosed      = "closed"
 	gateStale       = "stale"
 	gateLog         = "log"
+	gateRevoked     = "revoked_key"
 	gateAsserted    = "operator_asserted"
 )
 

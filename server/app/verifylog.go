@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -108,6 +109,7 @@ func (c *verifyCommand) compare(ctx context.Context, client *monitor.Client, anc
 		}
 	}
 	from := known[0].Size
+	logged := map[int64]int64{} // of each version of the roster that is found, where it comes first
 	for _, h := range histories {
 		shown, err := monitor.Open([]byte(h.checkpoint), anchors)
 		if err != nil {
@@ -117,7 +119,7 @@ func (c *verifyCommand) compare(ctx context.Context, client *monitor.Client, anc
 			return bad(fmt.Errorf("the public log is not the one of the bundle: %w", err))
 		}
 		for _, k := range known {
-			if k.Size > 0 && !h.versions[k.Roster] {
+			if k.Size > 0 && h.versions[k.Roster] == 0 {
 				return gateOutcome{Code: gateStale, Sentence: fmt.Sprintf("the evidence does not have the version of the roster that was the newest in the log of %d leaves", k.Size)}, 1, false
 			}
 		}
@@ -130,6 +132,11 @@ func (c *verifyCommand) compare(ctx context.Context, client *monitor.Client, anc
 	}
 	var lacking history
 	index, leaf, other, err := client.Later(ctx, public.Tree, from, func(index int64, leaf evidence.Leaf) bool {
+		if version, ok := leaf.Body.(evidence.RosterVersion); ok && leaf.Workspace == histories[0].workspace {
+			if _, before := logged[version.Version]; !before {
+				logged[version.Version] = index
+			}
+		}
 		return slices.ContainsFunc(histories, func(h history) bool {
 			lacking = h
 			return h.lacks(index, leaf)
@@ -147,6 +154,11 @@ func (c *verifyCommand) compare(ctx context.Context, client *monitor.Client, anc
 		}
 		return gateOutcome{Code: gateStale, Sentence: fmt.Sprintf("the evidence is not the newest: the log has leaf %d about %s (%s), which is not in it", index, about, leaf.Body.Type())}, 1, false
 	}
+	for _, h := range histories {
+		if late, found := h.late(logged, known); found {
+			return gateOutcome{Code: gateRevoked, Sentence: fmt.Sprintf("leaf %d of the log is a decision by a key that had been revoked before it", late)}, 1, false
+		}
+	}
 	newest := &known[0]
 	newest.Roster, newest.Size, newest.Root = histories[0].newest, public.N, evidence.Digest(hex.EncodeToString(public.Hash[:]))
 	return outcome, code, true
@@ -159,11 +171,13 @@ type history struct {
 	// begin is where the pull request's leaves begin: with its first leaf, or where the log ended by the word of one who
 	// decided, whichever is earlier. end is after its last one.
 	begin, end int64
-	// places are the indexes of the chain's leaves, versions the digests of the roster's, newest that of the last; empty where
+	// places are the indexes of the chain's leaves, versions the roster's by their digests, newest that of the last; empty where
 	// there is none.
 	places   map[int64]bool
-	versions map[evidence.Digest]bool
+	versions map[evidence.Digest]int64
 	newest   evidence.Digest
+	// ended are the versions that revoked the keys of decisions, by the indexes of those.
+	ended map[int64]int64
 }
 
 func historyOf(raw []byte) (history, error) {
@@ -175,7 +189,7 @@ func historyOf(raw []byte) (history, error) {
 	h := history{
 		checkpoint: bundle.Log.Checkpoint, workspace: evidence.WorkspaceID(bundle.Salt, about.Workspace), chain: evidence.ChainID(bundle.Salt, about.Repository, about.PullRequest),
 		begin: bundle.Log.Chain[0].Index, end: bundle.Log.Chain[len(bundle.Log.Chain)-1].Index + 1,
-		places: map[int64]bool{}, versions: map[evidence.Digest]bool{},
+		places: map[int64]bool{}, versions: map[evidence.Digest]int64{}, ended: map[int64]int64{},
 	}
 	for _, place := range bundle.Log.Chain {
 		h.places[place.Index] = true
@@ -187,11 +201,51 @@ func historyOf(raw []byte) (history, error) {
 		}
 		h.begin = min(h.begin, s.LogHead.Size)
 	}
-	for _, change := range bundle.Roster {
-		h.newest = approval.DigestOf(change)
-		h.versions[h.newest] = true
+	revoked := map[string]int64{} // by credential id
+	for i, document := range bundle.Roster {
+		change, err := evidence.ParseRosterChange(document)
+		if err != nil {
+			return h, err
+		}
+		h.newest = approval.DigestOf(document)
+		h.versions[h.newest] = int64(i + 1)
+		if credential := string(change.Key.CredentialID); change.Event == evidence.KeyRemoved && revoked[credential] == 0 {
+			revoked[credential] = change.Version
+		}
+	}
+	made := bundle.Decisions
+	for i, entry := range bundle.Chain {
+		leaf, err := evidence.ParseLeaf(entry)
+		if err != nil {
+			return h, err
+		}
+		if _, ok := leaf.Body.(evidence.DecisionMade); !ok {
+			continue
+		}
+		if version := revoked[string(made[0].Assertion.CredentialID)]; version != 0 {
+			h.ended[bundle.Log.Chain[i].Index] = version
+		}
+		made = made[1:]
 	}
 	return h, nil
+}
+
+// late finds the first decision by a key that had been revoked when its leaf was appended. logged is where each version of the roster
+// comes first among the leaves that were looked through, which begin with those of the history or before; one that is not among
+// them is before them all. What is known tells it of others: it has the leaf of a version, and of each before it.
+func (h history) late(logged map[int64]int64, known []lookedThrough) (index int64, found bool) {
+	for _, index := range slices.Sorted(maps.Keys(h.ended)) {
+		version := h.ended[index]
+		at, seen := logged[version]
+		late := !seen || index > at
+		for _, k := range known {
+			late = late || version <= h.versions[k.Roster] && index >= k.Size
+		}
+		if late {
+			return index, true
+		}
+	}
+	return 0, false
 }
 
 // lacks reports whether a leaf of the log is about the pull request or the roster and not in the bundle.
@@ -200,5 +254,5 @@ func (h history) lacks(index int64, leaf evidence.Leaf) bool {
 		return !h.places[index]
 	}
 	version, ok := leaf.Body.(evidence.RosterVersion)
-	return ok && leaf.Workspace == h.workspace && !h.versions[version.Roster]
+	return ok && leaf.Workspace == h.workspace && h.versions[version.Roster] == 0
 }

@@ -27,6 +27,9 @@ type Openings struct {
 	// [RosterChange.Canonical] writes it; an empty object where one is not on record
 	// any more.
 	Roster []json.RawMessage `json:"roster"`
+	// RosterLeaf is the index in the log of the leaf of the newest version; absent without
+	// a version, and where the leaf is not on record any more.
+	RosterLeaf *int64 `json:"rosterLeaf,omitempty"`
 	// Enrolments are those of the keys in the roster, with the openings of their
 	// signers' commitments.
 	Enrolments []EnrolledKey `json:"enrolments"`

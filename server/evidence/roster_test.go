@@ -289,7 +289,7 @@ func TestReplayRosterRefuses(t *testing.T) {
 
 // allForgeries are the lies about decisions, overrides, rosters and the log.
 func allForgeries() []forged {
-	return slices.Concat(forgeries(), overrideForgeries(), proofForgeries(), modelForgeries(), lateForgeries(), ghostlyForgeries())
+	return slices.Concat(forgeries(), overrideForgeries(), proofForgeries(), modelForgeries(), lateForgeries(), ghostlyForgeries(), revokedForgeries())
 }
 
 // TestAReportOfARevokedKey: it moves the time back, and nothing else; what the key signed for falls with it.

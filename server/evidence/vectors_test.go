@@ -144,6 +144,13 @@ func bundleVectors(t *testing.T) (list []bundleVector) {
 			list = append(list, bundleVector{Name: "good vouched for by " + v.name, Anchors: anchors, Bundle: string(data)})
 		}
 	}
+	for _, r := range revokedKeys() {
+		if r.step == "" {
+			data, anchors := r.make(t)
+			list = append(list, bundleVector{Name: "good revoked " + r.name, Anchors: anchors, Bundle: string(data)})
+			exitCodes["good revoked "+r.name] = 0
+		}
+	}
 	w := newWorld(t)
 	w.story()
 	exitCodes["good without anchors"] = 2

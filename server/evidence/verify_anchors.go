@@ -100,6 +100,10 @@ func (v *verification) anchoredKeys() error {
 		if v.pinned && !once[d.key.Digest] {
 			return refuse(CodeKey, "decision %d was signed with a key that is not known: it was not in the roster that is an anchor, and no key that was has signed for it", i+1)
 		}
+		// The pinned version, and so what it revokes, is in the log before that head.
+		if head := a.LogHead; head != nil && d.key.Removed != 0 && d.key.Removed <= at && v.placeOf(d) >= head.Size {
+			return refuse(CodeRevoked, "decision %d came into the log when the roster that is an anchor had revoked its key", i+1)
+		}
 		if v.pinned && !known[d.key.Digest] && !d.compromised {
 			v.fell = true
 			v.made[i].compromised = true

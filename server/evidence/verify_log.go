@@ -265,14 +265,18 @@ func (v *verification) rosterLeaf(c Checkpoint) error {
 }
 
 // heads checks that the tree extends every tree that a signer was shown, and
-// that no decision is in the log before what its signer was shown of it.
+// that no decision is in the log before what its signer was shown of it, or behind what took its key
+// out of the roster, as far as the newest version's place tells.
 func (v *verification) heads(c Checkpoint) error {
 	var shown []LogHead
 	known := map[LogHead]bool{}
 	for i, d := range v.made {
 		head := *d.statement.LogHead
-		if v.b.Log.Chain[d.sequence-1].Index < head.Size {
+		if v.placeOf(d) < head.Size {
 			return refuse(CodeLog, "decision %d is in the log before what its signer was shown", i+1)
+		}
+		if d.key.Removed != 0 && v.placeOf(d) > v.b.Log.Roster.Index {
+			return refuse(CodeRevoked, "decision %d is in the log behind the revocation of its key", i+1)
 		}
 		if head.Size > 0 && !known[head] {
 			known[head] = true
@@ -293,6 +297,9 @@ func (v *verification) heads(c Checkpoint) error {
 	}
 	return nil
 }
+
+// placeOf is the index of a decision's leaf.
+func (v *verification) placeOf(d decision) int64 { return v.b.Log.Chain[d.sequence-1].Index }
 
 // witnesses counts who else saw the checkpoint: as many have to as the anchors
 // say, and as many as the rule says.

@@ -140,6 +140,9 @@ func (v *verification) counts(i int, signer Key) error {
 	if !key.LiveAt(d.version) {
 		return refuse(CodeRevoked, "the key did not count in the roster that the signer was shown")
 	}
+	if !key.LiveAt(d.newest.version) {
+		return refuse(CodeRevoked, "the key had been revoked in the roster that the signer of an earlier decision was shown")
+	}
 	d.key, d.compromised = key, v.keys.Compromised(key, v.leaves[d.sequence-1].Time)
 	return nil
 }

@@ -98,6 +98,9 @@ func openRoster(ctx context.Context, tx *store.Tx, o *evidence.Openings) error {
 		return err
 	}
 	o.Roster = documents
+	if o.RosterLeaf, err = newestRosterLeaf(ctx, tx); err != nil {
+		return err
+	}
 	roster, err := evidence.ReplayRoster(evidence.LeafDigest(o.Genesis), nil)
 	if err != nil {
 		return err
@@ -111,6 +114,19 @@ func openRoster(ctx context.Context, tx *store.Tx, o *evidence.Openings) error {
 	enrolments, acts, err := proofs.of(ctx, roster, credentials)
 	o.Enrolments, o.SignedActs = append(o.Enrolments, enrolments...), append(o.SignedActs, acts...)
 	return err
+}
+
+// newestRosterLeaf is the index of the leaf of the newest version; nil where there is none on record.
+func newestRosterLeaf(ctx context.Context, tx *store.Tx) (*int64, error) {
+	newest, err := tx.NewestRoster(ctx)
+	if err != nil {
+		return nil, optional(err)
+	}
+	leaf, err := tx.FindLeaf(ctx, newest.LeafHash)
+	if err != nil {
+		return nil, optional(err)
+	}
+	return &leaf.Index, nil
 }
 
 // noChange stands in openings for a version of the roster that is not on record any more.
