@@ -1,5 +1,6 @@
 // Package dbtest gives each test a PostgreSQL database of its own with the product's schema: on the
-// server that DATABASE_URL names, as superuser, or on one that lives as long as the test binary.
+// server that DATABASE_URL names, as superuser, or on one that lives as long as the test binary. The
+// product takes neither with fsync or synchronous_commit off.
 //
 // The schema is applied once, to a template; a test's database is a copy of it. Where a test failed
 // its database is kept, for as long as its server lives.

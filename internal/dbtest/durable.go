@@ -13,9 +13,8 @@ import (
 	"github.com/signedapproval/bitbucket/internal/tether"
 )
 
-// Durable is a migrated database on a server of its own that waits for its commits to be written, unlike that of [New], so
-// that they outlive a crash of PostgreSQL, though not of the machine: it does not sync its files. It can be crashed, and
-// stalled. It belongs to one goroutine, and ends with its test.
+// Durable is a migrated database on a server of its own, which can be crashed, and stalled. What it has committed outlives
+// a crash of PostgreSQL, though not of the machine. It belongs to one goroutine, and ends with its test.
 type Durable struct {
 	Database
 
@@ -56,9 +55,6 @@ func NewDurableIn(t testing.TB, dir string) *Durable {
 	s, err := prepared(ctx, d.server.DSN)
 	if err == nil {
 		err = s.create(ctx, d.Name, true)
-	}
-	if err == nil {
-		err = s.exec(ctx, "alter database "+d.Name+" set synchronous_commit = on")
 	}
 	if err != nil {
 		t.Fatalf("dbtest: %v", err)

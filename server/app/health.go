@@ -39,8 +39,8 @@ func (s *Server) live(w http.ResponseWriter, _ *http.Request) {
 }
 
 // ready answers whether deliveries can be taken in: that needs Postgres, with a schema that is new
-// enough for this program, and a log that is what was published, or nothing may be decided by it. Redis is the bell, its loss costs latency, and so it is named but does
-// not make the server unready.
+// enough for this program, which keeps what it commits, and a log that is what was published, or nothing may be decided by it.
+// Redis is the bell, its loss costs latency, and so it is named but does not make the server unready.
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 	defer cancel()
@@ -57,6 +57,15 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 			problem = "postgres: its schema is too old for this server: run signedapproval migrate"
 		case errors.Is(err, store.ErrSchemaTooNew):
 			problem = "postgres: its schema is too new for this server: replace it by a newer one"
+		}
+		http.Error(w, problem, http.StatusServiceUnavailable)
+		return
+	}
+	if err := s.store.CheckDurable(ctx); err != nil { // it was set so, or another one was put in its place, since the start
+		s.log.WarnContext(ctx, "not ready", "error", err)
+		problem := "postgres: its settings cannot be read"
+		if refused := refusal.Of(err); refused != nil {
+			problem = "postgres: " + refused.Message
 		}
 		http.Error(w, problem, http.StatusServiceUnavailable)
 		return

@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -16,9 +17,9 @@ import (
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
-func TestReadyNeedsPostgresWithANewEnoughSchema(t *testing.T) {
-	t.Parallel()
-	db := dbtest.New(t)
+// readiness makes a server, and how its readiness is asked for.
+func readiness(t *testing.T, db dbtest.Database) (server *app.Server, ask func() (status int, text string)) {
+	t.Helper()
 	config := app.Config{
 		Origin: "http://localhost:8080", DatabaseURL: db.AppURL, RedisURL: "redis://" + miniredis.RunT(t).Addr(), Keyset: string(store.NewKeyset()),
 		LogKey:     newLogKey(t, "localhost:8080/log"),
@@ -32,6 +33,17 @@ func TestReadyNeedsPostgresWithANewEnoughSchema(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return server, func() (int, string) {
+		got := httptest.NewRecorder()
+		server.Handler().ServeHTTP(got, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/readyz", nil))
+		return got.Code, got.Body.String()
+	}
+}
+
+func TestReadyNeedsPostgresWithANewEnoughSchema(t *testing.T) {
+	t.Parallel()
+	db := dbtest.New(t)
+	server, ask := readiness(t, db)
 	closed := false
 	defer func() {
 		if !closed {
@@ -40,10 +52,8 @@ func TestReadyNeedsPostgresWithANewEnoughSchema(t *testing.T) {
 	}()
 	want := func(status int, text string) {
 		t.Helper()
-		got := httptest.NewRecorder()
-		server.Handler().ServeHTTP(got, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/readyz", nil))
-		if got.Code != status || !strings.Contains(got.Body.String(), text) {
-			t.Errorf("%d %q, want %d %q", got.Code, got.Body, status, text)
+		if got, body := ask(); got != status || !strings.Contains(body, text) {
+			t.Errorf("%d %q, want %d %q", got, body, status, text)
 		}
 	}
 	want(http.StatusOK, "postgres: here")
@@ -73,4 +83,32 @@ func TestReadyNeedsPostgresWithANewEnoughSchema(t *testing.T) {
 	server.Close()
 	closed = true
 	want(http.StatusServiceUnavailable, "postgres: away")
+}
+
+// TestReadyNeedsADatabaseThatKeeps lets the database forget what it commits, after the server started.
+func TestReadyNeedsADatabaseThatKeeps(t *testing.T) {
+	t.Parallel()
+	db := dbtest.New(t)
+	server, ask := readiness(t, db)
+	defer server.Close()
+	if status, text := ask(); status != http.StatusOK {
+		t.Fatalf("%d %q", status, text)
+	}
+	conn, err := pgx.Connect(t.Context(), db.SuperURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	for _, statement := range []string{
+		`alter database ` + db.Name + ` set synchronous_commit = off`,
+		`select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()`,
+	} {
+		if _, err := conn.Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "it says why it is not ready", func() bool {
+		status, text := ask()
+		return status == http.StatusServiceUnavailable && strings.Contains(text, "postgres: synchronous_commit is off")
+	})
 }

@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/signedapproval/bitbucket/internal/dbtest"
 	"github.com/signedapproval/bitbucket/server/evidence"
+	"github.com/signedapproval/bitbucket/server/refusal"
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
@@ -65,9 +67,76 @@ func TestOnlyWhatAppendsCommitsEarly(t *testing.T) {
 func TestDurable(t *testing.T) {
 	t.Parallel()
 	d := dbtest.NewDurable(t)
+	t.Run("a server that does not sync is refused", func(t *testing.T) { noSyncIsRefused(t, d) })
 	t.Run("the log's head waits for no disk", func(t *testing.T) { headWaitsForNoDisk(t, d) })
 	t.Run("jobs wait for no disk", func(t *testing.T) { jobsWaitForNoDisk(t, d) })
 	t.Run("what was appended outlives a crash", func(t *testing.T) { appendsOutliveACrash(t, d) })
+}
+
+// noSyncIsRefused has PostgreSQL give up on a crash of the machine, and then not.
+func noSyncIsRefused(t *testing.T, d *dbtest.Durable) {
+	t.Helper()
+	ctx := t.Context()
+	running := reopen(t, d.AppURL, store.NewKeyset())
+	must(t, running.CheckDurable(ctx))
+	super := connect(t, d.SuperURL)
+	for _, c := range []struct{ statement, code string }{
+		{`alter system set fsync = off`, store.CodeNotDurable},
+		{`alter system reset fsync`, ""},
+	} {
+		for _, statement := range []string{c.statement, `select pg_reload_conf()`} {
+			_, err := super.Exec(ctx, statement)
+			must(t, err)
+		}
+		eventually(t, c.statement, func() bool { return refusal.Code(running.CheckDurable(ctx)) == c.code })
+		s, err := store.Open(ctx, d.AppURL, nil)
+		if err == nil {
+			s.Close()
+		}
+		if refusal.Code(err) != c.code || c.code != "" && !strings.Contains(err.Error(), "fsync is off") {
+			t.Errorf("%s: Open answers %v", c.statement, err)
+		}
+	}
+}
+
+// TestADatabaseThatMayForgetIsRefused: whoever says that a commit is answered before it is durable, and however.
+func TestADatabaseThatMayForgetIsRefused(t *testing.T) {
+	t.Parallel()
+	for setting, taken := range map[string]bool{"on": true, "remote_apply": true, "off": false, "local": false, "remote_write": false} {
+		t.Run(setting, func(t *testing.T) {
+			t.Parallel()
+			address := func(t *testing.T, by string) string {
+				t.Helper()
+				d := dbtest.New(t)
+				if by == "" {
+					u, err := url.Parse(d.AppURL)
+					must(t, err)
+					query := u.Query()
+					query.Set("synchronous_commit", setting)
+					u.RawQuery = query.Encode()
+					return u.String()
+				}
+				_, err := connect(t, d.SuperURL).Exec(t.Context(), fmt.Sprintf(by, d.Name)+` set synchronous_commit = `+setting)
+				must(t, err)
+				return d.AppURL
+			}
+			for name, by := range map[string]string{
+				"by the connection string": "", "of the database": "alter database %s",
+				"of the login": "alter role signedapproval_test_app in database %s",
+			} {
+				s, err := store.Open(t.Context(), address(t, by), nil)
+				if err == nil {
+					s.Close()
+				}
+				if want := map[bool]string{false: store.CodeNotDurable}[taken]; refusal.Code(err) != want || (err == nil) != taken {
+					t.Errorf("%s: Open answers %v", name, err)
+				}
+				if !taken && !strings.Contains(err.Error(), "synchronous_commit is "+setting) {
+					t.Errorf("%s: the error does not say what is wrong: %v", name, err)
+				}
+			}
+		})
+	}
 }
 
 // headWaitsForNoDisk: while nothing becomes durable, eight writers get past the lock on the log's head all

@@ -58,7 +58,7 @@ type Store struct {
 }
 
 // Open connects to url as the application's login and refuses a login that row-level security
-// would not bind. tune, where given, changes the pool's settings, for tracing.
+// would not bind, and a database that is not durable. tune, where given, changes the pool's settings, for tracing.
 func Open(ctx context.Context, url string, vault *Vault, tune ...func(*pgxpool.Config)) (*Store, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
@@ -99,9 +99,11 @@ func Open(ctx context.Context, url string, vault *Vault, tune ...func(*pgxpool.C
 		return nil, fmt.Errorf("store: %w", err)
 	}
 	s := &Store{pool: pool, Vault: vault, rosters: rosters}
-	if err := s.refuseMightyRole(ctx); err != nil {
-		pool.Close()
-		return nil, err
+	for _, check := range []func(context.Context) error{s.refuseMightyRole, s.CheckDurable} {
+		if err := check(ctx); err != nil {
+			pool.Close()
+			return nil, err
+		}
 	}
 	return s, nil
 }
