@@ -104,8 +104,8 @@ func (o *overlay) seed(top string, b bug) error {
 
 // readable are changes that let chaos see more, and reach more, with few means. They change nothing of what the server
 // decides: each call to Bitbucket names the turn of a job that makes it, the queue of webhooks that are taken in is
-// short enough to be filled, and what waits for minutes, the walk over a repository and a connection that does not work, waits
-// for seconds, so that a run soon comes to rest.
+// short enough to be filled, and what waits for minutes, the walk over a repository, a connection that does not work and a merge that
+// nobody answered for, waits for seconds, so that a run soon comes to rest.
 var readable = []replacement{
 	{"server/jobs/worker.go", "return h.run(ctx, job)", `return h.run(context.WithValue(ctx, "turn", fmt.Sprintf("turn/%s-%d-%d", job.Kind, job.ID, job.Fence)), job)`},
 	{"server/bitbucket/api.go", `req.Header.Set("User-Agent", config.UserAgent)`, `turn, _ := ctx.Value("turn").(string); req.Header.Set("User-Agent", config.UserAgent+" "+turn)`},
@@ -113,6 +113,7 @@ var readable = []replacement{
 	{"server/store/intake.go", "cmp.Or(options.Batch, 128)", "cmp.Or(options.Batch, 8)"},
 	{"server/gate/sweep.go", "reconcileSoonest = 2 * time.Minute", "reconcileSoonest = 20 * time.Second"},
 	{"server/gate/gate.go", "reconnectPause = 5 * time.Minute", "reconnectPause = 15 * time.Second"},
+	{"server/gate/merge.go", "taskPatience = 10 * time.Minute", "taskPatience = 30 * time.Second"},
 }
 
 func (o *overlay) readable(top string) error {

@@ -41,7 +41,7 @@ var Promises = []Promise{
 		"server/webhook TestDatabaseIsAway", "server/store TestIntakeWithoutPostgres", "server/app TestPostgresConnectionsAreCut",
 	}},
 	{degradation, "Bitbucket does not say what became of a merge, or hides it, or is at it for ever: nobody calls again while a call may land, and its end is put on record", []string{
-		"server/gate TestNobodyCallsWhileACallMayLand", "server/gate TestATaskThatNeverEnds",
+		"server/gate TestNobodyCallsWhileACallMayLand", "server/gate TestALostAnswerMayBeATask", "server/gate TestATaskThatNeverEnds",
 		"server/gate TestATaskThatBitbucketDoesNotTellOf", "server/gate TestATaskThatCouldNotBeAskedForLandsElsewhere", "server/gate TestAMergeThatCannotBeReadIsNotForgotten",
 		"server/gate TestAMergeThatWasGivenUpIsRungAgain", "server/gate TestWhatLandedCannotBeRead",
 	}},

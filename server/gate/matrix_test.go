@@ -217,7 +217,8 @@ func (w *world) soon() {
 // unanswered lets so much time pass that no call to merge of which no answer came can land any more.
 func (w *world) unanswered() {
 	w.t.Helper()
-	w.sql(`update signedapproval_merge_intents set updated_at = updated_at - interval '31 seconds' where state = 'CALLING'`)
+	w.sql(`update signedapproval_merge_intents set updated_at = updated_at - case when task_id = '' and sentence = '' then interval '10 minutes 1 second'
+		else interval '31 seconds' end where state = 'CALLING'`)
 }
 
 // drainAll drains with what waits for its next attempt made due, until nothing is.

@@ -25,12 +25,12 @@ import (
 // the pull request merged knows that the gate may have done that, and nobody calls once more meanwhile. Bitbucket's merge
 // takes no expected head: the pull request is read again right before the call, and what landed is verified right after.
 //
-// What Bitbucket answers a call, but that it merged, or is at it, ends the call: it is planned again, or refused. Where no answer came
-// it may land for as long as doubtPause. What was lost may have been the answer that Bitbucket is at it, as a task of which nobody
-// knows: one that takes longer than that can land beside a later call, which merges what was approved as well, or after the intent
-// came to its end. A task that is known ends by what Bitbucket says of it, or of the pull request, and by nothing else: one of which
-// it says nothing, whatever it answers, has taskPatience, is waited out once more, and refused, never called again. The job of
-// an intent that is CALLING waits for as long as Bitbucket cannot be read.
+// What Bitbucket answers a call, but that it merged, or is at it, ends the call: it is planned again, or refused. Where no answer came,
+// what was lost may have been the answer that Bitbucket is at it, as a task of which nobody knows: it has the time of a task,
+// taskPatience. Meanwhile the pull request is read again and again, and nobody calls; then it is called for once more, since most
+// calls without an answer never arrived. A task that is known ends by what Bitbucket says of it, or of the pull request, and by
+// nothing else: one of which it says nothing, whatever it answers, has taskPatience, is waited out for doubtPause, and refused, never
+// called again. The job of an intent that is CALLING waits for as long as Bitbucket cannot be read.
 //
 // That a request is APPROVED is what the last evaluation said. A decision, or a change of the rules,
 // that no evaluation has seen yet counts here all the same: the transaction that moves the intent to
@@ -42,7 +42,7 @@ const (
 	// that takes, down to mergePollLast.
 	mergePoll     = time.Second
 	mergePollLast = 30 * time.Second
-	// taskPatience is how long Bitbucket may be at a merge.
+	// taskPatience is how long Bitbucket may be at a merge, whether or not it said so.
 	taskPatience = 10 * time.Minute
 	// unreadPause is when a merge that may have been called for is looked at again that could not be read.
 	unreadPause = time.Minute
@@ -95,7 +95,7 @@ func (g *Gate) Merge(ctx context.Context, job store.Job) error {
 	}
 	switch {
 	case a.doubt > 0:
-		return mayLand(a)
+		return g.lookLater(ctx, job, a)
 	case a.intent.State == store.MergeCalling && a.intent.Sentence != "": // said already what it ends with
 		return g.endMerge(ctx, job, at, a, store.MergeRefused, a.intent.Sentence, "")
 	case a.live == nil:
@@ -147,7 +147,7 @@ func (g *Gate) vanished(ctx context.Context, job store.Job, at store.Place, a at
 		return g.unread(a, err)
 	}
 	if a.doubt > 0 {
-		return mayLand(a)
+		return g.lookLater(ctx, job, a)
 	}
 	return g.endMerge(ctx, job, at, a, store.MergeRefused, "not merged: Bitbucket no longer has the pull request", "")
 }
@@ -190,7 +190,7 @@ func (g *Gate) readMerge(ctx context.Context, at store.Place) (a attempt, err er
 		}
 		if a.intent.State == store.MergeCalling {
 			a.called = now.Sub(a.intent.UpdatedAt)
-			a.doubt = doubtPause - a.called
+			a.doubt = landsWithin(a.intent) - a.called
 		}
 		if a.live, err = g.standingApproval(ctx, tx, a.pr, a.intent, nil); err != nil {
 			return err
@@ -558,9 +558,13 @@ func (g *Gate) mergeRefused(ctx context.Context, job store.Job, at store.Place, 
 	return g.endMerge(ctx, job, at, a, store.MergeRefused, "not merged: Bitbucket says: "+clip(failure.Message, 200), "")
 }
 
-// mayLand has a turn come back when no earlier call can land any more. Until then its intent stays CALLING.
-func mayLand(a attempt) error {
-	return jobs.Later(errors.New("an earlier call may still land"), time.Now().Add(a.doubt))
+// landsWithin is for how long after it was last heard of a call may land whose intent is CALLING, but for the task that it is known to
+// be, or was until that was given up, which the intent says.
+func landsWithin(intent store.MergeIntent) time.Duration {
+	if intent.TaskID != "" || intent.Sentence != "" {
+		return doubtPause
+	}
+	return taskPatience
 }
 
 func mergeText(a attempt, remote bitbucket.PullRequest) (message string, closeBranch bool, err error) {
@@ -622,19 +626,24 @@ func (g *Gate) pollMerge(ctx context.Context, job store.Job, at store.Place, a a
 	case a.called > taskPatience, notFound(err):
 		return g.lookPastTask(ctx, job, at, a)
 	case err == nil:
-		return g.pollLater(ctx, job, a)
+		return g.lookLater(ctx, job, a)
 	}
 	return g.unread(a, err) // that it cannot be asked for says nothing of the task
 }
 
-// pollLater has Bitbucket's task asked for again.
-func (g *Gate) pollLater(ctx context.Context, job store.Job, a attempt) error {
+// lookLater looks again for what became of a call, the less often the longer ago that was, and when it cannot land any more. Until
+// then its intent stays CALLING.
+func (g *Gate) lookLater(ctx context.Context, job store.Job, a attempt) error {
 	return g.Store.Outside(ctx, func(sh *store.Shared) error {
 		now, err := sh.Now(ctx)
 		if err != nil {
 			return err
 		}
-		return sh.FinishJob(ctx, job.Claim, now.Add(min(max(a.called/4, mergePoll), mergePollLast)))
+		pause := min(max(a.called/4, mergePoll), mergePollLast)
+		if a.doubt > 0 {
+			pause = min(pause, a.doubt)
+		}
+		return sh.FinishJob(ctx, job.Claim, now.Add(pause))
 	})
 }
 
@@ -650,7 +659,7 @@ func (g *Gate) lookPastTask(ctx context.Context, job store.Job, at store.Place, 
 		return g.landed(ctx, job, at, a, remote)
 	}
 	if a.called <= taskPatience {
-		return g.pollLater(ctx, job, a)
+		return g.lookLater(ctx, job, a)
 	}
 	a.intent.TaskID = ""
 	a.intent.Sentence = fmt.Sprintf("not merged: Bitbucket did not come to an end with it in %.0f minutes; merge by hand", taskPatience.Minutes())

@@ -67,6 +67,68 @@ func TestNobodyCallsWhileACallMayLand(t *testing.T) {
 	w.ends(number, store.MergeRefused, "not merged: Bitbucket says: ", 1)
 }
 
+// TestALostAnswerMayBeATask loses the answer to a call, which may have been that Bitbucket is at it, as a task that nobody can ask for: the
+// pull request tells when that lands, and for as long as it may nobody calls once more, nor says that nothing was merged.
+func TestALostAnswerMayBeATask(t *testing.T) {
+	t.Parallel()
+	withdrawn := func(w *world, number int64) {
+		w.decides(number, "bob", approval.Withdraw)
+		w.onlyAll(store.KindEvaluate)
+	}
+	for name, c := range map[string]struct {
+		before, late func(w *world, number int64)
+		merged       string // as what it is on record
+		calls        int
+	}{
+		"and it lands late":                           {late: (*world).land, merged: store.MergeSeenApproved, calls: 1},
+		"and it is withdrawn, and lands late":         {before: withdrawn, late: (*world).land, merged: store.MergeSeenViolation, calls: 1},
+		"and it never arrived":                        {merged: store.MergeSeenApproved, calls: 1},
+		"and it never arrived, and is withdrawn":      {before: withdrawn},
+		"and it never arrived, and the worker dies":   {before: func(w *world, _ int64) { w.expireLeases() }, merged: store.MergeSeenApproved, calls: 1},
+		"and it never arrived, and is asked for anew": {before: func(w *world, number int64) { w.event(number); w.onlyAll(store.KindEvaluate) }, merged: store.MergeSeenApproved, calls: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.autoMerge()
+			number := w.approvedBut(store.KindMerge)
+			w.losesTheCall()
+			if c.before != nil {
+				c.before(w, number)
+			}
+			for minute := range 10 {
+				if failed := w.turn(false); len(failed) > 0 {
+					t.Fatal(failed)
+				}
+				w.ends(number, store.MergeCalling, "", 0)
+				var again float64
+				w.must(w.super.QueryRow(t.Context(), `select extract(epoch from run_at - updated_at) from signedapproval_jobs where kind = 'merge' and state = 'READY'`).Scan(&again))
+				if most := min(max(15*float64(minute), 1), 30); again > most+1 {
+					t.Errorf("after %d minutes it is looked for again in %.0f seconds", minute, again)
+				}
+				w.sql(`update signedapproval_merge_intents set updated_at = updated_at - interval '59 seconds'`)
+			}
+			if c.late != nil {
+				c.late(w, number)
+			} else {
+				w.unanswered()
+			}
+			w.drainAll()
+			if c.merged == "" {
+				w.ends(number, store.MergePlanned, "", c.calls)
+				return
+			}
+			w.untilMerged(number)
+			w.ends(number, store.MergeMerged, "what landed contains the approved commit", c.calls)
+			if seen := w.merged(number); seen.Kind != c.merged || !seen.ByGate {
+				t.Errorf("it is on record as merged %s, by the gate: %t: %s", seen.Kind, seen.ByGate, seen.Sentence)
+			}
+			if c.late != nil {
+				w.check(true)
+			}
+		})
+	}
+}
+
 // TestACallThatWasNotTakenLeavesNoDoubt: what Bitbucket answers with is no merge, so that the next call need not wait.
 func TestACallThatWasNotTakenLeavesNoDoubt(t *testing.T) {
 	t.Parallel()

@@ -120,7 +120,7 @@ func mergedWhileCalled(number int64, branch string) string {
 func (t *settlement) called(ctx context.Context, last time.Time) (bool, error) {
 	open, err := t.tx.OpenMerges(ctx, t.pr.ID)
 	if err != nil || slices.ContainsFunc(open, func(m store.MergeIntent) bool {
-		return m.State == store.MergeCalling && (m.TaskID != "" || last.Before(m.UpdatedAt.Add(doubtPause)))
+		return m.State == store.MergeCalling && (m.TaskID != "" || last.Before(m.UpdatedAt.Add(landsWithin(m))))
 	}) {
 		return err == nil, err
 	}

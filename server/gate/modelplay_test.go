@@ -227,7 +227,7 @@ func (p *player) happen(random *rand.Rand) {
 	case text == heard:
 		p.event(p.number)
 	default: // no call can land any more
-		p.sql(`update signedapproval_merge_intents set updated_at = updated_at - interval '1 minute' where head_commit = '` + p.commits[e.args[0]] + `'`)
+		p.sql(`update signedapproval_merge_intents set updated_at = updated_at - interval '11 minutes' where head_commit = '` + p.commits[e.args[0]] + `'`)
 	}
 	changes[i](&p.is)
 }

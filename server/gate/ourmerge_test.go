@@ -62,13 +62,13 @@ func TestAMergeThatTheGateCalledForIsOnRecord(t *testing.T) {
 		}},
 		"retargeted, and nothing had been called": {before: retargeted},
 		"retargeted, and looked at when no call could land any more": {called: true, before: func(w *world, number int64) {
-			w.sql(`update signedapproval_merge_intents set updated_at = updated_at - interval '1 minute'`)
+			w.sql(`update signedapproval_merge_intents set updated_at = updated_at - interval '11 minutes'`)
 			retargeted(w, number)
 			w.sql(`update signedapproval_jobs set run_at = now() + interval '1 hour', state = 'DEAD' where kind = 'merge'`) // nobody ended it
 		}},
 		"retargeted when no call could land any more": {called: true, before: func(w *world, number int64) {
 			retargeted(w, number)
-			w.sql(`update signedapproval_merge_intents set updated_at = updated_at - interval '1 minute'`)
+			w.sql(`update signedapproval_merge_intents set updated_at = updated_at - interval '11 minutes'`)
 			w.sql(`update signedapproval_jobs set run_at = now() where kind = 'merge'`)
 			w.drainAll()
 		}},
