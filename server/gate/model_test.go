@@ -3,8 +3,8 @@ package gate_test
 import "fmt"
 
 // The model of evaluate, decide, publish, put and merge: every order in which two workers, two approvers, one push, one change of
-// the rules, one crash of a worker or of the database, one webhook that is lost or comes again, one withdrawal and one lease that
-// runs out too early can meet, from the opening until what was merged is on record, breadth first, so that what breaks an invariant
+// the rules, one crash of a worker or of the database, one webhook that is lost or comes again, one withdrawal, one lease that
+// runs out too early, one status that somebody else writes and one merge that Bitbucket takes its time for can meet, from the opening until what was merged is on record, breadth first, so that what breaks an invariant
 // is told by a shortest story. This file has its states and what must hold of them, modelmoves_test.go what can happen,
 // modelflaws_test.go the mistakes that the search must find, modelsearch_test.go the search. What is approved is asked of
 // approval.Tally itself; the rest mirrors the guards of the transactions, each of which names its statement.
@@ -27,13 +27,14 @@ const (
 	green, stopped = int8(2), int8(3)
 )
 
-// The jobs: evaluate, put 0, put 1, merge 0, merge 1.
+// The jobs: evaluate, put 0, put 1, merge 0, merge 1, and look, which reads back the status of the head (StatusSeen).
 const (
 	evaluate = int8(iota)
 	put0
 	put1
 	merge0
 	merge1
+	look
 	kinds
 )
 
@@ -73,7 +74,8 @@ type owedRow struct {
 // intentRow is a row of signedapproval_merge_intents.
 type intentRow struct {
 	state int8 // none, then planned, calling, landed or refused
-	doubt bool // it is being called since so short a time that a call may be on its way: updated_at, and doubtPause
+	doubt bool // it is being called since so short a time that a call may be on its way: updated_at, and taskPatience
+	task  bool // it is being called, and Bitbucket said that it is at it: task_id
 }
 
 const (
@@ -112,11 +114,13 @@ type picture struct {
 	head, merged int8 // merged: nobody, or the commit
 	shown        [2]int8
 	late         [2]int8 // on commit, state, or merging: a call whose caller is gone; commit nobody: none
+	task         int8    // the commit of the merge that Bitbucket is at; nobody: none
 	database
 	disk    database // what a crash leaves
 	workers [2]turn
 	// What may still happen.
 	left    chances
+	walks   bool // whoever walks over what is open has the statuses read back; only where somebody else may write them
 	unheard bool // a push or a merge of which no webhook came; the reconciler finds it
 	// Seen by the checker alone: nothing, a quorum that stood when it was decided, or one whose verdict was published.
 	quorum [2]int8
@@ -135,11 +139,13 @@ type chances struct {
 	rules                                  int8 // changed
 	outages                                int8 // crashes of the database
 	refusals                               int8 // of Bitbucket's, to merge
+	strays                                 int8 // somebody else's writing under our key
+	tasks                                  int8 // Bitbucket's answering a call that it is at it
 	slow                                   int8 // above zero: what is written to the log is published later, else at once
 }
 
-func first(may chances) picture {
-	p := picture{merged: nobody, late: [2]int8{nobody, 0}, left: may}
+func first(f flaw, may chances) picture {
+	p := picture{merged: nobody, late: [2]int8{nobody, 0}, task: nobody, left: may, walks: may.strays > 0 && f != skipLook}
 	p.live = nobody
 	for i := range p.workers {
 		p.workers[i].job = nobody
@@ -210,7 +216,7 @@ func (p *picture) merge(told bool) {
 	p.merged, p.left.pushes, p.left.rules = p.head, 0, 0
 	p.shown = [2]int8{}
 	for i := range p.workers {
-		if job := p.workers[i].job; job == put0 || job == put1 {
+		if job := p.workers[i].job; job == put0 || job == put1 || job == look {
 			p.workers[i] = turn{job: nobody}
 		}
 	}
@@ -242,7 +248,7 @@ func (p *picture) owe(commit, state int8) {
 // owes says that the status of a commit is of another version.
 func (p *picture) owes(commit int8) {
 	for i := range p.workers {
-		if p.workers[i].job == put0+commit {
+		if t := p.workers[i]; t.job == put0+commit || t.job == look && t.head == commit {
 			p.seen[i].behind = true
 		}
 	}
@@ -310,5 +316,11 @@ func (p *picture) rests() bool {
 			return false
 		}
 	}
-	return !p.unheard && p.late[0] == nobody && p.workers[0].job == nobody && p.workers[1].job == nobody
+	return !p.unheard && (!p.walks || !p.strayed()) && p.late[0] == nobody && p.task == nobody && p.workers[0].job == nobody && p.workers[1].job == nobody
+}
+
+// strayed tells whether the head shows what somebody else wrote there, over what was paid: the walk over what is open will find it.
+func (p *picture) strayed() bool {
+	c := p.live
+	return p.merged == nobody && c != nobody && c == p.head && p.owed[c].paid && p.shown[c] != p.owed[c].state
 }

@@ -35,6 +35,11 @@ const (
 	flushElsewhere   flaw = "make durable in another session what was read in one"
 	skipFirstFlush   flaw = "take for durable what a job was claimed with"
 	beginUnclaimed   flaw = "begin to write a status whose claim a crash took back"
+	skipLook         flaw = "do not walk what is shown on Bitbucket"
+	oweSilently      flaw = "owe again what somebody else wrote over, and tell no worker"
+	callBeside       flaw = "call for a merge once more that Bitbucket is at"
+	endTask          flaw = "end a merge that Bitbucket is at"
+	forgetTask       flaw = "forget that Bitbucket is at a merge"
 	fenceByNumber    flaw = "let a claim that a crash took back finish the job"
 )
 
@@ -49,7 +54,8 @@ func TestEveryFlawIsFound(t *testing.T) {
 		putUnpublished: {slow: 1}, publishAnother: {slow: 1, withdrawals: 1}, mergeUnpublished: {slow: 1, withdrawals: 1}, checkUnpublished: {slow: 1, outages: 1},
 		publishUnsaved: {slow: 1, outages: 1}, skipFlush: {slow: 1, outages: 1, withdrawals: 1}, flushElsewhere: {slow: 1, outages: 1, withdrawals: 1},
 		skipFirstFlush: {slow: 1, outages: 1, withdrawals: 1}, fenceByNumber: {outages: 1, pushes: 1},
-		beginUnclaimed: {outages: 1, pushes: 1},
+		beginUnclaimed: {outages: 1, pushes: 1}, skipLook: {strays: 1}, oweSilently: {strays: 1},
+		callBeside: {tasks: 1}, endTask: {tasks: 1}, forgetTask: {tasks: 1},
 	} {
 		t.Run(string(f), func(t *testing.T) {
 			story, states := search(f, may)

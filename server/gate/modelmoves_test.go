@@ -23,6 +23,8 @@ func (p *picture) moves(f flaw, tally tallier, add adder) {
 			p.evaluates(w, f, tally, add)
 		case job <= put1:
 			p.puts(w, f, add)
+		case job == look:
+			p.readsBack(w, f, add)
 		default:
 			p.merges(w, f, add)
 		}
@@ -114,9 +116,28 @@ func (p *picture) mishaps(f flaw, add adder) {
 	if p.late[0] != nobody {
 		add(told("a call whose caller died is lost"), func(q *picture) { q.late = [2]int8{nobody, 0} })
 	}
+	if p.task != nobody {
+		add(told("the merge that Bitbucket is at lands"), func(q *picture) {
+			if q.task = nobody; q.merged == nobody {
+				q.merge(true)
+			}
+		})
+		add(told("the merge that Bitbucket is at comes to nothing"), func(q *picture) { q.task = nobody })
+	}
+	if c := p.head; p.left.strays > 0 && p.merged == nobody && p.live == c && p.shown[c] != stopped {
+		add(told("somebody else writes a status on commit %d", c), func(q *picture) {
+			q.left.strays--
+			q.shown[c] = stopped
+			q.ask(look) // AskStatusSeen, of its webhook
+			q.durable()
+		})
+	}
+	if p.walks && p.strayed() && !p.jobs[look].ready {
+		add(told("the walk has the status of the head read back"), func(q *picture) { q.ask(look); q.durable() }) // Gate.Reconcile
+	}
 	for c := range int8(2) {
 		if p.intents[c].doubt && !p.onItsWay(c) {
-			add(told("no call to merge commit %d can land any more", c), func(q *picture) { // doubtPause is over
+			add(told("no call to merge commit %d can land any more", c), func(q *picture) { // taskPatience is over
 				q.intents[c].doubt, q.disk.intents[c].doubt = false, false
 			})
 		}
@@ -143,7 +164,7 @@ func (p *picture) onItsWay(c int8) bool {
 			return true
 		}
 	}
-	return p.late == [2]int8{c, merging}
+	return p.late == [2]int8{c, merging} || p.task == c
 }
 
 // runsOut ends the lease of a job that somebody holds: that is a time, which a crash of the database does not change.
@@ -217,7 +238,7 @@ func (p *picture) claims(w int, f flaw, add adder) {
 }
 
 // inDoubt tells whether a job waits for doubt_until: a call of a worker that was given up on may be on its way. That doubtPause
-// outlasts such a call is assumed here; one that lands later still is told of by its event (StatusSeen), which is left out.
+// outlasts such a call is assumed here; one that lands later still is told of by its event, as what somebody else writes.
 func (p *picture) inDoubt(job int8) bool {
 	if job != put0 && job != put1 || !p.owed[job-put0].paid || !p.owed[job-put0].doubt {
 		return false
@@ -456,6 +477,42 @@ func (p *picture) pays(w int, c int8, f flaw) {
 	}
 }
 
+// readsBack is Gate.StatusSeen: what is paid on the head, what Bitbucket shows there, and checkPaid, which owes that again.
+func (p *picture) readsBack(w int, f flaw, add adder) {
+	t := p.workers[w]
+	ends := func(q *picture, again bool) {
+		if again = again && !q.seen[w].behind; q.finish(w, f) && again {
+			q.owed[t.head].paid = false // OweStatusAgain: where paid_version = owed_version
+			if f != oweSilently {
+				q.owes(t.head)
+			}
+		}
+		q.durable()
+	}
+	switch t.step {
+	case 0:
+		add(told("worker %d reads what is paid on the head", int8(w)), func(q *picture) {
+			c := q.live
+			if c == nobody || !q.owed[c].paid { // the job that pays will overwrite whatever is there
+				ends(q, false)
+				return
+			}
+			q.workers[w].head, q.workers[w].state, q.workers[w].step = c, q.owed[c].state, 1
+			q.seen[w].behind, q.disk.seen[w].behind = false, false
+		})
+	case 1:
+		add(told("worker %d reads the status of commit %d back: %d", int8(w), t.head, p.shown[t.head]), func(q *picture) {
+			if q.shown[t.head] == t.state {
+				ends(q, false)
+				return
+			}
+			q.workers[w].step = 2
+		})
+	default:
+		add(told("worker %d has the status of commit %d owed again", int8(w), t.head), func(q *picture) { ends(q, true) })
+	}
+}
+
 // merges is Gate.Merge: readMerge, prepareMerge and mayMerge, the transaction of callMerge, the call, landed, endMerge.
 func (p *picture) merges(w int, f flaw, add adder) {
 	t := p.workers[w]
@@ -501,6 +558,8 @@ func (p *picture) readsIntent(w int, c int8, f flaw) {
 	case i.over():
 		p.finish(w, sound)
 		p.durable()
+	case i.task && f != callBeside:
+		p.polls(w, c, f)
 	case p.merged != nobody && (!stands || i.state == calling):
 		p.sees(w, c, f)
 	case i.state == calling && i.doubt && f != endEarly: // mayLand
@@ -513,6 +572,32 @@ func (p *picture) readsIntent(w int, c int8, f flaw) {
 	default:
 		p.workers[w].step = 1
 	}
+}
+
+// polls is Gate.pollMerge. Bitbucket says of a task that came to nothing because something else was merged that the pull request
+// is not open.
+func (p *picture) polls(w int, c int8, f flaw) {
+	job := p.workers[w].job
+	switch {
+	case p.task == c && f == endTask:
+		p.refuses(w)
+	case p.task == c: // lookLater
+		p.finish(w, sound)
+		p.jobs[job].ready = true
+		p.durable()
+	case p.merged != nobody:
+		p.sees(w, c, f)
+	default:
+		p.uncalled(w, c)
+	}
+}
+
+// uncalled is Gate.uncalled.
+func (p *picture) uncalled(w int, c int8) {
+	if p.seen[w].holds && p.intents[c].state == calling { // HoldJob
+		p.intents[c] = intentRow{state: planned}
+	}
+	p.giveBack(w)
 }
 
 // letsGo is Gate.letGo.
@@ -564,6 +649,8 @@ func (p *picture) calls(w int, c int8, f flaw) {
 		return
 	case !p.both(c):
 		p.wrong = fmt.Sprintf("commit %d is about to be merged without its quorum", c)
+	case p.onItsWay(c):
+		p.wrong = fmt.Sprintf("commit %d is about to be merged, and an earlier call may land", c)
 	case p.asks != p.ruled:
 		p.wrong = fmt.Sprintf("commit %d is about to be merged by a rule that is not in force", c)
 	case !p.verdict:
@@ -604,10 +691,23 @@ func (p *picture) called(w int, c int8, f flaw, add adder) {
 		})
 		add(told("worker %d is told that a branch moved, and has to call for commit %d once more", int8(w), c), func(q *picture) {
 			q.left.refusals--
-			if q.seen[w].holds && q.intents[c].state == calling { // uncalled, HoldJob
+			q.uncalled(w, c)
+		})
+	}
+	if p.left.tasks > 0 && p.task == nobody {
+		add(told("worker %d is told that Bitbucket is at the merge of commit %d", int8(w), c), func(q *picture) {
+			q.left.tasks--
+			q.task = c
+			if q.intents[c].state != calling || !q.finish(w, sound) { // waitForMerge: MoveMerge, FinishJob
+				q.workers[w] = turn{job: nobody}
+				return
+			}
+			q.intents[c] = intentRow{state: calling, task: true}
+			if f == forgetTask {
 				q.intents[c] = intentRow{state: planned}
 			}
-			q.giveBack(w)
+			q.jobs[t.job].ready = true
+			q.durable()
 		})
 	}
 }

@@ -120,7 +120,7 @@ func (p *player) landed() {
 
 func newPlayer(t *testing.T, may chances) *player {
 	w := newWorld(t)
-	p := &player{world: w, is: first(may), tally: tallies(), meanwhile: map[string]func(){}}
+	p := &player{world: w, is: first(sound, may), tally: tallies(), meanwhile: map[string]func(){}}
 	api := bitbucket.New(bitbucket.Config{BaseURL: w.sim.URL(), Timeout: time.Minute, Transport: p})
 	own := w.client
 	played := api.As(w.token, "test", bitbucket.Foreground)

@@ -56,7 +56,7 @@ func (p *picture) digest() digest {
 	var o word
 	for _, n := range []int8{
 		p.left.crashes, p.left.expiries, p.left.withdrawals, p.left.pushes, p.left.webhooks, p.left.rules, p.left.outages, p.left.refusals, p.left.slow,
-		p.merged + 1, p.late[0] + 1, p.quorum[0], p.quorum[1],
+		p.left.strays, p.left.tasks, p.merged + 1, p.late[0] + 1, p.task + 1, p.quorum[0], p.quorum[1],
 	} {
 		o.number(n, 3)
 	}
@@ -86,16 +86,27 @@ func (d *database) word() (w word) {
 	w.number(d.record, 4)
 	w.flags(d.ruled, d.asks, d.approved, d.fresh, d.older, d.public, d.verdict, d.unsaved)
 	for c := range 2 {
-		w.flags(d.decisions[c][0], d.decisions[c][1], d.owed[c].paid, d.owed[c].doubt, d.intents[c].doubt)
+		w.flags(d.decisions[c][0], d.decisions[c][1], d.owed[c].paid, d.owed[c].doubt)
 		w.flags(d.seen[c].holds, d.seen[c].asked, d.seen[c].back, d.seen[c].behind)
 		w.number(d.owed[c].state, 4)
-		w.number(d.intents[c].state, 5)
+		w.number(d.intents[c].number(), 7)
 	}
 	for j := range d.jobs {
 		row := &d.jobs[j]
 		w.flags(row.ready, row.held, row.over, row.tried)
 	}
 	return w
+}
+
+// number is the state of an intent; that of a call may be in doubt, or a task.
+func (i intentRow) number() int8 {
+	switch {
+	case i.doubt:
+		return refused + 1
+	case i.task:
+		return refused + 2
+	}
+	return i.state
 }
 
 // settle puts a picture into the form that stands for all that differ from it only by who is who, the workers doing the same work
@@ -112,7 +123,7 @@ func (p *picture) settle() {
 			d.public, d.verdict, d.unsaved = true, true, false
 		}
 		if p.merged != nobody {
-			d.owed, d.jobs[put0], d.jobs[put1] = [2]owedRow{}, ledgerRow{}, ledgerRow{}
+			d.owed, d.jobs[put0], d.jobs[put1], d.jobs[look] = [2]owedRow{}, ledgerRow{}, ledgerRow{}, ledgerRow{}
 		}
 		for i := range d.seen {
 			if p.workers[i].job == nobody {
@@ -149,7 +160,7 @@ type tallier func(p *picture, commit int8) bool
 // search explores everything that a flawed model can do, layer by layer, and gives the shortest story to a wrong state.
 func search(f flaw, may chances) (story []string, states int) {
 	tally := tallies()
-	begin := first(may)
+	begin := first(f, may)
 	begin.settle()
 	came := map[digest]digest{begin.digest(): {}} // from where
 	layer := []picture{begin}
@@ -270,6 +281,12 @@ func TestEveryOrderOfEvents(t *testing.T) {
 		"a commit is pushed, and an approver withdraws":                      {pushes: 1, withdrawals: 1},
 		"a commit is pushed, and the rule is changed":                        {pushes: 1, rules: 1},
 		"an approver withdraws, and the rule is changed":                     {withdrawals: 1, rules: 1},
+		"somebody else writes a status, and a worker dies":                   {strays: 1, crashes: 1},
+		"somebody else writes a status, and a commit is pushed":              {strays: 1, pushes: 1},
+		"Bitbucket is at a merge, and a worker dies":                         {tasks: 1, crashes: 1},
+		"Bitbucket is at a merge, and a lease runs out":                      {tasks: 1, expiries: 1},
+		"Bitbucket is at a merge, and a commit is pushed":                    {tasks: 1, pushes: 1},
+		"Bitbucket is at a merge, and an approver withdraws":                 {tasks: 1, withdrawals: 1},
 		"the log is published late, and a worker dies":                       {slow: 1, crashes: 1},
 		"the log is published late, and a commit is pushed":                  {slow: 1, pushes: 1},
 		"the log is published late, an approver withdraws, the rule changes": {slow: 1, withdrawals: 1, rules: 1},
