@@ -6,7 +6,7 @@ import "fmt"
 // the rules, one crash of a worker or of the database, one webhook that is lost or comes again, one withdrawal, one lease that
 // runs out too early, one status that somebody else writes and one merge that Bitbucket takes its time for can meet, from the opening until what was merged is on record, breadth first, so that what breaks an invariant
 // is told by a shortest story. This file has its states and what must hold of them, modelmoves_test.go what can happen,
-// modelflaws_test.go the mistakes that the search must find, modelsearch_test.go the search. What is approved is asked of
+// modelflaws_test.go the mistakes that the search must find, modelsearch_test.go the search, which modelrun_test.go runs. What is approved is asked of
 // approval.Tally itself; the rest mirrors the guards of the transactions, each of which names its statement.
 // TestTheModelIsTheGate has the gate itself play what the model tells.
 // A job that is claimed by the transaction that asks for it (store.Seat) is an asking and a claim with nothing between them, which

@@ -1,10 +1,5 @@
 package gate_test
 
-import (
-	"strings"
-	"testing"
-)
-
 // flaw is a mistake that is put into the model: the search must find what it leads to.
 type flaw string
 
@@ -42,27 +37,3 @@ const (
 	forgetTask       flaw = "forget that Bitbucket is at a merge"
 	fenceByNumber    flaw = "let a claim that a crash took back finish the job"
 )
-
-// TestEveryFlawIsFound puts mistakes into the model, each of which the search must find.
-func TestEveryFlawIsFound(t *testing.T) {
-	t.Parallel()
-	for f, may := range map[flaw]chances{
-		dropFencing: {expiries: 1, pushes: 1}, payStale: {}, mergeUnread: {pushes: 1}, skipDirty: {}, skipLastTally: {withdrawals: 1},
-		skipReconcile: {pushes: 1, webhooks: 1}, finishDeafly: {pushes: 1}, forgetDoubt: {crashes: 1, withdrawals: 1},
-		putUntallied: {withdrawals: 1}, dropOwed: {withdrawals: 1}, recordByState: {withdrawals: 1}, landAnyhow: {pushes: 1},
-		callUnfenced: {expiries: 1, pushes: 1}, endEarly: {crashes: 1, withdrawals: 1}, putByOldRules: {rules: 1}, settleUnlocked: {rules: 1},
-		putUnpublished: {slow: 1}, publishAnother: {slow: 1, withdrawals: 1}, mergeUnpublished: {slow: 1, withdrawals: 1}, checkUnpublished: {slow: 1, outages: 1},
-		publishUnsaved: {slow: 1, outages: 1}, skipFlush: {slow: 1, outages: 1, withdrawals: 1}, flushElsewhere: {slow: 1, outages: 1, withdrawals: 1},
-		skipFirstFlush: {slow: 1, outages: 1, withdrawals: 1}, fenceByNumber: {outages: 1, pushes: 1},
-		beginUnclaimed: {outages: 1, pushes: 1}, skipLook: {strays: 1}, oweSilently: {strays: 1},
-		callBeside: {tasks: 1}, endTask: {tasks: 1}, forgetTask: {tasks: 1},
-	} {
-		t.Run(string(f), func(t *testing.T) {
-			story, states := search(f, may)
-			if story == nil {
-				t.Fatalf("nothing is wrong in %d states", states)
-			}
-			t.Logf("after %d states:\n%s", states, strings.Join(story, "\n"))
-		})
-	}
-}
