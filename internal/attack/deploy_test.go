@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -150,6 +151,39 @@ func onDeployments() []attack {
 			c.pinned.LogHead = head
 			_, said = pipeline(t, c.operator, c.pinned, cut)
 			return append(got, said)
+		},
+	}, {
+		wants:  "have a pipeline deploy what fewer approved than the rules ask for: ask by rules that were in force before, which the verifier had to pin too",
+		admits: "a policy that was in force before",
+		caught: []string{"exit 0", "deploy gate: old_policy"},
+		try: func(t *testing.T) (got []string) {
+			c := stage(t)
+			weak, strict := policyOf(1), policyOf(2)
+			c.policy = weak
+			c.policyLeaf()
+			c.policy = strict
+			c.policyLeaf()
+			c.pinned = c.anchors()
+			c.pinned.Policies = []evidence.Digest{weak.Digest(), strict.Digest()}
+			slices.Sort(c.pinned.Policies)
+			honest := *c
+			honest.operator = c.twin()
+			c.policy = weak
+			c.open("new")
+			c.decide(c.bob, evidence.Approve)
+			bundle := c.bundle()
+			got = append(got, verify(bundle, c.pinned))
+			_, said := pipeline(t, c.operator, c.pinned, bundle)
+			got = append(got, said)
+			honest.seen = newWitnesses(t, c.keys.Verifiers())
+			honest.pinned.Witnesses = honest.anchors().Witnesses
+			honest.open("new")
+			honest.decide(honest.bob, evidence.Approve)
+			honest.decide(honest.dave, evidence.Approve)
+			if code, said := pipeline(t, honest.operator, honest.pinned, honest.bundle()); code != 0 {
+				t.Fatalf("the control: exit %d, %s", code, said)
+			}
+			return got
 		},
 	}, {
 		wants:  "have a pipeline deploy what somebody rejected: append the pull request's history to the log once more, without its end",

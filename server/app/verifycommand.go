@@ -73,6 +73,7 @@ const (
 	gateViolation   = "violation"
 	gateClosed      = "closed"
 	gateStale       = "stale"
+	gateOldPolicy   = "old_policy"
 	gateLog         = "log"
 	gateRevoked     = "revoked_key"
 	gateAsserted    = "operator_asserted"

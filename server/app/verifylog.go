@@ -31,6 +31,9 @@ type lookedThrough struct {
 	Roster evidence.Digest `json:"roster"`
 	Size   int64           `json:"size"`
 	Root   evidence.Digest `json:"root"`
+	// Policies are the digests of those in force in that log, by what stands for their repositories; empty where one is gated no longer. Of a
+	// repository that is not there nothing is known.
+	Policies map[evidence.Digest]evidence.Digest `json:"policies,omitempty"`
 }
 
 // known is what is known of the roster before anything is asked: from the anchors, and what is remembered, the newest first.
@@ -87,7 +90,7 @@ func treeOf(size int64, root evidence.Digest) (tlog.Tree, error) {
 
 // compare compares what bundles of one workspace say is in the log with the log that is public now: that it has the log of each in it, nothing about
 // their pull requests that they do not have, such as a withdrawal or a newer commit, and no version of the roster that one of them does not
-// have, in which a key may be reported as stolen. No place that only the server names is where the look begins: a leaf can be appended twice, and then
+// have, in which a key may be reported as stolen; and that each verdict was reached by the policy that was in force, as far as the look tells. No place that only the server names is where the look begins: a leaf can be appended twice, and then
 // there is an end of the history that has less before it. It returns the outcome as it was and true where it finds nothing, and then
 // the first of what is known is about the log of now.
 func (c *verifyCommand) compare(ctx context.Context, client *monitor.Client, anchors evidence.Anchors, histories []history, known []lookedThrough, outcome gateOutcome, code int) (gateOutcome, int, bool) {
@@ -131,7 +134,9 @@ func (c *verifyCommand) compare(ctx context.Context, client *monitor.Client, anc
 				"the log has %d leaves since leaf %d, and --max-leaves is %d; where that is the logHead of the anchors, or 0, newer anchors or --state let it begin later", n, from, c.MaxLeaves)}, 2, false
 	}
 	var lacking history
+	rules := rulesSeen{workspace: histories[0].workspace, size: known[0].Size, before: known[0].Policies}
 	index, leaf, other, err := client.Later(ctx, public.Tree, from, func(index int64, leaf evidence.Leaf) bool {
+		rules.see(index, leaf)
 		if version, ok := leaf.Body.(evidence.RosterVersion); ok && leaf.Workspace == histories[0].workspace {
 			if _, before := logged[version.Version]; !before {
 				logged[version.Version] = index
@@ -158,8 +163,12 @@ func (c *verifyCommand) compare(ctx context.Context, client *monitor.Client, anc
 		if late, found := h.late(logged, known); found {
 			return gateOutcome{Code: gateRevoked, Sentence: fmt.Sprintf("leaf %d of the log is a decision by a key that had been revoked before it", late)}, 1, false
 		}
+		if outcome, outdated := rules.outdated(h); outdated {
+			return outcome, 1, false
+		}
 	}
 	newest := &known[0]
+	newest.Policies = rules.now()
 	newest.Roster, newest.Size, newest.Root = histories[0].newest, public.N, evidence.Digest(hex.EncodeToString(public.Hash[:]))
 	return outcome, code, true
 }
@@ -178,6 +187,9 @@ type history struct {
 	newest   evidence.Digest
 	// ended are the versions that revoked the keys of decisions, by the indexes of those.
 	ended map[int64]int64
+	// verdict is the index of the last one, -1 where there is none; policy is what it was reached by.
+	verdict            int64
+	repository, policy evidence.Digest
 }
 
 func historyOf(raw []byte) (history, error) {
@@ -190,9 +202,7 @@ func historyOf(raw []byte) (history, error) {
 		checkpoint: bundle.Log.Checkpoint, workspace: evidence.WorkspaceID(bundle.Salt, about.Workspace), chain: evidence.ChainID(bundle.Salt, about.Repository, about.PullRequest),
 		begin: bundle.Log.Chain[0].Index, end: bundle.Log.Chain[len(bundle.Log.Chain)-1].Index + 1,
 		places: map[int64]bool{}, versions: map[evidence.Digest]int64{}, ended: map[int64]int64{},
-	}
-	for _, place := range bundle.Log.Chain {
-		h.places[place.Index] = true
+		verdict: -1, repository: evidence.RepositoryID(bundle.Salt, about.Repository), policy: approval.DigestOf(bundle.Policy),
 	}
 	for _, d := range bundle.Decisions {
 		s, err := evidence.ParseStatement(d.Statement)
@@ -219,13 +229,17 @@ func historyOf(raw []byte) (history, error) {
 		if err != nil {
 			return h, err
 		}
-		if _, ok := leaf.Body.(evidence.DecisionMade); !ok {
-			continue
+		index := bundle.Log.Chain[i].Index
+		h.places[index] = true
+		switch leaf.Body.(type) {
+		case evidence.VerdictReached:
+			h.verdict = index
+		case evidence.DecisionMade:
+			if version := revoked[string(made[0].Assertion.CredentialID)]; version != 0 {
+				h.ended[index] = version
+			}
+			made = made[1:]
 		}
-		if version := revoked[string(made[0].Assertion.CredentialID)]; version != 0 {
-			h.ended[bundle.Log.Chain[i].Index] = version
-		}
-		made = made[1:]
 	}
 	return h, nil
 }

@@ -1,0 +1,73 @@
+package app
+
+import (
+	"maps"
+	"testing"
+
+	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/evidence"
+)
+
+// TestWhichRulesWereInForce: by the leaves that were looked through, and by what was known where the look began.
+func TestWhichRulesWereInForce(t *testing.T) {
+	t.Parallel()
+	digest := func(name string) evidence.Digest { return approval.DigestOf([]byte(name)) }
+	workspace, rocket, shuttle := digest("workspace"), digest("rocket"), digest("shuttle")
+	rules := &rulesSeen{workspace: workspace, size: 100, before: map[evidence.Digest]evidence.Digest{rocket: digest("known"), shuttle: digest("other")}}
+	// The look began at leaf 40, since a pull request did; what is known is of the log of 100 leaves.
+	for _, came := range []struct {
+		index      int64
+		workspace  evidence.Digest
+		repository evidence.Digest
+		policy     evidence.Digest
+	}{
+		{50, workspace, rocket, digest("first")},
+		{60, workspace, rocket, digest("known")},
+		{70, digest("another workspace"), rocket, digest("theirs")},
+		{110, workspace, rocket, digest("second")},
+		{120, workspace, rocket, ""},
+	} {
+		rules.see(came.index, evidence.Leaf{Workspace: came.workspace, Body: evidence.PolicyVersion{Repository: came.repository, Policy: came.policy}})
+	}
+	rules.see(130, evidence.Leaf{Workspace: workspace, Body: evidence.Connection{Event: "renewed"}})
+	for _, c := range []struct {
+		repository evidence.Digest
+		index      int64
+		policy     evidence.Digest
+		known      bool
+	}{
+		{rocket, 45, "", false},
+		{rocket, 50, "", false}, // a verdict at the place of the leaf itself is before it
+		{rocket, 51, digest("first"), true},
+		{rocket, 99, digest("known"), true},
+		{rocket, 110, digest("known"), true},
+		{rocket, 111, digest("second"), true},
+		{rocket, 121, "", true},
+		{shuttle, 99, "", false},
+		{shuttle, 100, digest("other"), true},
+		{digest("nobody's"), 200, "", false},
+	} {
+		if policy, known := rules.at(c.repository, c.index); policy != c.policy || known != c.known {
+			t.Errorf("leaf %d: %q, %t; want %q, %t", c.index, policy, known, c.policy, c.known)
+		}
+	}
+	for _, c := range []struct {
+		verdict  int64
+		policy   evidence.Digest
+		outdated bool
+	}{
+		{-1, digest("first"), false}, // nothing was decided
+		{45, digest("first"), false}, // nothing is known
+		{55, digest("first"), false},
+		{65, digest("first"), true},
+		{115, digest("second"), false},
+		{125, digest("second"), true}, // it is gated no longer
+	} {
+		if outcome, outdated := rules.outdated(history{repository: rocket, verdict: c.verdict, policy: c.policy}); outdated != c.outdated || outdated && outcome.Code != gateOldPolicy {
+			t.Errorf("a verdict at leaf %d: %+v, %t", c.verdict, outcome, outdated)
+		}
+	}
+	if now := rules.now(); !maps.Equal(now, map[evidence.Digest]evidence.Digest{rocket: "", shuttle: digest("other")}) {
+		t.Errorf("remembered: %v", now)
+	}
+}
