@@ -142,6 +142,9 @@ func keyFallOf(f people.KeyFall) *keyFall {
 // ProvedModel is what the attestation of the enrolment proves.
 func (k *memberKey) ProvedModel() (*authenticatorModel, error) { return k.batch.r.provedModel(k.row) }
 
+// Document is what acts say of the key.
+func (k *memberKey) Document() (string, error) { return documentOf(k.row) }
+
 type prepareKeyActInput struct {
 	Key              graphql.ID
 	Action           string

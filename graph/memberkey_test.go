@@ -1,10 +1,14 @@
 package graph
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"testing"
 	"time"
 
+	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/passkey/passkeytest"
 )
 
@@ -42,6 +46,53 @@ const membersKeys = `query($w: String!, $wanting: Boolean) { workspace(key: $w) 
 const ownKeys = `{ viewer { passkeys { id name } } }`
 
 const ownFalls = `{ viewer { passkeys { name state workspaceActs { by } falls { workspace key owner { name } compromisedSince since by } } } }`
+
+// A page compares what it has signed about a key with the document of the row that was pressed: they are the same, byte for byte.
+func TestActsNameTheKeyOfTheRow(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob := w.signIn("alice"), w.signIn("bob")
+	g := alice.gates(alice.connect("alice"), ruleFor(1))
+	alice.enrol()
+	bob.enrol()
+	var key struct{ id, document string }
+	listed := alice.ask(`query($w: String!) { workspace(key: $w) { keyHolders { edges { node { person { name } keys { id document } } } } } }`, map[string]any{"w": g.workspace})
+	for i := range 2 {
+		at := fmt.Sprintf("workspace.keyHolders.edges.%d.node.", i)
+		if listed.text(at+"person.name") == "Bob" {
+			key.id, key.document = listed.text(at+"keys.0.id"), listed.text(at+"keys.0.document")
+		}
+	}
+	if own := bob.ask(`{ viewer { passkeys { document } } }`, nil).text("viewer.passkeys.0.document"); own != key.document {
+		t.Errorf("his own page names %s, an administrator's %s", own, key.document)
+	}
+	said := func(about map[string]any) evidence.Act {
+		t.Helper()
+		statement, err := base64.RawURLEncoding.DecodeString(alice.do("prepareKeyAct", "act { statement }", about).text("act.statement"))
+		alice.must(err)
+		act, err := evidence.ParseAct(statement)
+		alice.must(err)
+		return act
+	}
+	vouched := said(map[string]any{"key": key.id, "action": "COUNTERSIGN"})
+	if digest := sha256.Sum256([]byte(key.document)); hex.EncodeToString(digest[:]) != string(digestOfDocument(t, vouched)) {
+		t.Errorf("the act is about another document than %s", key.document)
+	}
+	about, err := vouched.Key.Key.Digest()
+	alice.must(err)
+	if revoked := said(map[string]any{"key": key.id, "action": "REVOKE"}).Revocation; revoked.Key != about || revoked.Person != vouched.Key.Key.Person {
+		t.Errorf("the revocation is about %+v", revoked)
+	}
+}
+
+func digestOfDocument(t *testing.T, act evidence.Act) evidence.Digest {
+	t.Helper()
+	digest, err := act.DocumentDigest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return digest
+}
 
 // A person's own page costs the same number of statements however many keys they have, and however many of them fell.
 func TestStatementsDoNotGrowWithPasskeys(t *testing.T) {

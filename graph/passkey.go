@@ -134,6 +134,14 @@ func keyActRecord(a people.KeyActRecord) workspaceKeyAct {
 // ProvedModel is what the attestation of the enrolment proves.
 func (p *passkeyNode) ProvedModel() (*authenticatorModel, error) { return p.batch.r.provedModel(p.row) }
 
+// Document is what acts say of the key.
+func (p *passkeyNode) Document() (string, error) { return documentOf(p.row) }
+
+func documentOf(key store.Credential) (string, error) {
+	document, err := people.KeyDocument(key)
+	return string(document), err
+}
+
 // findPasskey reads the credential id out of a node id.
 func findPasskey(ctx context.Context, id graphql.ID) ([]byte, error) {
 	a, err := find(ctx, kindPasskey, id, "id")

@@ -1,4 +1,6 @@
+import { createHash } from "node:crypto";
 import { expect, type Page } from "@playwright/test";
+import { canonical } from "../apps/sign/src/prepared.ts";
 import { type Person, test } from "./stack.ts";
 import { violationsOn } from "./violations.ts";
 
@@ -189,4 +191,97 @@ test("a key that a stolen one signed for shows its owner where it fell, and with
 
   await passkeys.goto(world.stack.server);
   await expect(passkeys.getByText(`“Blue key” counts no longer in ${world.slug}`)).toBeVisible(patience);
+});
+
+/** Has the server answer an operation otherwise: to another question, or with something else. */
+async function tamper(
+  page: Page,
+  operation: string,
+  how: {
+    input?: (input: Record<string, unknown>) => void;
+    act?: (act: { statement: string; options: string }) => void;
+  },
+): Promise<void> {
+  await page.route(new RegExp(`/graphql\\?${operation}$`), async (route) => {
+    const asked = route.request().postDataJSON();
+    how.input?.(asked.variables.input);
+    const response = await route.fetch({ postData: asked });
+    const answer = await response.json();
+    for (const payload of Object.values<{ act?: { statement: string; options: string } | null }>(answer.data)) {
+      if (payload.act) how.act?.(payload.act);
+    }
+    await route.fulfill({ response, json: answer });
+  });
+}
+
+/** The act about another key that says everything else as an act does, for the authenticator to sign. */
+function exchangeKey(act: { statement: string; options: string }): void {
+  const said = JSON.parse(Buffer.from(act.statement, "base64url").toString());
+  const sha256 = (text: string) => createHash("sha256").update(text);
+  said.predicate.key.key.publicKey = Buffer.from("a key of the server's own").toString("base64url");
+  const digest = sha256(canonical(said.predicate.key.key)).digest("hex");
+  said.predicate.meaning = `I enrol the key ${digest} under my name.`;
+  said.subject[0].digest.sha256 = sha256(canonical(said.predicate.key)).digest("hex");
+  act.statement = Buffer.from(canonical(said)).toString("base64url");
+  act.options = JSON.stringify({ ...JSON.parse(act.options), challenge: sha256(canonical(said)).digest("base64url") });
+}
+
+test("a server that hands out an act about something else gets no signature", async ({ world, person }) => {
+  test.setTimeout(240_000);
+  const [alice, bob, carol] = [await person("alice"), await person("bob"), await person("carol")];
+  await alice.signIn();
+  await alice.gate();
+  const page = await withPasskey(alice, "Desk key");
+  await withPasskey(bob, "Laptop");
+  await withPasskey(carol, "Phone");
+  const members = page.getByRole("group", { name: "Keys of members" });
+  const signed: string[] = [];
+  page.on("request", (request) => {
+    if (/\/graphql\?(SignKeyAct|ConfirmPasskey)$/.test(request.url())) signed.push(request.url());
+  });
+  const refused = async (difference: string) => {
+    await expect(page.getByText("Refused: this is not what you were shown")).toBeVisible(patience);
+    await expect(page.getByText(`differs from this page in ${difference}.`)).toBeVisible();
+    expect(signed).toEqual([]);
+  };
+
+  // Carol's key is vouched for, and the server asks for a signature about Bob's.
+  await page.goto(`${world.stack.server}/settings/keys?workspace=${world.slug}`);
+  const { workspace } = await alice.ask<{
+    workspace: { keyHolders: { edges: { node: { person: { name: string }; keys: { id: string }[] } }[] } };
+  }>("MemberKeys", { workspace: world.slug, first: 20 });
+  const bobs = workspace.keyHolders.edges.find(({ node }) => node.person.name === "Bob Tanaka")?.node.keys[0]?.id;
+  await tamper(page, "PrepareKeyAct", { input: (input) => Object.assign(input, { key: bobs }) });
+  await members.getByRole("button", { name: "Countersign Phone of Carol Okafor" }).click(patience);
+  await page.getByRole("button", { name: "Countersign with my passkey" }).click();
+  await refused("the key");
+  await page.getByRole("button", { name: "Not now" }).click();
+  await page.unrouteAll();
+
+  // It is said since when it was stolen, and the server leaves that out.
+  await tamper(page, "PrepareKeyAct", { input: (input) => void delete input["compromisedSince"] });
+  await members.getByRole("button", { name: "Revoke Phone of Carol Okafor" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByLabel("Somebody else may have had it").check();
+  await dialog.getByLabel("Since when").fill("2026-01-02T03:04");
+  await dialog.getByRole("button", { name: "Revoke with a passkey" }).click();
+  await refused("since when somebody else may have had the key");
+  await page.unrouteAll();
+  await page.close();
+
+  // A further key is made, and the server has the first one agree to a key of its own.
+  const passkeys = await alice.context.newPage();
+  const authenticator = await alice.handPasskeys(passkeys);
+  const held = await authenticator.credentials();
+  await authenticator.clear();
+  await passkeys.goto(`${world.stack.server}/settings/passkeys`);
+  await tamper(passkeys, "ConfirmPasskey", { act: exchangeKey });
+  await passkeys.getByRole("button", { name: "Add a passkey" }).click(patience);
+  await passkeys.getByRole("button", { name: "Confirm with your new passkey" }).click(patience);
+  await authenticator.clear();
+  await authenticator.add(held);
+  await passkeys.getByRole("button", { name: "Confirm with a passkey that you already have" }).click(patience);
+  await expect(passkeys.getByText("differs from this page in the key.")).toBeVisible(patience);
+  const [{ signCount = 0 } = {}] = held;
+  expect((await authenticator.credentials()).map((credential) => credential.signCount)).toEqual([signCount]);
 });

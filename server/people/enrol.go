@@ -57,6 +57,9 @@ func (p *People) askPossession(ctx context.Context, sh *store.Shared, person sto
 	return p.ask(ctx, sh, person, sessionHash, ceremony{Step: StepPossession, Credential: key.ID, Act: act, Opening: opening}, []store.Credential{key})
 }
 
+// KeyDocument is the document of the acts that enrol and countersign a key, canonical.
+func KeyDocument(key store.Credential) ([]byte, error) { return canonical(keyDocument(key)) }
+
 func keyDocument(key store.Credential) evidence.KeyDocument {
 	return evidence.KeyDocument{Key: key.Key(), AttestationObject: digest(key.AttestationObject), ClientData: digest(key.ClientData)}
 }

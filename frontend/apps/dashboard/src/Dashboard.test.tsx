@@ -6,6 +6,7 @@ import {
   connectionOf,
   decision,
   head,
+  keyDocument,
   passkey,
   policyVersion,
   pullRequest,
@@ -22,6 +23,8 @@ import {
 import { MockApi } from "@signedapproval/graph/mockapi";
 import { GraphProvider } from "@signedapproval/graph/provider";
 import { type RecordingHost, recordingHost } from "@signedapproval/host/recording";
+import { actOf, documentOf, keyAct } from "@signedapproval/sign/actfixture";
+import { digestOf } from "@signedapproval/sign/prepared";
 import { violations } from "@signedapproval/ui/accessibility.ts";
 import { createMemoryHistory, RouterProvider } from "@tanstack/react-router";
 import { render, screen, waitFor, within } from "@testing-library/react";
@@ -794,6 +797,39 @@ describe("passkeys", () => {
     });
   });
 
+  test.each<[string, string | null, Record<string, unknown>, string]>([
+    ["that leaves out the time", "2026-11-01T09:00", {}, "since when somebody else may have had the key"],
+    [
+      "with a time that nobody typed",
+      null,
+      { compromisedSince: "2026-11-01T09:00:00Z" },
+      "since when somebody else may have had the key",
+    ],
+    ["of another key", null, { key: "e".repeat(64) }, "the key"],
+    ["of somebody else's", null, { person: "person-bob" }, "whose key it is"],
+  ])("are not revoked by an act %s", async (_, typed, exchanged, difference) => {
+    const document = await documentOf("person-carol");
+    const { api } = open("/settings/passkeys", {
+      viewer: viewer({ passkeys: [passkey({ document: JSON.stringify(document) })] }),
+    });
+    const revocation = { person: "person-carol", key: await digestOf(document.key), ...exchanged };
+    const { person, key, compromisedSince } = revocation as Record<string, string>;
+    const time = compromisedSince ? `, which may have been in other hands since ${compromisedSince}` : "";
+    const meaning = `I revoke the key ${key} of person ${person}${time}.`;
+    const act = await keyAct("REVOKE", await actOf({ purpose: "revoke", revocation, meaning }, revocation));
+    api.world.Mutation = { prepareKeyAct: { act, proposal: null, userErrors: [] } };
+    await userEvent.click(await screen.findByRole("button", { name: "Revoke Laptop" }));
+    if (typed) {
+      await userEvent.click(screen.getByRole("checkbox", { name: "Somebody else may have had it" }));
+      await userEvent.type(screen.getByLabelText("Since when"), typed);
+    }
+    await userEvent.click(screen.getByRole("button", { name: "Revoke with a passkey" }));
+    expect(await screen.findByRole("alert")).toHaveTextContent(
+      `What was prepared for signing differs from this page in ${difference}.`,
+    );
+    expect(inputOf(api, "SignKeyAct")).toBeUndefined();
+  });
+
   const fall = {
     workspace: "Acme",
     key: "Old phone",
@@ -861,6 +897,7 @@ describe("keys of members", () => {
     __typename: "MemberKey",
     id: "key-1",
     name: "Laptop",
+    document: JSON.stringify(keyDocument),
     state: "ENROLLED",
     model: "08987058-cadc-4b81-b6e1-30de50dcbe96",
     synced: true,
@@ -995,6 +1032,35 @@ describe("keys of members", () => {
     expect(inputOf(api, "PrepareKeyAct")).toEqual({ key: "key-1", action: "COUNTERSIGN" });
   });
 
+  test("no other key is countersigned than the one of the row, and none is proposed", async () => {
+    const [bobs, ghosts] = [await documentOf("person-bob"), await documentOf("person-bob", 7)];
+    const keyHolders = connectionOf([holder("Bob Tanaka", key({ document: JSON.stringify(bobs) }))]);
+    const { api } = open("/settings/keys", { workspace: workspace({ keyHolders }) });
+    const [button] = await screen.findAllByRole("button", { name: "Countersign Laptop of Bob Tanaka" });
+    if (button) await userEvent.click(button);
+    const about = { purpose: "countersign", workspace: `{${workspaceUuid}}`, roster: "9".repeat(64), key: ghosts };
+    const meaning = `I countersign that the key ${await digestOf(ghosts.key)} belongs to person person-bob.`;
+    const act = await keyAct("COUNTERSIGN", await actOf({ ...about, meaning }, ghosts));
+    api.world.Mutation = { prepareKeyAct: { act, proposal: null, userErrors: [] } };
+    await userEvent.click(screen.getByRole("button", { name: "Countersign with my passkey" }));
+    expect(await screen.findByRole("alert")).toHaveTextContent(
+      "What was prepared for signing differs from this page in the key.",
+    );
+    const made = { __typename: "Proposal", id: "proposal-1", key: "p1", kind: "COUNTERSIGN" };
+    const refused = [{ code: "PROTECTED", message: "It is protected.", path: [] }];
+    for (const like of [{ digest: await digestOf(ghosts) }, { digest: await digestOf(bobs), kind: "REVOKE" }]) {
+      api.world.Mutation = { prepareKeyAct: { act: null, proposal: { ...made, ...like }, userErrors: refused } };
+      await userEvent.click(screen.getByRole("button", { name: "Countersign with my passkey" }));
+      expect(await screen.findByText(/What was proposed is not what this page has announced/)).toBeVisible();
+    }
+    expect(inputOf(api, "SignKeyAct")).toBeUndefined();
+    api.world.Mutation = {
+      prepareKeyAct: { act: null, proposal: { ...made, digest: await digestOf(bobs) }, userErrors: refused },
+    };
+    await userEvent.click(screen.getByRole("button", { name: "Countersign with my passkey" }));
+    expect(await screen.findByText("It is proposed")).toBeVisible();
+  });
+
   test("nobody has one yet", async () => {
     open("/settings/keys", { workspace: workspace({ keyHolders: connectionOf([]) }) });
     expect(await screen.findByText("No keys yet")).toBeVisible();
@@ -1014,7 +1080,7 @@ describe("protection", () => {
     kind: "POLICY",
     state: "OPEN",
     repository: "acme/rocket",
-    digest: "ab".repeat(32),
+    document: JSON.stringify({ repository: "{r}", version: 2, policy: "ab".repeat(32) }),
     before: ["Main needs 2."],
     after: ["Main needs 1."],
     quorum: 2,
@@ -1054,30 +1120,23 @@ describe("protection", () => {
     const { api } = open("/settings/protection?proposal=p1", {
       workspace: workspace({ protection: on, proposal: () => proposal() }),
     });
-    const statement = btoa(
-      JSON.stringify({
-        predicateType: "https://github.com/signedapproval/bitbucket/act/v1",
-        subject: [{ digest: { sha256: "cd".repeat(32) } }],
-        predicate: {
-          purpose: "policy",
-          origin: window.location.origin,
-          meaning: "I agree that policy cd becomes version 2.",
-        },
-      }),
-    );
-    api.world.Mutation = {
-      prepareProposalSignature: { act: { statement: statement.replaceAll("=", ""), options: "{}" }, userErrors: [] },
-    };
+    const exchanged = { repository: "{r}", version: 2, policy: "cd".repeat(32) };
+    const meaning = `I agree that policy ${exchanged.policy} becomes version 2 of repository {r}.`;
+    const about = { purpose: "policy", workspace: `{${workspaceUuid}}`, roster: "9".repeat(64), policy: exchanged };
+    const { statement, options } = await keyAct("", await actOf({ ...about, meaning }, exchanged));
+    api.world.Mutation = { prepareProposalSignature: { act: { statement, options }, userErrors: [] } };
     await userEvent.click(await screen.findByRole("button", { name: "Sign…" }));
     const dialog = await screen.findByRole("dialog");
-    expect(dialog).toHaveTextContent("Your passkey signs: “I agree that policy cd becomes version 2.”");
+    expect(dialog).toHaveTextContent(`Your passkey signs: “${meaning}”`);
     const { repository, after } = proposal();
     expect(dialog).toHaveTextContent(`Rules of ${repository}`);
     for (const sentence of after) expect(within(dialog).getByText(sentence)).toBeVisible();
     expect(within(dialog).getByRole("group", { name: "The bytes that are signed" })).toHaveTextContent("cdcdcdcd");
     expect(await violations(dialog)).toEqual([]);
     await userEvent.click(screen.getByRole("button", { name: "Sign with my passkey" }));
-    expect(await screen.findByRole("alert")).toBeVisible();
+    expect(await screen.findByRole("alert")).toHaveTextContent(
+      "What was prepared for signing differs from this page in the policy.",
+    );
     expect(inputOf(api, "PrepareProposalSignature")).toEqual({ proposalId: "proposal-1" });
     expect(inputOf(api, "SignProposal")).toBeUndefined();
   });

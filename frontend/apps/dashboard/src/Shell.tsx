@@ -11,6 +11,7 @@ import { Landing } from "./Landing.tsx";
 import { Mark } from "./Mark.tsx";
 import { Reconnecting } from "./Reconnecting.tsx";
 import { useHost } from "./surroundings.ts";
+import { SignedIn } from "./viewer.ts";
 import { type MemberWorkspace, Workspaces } from "./workspaces.ts";
 import "./Shell.css";
 
@@ -19,6 +20,7 @@ const ShellQuery = graphql(`
     viewer {
       person {
         id
+        accountId
         name
       }
       unreadNotices
@@ -74,19 +76,21 @@ export function Shell() {
   }
   const workspaces = viewer.workspaces.edges.map((edge) => edge.node);
   return (
-    <Workspaces value={workspaces}>
-      {/* No link: in a frame the part of the address behind the # says which page is shown. */}
-      <Button className="shell__skip" onClick={() => document.getElementById("main")?.focus()}>
-        Skip to the content
-      </Button>
-      <Header name={viewer.person.name} unread={viewer.unreadNotices} workspaces={workspaces} />
-      <main className="shell__main" id="main" tabIndex={-1}>
-        {workspaces.map((workspace) => (
-          <Reconnecting key={workspace.id} workspace={workspace} />
-        ))}
-        <Outlet />
-      </main>
-    </Workspaces>
+    <SignedIn value={viewer.person}>
+      <Workspaces value={workspaces}>
+        {/* No link: in a frame the part of the address behind the # says which page is shown. */}
+        <Button className="shell__skip" onClick={() => document.getElementById("main")?.focus()}>
+          Skip to the content
+        </Button>
+        <Header name={viewer.person.name} unread={viewer.unreadNotices} workspaces={workspaces} />
+        <main className="shell__main" id="main" tabIndex={-1}>
+          {workspaces.map((workspace) => (
+            <Reconnecting key={workspace.id} workspace={workspace} />
+          ))}
+          <Outlet />
+        </main>
+      </Workspaces>
+    </SignedIn>
   );
 }
 

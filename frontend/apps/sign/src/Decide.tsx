@@ -166,7 +166,7 @@ export function Decide(props: DecideProps) {
   // One that was made and never confirmed is taken up again.
   const unconfirmed = viewer.passkeys.find((passkey) => passkey.state === "UNCONFIRMED")?.id;
   const enrolHere = async (resume: string | undefined) => {
-    const state = await enrol({ client, resume, ask });
+    const state = await enrol({ client, accountId: viewer.person.accountId, resume, ask });
     if (state !== "ENROLLED") {
       throw new Refusal(
         "KEY_WAITING",
@@ -370,6 +370,7 @@ function RefusalNote({ refusal, onAddPasskey }: { refusal: Refusal; onAddPasskey
       </ButtonLink>
     ),
     "new-passkey": <Button onClick={onAddPasskey}>Make a passkey on this device</Button>,
+    passkeys: <a href="/settings/passkeys">Your passkeys</a>,
     again: null,
   };
   return (

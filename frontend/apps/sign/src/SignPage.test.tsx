@@ -23,10 +23,12 @@ import { violations } from "@signedapproval/ui/accessibility.ts";
 import { render, screen, within } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { documentOf, enrolOf, keyAct, registered } from "./actfixture.ts";
 import { hex, sha256 } from "./bytes.ts";
+import { keepMade } from "./made.ts";
+import { canonical } from "./prepared.ts";
 import { SignPage } from "./SignPage.tsx";
-import { canonical } from "./statement.ts";
-import { keyAct, prepared, shown, statementOf, times } from "./statementfixture.ts";
+import { prepared, shown, statementOf, times } from "./statementfixture.ts";
 
 const diffText = `diff --git a/src/pay.ts b/src/pay.ts
 index 1c2d3e4..5f6a7b8 100644
@@ -50,6 +52,8 @@ const diff = {
   mergeBases: [olderHead],
 };
 const what = shown({ diffSha256, diffSize: diffBytes.length });
+const made = await registered();
+const enrols = await enrolOf(await documentOf("person-carol"));
 
 /** A browser with passkeys: each ceremony is answered, or refused with the error that is set. */
 class Authenticator {
@@ -75,7 +79,7 @@ class Authenticator {
       create: async () => {
         if (this.refuse.create) throw this.refuse.create;
         this.created++;
-        return new Key({ id: "made" });
+        return new Key(made.response);
       },
       get: async ({ publicKey }: { publicKey: unknown }) => {
         if (this.refuse.get) throw this.refuse.get;
@@ -92,6 +96,7 @@ let authenticator: Authenticator;
 beforeEach(() => {
   authenticator = new Authenticator();
   authenticator.install();
+  window.localStorage.clear();
 });
 afterEach(() => {
   vi.unstubAllGlobals();
@@ -139,12 +144,12 @@ async function open({ request: like = {}, viewer: who = {}, query = {} }: Setup 
     beginPasskey: { options: "{}", userErrors: [] },
     finishPasskey: async () => ({
       passkey: passkey({ id: "passkey-2", state: "UNCONFIRMED" }),
-      act: await keyAct("NEW_KEY", "enrol"),
+      act: await keyAct("NEW_KEY", enrols),
       userErrors: [],
     }),
     continuePasskey: async () => ({
       passkey: passkey({ id: "passkey-2", state: "UNCONFIRMED" }),
-      act: await keyAct("NEW_KEY", "enrol"),
+      act: await keyAct("NEW_KEY", enrols),
       userErrors: [],
     }),
     confirmPasskey: { passkey: passkey({ id: "passkey-2" }), act: null, userErrors: [] },
@@ -440,6 +445,7 @@ describe("approving", () => {
   });
 
   test("takes up a passkey that was never confirmed, or makes another", async () => {
+    keepMade(carol.accountId, "passkey-2", made.key);
     const { api } = await open({ viewer: { passkeys: [passkey({ id: "passkey-2", state: "UNCONFIRMED" })] } });
     await press("Approve");
     await press("Not now");
@@ -463,7 +469,7 @@ describe("approving", () => {
       { passkey: null, act: null, userErrors: [{ code: "PASSKEY_REFUSED", message: "It does not hold.", path: [] }] },
       {
         passkey: passkey({ id: "passkey-2", state: "UNCONFIRMED" }),
-        act: await keyAct("OWN_KEY", "enrol"),
+        act: await keyAct("OWN_KEY", enrols),
         userErrors: [],
       },
       { passkey: passkey({ id: "passkey-2" }), act: null, userErrors: [] },
@@ -486,7 +492,7 @@ describe("approving", () => {
     const confirmed = [
       {
         passkey: passkey({ id: "passkey-2", state: "UNCONFIRMED" }),
-        act: await keyAct("OWN_KEY", "enrol"),
+        act: await keyAct("OWN_KEY", enrols),
         userErrors: [],
       },
       { passkey: passkey({ id: "passkey-2", state: "WAITING_FOR_COUNTERSIGNER" }), act: null, userErrors: [] },
@@ -509,7 +515,9 @@ describe("approving", () => {
   });
 
   test("signs no act that is not what the page announced", async () => {
-    for (const act of [await keyAct("NEW_KEY", "revoke"), { ...(await keyAct("NEW_KEY", "enrol")), options: "{}" }]) {
+    const ghosts = await enrolOf(await documentOf("person-carol", 7));
+    const acts = [await keyAct("NEW_KEY", ghosts), await keyAct("NEW_KEY", enrols, { options: "{}" })];
+    for (const act of acts) {
       const { api, unmount } = await open({ viewer: { passkeys: [] } });
       Object.assign(api.world.Mutation ?? {}, {
         finishPasskey: { passkey: passkey({ id: "passkey-2", state: "UNCONFIRMED" }), act, userErrors: [] },
@@ -520,6 +528,29 @@ describe("approving", () => {
       expect(authenticator.signed).toEqual([]);
       unmount();
     }
+  });
+
+  test("has no passkey that is there agree to another than the one that was made", async () => {
+    const { api } = await open({ viewer: { passkeys: [] } });
+    const ghosts = await keyAct("OWN_KEY", await enrolOf(await documentOf("person-carol", 7)));
+    const unconfirmed = passkey({ id: "passkey-2", state: "UNCONFIRMED" });
+    Object.assign(api.world.Mutation ?? {}, { confirmPasskey: { passkey: unconfirmed, act: ghosts, userErrors: [] } });
+    await press("Approve");
+    await press("Confirm with your new passkey");
+    await press("Confirm with a passkey that you already have");
+    expect(await screen.findByRole("alert")).toHaveTextContent(
+      "Refused: this is not what you were shownWhat was prepared for signing differs from this page in the key.",
+    );
+    expect(authenticator.signed).toHaveLength(1);
+  });
+
+  test("confirms no passkey of which this browser does not know that it made it", async () => {
+    const { api } = await open({ viewer: { passkeys: [passkey({ id: "passkey-2", state: "UNCONFIRMED" })] } });
+    await press("Approve");
+    expect(await screen.findByRole("alert")).toHaveTextContent("Your passkey was made elsewhere");
+    expect(screen.getByRole("link", { name: "Your passkeys" })).toHaveAttribute("href", "/settings/passkeys");
+    expect(authenticator.signed).toEqual([]);
+    expect(operations(api)).not.toContain("ContinuePasskey");
   });
 
   test("asks for one more press where the browser wants it", async () => {
@@ -565,7 +596,9 @@ describe("approving", () => {
 
   test("signs no act that is dated in the future", async () => {
     const { api } = await open({ viewer: { passkeys: [] } });
-    const act = await keyAct("NEW_KEY", "enrol", Date.now() + 30 * 24 * 3_600_000);
+    const dated = structuredClone(enrols);
+    Object.assign(dated.predicate, times(Date.now() + 30 * 24 * 3_600_000));
+    const act = await keyAct("NEW_KEY", dated);
     Object.assign(api.world.Mutation ?? {}, {
       finishPasskey: { passkey: passkey({ id: "passkey-2", state: "UNCONFIRMED" }), act, userErrors: [] },
     });

@@ -1,8 +1,8 @@
 import { graphql } from "@signedapproval/graph/generated";
 import type { Client } from "urql";
-import { ceremony, mutate, Refusal, refuse } from "./refusal.ts";
-import { checkStatement, type Prepared, type Shown, StatementMismatch } from "./statement.ts";
-import { signWithPasskey } from "./webauthn.ts";
+import { mutate, Refusal, refuse } from "./refusal.ts";
+import { signDecision } from "./sign.ts";
+import type { Shown } from "./statement.ts";
 
 const PrepareDecision = graphql(`
   mutation PrepareDecision($input: PrepareDecisionInput!) {
@@ -94,10 +94,9 @@ export async function decide({ client, requestId, shown, enrolled, enrol, onStep
   }
   const { statement, options, commentSalt } = prepared;
   if (!statement || !options) throw new Refusal("NO_STATEMENT", "The server prepared nothing to sign.");
-  const statementSha256 = await checked({ statement, options, commentSalt }, shown);
 
   onStep("signing");
-  const response = await ceremony(() => signWithPasskey(options));
+  const { response, statementSha256 } = await signDecision({ statement, options, commentSalt }, shown);
 
   onStep("submitting");
   const { submitDecision } = await mutate(client, SubmitDecision, { input: { requestId, response } });
@@ -118,17 +117,4 @@ async function prepare(client: Client, requestId: string, shown: Shown) {
   const { prepareDecision } = await mutate(client, PrepareDecision, { input });
   refuse(prepareDecision.userErrors);
   return prepareDecision;
-}
-
-async function checked(prepared: Prepared, shown: Shown): Promise<string> {
-  try {
-    return await checkStatement(prepared, shown);
-  } catch (error) {
-    if (!(error instanceof StatementMismatch)) throw error;
-    throw new Refusal(
-      "STATEMENT_MISMATCH",
-      `What was prepared for signing differs from this page in ${error.difference}.`,
-      error,
-    );
-  }
 }

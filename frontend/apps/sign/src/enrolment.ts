@@ -1,8 +1,11 @@
 import { graphql } from "@signedapproval/graph/generated";
 import type { KeyActStep, PasskeyState } from "@signedapproval/graph/generated/graphql.ts";
 import type { Client } from "urql";
-import { type KeyAct, keyActOf, signKeyAct } from "./keyact.ts";
+import type { MadeKey } from "./act.ts";
+import { type KeyAct, keyActOf } from "./keyact.ts";
+import { forgetMade, keepMade, keptMade, madeKey } from "./made.ts";
 import { ceremony, mutate, Refusal, refuse } from "./refusal.ts";
+import { signAct } from "./sign.ts";
 import { createPasskey } from "./webauthn.ts";
 
 const BeginPasskey = graphql(`
@@ -117,6 +120,8 @@ export interface Question {
 
 export interface EnrolInput {
   client: Client;
+  /** The viewer's Bitbucket account. */
+  accountId: string;
   /** What to call a new passkey. */
   name?: string | undefined;
   /** The passkey that waits, to be confirmed in the place of making one. */
@@ -129,31 +134,35 @@ export interface EnrolInput {
  * Enrols a passkey: makes it, or takes up one that waits; has it sign its enrolment; has a passkey that is there sign too
  * where there is one. Gives the state that it has come to. Throws a {@link Refusal}; a passkey that was made waits then.
  */
-export async function enrol({ client, name, resume, ask }: EnrolInput): Promise<PasskeyState> {
-  let [id, act] = resume ? await takeUp(client, resume) : await make(client, name);
+export async function enrol({ client, accountId, name, resume, ask }: EnrolInput): Promise<PasskeyState> {
+  const browser: Browser = { client, accountId };
+  let { id, act, key } = resume ? await takeUp(browser, resume) : await make(browser, name);
   let refusal: Refusal | null = null;
   for (;;) {
     const reply: Reply = await ask({ step: act.step, refusal });
     refusal = null;
     try {
       if (reply === "leave") throw new Refusal("ENROLMENT_LEFT", "The passkey waits to be confirmed.");
-      if (reply === "another") [id, act] = await make(client, name);
+      if (reply === "another") ({ id, act, key } = await make(browser, name));
       if (reply === "lost") {
         const { reportLostPasskeys } = await mutate(client, ReportLostPasskeys, { input: { confirm: true } });
         refuse(reportLostPasskeys.userErrors);
-        [id, act] = await takeUp(client, id);
+        ({ id, act, key } = await takeUp(browser, id));
       }
       if (reply !== "sign") continue;
-      const response = await signKeyAct(act);
+      const { response } = await signAct(act, { purpose: "enrol", key });
       const { confirmPasskey } = await mutate(client, ConfirmPasskey, { input: { response } });
       if (confirmPasskey.userErrors.length > 0) {
         // The challenge is used up, whatever the reason: the next press is over a new one.
         refusal = asRefusal(confirmPasskey.userErrors);
-        [id, act] = await takeUp(client, id);
+        ({ id, act, key } = await takeUp(browser, id));
         continue;
       }
       const next = keyActOf(confirmPasskey.act);
-      if (!next) return confirmPasskey.passkey?.state ?? "UNCONFIRMED";
+      if (!next) {
+        forgetMade(accountId, id);
+        return confirmPasskey.passkey?.state ?? "UNCONFIRMED";
+      }
       act = next;
     } catch (error) {
       if (!(error instanceof Refusal) || !error.code.startsWith("CEREMONY_")) throw error;
@@ -166,25 +175,42 @@ function asRefusal([first]: readonly { code: string; message: string }[]): Refus
   return first ? new Refusal(first.code, first.message) : null;
 }
 
-async function make(client: Client, name: string | undefined): Promise<[string, KeyAct]> {
+/** Where a passkey is enrolled, and for whom. */
+interface Browser {
+  client: Client;
+  accountId: string;
+}
+
+/** An enrolment that goes on: the key that this browser made, and what is signed next. */
+interface Begun {
+  id: string;
+  act: KeyAct;
+  key: MadeKey;
+}
+
+async function make({ client, accountId }: Browser, name: string | undefined): Promise<Begun> {
   const named = name ? { name } : {};
   const { beginPasskey } = await mutate(client, BeginPasskey, { input: named });
   refuse(beginPasskey.userErrors);
   const { options } = beginPasskey;
   if (!options) throw new Refusal("NO_OPTIONS", "The server did not say what passkey to make.");
   const response = await ceremony(() => createPasskey(options));
+  const key = await madeKey(response);
   const { finishPasskey } = await mutate(client, FinishPasskey, { input: { ...named, response } });
   refuse(finishPasskey.userErrors);
-  return known(finishPasskey.passkey?.id, keyActOf(finishPasskey.act));
+  const { id } = known(finishPasskey.passkey);
+  keepMade(accountId, id, key);
+  return { id, act: known(keyActOf(finishPasskey.act)), key };
 }
 
-async function takeUp(client: Client, id: string): Promise<[string, KeyAct]> {
-  const { continuePasskey } = await mutate(client, ContinuePasskey, { input: { id } });
+async function takeUp({ client, accountId }: Browser, passkey: string): Promise<Begun> {
+  const key = keptMade(accountId, passkey);
+  const { continuePasskey } = await mutate(client, ContinuePasskey, { input: { id: passkey } });
   refuse(continuePasskey.userErrors);
-  return known(continuePasskey.passkey?.id, keyActOf(continuePasskey.act));
+  return { id: passkey, act: known(keyActOf(continuePasskey.act)), key };
 }
 
-function known(id: string | undefined, act: KeyAct | null): [string, KeyAct] {
-  if (!id || !act) throw new Refusal("NO_STATEMENT", "The server did not say what the passkey is to sign.");
-  return [id, act];
+function known<T>(said: T | null | undefined): T {
+  if (!said) throw new Refusal("NO_STATEMENT", "The server did not say what the passkey is to sign.");
+  return said;
 }

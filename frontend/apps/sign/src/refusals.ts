@@ -5,7 +5,7 @@ export interface Advice {
   title: string;
   text: string;
   /** The way on that fits. */
-  way?: "reload" | "sign-in" | "again" | "new-passkey";
+  way?: "reload" | "sign-in" | "again" | "new-passkey" | "passkeys";
 }
 
 // The server's sentence says what happened; what stands here is said where the page knows better what to do.
@@ -67,6 +67,8 @@ const advices: Record<string, Partial<Advice> & Pick<Advice, "title">> = {
     text: "Nothing was signed. Press the button again when you want to go on.",
     way: "again",
   },
+  MADE_ELSEWHERE: { title: "Your passkey was made elsewhere", way: "passkeys" },
+  PASSKEY_UNREADABLE: { title: "The passkey did not work", way: "again" },
   PASSKEY_REFUSED: { title: "The passkey was not accepted", way: "again" },
   CHALLENGE_EXPIRED: { title: "That took too long, or was done elsewhere", way: "again" },
   NO_KEY: { title: "You have no passkey that can sign this" },

@@ -1,7 +1,8 @@
 import { olderHead } from "@signedapproval/graph/fixtures";
 import { describe, expect, test } from "vitest";
 import { hex, sha256 } from "./bytes.ts";
-import { canonical, checkStatement, commentCommitment, type Shown, StatementMismatch } from "./statement.ts";
+import { canonical, StatementMismatch } from "./prepared.ts";
+import { checkStatement, commentCommitment, type Shown } from "./statement.ts";
 import { commentSalt, prepared, shown, statementOf } from "./statementfixture.ts";
 
 async function check(what: Shown, statement: unknown, text?: string, options?: Record<string, unknown>) {

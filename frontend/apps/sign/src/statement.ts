@@ -1,6 +1,13 @@
 import type { DecisionAction } from "@signedapproval/graph/generated/graphql.ts";
-import { fromBase64Url, hex, hmacSha256, sha256, toBase64Url } from "./bytes.ts";
+import { fromBase64Url, hex, hmacSha256 } from "./bytes.ts";
+import { canonical, expect, expectMembers, object, type Prepared, read, readPrepared, same } from "./prepared.ts";
 import { checkTimes } from "./times.ts";
+
+/** What the server prepared of a decision. */
+export interface PreparedDecision extends Prepared {
+  /** What opens the commitment to the comment, base64url; null without a comment. */
+  commentSalt: string | null | undefined;
+}
 
 /** What the page shows, and so what a signature made on it may say. */
 export interface Shown {
@@ -38,28 +45,6 @@ export interface ShownRequirement {
   approvers: number;
 }
 
-/** What the server prepared. */
-export interface Prepared {
-  /** The statement's bytes, base64url. */
-  statement: string;
-  /** What the authenticator is asked, JSON. */
-  options: string;
-  /** What opens the commitment to the comment, base64url; null without a comment. */
-  commentSalt: string | null | undefined;
-}
-
-/** What was prepared does not say what the page shows: it must not be signed. */
-export class StatementMismatch extends Error {
-  /** What differs, in words. */
-  readonly difference: string;
-
-  constructor(difference: string) {
-    super(`the statement differs from what is shown: ${difference}`);
-    this.difference = difference;
-  }
-}
-
-const statementType = "https://in-toto.io/Statement/v1";
 const predicateType = "https://github.com/signedapproval/bitbucket/decision/v1";
 
 // Every member that a statement may have, so that nobody signs what the page does not know.
@@ -94,21 +79,12 @@ const always = [
  * was not made just now or holds for too long. What only the server knows (who the approver is, the chain, the log, the
  * roster, the nonce) is not compared.
  */
-export async function checkStatement({ statement, options, commentSalt }: Prepared, shown: Shown): Promise<string> {
-  const bytes = read(() => fromBase64Url(statement), "it cannot be decoded");
-  const text = read(() => new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes), "it is not text");
-  const whole = read(() => object(JSON.parse(text)), "it is not a document");
-  // One form only: no member twice, no order or white space in which something could hide.
-  expect(canonical(whole) === text, "it is not in canonical form");
-
-  expectMembers(whole, ["_type", "predicate", "predicateType", "subject"], "its outermost part");
-  expect(whole["_type"] === statementType && whole["predicateType"] === predicateType, "its type");
-  const predicate = object(whole["predicate"]);
+export async function checkStatement(prepared: PreparedDecision, shown: Shown): Promise<string> {
+  const { predicate, subject, digest } = await readPrepared(prepared, predicateType);
   const optional = [shown.comment && "comment", shown.action === "WITHDRAW" && "withdraws"].filter(Boolean) as string[];
   expectMembers(predicate, [...always, ...optional], "its parts");
 
-  const subject = [{ digest: { gitCommit: shown.headCommit } }];
-  expect(same(whole["subject"], subject), "the head commit");
+  expect(same(subject, [{ digest: { gitCommit: shown.headCommit } }]), "the head commit");
   expect(predicate["purpose"] === shown.action.toLowerCase(), "the purpose");
   expect(predicate["rpId"] === shown.relyingPartyId, "the relying party");
   expect(predicate["origin"] === shown.origin, "the origin");
@@ -133,17 +109,12 @@ export async function checkStatement({ statement, options, commentSalt }: Prepar
   expectMembers(object(predicate["logHead"]), ["root", "size"], "the head of the log");
   if (shown.action === "WITHDRAW") expect(predicate["withdraws"] === shown.withdraws, "the decision that is withdrawn");
   if (shown.comment) {
-    const opened = await commentCommitment(commentSalt ?? "", shown.comment);
+    const opened = await commentCommitment(prepared.commentSalt ?? "", shown.comment);
     expect(predicate["comment"] === opened, "the comment");
   }
 
-  const digest = await sha256(bytes);
-  const asked = read(() => object(JSON.parse(options)), "the request to the authenticator");
-  expect(asked["challenge"] === toBase64Url(digest), "the challenge");
-  expect(asked["rpId"] === shown.relyingPartyId, "the relying party");
-  expect(asked["userVerification"] === "required", "the demand that the authenticator verifies you");
   checkTimes("decision", predicate);
-  return hex(digest);
+  return digest;
 }
 
 const saltSize = 32;
@@ -171,39 +142,4 @@ export function meaningOf(shown: Pick<Shown, "action" | "headCommit" | "number" 
 function inStatement({ name, quorum, everyone, approvers }: ShownRequirement) {
   const people = approvers === 1 ? "1 named person" : `${approvers} named people`;
   return { name, quorum, approvers: everyone ? "anyone with write permission" : people };
-}
-
-function expect(holds: boolean, difference: string): asserts holds {
-  if (!holds) throw new StatementMismatch(difference);
-}
-
-function expectMembers(value: Record<string, unknown>, names: readonly string[], where: string) {
-  expect(same(Object.keys(value).sort(), [...names].sort()), where);
-}
-
-function read<T>(reading: () => T, difference: string): T {
-  try {
-    return reading();
-  } catch {
-    throw new StatementMismatch(difference);
-  }
-}
-
-function object(value: unknown): Record<string, unknown> {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) throw new StatementMismatch("its form");
-  return value as Record<string, unknown>;
-}
-
-function same(a: unknown, b: unknown): boolean {
-  return canonical(a) === canonical(b);
-}
-
-/** RFC 8785: the numbers and strings of JSON.stringify, members sorted by their UTF-16 code units. */
-export function canonical(value: unknown): string {
-  if (Array.isArray(value)) return `[${value.map(canonical).join(",")}]`;
-  if (typeof value === "object" && value !== null) {
-    const members = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
-    return `{${members.map(([name, member]) => `${JSON.stringify(name)}:${canonical(member)}`).join(",")}}`;
-  }
-  return JSON.stringify(value) ?? "null";
 }

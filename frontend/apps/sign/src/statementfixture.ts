@@ -1,7 +1,8 @@
 // Statements as the server writes them, for tests.
 import { head, olderHead, repositoryUuid, workspaceUuid } from "@signedapproval/graph/fixtures";
 import { sha256, toBase64Url } from "./bytes.ts";
-import { canonical, commentCommitment, meaningOf, type Shown } from "./statement.ts";
+import { canonical } from "./prepared.ts";
+import { commentCommitment, meaningOf, type Shown } from "./statement.ts";
 
 export function shown(like: Partial<Shown> = {}): Shown {
   return {
@@ -96,20 +97,4 @@ export async function prepared(statement: unknown, text = canonical(statement), 
     ...like,
   };
   return { statement: toBase64Url(bytes), options: JSON.stringify(options), commentSalt };
-}
-
-/** What a key is asked to sign about a key, as the server prepares it. */
-export async function keyAct(step: string, purpose: string, made = Date.now()): Promise<Record<string, unknown>> {
-  const act = {
-    predicateType: "https://github.com/signedapproval/bitbucket/act/v1",
-    predicate: { purpose, origin: window.location.origin, ...times(made) },
-  };
-  const bytes = new TextEncoder().encode(canonical(act));
-  return {
-    __typename: "KeyAct",
-    step,
-    statement: toBase64Url(bytes),
-    options: JSON.stringify({ challenge: toBase64Url(await sha256(bytes)) }),
-    expiresAt: "2026-11-22T10:05:00Z",
-  };
 }

@@ -146,7 +146,7 @@ export function policyVersion(like: Like = {}): Like {
     id: "policy-2",
     version: 2,
     digest: "b".repeat(64),
-    document: "{}",
+    document: JSON.stringify(keyDocument),
     rules: [rule()],
     createdBy: { __typename: "Person", id: "person-alice", ...alice },
     createdAt: "2026-11-20T16:12:00.000000Z",
@@ -256,11 +256,19 @@ export function viewer(like: Like = {}): Like {
   };
 }
 
+/** A key by which acts name it. */
+export const keyDocument = {
+  key: { person: "person-carol", credentialId: "AAAA", publicKey: "AAAA", backupEligible: false },
+  attestationObject: "1".repeat(64),
+  clientData: "2".repeat(64),
+};
+
 export function passkey(like: Like = {}): Like {
   return {
     __typename: "Passkey",
     id: "passkey-1",
     name: "Laptop",
+    document: JSON.stringify(keyDocument),
     state: "ENROLLED",
     model: null,
     provedModel: null,

@@ -18,7 +18,7 @@ import { PageLink } from "../PageLink.tsx";
 import { pageAfter, pageSize, usePages } from "../pages.ts";
 import { useHost } from "../surroundings.ts";
 import { useWorkspaces } from "../workspaces.ts";
-import { actOnKey } from "./actonkey.ts";
+import { actOnKey, type PressedKey } from "./actonkey.ts";
 import { KeyActs, KeyKind, KeyState } from "./KeyWords.tsx";
 import { ProposalMade } from "./ProposalMade.tsx";
 import { RevokeKey } from "./RevokeKey.tsx";
@@ -75,6 +75,7 @@ const keyFragment = graphql(`
   fragment MemberKeyRow_key on MemberKey {
     id
     name
+    document
     state
     model
     provedModel {
@@ -148,16 +149,22 @@ export function MemberKeysPage({ workspace }: { workspace: string | undefined })
               )}
             </Field>
           )}
-          <WorkspaceKeys key={chosen.id} workspace={chosen.slug} />
+          <WorkspaceKeys key={chosen.id} slug={chosen.slug} workspace={chosen.uuid} />
         </>
       )}
     </>
   );
 }
 
-function WorkspaceKeys({ workspace }: { workspace: string }) {
+/** Which workspace: its slug, and its UUID, which is signed. */
+interface Where {
+  slug: string;
+  workspace: string;
+}
+
+function WorkspaceKeys({ slug, workspace }: Where) {
   const { pages, more } = usePages();
-  const [wanting, ask] = useQuery({ query: WantingKeysQuery, variables: { workspace } });
+  const [wanting, ask] = useQuery({ query: WantingKeysQuery, variables: { workspace: slug } });
   return (
     <>
       <h2>To be countersigned</h2>
@@ -167,7 +174,7 @@ function WorkspaceKeys({ workspace }: { workspace: string }) {
             .map((edge) => edge.node)
             .filter((holder) => readFragment(holderFragment, holder).keys.some((key) => key.canCountersign));
           return holders.length > 0 ? (
-            <Holders caption="Keys to be countersigned" holders={holders} onlyWanting />
+            <Holders workspace={workspace} caption="Keys to be countersigned" holders={holders} onlyWanting />
           ) : (
             <EmptyState title="Nothing to countersign">No key waits for somebody to vouch for it.</EmptyState>
           );
@@ -177,6 +184,7 @@ function WorkspaceKeys({ workspace }: { workspace: string }) {
       {pages.map((after, index) => (
         <KeysPage
           key={after ?? ""}
+          slug={slug}
           workspace={workspace}
           after={after}
           last={index === pages.length - 1}
@@ -187,22 +195,25 @@ function WorkspaceKeys({ workspace }: { workspace: string }) {
   );
 }
 
-interface KeysPageProps {
-  workspace: string;
+interface KeysPageProps extends Where {
   after: string | undefined;
   last: boolean;
   onMore: (after: string) => void;
 }
 
-function KeysPage({ workspace, after, last, onMore }: KeysPageProps) {
-  const variables = { workspace, first: pageSize, ...pageAfter(after) };
+function KeysPage({ slug, workspace, after, last, onMore }: KeysPageProps) {
+  const variables = { workspace: slug, first: pageSize, ...pageAfter(after) };
   const [result, ask] = useQuery({ query: MemberKeysQuery, variables });
   return (
     <Answer result={result} ask={ask} doing="read the keys of members">
       {({ workspace: node }) =>
         node?.keyHolders?.edges.length ? (
           <>
-            <Holders caption="Keys of members" holders={node.keyHolders.edges.map((edge) => edge.node)} />
+            <Holders
+              workspace={workspace}
+              caption="Keys of members"
+              holders={node.keyHolders.edges.map((edge) => edge.node)}
+            />
             <More pageInfo={node.keyHolders.pageInfo} last={last} onMore={onMore} />
           </>
         ) : (
@@ -214,12 +225,13 @@ function KeysPage({ workspace, after, last, onMore }: KeysPageProps) {
 }
 
 interface HoldersProps {
+  workspace: string;
   caption: string;
   holders: readonly FragmentType<typeof holderFragment>[];
   onlyWanting?: boolean;
 }
 
-function Holders({ caption, holders, onlyWanting = false }: HoldersProps) {
+function Holders({ workspace, caption, holders, onlyWanting = false }: HoldersProps) {
   return (
     <Table caption={caption} columns={["Member", "Key", "Known by", "Kind", "Made", ""]}>
       {holders.map((masked) => {
@@ -235,7 +247,7 @@ function Holders({ caption, holders, onlyWanting = false }: HoldersProps) {
                     <Visible text={holder.person.name} />
                   </th>
                 )}
-                <KeyCells masked={key} member={holder.person.name} />
+                <KeyCells masked={key} workspace={workspace} member={holder.person.name} />
               </tr>
             ))}
           </tbody>
@@ -247,11 +259,13 @@ function Holders({ caption, holders, onlyWanting = false }: HoldersProps) {
 
 interface KeyCellsProps {
   masked: FragmentType<typeof keyFragment>;
+  workspace: string;
   member: string;
 }
 
-function KeyCells({ masked, member }: KeyCellsProps) {
+function KeyCells({ masked, workspace, member }: KeyCellsProps) {
   const key = readFragment(keyFragment, masked);
+  const pressed = { id: key.id, document: key.document, workspace };
   const [open, setOpen] = useState<"countersign" | "revoke" | null>(null);
   const close = () => setOpen(null);
   return (
@@ -303,9 +317,9 @@ function KeyCells({ masked, member }: KeyCellsProps) {
             </Button>
           )}
         </span>
-        {open === "countersign" && <Countersign id={key.id} name={key.name} member={member} onClose={close} />}
+        {open === "countersign" && <Countersign pressed={pressed} name={key.name} member={member} onClose={close} />}
         {open === "revoke" && (
-          <RevokeKey id={key.id} name={`${key.name} of ${member}`} revoked={key.canReport} onClose={close} />
+          <RevokeKey pressed={pressed} name={`${key.name} of ${member}`} revoked={key.canReport} onClose={close} />
         )}
       </td>
     </>
@@ -313,13 +327,13 @@ function KeyCells({ masked, member }: KeyCellsProps) {
 }
 
 interface CountersignProps {
-  id: string;
+  pressed: PressedKey;
   name: string;
   member: string;
   onClose: () => void;
 }
 
-function Countersign({ id, name, member, onClose }: CountersignProps) {
+function Countersign({ pressed, name, member, onClose }: CountersignProps) {
   const client = useClient();
   const [busy, setBusy] = useState(false);
   const [refusal, setRefusal] = useState<Refusal | null>(null);
@@ -328,7 +342,7 @@ function Countersign({ id, name, member, onClose }: CountersignProps) {
     setBusy(true);
     setRefusal(null);
     try {
-      const made = await actOnKey(client, { key: id, action: "COUNTERSIGN" });
+      const made = await actOnKey(client, { key: pressed, action: "COUNTERSIGN" });
       if (made) setProposal(made);
       else onClose();
     } catch (error) {

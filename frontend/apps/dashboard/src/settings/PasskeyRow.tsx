@@ -16,6 +16,7 @@ const passkeyFragment = graphql(`
   fragment PasskeyRow_passkey on Passkey {
     id
     name
+    document
     state
     model
     provedModel {
@@ -140,10 +141,9 @@ export function PasskeyRow({ passkey: masked, busy, onConfirm, onRevoke }: Passk
         {open === "rename" && <Rename id={passkey.id} name={passkey.name} onClose={close} />}
         {open === "revoke" && (
           <RevokeKey
-            id={passkey.id}
+            pressed={{ id: passkey.id, document: passkey.document, workspace: null }}
             name={passkey.name}
             waits={waits}
-            own
             revoked={!!passkey.revokedAt}
             onClose={close}
           />

@@ -14,6 +14,7 @@ import { useClient, useQuery } from "urql";
 import { Answer } from "../Answer.tsx";
 import { PageLink } from "../PageLink.tsx";
 import { useHost } from "../surroundings.ts";
+import { useViewer } from "../viewer.ts";
 import { PasskeyRow } from "./PasskeyRow.tsx";
 
 const PasskeysQuery = graphql(`
@@ -105,6 +106,7 @@ function ManageElsewhere() {
 /** One enrolment at a time, with what is asked and what came of it. */
 function useEnrolment(onChanged: () => void) {
   const client = useClient();
+  const { accountId } = useViewer();
   const [busy, setBusy] = useState(false);
   const [resumed, setResumed] = useState(false);
   const [outcome, setOutcome] = useState<Refusal | "ENROLLED" | "WAITING" | null>(null);
@@ -114,7 +116,7 @@ function useEnrolment(onChanged: () => void) {
     setOutcome(null);
     setResumed(input.resume !== undefined);
     try {
-      const state = await enrol({ client, ask, ...input });
+      const state = await enrol({ client, accountId, ask, ...input });
       setOutcome(state === "ENROLLED" ? "ENROLLED" : "WAITING");
       return true;
     } catch (error) {

@@ -1,8 +1,9 @@
 import { type FragmentType, graphql, readFragment } from "@signedapproval/graph/generated";
 import type { ProposalKind, ProposalState } from "@signedapproval/graph/generated/graphql.ts";
-import { signAct } from "@signedapproval/sign/keyact";
+import { type Announced, wholeSecond } from "@signedapproval/sign/act";
 import { mutate, Refusal, refuse } from "@signedapproval/sign/refusal";
 import { adviceFor } from "@signedapproval/sign/refusals";
+import { signAct } from "@signedapproval/sign/sign";
 import { Button } from "@signedapproval/ui/Button";
 import { Dialog } from "@signedapproval/ui/Dialog";
 import { Lozenge, type Tone } from "@signedapproval/ui/Lozenge";
@@ -20,7 +21,7 @@ const proposalFragment = graphql(`
     kind
     state
     repository
-    digest
+    document
     before
     after
     quorum
@@ -110,14 +111,6 @@ const states: Record<ProposalState, { word: string; tone: Tone }> = {
   OUTDATED: { word: "Overtaken", tone: "neutral" },
 };
 
-/** The purpose of the act that a proposal asks for. */
-const purposes: Record<ProposalKind, string> = {
-  POLICY: "policy",
-  PROTECTION: "protect",
-  COUNTERSIGN: "countersign",
-  REVOKE: "revoke",
-};
-
 /** What is said where a proposal's before or after is nothing. */
 const nothings: Record<ProposalKind, string> = {
   POLICY: "No rules: nothing is asked for.",
@@ -127,11 +120,13 @@ const nothings: Record<ProposalKind, string> = {
 };
 
 export interface ProposalCardProps {
+  /** The UUID of the workspace whose proposal it is. */
+  workspace: string;
   proposal: FragmentType<typeof proposalFragment>;
 }
 
 /** A change of rules: what was, what is to be, who signed, and signing it. */
-export function ProposalCard({ proposal: masked }: ProposalCardProps) {
+export function ProposalCard({ workspace, proposal: masked }: ProposalCardProps) {
   const proposal = readFragment(proposalFragment, masked);
   const client = useClient();
   const title = useId();
@@ -159,7 +154,7 @@ export function ProposalCard({ proposal: masked }: ProposalCardProps) {
     });
   const sign = (prepared: { statement: string; options: string }) =>
     run(async () => {
-      const response = await signAct({ purpose: purposes[proposal.kind], about: proposal.digest, ...prepared });
+      const { response } = await signAct(prepared, announce(workspace, proposal));
       const { signProposal } = await mutate(client, Sign, { input: { response } });
       refuse(signProposal.userErrors);
       setLeft(signProposal.leftToDo);
@@ -260,6 +255,27 @@ export function ProposalCard({ proposal: masked }: ProposalCardProps) {
       )}
     </section>
   );
+}
+
+/** What the act is to say: the very document that the proposal is about, in this workspace, and with the time that is shown. */
+function announce(
+  workspace: string,
+  { kind, document, compromisedSince }: { kind: ProposalKind; document: string; compromisedSince?: string | null },
+): Announced {
+  const said = JSON.parse(document);
+  switch (kind) {
+    case "POLICY":
+      return { purpose: "policy", workspace, policy: said };
+    case "PROTECTION":
+      return { purpose: "protect", workspace, protection: said };
+    case "COUNTERSIGN":
+      return { purpose: "countersign", workspace, key: said };
+    case "REVOKE": {
+      const { person, key } = said;
+      const since = compromisedSince ? { compromisedSince: wholeSecond(compromisedSince) } : {};
+      return { purpose: "revoke", workspace, revocation: { person, key, ...since } };
+    }
+  }
 }
 
 /** What a proposal is about. */

@@ -125,7 +125,7 @@ function One({ workspace, proposal, onAll }: { workspace: MemberWorkspace; propo
       <Answer result={result} ask={ask} doing="read the proposal">
         {({ workspace: node }) =>
           node?.proposal ? (
-            <ProposalCard proposal={node.proposal} />
+            <ProposalCard workspace={workspace.uuid} proposal={node.proposal} />
           ) : (
             <EmptyState title="No such proposal">It does not exist, or you may not see it.</EmptyState>
           )
@@ -190,7 +190,7 @@ function Page({ workspace, after, last, onMore }: PageProps) {
         node?.proposals.edges.length ? (
           <>
             {node.proposals.edges.map((edge) => (
-              <ProposalCard key={edge.node.id} proposal={edge.node} />
+              <ProposalCard key={edge.node.id} workspace={workspace.uuid} proposal={edge.node} />
             ))}
             <More pageInfo={node.proposals.pageInfo} last={last} onMore={onMore} />
           </>

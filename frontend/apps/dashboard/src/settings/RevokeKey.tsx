@@ -7,7 +7,7 @@ import { Field } from "@signedapproval/ui/Field";
 import { Note } from "@signedapproval/ui/Note";
 import { useState } from "react";
 import { useClient } from "urql";
-import { actOnKey } from "./actonkey.ts";
+import { actOnKey, type PressedKey } from "./actonkey.ts";
 import { ProposalMade } from "./ProposalMade.tsx";
 
 const RevokePasskey = graphql(`
@@ -27,19 +27,18 @@ const RevokePasskey = graphql(`
 `);
 
 export interface RevokeKeyProps {
-  id: string;
+  pressed: PressedKey;
   name: string;
   /** Whether it is not enrolled yet, so that there is nothing to sign. */
   waits?: boolean;
-  /** Whether it is the reader's own; else a member's, for the workspace. */
-  own?: boolean;
   /** Whether it was revoked before, so that only its theft is left to be reported. */
   revoked?: boolean;
   onClose: () => void;
 }
 
 /** Takes a key out of use, or reports that one that is out of use had been stolen. */
-export function RevokeKey({ id, name, waits = false, own = false, revoked = false, onClose }: RevokeKeyProps) {
+export function RevokeKey({ pressed, name, waits = false, revoked = false, onClose }: RevokeKeyProps) {
+  const own = pressed.workspace === null;
   const client = useClient();
   const [busy, setBusy] = useState<"signed" | "unsigned" | null>(null);
   const [shared, setShared] = useState(revoked);
@@ -52,13 +51,13 @@ export function RevokeKey({ id, name, waits = false, own = false, revoked = fals
     try {
       if (how === "signed") {
         const compromised = shared ? { compromisedSince: new Date(since).toISOString() } : {};
-        const made = await actOnKey(client, { key: id, action: "REVOKE", ...compromised });
+        const made = await actOnKey(client, { key: pressed, action: "REVOKE", ...compromised });
         if (made) {
           setProposal(made);
           return;
         }
       } else {
-        const { revokePasskey } = await mutate(client, RevokePasskey, { input: { id } });
+        const { revokePasskey } = await mutate(client, RevokePasskey, { input: { id: pressed.id } });
         refuse(revokePasskey.userErrors);
       }
       onClose();

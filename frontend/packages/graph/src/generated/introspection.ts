@@ -2512,6 +2512,17 @@ export default {
             "args": []
           },
           {
+            "name": "document",
+            "type": {
+              "kind": "NON_NULL",
+              "ofType": {
+                "kind": "SCALAR",
+                "name": "Any"
+              }
+            },
+            "args": []
+          },
+          {
             "name": "enrolledAt",
             "type": {
               "kind": "SCALAR",
@@ -3918,6 +3929,17 @@ export default {
           },
           {
             "name": "createdAt",
+            "type": {
+              "kind": "NON_NULL",
+              "ofType": {
+                "kind": "SCALAR",
+                "name": "Any"
+              }
+            },
+            "args": []
+          },
+          {
+            "name": "document",
             "type": {
               "kind": "NON_NULL",
               "ofType": {
