@@ -101,6 +101,31 @@ func onDeployments() []attack {
 			return []string{verify(c.bundle(), c.pinned), verify(before, c.pinned), said}
 		},
 	}, {
+		wants:  "have a pipeline deploy what a stolen key approved: write X's report into the log, where X finds it, and let no version of the roster follow",
+		admits: "let no version of the roster follow",
+		caught: []string{"exit 0", "deploy gate: stale", "monitor: revocation_unfollowed", "another auditor: monitor: revocation_unfollowed"},
+		try: func(t *testing.T) []string {
+			c := halfApproved(t)
+			watcher := newAuditor(c.operator)
+			if alarms := watcher.pass(c.operator, c.publish()); len(alarms) > 0 {
+				t.Fatalf("the control: %v", alarms)
+			}
+			c.writeReport(c.dave)
+			c.decide(c.dave, evidence.Approve)
+			got := []string{verify(c.bundle(), c.pinned)}
+			code, said := pipeline(t, c.operator, c.pinned, c.bundle())
+			if code != 1 {
+				t.Errorf("exit %d", code)
+			}
+			got = append(got, said)
+			c.now = c.now.Add(2 * late)
+			got = append(got, watcher.pass(c.operator, c.publish())...)
+			for _, alarm := range newAuditor(c.operator).pass(c.operator, c.publish()) {
+				got = append(got, "another auditor: "+alarm)
+			}
+			return got
+		},
+	}, {
 		wants:  "have a pipeline deploy what a stolen key approved, and fill the log with more leaves before the approval than the gate looks through",
 		admits: "leave the newest versions of the roster",
 		caught: []string{"exit 0", "deploy gate: operator_asserted", "deploy gate: stale", "deploy gate: stale"},
@@ -265,6 +290,15 @@ func (c *cast) hideTheft() {
 	c.events[last], c.signed = event{raw: entries[len(entries)-1]}, signed
 }
 
+// writeReport has somebody report a stolen key: the leaf of that is in the log, and the roster is as it was.
+func (c *cast) writeReport(p *person) {
+	c.t.Helper()
+	act, _ := c.act(evidence.Act{Purpose: evidence.Revoke, Revocation: &evidence.RevocationDocument{Person: p.key.Person, Key: digestOf(c.t, p.key), CompromisedSince: &beginning}}, p.name)
+	proof, err := evidence.SignedAct{Act: act, Assertion: p.sign(c.t, act)}.Digest()
+	must(c.t, err)
+	c.say(evidence.KeyRevoked{Person: p.key.Person, Key: digestOf(c.t, p.key), By: evidence.ByOwnKey, Revocation: proof}, false)
+}
+
 // head is the log as it is.
 func (c *cast) head() *evidence.LogHead {
 	c.t.Helper()
@@ -393,6 +427,53 @@ func TestTheGateRemembersHowFarItLooked(t *testing.T) {
 	unnamed := c.pinned
 	unnamed.Genesis = ""
 	step("--state needs anchors that name the workspace's genesis", c.bundle(), unnamed, 1000)
+}
+
+// TestTheGateWaitsForTheRosterToFollow: while the roster counts a key that the log revokes, evidence that rests on it is refused, and what
+// is remembered of the log ends before: evidence that rests on it can come later.
+func TestTheGateWaitsForTheRosterToFollow(t *testing.T) {
+	t.Parallel()
+	c := stage(t)
+	c.open("new")
+	c.decide(c.bob, evidence.Approve)
+	c.decide(c.dave, evidence.Approve)
+	state := filepath.Join(t.TempDir(), "state.json")
+	step := func(want string) {
+		t.Helper()
+		if code, said := pipeline(t, c.operator, c.pinned, c.bundle(), "--state="+state); said != want || (code == 0) != (want == "deploy gate: ") {
+			t.Errorf("exit %d, %s; want %s", code, said, want)
+		}
+	}
+	unread := func(p *person) bool {
+		var kept struct{ Size int64 }
+		must(t, json.Unmarshal(contents(t, state), &kept))
+		for i, entry := range c.make().entries {
+			leaf, err := evidence.ParseLeaf(entry)
+			must(t, err)
+			if body, ok := leaf.Body.(evidence.KeyRevoked); ok && body.Key == digestOf(t, p.key) {
+				return int64(i) >= kept.Size
+			}
+		}
+		return false
+	}
+	step("deploy gate: ")
+	c.writeReport(c.mallory) // who is in no roster here
+	step("deploy gate: ")
+	if unread(c.mallory) {
+		t.Error("what is said of a key of somebody else is read again")
+	}
+	c.writeReport(c.carol) // who decided nothing
+	step("deploy gate: ")
+	if !unread(c.carol) {
+		t.Error("it is remembered as followed, and carol's next approval would pass")
+	}
+	c.decide(c.carol, evidence.Approve)
+	step("deploy gate: stale")
+	c.revoke(c.carol, c.now.Add(time.Hour)) // the roster follows
+	step("deploy gate: ")
+	if unread(c.carol) {
+		t.Error("what was followed is read again")
+	}
 }
 
 // pipeline is the step of a pipeline that asks for the commit of the newest request a server with a public log and one piece of evidence.

@@ -89,10 +89,12 @@ func treeOf(size int64, root evidence.Digest) (tlog.Tree, error) {
 }
 
 // compare compares what bundles of one workspace say is in the log with the log that is public now: that it has the log of each in it, nothing about
-// their pull requests that they do not have, such as a withdrawal or a newer commit, and no version of the roster that one of them does not
-// have, in which a key may be reported as stolen; and that each verdict was reached by the policy that was in force, as far as the look tells. No place that only the server names is where the look begins: a leaf can be appended twice, and then
-// there is an end of the history that has less before it. It returns the outcome as it was and true where it finds nothing, and then
-// the first of what is known is about the log of now.
+// their pull requests that they do not have, such as a withdrawal or a newer commit, no version of the roster that one of them does not
+// have, in which a key may be reported as stolen, and nothing that revokes a key which one rests on and its roster counts; and that each
+// verdict was reached by the policy that was in force, as far as the look tells. No place that only the server names is where the look
+// begins: a leaf can be appended twice, and then there is an end of the history that has less before it. It returns the outcome as it was
+// where it finds nothing, and true where the first of what is known is about the log of now then: not while the roster counts any key
+// that the log revokes, for later evidence that rests on that one.
 func (c *verifyCommand) compare(ctx context.Context, client *monitor.Client, anchors evidence.Anchors, histories []history, known []lookedThrough, outcome gateOutcome, code int) (gateOutcome, int, bool) {
 	bad := func(err error) (gateOutcome, int, bool) {
 		return gateOutcome{Code: gateLog, Sentence: err.Error()}, 1, false
@@ -135,6 +137,7 @@ func (c *verifyCommand) compare(ctx context.Context, client *monitor.Client, anc
 	}
 	var lacking history
 	rules := rulesSeen{workspace: histories[0].workspace, size: known[0].Size, before: known[0].Policies}
+	followed := true
 	index, leaf, other, err := client.Later(ctx, public.Tree, from, func(index int64, leaf evidence.Leaf) bool {
 		rules.see(index, leaf)
 		if version, ok := leaf.Body.(evidence.RosterVersion); ok && leaf.Workspace == histories[0].workspace {
@@ -144,6 +147,9 @@ func (c *verifyCommand) compare(ctx context.Context, client *monitor.Client, anc
 		}
 		return slices.ContainsFunc(histories, func(h history) bool {
 			lacking = h
+			if _, counts := h.unfollowed(leaf); counts {
+				followed = false
+			}
 			return h.lacks(index, leaf)
 		})
 	})
@@ -152,6 +158,8 @@ func (c *verifyCommand) compare(ctx context.Context, client *monitor.Client, anc
 		return bad(err)
 	case other && leaf.Chain != nil && index < lacking.end:
 		return bad(fmt.Errorf("the evidence leaves leaf %d about the pull request out, or has it elsewhere (%s)", index, leaf.Body.Type()))
+	case other && leaf.Body.Type() == evidence.TypeKeyRevoked:
+		return gateOutcome{Code: gateStale, Sentence: fmt.Sprintf("the evidence rests on a key that leaf %d of the log revokes, and its roster still counts it", index)}, 1, false
 	case other:
 		about := "the people and their keys"
 		if leaf.Chain != nil {
@@ -166,6 +174,9 @@ func (c *verifyCommand) compare(ctx context.Context, client *monitor.Client, anc
 		if outcome, outdated := rules.outdated(h); outdated {
 			return outcome, 1, false
 		}
+	}
+	if !followed {
+		return outcome, code, false
 	}
 	newest := &known[0]
 	newest.Policies = rules.now()
@@ -190,6 +201,8 @@ type history struct {
 	// verdict is the index of the last one, -1 where there is none; policy is what it was reached by.
 	verdict            int64
 	repository, policy evidence.Digest
+	// counts has the keys that count by the newest version of the roster, true for those that the evidence rests on.
+	counts map[evidence.Digest]bool
 }
 
 func historyOf(raw []byte) (history, error) {
@@ -241,7 +254,8 @@ func historyOf(raw []byte) (history, error) {
 			made = made[1:]
 		}
 	}
-	return h, nil
+	h.counts, err = countedKeys(bundle)
+	return h, err
 }
 
 // late finds the first decision by a key that had been revoked when its leaf was appended. logged is where each version of the roster
@@ -262,10 +276,13 @@ func (h history) late(logged map[int64]int64, known []lookedThrough) (index int6
 	return 0, false
 }
 
-// lacks reports whether a leaf of the log is about the pull request or the roster and not in the bundle.
+// lacks reports whether a leaf of the log is about the pull request, the roster or a key and not in the bundle.
 func (h history) lacks(index int64, leaf evidence.Leaf) bool {
 	if leaf.Chain != nil && leaf.Chain.ID == h.chain {
 		return !h.places[index]
+	}
+	if rests, _ := h.unfollowed(leaf); rests {
+		return true
 	}
 	version, ok := leaf.Body.(evidence.RosterVersion)
 	return ok && leaf.Workspace == h.workspace && h.versions[version.Roster] == 0

@@ -48,11 +48,29 @@ func TestAKeyThatTwoWorkspacesVouchFor(t *testing.T) {
 	w.vouch(w.keys.PrepareCountersignature(t.Context(), alice.Person, alice.session, other, fresh.ID))
 	w.settle()
 	w.gate.Role = role
-	w.must(w.gate.Publish(t.Context(), 0, 0))
+	w.unalarming(w.workspace, other)
+
+	// What becomes of the keys everywhere is followed by each roster: what bob revokes himself, and what the server does when it erases him.
+	_, err = w.keys.RevokePasskey(t.Context(), bob.Person, fresh.ID)
+	w.must(err)
+	w.settle()
+	w.unalarming(w.workspace, other)
+	w.keys.Redact = w.gate.Redact
+	_, err = w.keys.Erase(t.Context(), bob.AccountID)
+	w.must(err)
+	w.settle()
+	w.unalarming(w.workspace, other)
+}
+
+// unalarming has a monitor follow the log for each of some workspaces, when everything was due that follows from something. Alice reads
+// their openings, and there must be nothing but notices.
+func (w *world) unalarming(workspaces ...string) {
+	w.t.Helper()
+	w.must(w.gate.Publish(w.t.Context(), 0, 0))
 	mux := http.NewServeMux()
 	mux.Handle(tiles.Prefix, tiles.New(w.store, []string{w.logKey}, slog.New(slog.DiscardHandler)))
 	mux.HandleFunc("GET /workspaces/{workspace}/openings", func(rw http.ResponseWriter, r *http.Request) {
-		openings, err := w.gate.Openings(r.Context(), alice.Person, r.PathValue("workspace"))
+		openings, err := w.gate.Openings(r.Context(), w.people["alice"].Person, r.PathValue("workspace"))
 		if err != nil {
 			http.Error(rw, err.Error(), http.StatusInternalServerError)
 			return
@@ -63,11 +81,11 @@ func TestAKeyThatTwoWorkspacesVouchFor(t *testing.T) {
 	defer face.Close()
 	client, err := monitor.NewClient(face.URL, "", nil)
 	w.must(err)
-	for _, workspace := range []string{w.workspace, other} {
-		state, err := monitor.OpenState(t.TempDir(), false)
+	for _, workspace := range workspaces {
+		state, err := monitor.OpenState(w.t.TempDir(), false)
 		w.must(err)
 		m, err := monitor.New(monitor.Options{
-			Client: client, State: state, Late: time.Hour, Workspace: workspace,
+			Client: client, State: state, Late: time.Hour, Workspace: workspace, Now: func() time.Time { return time.Now().Add(2 * time.Hour) },
 			Anchors: evidence.Anchors{
 				RelyingParties: []evidence.RelyingParty{{ID: rpID, Origin: origin}},
 				Log:            &evidence.LogAnchor{Origin: rpID + "/log", Keys: []string{w.logKey}},
@@ -75,15 +93,15 @@ func TestAKeyThatTwoWorkspacesVouchFor(t *testing.T) {
 			},
 			Tell: func(f monitor.Finding) error {
 				if !f.Notice {
-					t.Errorf("workspace %s: %v", workspace, f)
+					w.t.Errorf("workspace %s: %v", workspace, f)
 				} else {
-					t.Log(workspace, f)
+					w.t.Log(workspace, f)
 				}
 				return nil
 			},
 		})
 		w.must(err)
-		w.must(m.Pass(t.Context()))
+		w.must(m.Pass(w.t.Context()))
 		w.must(state.Close())
 	}
 }

@@ -70,6 +70,8 @@ const (
 	RosterUnproved Code = "roster_unproved"
 	// KeyUnlogged: a key in the roster whose enrolment the log does not have.
 	KeyUnlogged Code = "key_unlogged"
+	// RevocationUnfollowed: a key of which the log says that it is revoked, and which the roster goes on counting.
+	RevocationUnfollowed Code = "revocation_unfollowed"
 	// RuleUnsigned: a policy, roster or protection that changed without the signatures that the protection in force demands, or a
 	// roster by some that had expired.
 	RuleUnsigned Code = "rule_unsigned"
@@ -105,6 +107,9 @@ const (
 	UntoldBranch Code = "untold_branch"
 	// KeyRevokedByOperator: a key that was revoked without a signature.
 	KeyRevokedByOperator Code = "key_revoked_by_operator"
+	// RevocationUntold: what somebody signed to revoke a key, of which the log has the leaf and the roster nothing. The key counts no
+	// more; but since when it was in other hands, if that was said, nobody learns from the roster.
+	RevocationUntold Code = "revocation_untold"
 )
 
 // Finding is something that a monitor found.

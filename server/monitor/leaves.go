@@ -80,6 +80,9 @@ func (r *reading) leaf(index int64, entry []byte, hash tlog.Hash) error {
 			return r.found(LogInKey, true, index, "key "+string(body.Key), "it is of person %s by a log-in at Bitbucket only, as the operator says", body.Person)
 		}
 	case evidence.KeyRevoked:
+		if err := put(r.tx.Bucket(tableRevoked), turnKey(body.Key, index), kept); err != nil {
+			return err
+		}
 		if body.Revocation == "" {
 			return r.found(KeyRevokedByOperator, true, index, "key "+string(body.Key), "nobody signed that this key of person %s is revoked", body.Person)
 		}

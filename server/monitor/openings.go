@@ -259,9 +259,15 @@ func (r *replay) run() error {
 	if err != nil {
 		return err
 	}
+	followed := false
+	if whole { // else it is not known what the roster says
+		if followed, err = r.revocations(); err != nil {
+			return err
+		}
+	}
 	r.still()
 	r.ahead()
-	r.Settled = whole && told && answered && len(r.Ahead) == 0 && len(r.lasting) == 0
+	r.Settled = followed && told && answered && len(r.Ahead) == 0 && len(r.lasting) == 0
 	return nil
 }
 

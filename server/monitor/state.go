@@ -39,6 +39,7 @@ var (
 	tableTurns    = []byte("turns")    // workspace/index -> key in history, but for the genesis
 	tableJudged   = []byte("judged")   // workspace's UUID -> judged
 	tableKeys     = []byte("keys")     // key digest -> past of its enrolment
+	tableRevoked  = []byte("revoked")  // key digest and index -> past of what says that it is revoked
 	tableFindings = []byte("findings") // code and subject -> Finding
 	tableWaiting  = []byte("waiting")  // code and subject -> Finding that was not handed out yet
 	tableDoubts   = []byte("doubts")   // workspace and index -> doubt
@@ -114,7 +115,7 @@ func OpenState(folder string, readOnly bool) (*State, error) {
 					return err // before anything in it changes
 				}
 			}
-			for _, table := range [][]byte{tableMeta, tableChains, tableHistory, tableTurns, tableJudged, tableKeys, tableFindings, tableWaiting, tableDoubts} {
+			for _, table := range [][]byte{tableMeta, tableChains, tableHistory, tableTurns, tableJudged, tableKeys, tableRevoked, tableFindings, tableWaiting, tableDoubts} {
 				if _, err := tx.CreateBucketIfNotExists(table); err != nil {
 					return err
 				}
