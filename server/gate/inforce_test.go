@@ -258,3 +258,38 @@ func TestOnePullRequestHoldsUpNoOther(t *testing.T) {
 	w.must(reader.Rollback(t.Context()))
 	all.Wait()
 }
+
+// TestOnePersonSignsTwoThingsAtOnce: a decision has noted that its key is used, and comes to hold the rules; a signed act locks the keys of its person,
+// then the roster, and notes the same. None of them waits for the other for ever.
+func TestOnePersonSignsTwoThingsAtOnce(t *testing.T) {
+	w := newWorld(t)
+	w.save(w.rule(1, "bob", "carol"))
+	w.settle()
+	bob := w.people["bob"].ID
+	var key []byte
+	w.must(w.super.QueryRow(t.Context(), `select id from signedapproval_credentials where person_id = $1`, bob).Scan(&key))
+	acted := make(chan error, 1)
+	act := func() {
+		acted <- w.store.InWorkspace(t.Context(), w.workspace, func(tx *store.Tx) error {
+			if _, err := tx.LockCredentials(t.Context(), bob); err != nil {
+				return err
+			}
+			if err := tx.LockRoster(t.Context()); err != nil {
+				return err
+			}
+			return tx.UseCredential(t.Context(), key, 1002, false)
+		})
+	}
+	w.must(w.store.InWorkspace(t.Context(), w.workspace, func(tx *store.Tx) error {
+		if err := tx.UseCredential(t.Context(), key, 1001, false); err != nil {
+			return err
+		}
+		go act()
+		for waits := false; !waits; {
+			w.must(w.super.QueryRow(t.Context(), `select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')`).Scan(&waits))
+		}
+		tx.HoldRules(w.repository)
+		return nil
+	}))
+	w.must(<-acted)
+}

@@ -101,14 +101,14 @@ func (sh *Shared) CredentialsByID(ctx context.Context, ids [][]byte) ([]Credenti
 	return list[Credential](ctx, sh.tx, `select `+credentialColumns+` from signedapproval_credentials where id = any($1)`, ids)
 }
 
-// LockCredentials reads the keys of a person like Credentials and keeps every other change of them
-// waiting until this transaction ends.
+// LockCredentials reads the keys of a person like Credentials and keeps every other change of them, and every use of one that is
+// enrolled, waiting until this transaction ends. Whoever locks more than that does it behind this: a decision uses its key first.
 func (sh *Shared) LockCredentials(ctx context.Context, personID string) ([]Credential, error) {
 	// Who tells the person of something refers to the row, and need not wait: it may hold what is locked next, the roster.
 	if _, err := sh.tx.Exec(ctx, `select from signedapproval_people where id = $1 for no key update`, personID); err != nil {
 		return nil, fmt.Errorf("store: lock credentials: %w", err)
 	}
-	return sh.Credentials(ctx, personID)
+	return list[Credential](ctx, sh.tx, selectCredentialsOf+` for no key update`, personID)
 }
 
 // UseCredential notes that a key made a decision: its counter and whether it is backed up now.
