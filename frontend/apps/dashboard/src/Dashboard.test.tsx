@@ -754,17 +754,23 @@ describe("passkeys", () => {
   });
 
   test("are revoked, after asking", async () => {
-    const { api } = open("/settings/passkeys");
+    const { api, container } = open("/settings/passkeys");
     await userEvent.click(await screen.findByRole("button", { name: "Revoke Laptop" }));
-    expect(screen.getByRole("dialog")).toHaveTextContent("Decisions made with it stand.");
+    expect(screen.getByRole("button", { name: "Revoke without signing" })).toBeDisabled(); // it is asked first
+    expect(screen.getByRole("button", { name: "Revoke with a passkey" })).toBeDisabled();
+    await userEvent.click(screen.getByRole("radio", { name: "Nobody else has had it" }));
+    expect(screen.getByRole("dialog")).toHaveTextContent("No time is on record then: decisions made with it stand");
+    expect(screen.getByRole("button", { name: "Revoke with a passkey" })).toBeEnabled();
     const gone = passkey({ state: "REVOKED", revokedAt: "2026-11-22T10:00:00Z" });
     api.world.Mutation = { revokePasskey: { passkey: gone, userErrors: [] } };
-    await userEvent.click(screen.getByRole("checkbox", { name: "Somebody else may have had it" }));
-    expect(screen.getByRole("dialog")).not.toHaveTextContent("Decisions made with it stand.");
+    await userEvent.click(screen.getByRole("radio", { name: "Somebody else may have had it" }));
+    expect(screen.getByRole("dialog")).not.toHaveTextContent("decisions made with it stand");
+    expect(screen.getByRole("dialog")).toHaveTextContent("If you lost it, when you last had it.");
     expect(screen.getByRole("dialog")).toHaveTextContent("neither do passkeys that it signed for then");
     expect(screen.getByRole("button", { name: "Revoke without signing" })).toBeDisabled();
     expect(screen.getByRole("button", { name: "Revoke with a passkey" })).toBeDisabled(); // it does not say since when
-    await userEvent.click(screen.getByRole("checkbox", { name: "Somebody else may have had it" }));
+    expect(await violations(container)).toEqual([]);
+    await userEvent.click(screen.getByRole("radio", { name: "Nobody else has had it" }));
     await userEvent.click(screen.getByRole("button", { name: "Revoke without signing" }));
     expect(await screen.findByText("Revoked")).toBeVisible();
     expect(screen.queryByRole("button", { name: "Revoke Laptop" })).toBeNull();

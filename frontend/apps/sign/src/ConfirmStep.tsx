@@ -68,6 +68,10 @@ export function ConfirmStep({ question, resumed }: { question: Open; resumed: bo
             They are revoked at once, which cannot be undone; what they signed stands. Your new passkey then waits until
             an administrator of your workspace has countersigned it.
           </p>
+          <p>
+            If somebody else may have them, report them as stolen with it then, and say since when: without a time,
+            nothing tells what they decided from what you did.
+          </p>
         </Dialog>
       )}
     </div>

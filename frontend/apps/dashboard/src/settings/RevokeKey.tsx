@@ -5,7 +5,7 @@ import { Button } from "@signedapproval/ui/Button";
 import { Dialog } from "@signedapproval/ui/Dialog";
 import { Field } from "@signedapproval/ui/Field";
 import { Note } from "@signedapproval/ui/Note";
-import { useState } from "react";
+import { useId, useState } from "react";
 import { useClient } from "urql";
 import { actOnKey, type PressedKey } from "./actonkey.ts";
 import { ProposalMade } from "./ProposalMade.tsx";
@@ -40,8 +40,10 @@ export interface RevokeKeyProps {
 export function RevokeKey({ pressed, name, waits = false, revoked = false, onClose }: RevokeKeyProps) {
   const own = pressed.workspace === null;
   const client = useClient();
+  const choice = useId();
   const [busy, setBusy] = useState<"signed" | "unsigned" | null>(null);
-  const [shared, setShared] = useState(revoked);
+  // Whether somebody else may have had it: nothing is revoked undated that its owner was not asked about.
+  const [shared, setShared] = useState<boolean | null>(revoked || null);
   const [since, setSince] = useState("");
   const [refusal, setRefusal] = useState<Refusal | null>(null);
   const [proposal, setProposal] = useState<string | null>(null);
@@ -81,7 +83,7 @@ export function RevokeKey({ pressed, name, waits = false, revoked = false, onClo
             <Button
               appearance={waits ? "danger" : "outline"}
               busy={busy === "unsigned"}
-              disabled={busy === "signed" || shared}
+              disabled={busy === "signed" || (!waits && shared !== false)}
               onClick={() => void run("unsigned")}
             >
               {waits ? "Remove" : "Revoke without signing"}
@@ -91,7 +93,7 @@ export function RevokeKey({ pressed, name, waits = false, revoked = false, onClo
             <Button
               appearance="danger"
               busy={busy === "signed"}
-              disabled={busy === "unsigned" || (shared && !since)}
+              disabled={busy === "unsigned" || shared === null || (shared && !since)}
               onClick={() => void run("signed")}
             >
               {revoked ? "Report" : "Revoke"} with a passkey
@@ -113,22 +115,34 @@ export function RevokeKey({ pressed, name, waits = false, revoked = false, onClo
               : own
                 ? "It can make no further decision, and this cannot be undone. "
                 : "It can make no further decision in this workspace, and this cannot be undone. "}
-            {!shared && "Decisions made with it stand. "}
             {!own && "You sign this with a passkey of yours."}
             {own &&
               !shared &&
               "Signing with one of your passkeys proves that it was you; if you have none at hand, revoke it without."}
           </p>
           {!revoked && (
-            <label className="sa-row">
-              <input type="checkbox" checked={shared} onChange={(event) => setShared(event.target.checked)} />
-              Somebody else may have had it
-            </label>
+            <fieldset className="sa-stack sa-stack--tight">
+              <legend>Is it lost, or was it out of {own ? "your" : "its owner’s"} hands?</legend>
+              <label className="sa-row">
+                <input type="radio" name={choice} checked={shared === false} onChange={() => setShared(false)} />
+                Nobody else has had it
+              </label>
+              <label className="sa-row">
+                <input type="radio" name={choice} checked={shared === true} onChange={() => setShared(true)} />
+                Somebody else may have had it
+              </label>
+            </fieldset>
+          )}
+          {shared === false && (
+            <p className="sa-small">
+              No time is on record then: decisions made with it stand, and nothing tells what somebody else decided with
+              it from what {own ? "you" : "its owner"} did. It can still be reported as stolen later, with a time.
+            </p>
           )}
           {shared && (
             <Field
               label="Since when"
-              hint={`What it signed from then on does not count any more, and neither do passkeys that it signed for then, whoever's they are.${own ? " This has to be signed with a passkey." : ""}${revoked ? " Only a time before the one that is known changes anything." : ""}`}
+              hint={`${own ? "If you lost it, when you last had it. " : ""}What it signed from then on does not count any more, and neither do passkeys that it signed for then, whoever's they are.${own ? " This has to be signed with a passkey." : ""}${revoked ? " Only a time before the one that is known changes anything." : ""}`}
             >
               {(control) => (
                 <input

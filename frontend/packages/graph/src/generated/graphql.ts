@@ -284,8 +284,8 @@ export type PrepareKeyActInput = {
   /** What is to be signed. */
   action: KeyAction;
   /**
-   * Of a revocation, since when somebody else may have used the key: RFC 3339, not in the future. Missing where nobody has. With it a
-   * key can be revoked that was revoked before, if no such time is known, or a later one: else `REVOKED_ALREADY`.
+   * Of a revocation, since when somebody else may have used the key: RFC 3339, not in the future. Missing where nobody has: then all that
+   * it signed stands, whoever had it. With it a key can be revoked that was revoked before, if no such time is known, or a later one: else `REVOKED_ALREADY`.
    */
   compromisedSince?: string | null | undefined;
   /** A passkey of the viewer, to revoke it; or a member's key, as its MemberKey. */
