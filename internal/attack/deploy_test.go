@@ -495,14 +495,9 @@ func asked(t *testing.T, answer http.HandlerFunc, anchors evidence.Anchors, comm
 	t.Helper()
 	server := httptest.NewServer(answer)
 	defer server.Close()
-	document, err := json.Marshal(struct {
-		Format string `json:"format"`
-		evidence.Anchors
-	}{evidence.AnchorsFormat, anchors})
-	must(t, err)
 	l := &live{t: t, ctx: t.Context(), anchors: filepath.Join(t.TempDir(), "anchors.json"), token: filepath.Join(t.TempDir(), "token")}
 	l.workspace.UUID = workspace
-	must(t, os.WriteFile(l.anchors, document, 0o600))
+	must(t, os.WriteFile(l.anchors, anchorsFile(t, anchors), 0o600))
 	must(t, os.WriteFile(l.token, []byte("sa_none"), 0o600))
 	return l.verifies(server.URL, commit, branch, repository, flags...)
 }

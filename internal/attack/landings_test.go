@@ -2,12 +2,15 @@ package attack_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/signedapproval/bitbucket/server/app"
 	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/replay"
 )
@@ -90,6 +93,32 @@ func inRepository(t *testing.T, bundle []byte, anchors evidence.Anchors, r *clon
 	found, err := replay.Look(t.Context(), r.dir, change, diff)
 	must(t, err)
 	return outcome(report.Recompute(found))
+}
+
+// verifyInRepository is what the command says that failed.
+func verifyInRepository(t *testing.T, bundle []byte, anchors evidence.Anchors, r *clone) string {
+	t.Helper()
+	folder := t.TempDir()
+	files := map[string]string{"bundle": filepath.Join(folder, "bundle.json"), "anchors": filepath.Join(folder, "anchors.json")}
+	must(t, os.WriteFile(files["bundle"], bundle, 0o600))
+	must(t, os.WriteFile(files["anchors"], anchorsFile(t, anchors), 0o600))
+	var stdout, stderr bytes.Buffer
+	code := app.Main(t.Context(), []string{"verify", files["bundle"], "--anchors", files["anchors"], "--repo", r.dir}, strings.NewReader(""), &stdout, &stderr)
+	if code != 1 {
+		t.Errorf("exit %d\n%s%s", code, stdout.String(), stderr.String())
+	}
+	return "verify --repo: " + regexp.MustCompile(`FAILED at step \d+ \(\w+\)`).FindString(stdout.String())
+}
+
+// anchorsFile is what an auditor keeps.
+func anchorsFile(t *testing.T, anchors evidence.Anchors) []byte {
+	t.Helper()
+	document, err := json.Marshal(struct {
+		Format string `json:"format"`
+		evidence.Anchors
+	}{evidence.AnchorsFormat, anchors})
+	must(t, err)
+	return document
 }
 
 // untouched is the control: what was approved landed, and nothing else.
@@ -226,6 +255,24 @@ func onLandings() []attack {
 				}
 				forged.seen = nil
 				return append(got, inRepository(t, forged.bundle(), unwitnessed(c.pinned), r, nil))
+			},
+		},
+		{
+			wants:  "hide behind the report that a key was stolen that something else landed, too",
+			caught: []string{"verify --repo: FAILED at step 11 (tally)", "verify --repo: FAILED at step 18 (landed)"},
+			try: func(t *testing.T) (got []string) {
+				untouched(t)
+				for _, evil := range []bool{false, true} {
+					c, r := landing(t, asShown, func(r *clone) {
+						if cleanly(r); evil {
+							r.write("evil", "nobody saw this\n")
+							r.git("commit", "--quiet", "--amend", "--no-edit")
+						}
+					})
+					c.revoke(c.dave, beginning)
+					got = append(got, verifyInRepository(t, c.bundle(), c.pinned, r))
+				}
+				return got
 			},
 		},
 	}

@@ -278,7 +278,7 @@ func (c *verifyCommand) look(ctx context.Context, bundle []byte, anchors evidenc
 	report := evidence.Verify(bundle, anchors)
 	l.alone, l.settled = report, report
 	var ok bool
-	if l.change, ok = report.Change(); !ok || c.Repo == "" {
+	if l.change, ok = report.Compared(); !ok || c.Repo == "" {
 		return l, nil
 	}
 	var diff []byte

@@ -95,7 +95,11 @@ func (r Report) ExitCode() int {
 // Sentence sums the report up in one line.
 func (r Report) Sentence() string {
 	if step := r.failed(); step != nil {
-		return fmt.Sprintf("FAILED at step %d (%s): %s", step.Number, step.Name, step.Detail)
+		sentence := fmt.Sprintf("FAILED at step %d (%s): %s", step.Number, step.Name, step.Detail)
+		if step.Code == CodeStolen {
+			sentence += "; no other step fails"
+		}
+		return sentence
 	}
 	var outcome string
 	switch {
@@ -132,7 +136,7 @@ func (r Report) Stolen() bool {
 // failed returns the step that failed: one that did not find a stolen key, where there are both.
 func (r Report) failed() (step *Step) {
 	for i := range r.Steps {
-		if s := &r.Steps[i]; s.Result == Failed && (step == nil || step.Code == CodeStolen) {
+		if s := &r.Steps[i]; s.Result == Failed && (step == nil || step.Code == CodeStolen && s.Code != CodeStolen) {
 			step = s
 		}
 	}

@@ -57,6 +57,13 @@ type Shown struct {
 // step failed: then the bundle says nothing.
 func (r Report) Change() (Change, bool) { return r.change, r.failed() == nil && r.Verdict != nil }
 
+// Compared returns what to compare with the repository, also of a bundle of which
+// nothing is wrong but that it rests on a stolen key: what else is must not be hidden by that.
+func (r Report) Compared() (Change, bool) {
+	_, ok := r.Change()
+	return r.change, ok || r.Stolen()
+}
+
 // changed collects the change from the statements and the chain.
 func (v *verification) changed() Change {
 	c := Change{Head: v.request.HeadCommit, Branch: v.request.DestinationBranch, Repository: v.request.Repository}
@@ -185,10 +192,10 @@ type Landing struct {
 // maxNamed is how many files or commits a sentence names.
 const maxNamed = 10
 
-// Recompute adds the steps that need the repository to a report without a
-// failed step, from what git says about its [Change].
+// Recompute adds the steps that need the repository to a report in which no step failed, but for a
+// stolen key, from what git says about what is [Report.Compared].
 func (r Report) Recompute(repository Repository) Report {
-	if _, ok := r.Change(); !ok {
+	if _, ok := r.Compared(); !ok {
 		return r
 	}
 	r.Steps, r.Facts, r.Missing = slices.Clone(r.Steps), slices.Clone(r.Facts), slices.Clone(r.Missing)
@@ -212,7 +219,9 @@ func (r Report) Recompute(repository Repository) Report {
 			r.Landing = repository.Landing
 			return r
 		case OK:
-			r.Facts = append(r.Facts, Fact{step.name, detail, Recomputed})
+			if r.Verdict != nil {
+				r.Facts = append(r.Facts, Fact{step.name, detail, Recomputed})
+			}
 		}
 	}
 	r.Landing = repository.Landing
@@ -324,7 +333,7 @@ func (r Report) landed(repository Repository) (string, []string, error) {
 	if c.Landed == "" {
 		return "the chain tells of no merge", nil, nil
 	}
-	if !c.Approved {
+	if !c.Approved && !r.Stolen() { // which says so
 		return "", nil, refuse(CodeResidue, "commit %s landed, and nobody's approval or override of commit %s stands", c.Landed, c.Head)
 	}
 	if c.Violation {

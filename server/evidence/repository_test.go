@@ -46,6 +46,31 @@ func TestTheChangeOfABundle(t *testing.T) {
 	}
 }
 
+// TestAStolenKeyHidesNoStepWithARepository: what landed is compared all the same, and nothing is proved by that.
+func TestAStolenKeyHidesNoStepWithARepository(t *testing.T) {
+	t.Parallel()
+	data, anchors := told(stolenLater("carol bob", merge))(t)
+	report := evidence.Verify(data, anchors)
+	if _, ok := report.Change(); ok || !report.Stolen() {
+		t.Fatal(report.Sentence())
+	}
+	view := evidence.RepositoryView{Bases: []string{commits["base"]}, Bytes: true, Source: "given"}
+	for relation, want := range map[evidence.Relation]struct {
+		step string
+		code evidence.Code
+	}{evidence.Identical: {"tally", evidence.CodeStolen}, evidence.Residue: {"landed", evidence.CodeResidue}} {
+		landing := evidence.Landing{Relation: relation, Commit: commits["landed"], OnBranch: true}
+		again := report.Recompute(evidence.Repository{Views: []evidence.RepositoryView{view}, Landing: &landing})
+		failed, _ := again.Failed()
+		if len(again.Steps) != 18 || failed.Name != want.step || failed.Code != want.code || again.ExitCode() != 1 || again.Verdict != nil || len(again.Facts) > 0 || again.Landing == nil {
+			t.Errorf("%s: exit %d, %s, %+v", relation, again.ExitCode(), again.Sentence(), again.Steps)
+		}
+		if alone := strings.HasSuffix(again.Sentence(), "; no other step fails"); alone != (want.code == evidence.CodeStolen) || alone != again.Stolen() {
+			t.Errorf("%s: %s", relation, again.Sentence())
+		}
+	}
+}
+
 func TestStepsWithARepository(t *testing.T) {
 	t.Parallel()
 	view := evidence.RepositoryView{Bases: []string{commits["base"]}, Bytes: true, Source: "given"}

@@ -40,11 +40,11 @@ func Verify(bundle []byte, anchors Anchors) Report {
 			return v.report
 		}
 	}
+	v.report.change = v.changed()
 	if v.report.failed() != nil {
 		return v.report
 	}
 	v.report.Verdict = &v.judged
-	v.report.change = v.changed()
 	v.report.Violation = v.report.change.Violation
 	v.label()
 	return v.report

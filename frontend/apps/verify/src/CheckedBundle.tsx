@@ -7,7 +7,7 @@ import { Table } from "@signedapproval/ui/Table";
 import { Visible } from "@signedapproval/ui/Visible";
 import type { Check } from "./desk.ts";
 import type { Fact, Outcome, Report, Step } from "./evidence.ts";
-import { meaningOf, notChecked, restsOn, toneOfLabel, toneOfResult } from "./words.ts";
+import { ended, meaningOf, notChecked, restsOn, toneOfLabel, toneOfResult } from "./words.ts";
 
 /** One bundle: its outcome in a line, and everything behind it. */
 export function CheckedBundle({ check, alone }: { check: Check; alone: boolean }) {
@@ -115,7 +115,7 @@ function Steps({ steps, of }: { steps: readonly Step[]; of: string }) {
           ))}
         </tbody>
       </Table>
-      {steps.at(-1)?.result === "failed" && <p className="sa-subtle">The steps after it were not taken.</p>}
+      {ended(steps) && <p className="sa-subtle">The steps after it were not taken.</p>}
     </div>
   );
 }

@@ -36,8 +36,12 @@ class Scripted implements Verifier {
     const report: Report = {
       steps: [
         { number: 1, name: "invented", result: "ok", detail: "a step that no page knows" },
-        ...(exitCode === 1
-          ? [{ number: 2, name: "broken", result: "failed", detail: "it broke\u202e", code: "odd" }]
+        ...(file.name.includes("stolen")
+          ? [{ number: 2, name: "tally", result: "failed", detail: "without it", code: "stolen_key" }]
+          : []),
+        ...(file.name.includes("going on") ? [{ number: 3, name: "verdict", result: "ok", detail: "as it was" }] : []),
+        ...(exitCode === 1 && !file.name.includes("stolen alone")
+          ? [{ number: 4, name: "broken", result: "failed", detail: "it broke\u202e", code: "odd" }]
           : []),
       ],
       facts: exitCode === 1 ? null : [{ name: "colour", value: "green", label: "guessed" }],
@@ -107,6 +111,25 @@ describe("the verify page", () => {
     expect(screen.getByText("The steps after it were not taken.")).toBeVisible();
     expect(screen.queryByRole("table", { name: /^Facts/ })).toBeNull();
     expect(screen.getByText(/^Exit code 1: /)).toBeVisible();
+  });
+
+  test.each(["bundle 1 stolen alone.json", "bundle 1 stolen alone, going on.json"])(
+    "says of %s that nothing but a stolen key is wrong",
+    async (name) => {
+      const { bundles, choose, container } = await open();
+      await choose(bundles, name);
+      expect(await screen.findByText("Failed: stolen key")).toHaveClass("sa-lozenge--danger");
+      expect(screen.getByText(/does not stand any more\..* No other step fails\.$/)).toBeVisible();
+      expect(screen.queryByText(/proves nothing|were not taken/)).toBeNull();
+      expect(await violations(container)).toEqual([]);
+    },
+  );
+
+  test("says of a stolen key beside something else what is worse", async () => {
+    const { bundles, choose } = await open();
+    await choose(bundles, "bundle 1 stolen.json");
+    expect(await screen.findByText(/This file proves nothing\.$/)).toBeVisible();
+    expect(screen.getByText("The steps after it were not taken.")).toBeVisible();
   });
 
   test("an exit code that it does not know is none of success", async () => {

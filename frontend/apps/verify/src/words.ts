@@ -1,6 +1,6 @@
 import type { Tone } from "@signedapproval/ui/Lozenge";
 import type { Check } from "./desk.ts";
-import type { Outcome, Report } from "./evidence.ts";
+import type { Outcome, Report, Step } from "./evidence.ts";
 
 /** What the exit code of the command line means. */
 interface Meaning {
@@ -20,12 +20,34 @@ const meanings: Record<number, Meaning> = {
   },
 };
 
+/** The code of a step that finds nothing wrong but a key that was reported as stolen. */
+const stolenKey = "stolen_key";
+
+const stolen: Meaning = {
+  tone: "danger",
+  name: "Failed: stolen key",
+  sentence:
+    "Exit code 1: what this file proves was so, and does not stand any more. It rests on a key that was reported as having been in other hands by then. No other step fails.",
+};
+
+/** Whether a verification ended at its last step, because that failed: for a stolen key alone it goes on. */
+export function ended(steps: readonly Step[]): boolean {
+  const last = steps.at(-1);
+  return last?.result === "failed" && last.code !== stolenKey;
+}
+
 const everything = "Exit code 0: everything holds, and everything is anchored in what you gave.";
 
 /** What an exit code means for a file with this report. That evidence holds is one thing, and that it is of an approval another. */
 export function meaningOf({ exitCode, report }: Pick<Outcome, "exitCode" | "report">): Meaning {
   if (exitCode === 0) return proved(JSON.parse(report));
+  if (exitCode === 1 && onlyStolen(JSON.parse(report))) return stolen;
   return meanings[exitCode] ?? { tone: "neutral", name: `Exit code ${exitCode}`, sentence: `Exit code ${exitCode}.` };
+}
+
+function onlyStolen({ steps }: Report): boolean {
+  const failed = steps.filter(({ result }) => result === "failed");
+  return failed.length > 0 && failed.every(({ code }) => code === stolenKey);
 }
 
 /** Only an approval has the colour of one. */
