@@ -432,7 +432,9 @@ create index on signedapproval_memberships (workspace_id);
 
 -- Notices belong to people.
 create table signedapproval_notices (
-  id              uuid primary key default gen_random_uuid(),
+  -- Begins with its time, like those of store.NewID: several come with each request.
+  id              uuid primary key
+    default encode(overlay(uuid_send(gen_random_uuid()) placing substring(int8send((extract(epoch from clock_timestamp()) * 1000)::bigint) from 3) from 1 for 6), 'hex')::uuid,
   person_id       uuid not null references signedapproval_people,
   workspace_id    uuid not null,
   pull_request_id uuid,

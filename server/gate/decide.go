@@ -13,8 +13,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/google/uuid"
-
 	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/evidence"
@@ -579,7 +577,7 @@ func (d *decider) store(ctx context.Context, met store.Deciding, s evidence.Stat
 		return store.Decision{}, err
 	}
 	row := store.Decision{
-		ID: uuid.NewString(), PullRequestID: pr.ID, RequestID: live.ID, PersonID: d.person.ID, AccountID: d.person.AccountID,
+		ID: store.NewID(), PullRequestID: pr.ID, RequestID: live.ID, PersonID: d.person.ID, AccountID: d.person.AccountID,
 		Name: d.person.Name, Action: string(action), HeadCommit: live.HeadCommit, DestinationBranch: live.DestinationBranch,
 		RuleDigest: live.RuleDigest, Sequence: pr.ChainSequence, Statement: keep.Statement, Assertion: assertion,
 		Openings: opened, LeafHash: leaf, Identity: string(d.identity),

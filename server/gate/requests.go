@@ -6,8 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/store"
@@ -159,7 +157,7 @@ func (t *settlement) open(ctx context.Context) (store.ApprovalRequest, error) {
 		round += last.Round
 	}
 	request, err := t.tx.InsertRequest(ctx, store.ApprovalRequest{
-		ID: uuid.NewString(), PullRequestID: t.pr.ID, Round: round, HeadCommit: t.pr.HeadCommit, DestinationBranch: t.pr.DestinationBranch,
+		ID: store.NewID(), PullRequestID: t.pr.ID, Round: round, HeadCommit: t.pr.HeadCommit, DestinationBranch: t.pr.DestinationBranch,
 		PolicyVersionID: t.seen.version.ID, Rule: rule.Canonical(), RuleDigest: string(rule.Digest()), Sentence: "waiting for approvals",
 		ExpiresAt: t.now.Add(rule.Expiry()),
 	})

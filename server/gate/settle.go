@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/store"
@@ -105,7 +103,7 @@ func (t *settlement) insert(ctx context.Context) (store.PullRequest, error) {
 		return store.PullRequest{}, err
 	}
 	pr := store.PullRequest{
-		ID: uuid.NewString(), RepositoryID: t.at.Repository, Number: t.at.Number, StatusKey: key,
+		ID: store.NewID(), RepositoryID: t.at.Repository, Number: t.at.Number, StatusKey: key,
 		ChainID: string(evidence.ChainID(t.workspace.GenesisSalt, bitbucket.BracedUUID(t.at.Repository), t.at.Number)),
 	}
 	t.pr = &pr

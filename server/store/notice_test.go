@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/signedapproval/bitbucket/server/store"
@@ -62,4 +63,36 @@ func TestANoticeIsForThoseWhoSignedIn(t *testing.T) {
 	same(t, "notices of a bounded one", h.count(t, "signedapproval_notices where dedupe_key like 'wanted:2:%'"), 2)
 	tell("wanted:3", 100)
 	same(t, "notices of nobody", h.count(t, "signedapproval_notices where dedupe_key like 'wanted:3:%'"), 0)
+}
+
+// TestWhatComesLaterStandsBehind: an id of the database and one of ours each begin with their time, so that new rows are side by side
+// in their indexes.
+func TestWhatComesLaterStandsBehind(t *testing.T) {
+	t.Parallel()
+	h := open(t)
+	ctx := t.Context()
+	var person store.Person
+	must(t, h.Outside(ctx, func(sh *store.Shared) (err error) {
+		person, err = sh.PutPerson(ctx, store.Person{AccountID: "557058:1", AccountUUID: uuid(1), Name: "Bob"})
+		return err
+	}))
+	newest := func() (id string) {
+		h.read(t, &id, `select max(id::text) from signedapproval_notices`)
+		return id
+	}
+	last := store.NewID()
+	for n := range 5 {
+		eventually(t, "a millisecond passes", func() bool { return store.NewID()[:13] > last[:13] })
+		must(t, h.Outside(ctx, func(sh *store.Shared) error {
+			return sh.AddNotice(ctx, store.Notice{PersonID: person.ID, WorkspaceID: acme, Kind: "K", DedupeKey: fmt.Sprint(n), Title: "T", Sentence: "S.", Path: "/"})
+		}))
+		id := newest()
+		if !store.ValidID(id) || id[:13] <= last[:13] {
+			t.Errorf("after %s the database made %s", last, id)
+		}
+		eventually(t, "a millisecond passes", func() bool { return store.NewID()[:13] > id[:13] })
+		if last = store.NewID(); !store.ValidID(last) || last <= id {
+			t.Errorf("after %s of the database we made %s", id, last)
+		}
+	}
 }

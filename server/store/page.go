@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/signedapproval/bitbucket/server/refusal"
 )
 
@@ -137,6 +139,11 @@ func (id *rowID) UnmarshalJSON(raw []byte) error {
 	*id = rowID(text)
 	return nil
 }
+
+// NewID makes the id of a row of which many come. It begins with its time (UUID version 7): what came lately is side by side in an
+// index, however large the table is, and so is written into pages that are at hand. Of a table with random ids every new row needs
+// a page of each index that nobody had in memory, and has all of it written to the log after each checkpoint.
+func NewID() string { return uuid.Must(uuid.NewV7()).String() }
 
 // ValidID tells whether s is a UUID in the form that every id of this package has: bare and in lower
 // case. Ids that came from outside are checked with it before they reach a query.
