@@ -368,13 +368,22 @@ func (p *picture) puts(w int, f flaw, add adder) {
 	}
 }
 
-// readsOwed is Store.Owed: the claim holds, and that is durable, so that whoever takes the job over knows of this turn.
+// unclaimed is what Store.Owed and Tx.Green begin with: the claim holds, or the turn is over.
+func (p *picture) unclaimed(w int, f flaw) bool {
+	if p.seen[w].holds || f == beginUnclaimed || f == dropFencing {
+		return false
+	}
+	p.workers[w] = turn{job: nobody}
+	return true
+}
+
+// readsOwed is Store.Owed: the claim holds, and that is durable, so that whoever takes the job over knows of this turn. Of what is
+// to turn green looks makes it so.
 func (p *picture) readsOwed(w int, c int8, f flaw) {
-	if !p.seen[w].holds && f != beginUnclaimed && f != dropFencing { // Owed
-		p.workers[w] = turn{job: nobody}
+	if p.unclaimed(w, f) {
 		return
 	}
-	if f != skipFirstFlush && f != flushElsewhere {
+	if o := p.owed[c]; (o.paid || o.state != green) && f != skipFirstFlush && f != flushElsewhere {
 		p.durable()
 	}
 	p.goesOn(w, c, f)
@@ -394,7 +403,8 @@ func (p *picture) goesOn(w int, c int8, f flaw) {
 		}
 		return
 	}
-	p.workers[w].state, p.seen[w].behind, p.disk.seen[w].behind = o.state, false, false
+	p.workers[w].state, p.seen[w].behind = o.state, false
+	p.disk.seen[w].behind = p.disk.owed[c].state != o.state || p.disk.owed[c].paid != o.paid // stillOwed
 	switch {
 	case o.state == green && f == putUnpublished:
 		p.workers[w].step = looking
@@ -419,8 +429,11 @@ func (p *picture) flushes(w int, f flaw) {
 	}
 }
 
-// looks is the last look at what is about to turn green.
+// looks is the last look at what is about to turn green: Tx.Green.
 func (p *picture) looks(w int, c int8, f flaw) {
+	if p.unclaimed(w, f) {
+		return
+	}
 	holds := p.stands(c) || f == putUntallied || f == putByOldRules && p.live == c && p.approved && p.fresh
 	switch {
 	case p.seen[w].behind || p.owed[c].paid:

@@ -32,27 +32,24 @@ func (g *Gate) PutStatus(ctx context.Context, job store.Job) error {
 	if err := json.Unmarshal(job.Payload, &at); err != nil {
 		return fmt.Errorf("payload: %w", err)
 	}
-	connect := func() (*bitbucket.Client, error) { return g.Client(ctx, at.Workspace, bitbucket.Urgent) }
-	connected := beside("the connection was read", connect) // what is owed is mostly written, and before anything is published
+	connected := beside("the connection was read", func() (*bitbucket.Client, error) { return g.Client(ctx, at.Workspace, bitbucket.Urgent) })
 	owed, err := g.Store.Owed(ctx, job.Claim, at.Workspace, at.PullRequest, at.Commit)
 	_, _ = connected()
 	if err != nil {
 		return err
 	}
-	for turns(owed.Status) {
+	for turns(owed.Status) || !owed.Durable {
 		// The leaf of the verdict was written with what is owed: nothing turns green before it is public.
 		was, public := owed.Status, owed.Size // the end of the chain up to which it is
 		if err := g.publish(ctx, chainEnd{owed.Size, owed.Published}, was.Cosignatures); err != nil {
 			return g.uncosigned(ctx, at, was, err)
 		}
 		// That can take seconds, in which an approval can be taken back.
-		connected = beside("the connection was read", connect)
-		green, holds, err := g.holdsStill(ctx, at, was)
-		_, _ = connected()
+		green, holds, err := g.holdsStill(ctx, job.Claim, at, was)
 		if err != nil {
 			return err
 		}
-		if owed = green.Owed; owed.Status.OwedVersion != was.OwedVersion {
+		if owed = green.Owed; !stillOwed(owed.Status, was) {
 			continue // with what is owed now
 		}
 		if owed.Status.Paid() {
@@ -97,12 +94,18 @@ func turns(s store.CommitStatus) bool {
 	return !s.Paid() && s.State == string(bitbucket.StatusSuccessful)
 }
 
+// stillOwed tells whether what is owed is what was. The number alone does not say so: what was read first a crash of the database can
+// have taken back, and then it is given once more.
+func stillOwed(now, was store.CommitStatus) bool {
+	return now.OwedVersion == was.OwedVersion && now.RequestID == was.RequestID && now.State == was.State
+}
+
 // holdsStill reads again what is owed, and tallies once more what is about to turn green: a decision that was taken back, a
 // key that was reported stolen and rules that changed count before any evaluation has seen them. All of it is of one moment.
 // Where another status is owed than the one that was, what holds is for that one to find out.
-func (g *Gate) holdsStill(ctx context.Context, at store.Place, was store.CommitStatus) (green store.Green, holds bool, err error) {
+func (g *Gate) holdsStill(ctx context.Context, claim store.Claim, at store.Place, was store.CommitStatus) (green store.Green, holds bool, err error) {
 	err = g.Store.Reading(ctx, at.Workspace, func(tx *store.Tx) error {
-		if green, err = tx.Green(ctx, was); err != nil || green.Status.OwedVersion != was.OwedVersion {
+		if green, err = tx.Green(ctx, claim, was); err != nil || !stillOwed(green.Status, was) {
 			return err
 		}
 		holds, err = g.holds(ctx, tx, green.PullRequest, green.Judged, nil)

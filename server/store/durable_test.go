@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -70,6 +71,7 @@ func TestDurable(t *testing.T) {
 	t.Run("a server that does not sync is refused", func(t *testing.T) { noSyncIsRefused(t, d) })
 	t.Run("the log's head waits for no disk", func(t *testing.T) { headWaitsForNoDisk(t, d) })
 	t.Run("jobs wait for no disk", func(t *testing.T) { jobsWaitForNoDisk(t, d) })
+	t.Run("what turns green waits for the disk once", func(t *testing.T) { greenWaitsOnce(t, d) })
 	t.Run("what was appended outlives a crash", func(t *testing.T) { appendsOutliveACrash(t, d) })
 }
 
@@ -306,6 +308,71 @@ func jobsWaitForNoDisk(t *testing.T, d *dbtest.Durable) {
 	for range cap(answered) {
 		must(t, <-answered)
 	}
+}
+
+// greenWaitsOnce: a status that is to turn green waits for the disk when it is looked at for the last time, and not before; any
+// other, and one for which witnesses may have something else written first, when it is read.
+func greenWaitsOnce(t *testing.T, d *dbtest.Durable) {
+	t.Helper()
+	ctx := t.Context()
+	h := &house{Store: reopen(t, d.AppURL, store.NewKeyset()), Database: d.Database}
+	seed(t, h, acme)
+	entry := []byte("entry of a chain")
+	must(t, h.InWorkspace(ctx, acme, func(tx *store.Tx) error {
+		tx.AppendLeaf(acme, evidence.LeafHash(entry), entry, "chain", 1)
+		return tx.Enqueue(ctx, store.JobSpec{Kind: "status", Key: "green", Workspace: acme})
+	}))
+	h.super(t, `update signedapproval_pull_requests set chain_id = 'chain', chain_sequence = 1 where workspace_id = $1`, acme)
+	claim := h.claim(t, h.job(t, "status", "green").ID, uuid(1)).Claim
+	green := store.CommitStatus{PullRequestID: acme, Commit: strings.Repeat("b", 40), RepositoryID: acme, RequestID: acme, Key: "k", State: "SUCCESSFUL"}
+	of := func(commit string, change func(*store.CommitStatus)) store.CommitStatus {
+		status := green
+		status.Commit = strings.Repeat(commit, 40)
+		change(&status)
+		return status
+	}
+	all := []store.CommitStatus{
+		green, of("c", func(s *store.CommitStatus) { s.State = "INPROGRESS" }), of("d", func(*store.CommitStatus) {}),
+		of("e", func(s *store.CommitStatus) { s.Cosignatures = 1 }),
+	}
+	must(t, h.InWorkspace(ctx, acme, func(tx *store.Tx) error {
+		for _, status := range all {
+			tx.OweStatus(nil, status)
+		}
+		_, err := tx.PayStatus(ctx, acme, strings.Repeat("d", 40), 1, 0)
+		return err
+	}))
+	resume := d.Stall()
+	owed, err := h.Owed(ctx, claim, acme, acme, green.Commit)
+	must(t, err)
+	same(t, "what is to turn green is durable", owed.Durable, false)
+	answered := make(chan error, len(all))
+	for _, status := range all[1:] {
+		go func() {
+			owed, err := h.Owed(ctx, claim, acme, acme, status.Commit)
+			if err == nil && !owed.Durable {
+				err = fmt.Errorf("what is owed on %s is not durable", status.Commit)
+			}
+			answered <- err
+		}()
+	}
+	go func() {
+		answered <- h.Reading(ctx, acme, func(tx *store.Tx) error {
+			green, err := tx.Green(ctx, claim, green)
+			if err == nil && !green.Durable {
+				err = errors.New("what turns green is not durable")
+			}
+			return err
+		})
+	}()
+	eventually(t, "the others wait", func() bool { return d.Stalled() == len(all) })
+	same(t, "answers", len(answered), 0)
+	resume()
+	for range all {
+		must(t, <-answered)
+	}
+	claim.Fence++
+	wantError(t, "another's claim", h.Reading(ctx, acme, func(tx *store.Tx) error { _, err := tx.Green(ctx, claim, green); return err }), store.ErrLeaseLost)
 }
 
 // TestAClaimThatACrashTookBackFinishesNothing: its job goes on, and the next to claim the row has another fence.

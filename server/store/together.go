@@ -258,18 +258,12 @@ type Owed struct {
 	// Size and Published are the end of the pull request's chain, see [Tx.ChainEnd].
 	Size      int64
 	Published bool
+	// Durable says that all of it is, and the claim of whoever asked.
+	Durable bool
 }
 
-func (o *Owed) queue(batch *pgx.Batch, workspace, pullRequestID, commit string) {
-	batch.Queue(selectStatus, workspace, pullRequestID, commit).Query(exactly(&o.Status))
-	batch.Queue(chainEnd, workspace, pullRequestID).QueryRow(func(row pgx.Row) error { return one(row.Scan(&o.Size, &o.Published)) })
-}
-
-// Owed reads the status of one commit of a pull request and the end of its chain, of one moment. What it answers is durable, and
-// so is the claim of whoever asks, which need not have been before: from then on whoever takes the job over knows that somebody
-// may be writing the status. It fails with [ErrLeaseLost] where the claim does not hold.
-func (s *Store) Owed(ctx context.Context, claim Claim, workspace, pullRequestID, commit string) (o Owed, err error) {
-	batch := &pgx.Batch{}
+// queue reads it, while claim holds, which fails with [ErrLeaseLost] else.
+func (o *Owed) queue(batch *pgx.Batch, claim Claim, workspace, pullRequestID, commit string) {
 	batch.Queue(`select from signedapproval_jobs where id = $1 and `+ofRow(`fence = $2 and holder is not null`), claim.ID, claim.Fence).
 		QueryRow(func(row pgx.Row) error {
 			if err := row.Scan(); !errors.Is(err, pgx.ErrNoRows) {
@@ -277,11 +271,24 @@ func (s *Store) Owed(ctx context.Context, claim Claim, workspace, pullRequestID,
 			}
 			return ErrLeaseLost
 		})
-	o.queue(batch, workspace, pullRequestID, commit)
-	err = s.Reading(ctx, workspace, func(tx *Tx) error {
-		tx.tx.flushes = true
-		return tx.tx.batch(ctx, batch)
+	batch.Queue(selectStatus, workspace, pullRequestID, commit).Query(exactly(&o.Status))
+	batch.Queue(chainEnd, workspace, pullRequestID).QueryRow(func(row pgx.Row) error { return one(row.Scan(&o.Size, &o.Published)) })
+}
+
+// Owed reads the status of one commit of a pull request and the end of its chain, of one moment. What it answers is durable, and
+// so is the claim of whoever asks, which need not have been before: from then on whoever takes the job over knows that somebody
+// may be writing the status. A status that is to turn green without witnesses alone is not, since that is for [Tx.Green] to do,
+// when it is published. It fails with [ErrLeaseLost] where the claim does not hold.
+func (s *Store) Owed(ctx context.Context, claim Claim, workspace, pullRequestID, commit string) (o Owed, err error) {
+	batch := &pgx.Batch{}
+	o.queue(batch, claim, workspace, pullRequestID, commit)
+	batch.Queue(flush+` where not exists (select from signedapproval_bitbucket_commit_statuses
+		where workspace_id = $1 and pull_request_id = $2 and commit = $3 and state = 'SUCCESSFUL' and owed_version > paid_version and cosignatures = 0)`,
+		workspace, pullRequestID, commit).Exec(func(tag pgconn.CommandTag) error {
+		o.Durable = tag.RowsAffected() > 0
+		return nil
 	})
+	err = s.Reading(ctx, workspace, func(tx *Tx) error { return tx.tx.batch(ctx, batch) })
 	if err != nil {
 		return Owed{}, fmt.Errorf("store: read what is owed: %w", err)
 	}
@@ -296,14 +303,15 @@ type Green struct {
 }
 
 // Green reads, all of one moment in [Store.Reading], what [Store.Owed] reads, and what that rests on while it is of the
-// request that was. What it answers is durable. [ErrPolicyBehind] as of [Tx.PolicyInForce].
-func (tx *Tx) Green(ctx context.Context, was CommitStatus) (Green, error) {
-	var g Green
+// request that was. What it answers is durable, and so is the claim of whoever asks. It fails with [ErrLeaseLost] where that does
+// not hold, and with [ErrPolicyBehind] as of [Tx.PolicyInForce].
+func (tx *Tx) Green(ctx context.Context, claim Claim, was CommitStatus) (Green, error) {
+	g := Green{Owed: Owed{Durable: true}}
 	batch := &pgx.Batch{}
-	g.queue(batch, tx.Workspace, was.PullRequestID, was.Commit)
+	g.queue(batch, claim, tx.Workspace, was.PullRequestID, was.Commit)
 	batch.Queue(`select `+pullRequestColumns+` from signedapproval_pull_requests where workspace_id = $1 and id = $2`, tx.Workspace, was.PullRequestID).Query(exactly(&g.PullRequest))
 	g.Judged.queue(batch, tx.Workspace, was.RepositoryID, was.RequestID)
-	tx.tx.flushes = true
+	batch.Queue(flush)
 	if err := tx.tx.batch(ctx, batch); err != nil {
 		return Green{}, fmt.Errorf("store: read what is to turn green: %w", err)
 	}

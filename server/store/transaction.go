@@ -31,9 +31,6 @@ type transaction struct {
 	early, apart bool
 	// rereads begins it anew: it is one of [Store.Reading], of which each round trip is a transaction; nil for others.
 	rereads func()
-	// flushes has what is read so made durable, in the same round trip. See commitEarly for who needs that. It is of the session that
-	// has read: a crash ends that, while another session makes durable only what the crash has left.
-	flushes bool
 }
 
 // rollbackTimeout bounds how long the end of a transaction that failed may take.
@@ -96,9 +93,6 @@ func (t *transaction) send(ctx context.Context, more ...*pgx.QueuedQuery) (pgx.B
 	t.waiting, t.begun = nil, true
 	if t.rereads != nil {
 		more = append(more, &pgx.QueuedQuery{SQL: "commit"})
-		if t.flushes {
-			more = append(more, &pgx.QueuedQuery{SQL: flush})
-		}
 		t.rereads()
 	}
 	results := t.conn.SendBatch(ctx, &pgx.Batch{QueuedQueries: append(waited, more...)})
@@ -227,7 +221,8 @@ func (t *transaction) commit(ctx context.Context) error {
 //   - on one's own transaction, if it wrote, or locked a row for update: its commit is durable when it is answered,
 //     and comes after all that it read. Claiming a job that was rung, moving a merge to CALLING, making a challenge,
 //     growing the tree of the log and answering a merge check are such transactions. A claim by a [Seat] is not.
-//   - or on a flush behind what was read, as of [Store.Owed] and [Tx.Green].
+//   - or on a flush behind what was read, in the same transaction, as of [Store.Owed] and [Tx.Green]. It is of the session that has
+//     read: a crash ends that, while another session makes durable only what the crash has left.
 //
 // What a screen shows needs nothing of the kind: it is what is true at the moment, and no more.
 func (t *transaction) commitEarly() {
@@ -235,9 +230,9 @@ func (t *transaction) commitEarly() {
 	t.early = true
 }
 
-// flush, as a transaction of its own, makes everything durable that was committed before it. Anybody may do it. It is
-// a record that says nothing: a commit without one is not waited for. It is for nobody but who decodes the log of this
-// database, who can tell it by its name.
+// flush has the transaction that it is of, which may be its own and may be one that only reads, wait until everything is durable that
+// was committed before it. Anybody may do it. It is a record that says nothing: a commit without one is not waited for. It is for
+// nobody but who decodes the log of this database, who can tell it by its name.
 const flush = `select pg_logical_emit_message(true, 'signedapproval', ''::text)`
 
 // errReadOnly says that what only reads was to write something at its end. What it would write at once PostgreSQL refuses.
