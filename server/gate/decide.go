@@ -386,30 +386,26 @@ func (g *Gate) Decide(ctx context.Context, person store.Person, sessionHash []by
 	if !store.ValidID(workspace) {
 		return store.Decision{}, unseen()
 	}
-	pullRequest, repository, err := g.Store.PullRequestOf(ctx, workspace, requestID)
-	if err != nil {
-		return store.Decision{}, hide(err)
-	}
-	if err := g.see(ctx, person, workspace, repository, false); err != nil {
-		return store.Decision{}, err
-	}
-	var made store.Decision
-	var refused error // commits: a consumed challenge stays consumed
-	err = g.Store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
-		d := decider{Gate: g, tx: tx, person: person, assertion: assertion}
-		var err error
-		made, err = d.decide(ctx, repository, pullRequest, challenge, sessionHash, requestID)
-		if refusal.Code(err) != "" {
-			refused = err
-			return nil
+	d := decider{Gate: g, person: person, assertion: assertion}
+	made, err := d.decide(ctx, workspace, challenge, sessionHash, requestID)
+	var unread rightUnread
+	if errors.As(err, &unread) { // Bitbucket has to be asked, while nothing is open
+		if err := g.see(ctx, person, workspace, string(unread), false); err != nil {
+			return store.Decision{}, err
 		}
-		return err
-	})
+		d.sees = true
+		made, err = d.decide(ctx, workspace, challenge, sessionHash, requestID)
+	}
 	if errors.Is(err, errLost) {
 		err = incomplete(err)
 	}
-	return made, errors.Join(err, refused)
+	return made, err
 }
+
+// rightUnread ends a transaction that would decide before it is known whether the person may read the repository that it names.
+type rightUnread string
+
+func (r rightUnread) Error() string { return "the person's right on the repository is not known" }
 
 // challengeOf reads the challenge out of the client data, only to find the ceremony by. Whether it
 // was signed is for the verifier.
@@ -429,20 +425,47 @@ type decider struct {
 	tx        *store.Tx
 	person    store.Person
 	assertion evidence.Assertion
+	sees      bool              // the person may read the repository
 	identity  evidence.Identity // of the key that signed; known once it is verified
 }
 
-func (d *decider) decide(ctx context.Context, repository, pullRequest string, challenge, sessionHash []byte, requestID string) (made store.Decision, err error) {
+// decide decides in one transaction. Of what it refuses a challenge that was consumed stays consumed, unless the person may not see
+// what it is about.
+func (d *decider) decide(ctx context.Context, workspace string, challenge, sessionHash []byte, requestID string) (made store.Decision, err error) {
+	var refused error
+	err = d.Store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
+		d.tx = tx
+		signed, err := d.tx.TakeSigned(ctx, requestID, challenge, d.person, sessionHash, d.assertion.CredentialID)
+		if err == nil {
+			err = d.seesIt(signed)
+		}
+		if err != nil {
+			return hide(err)
+		}
+		if made, err = d.take(ctx, signed, requestID); refusal.Code(err) != "" {
+			refused = err
+			return nil
+		}
+		return err
+	})
+	return made, errors.Join(err, refused)
+}
+
+// seesIt refuses, as if it did not exist, what the person may not read on Bitbucket, as [Gate.see] does.
+func (d *decider) seesIt(signed store.Signed) error {
+	switch {
+	case d.sees:
+		return nil
+	case signed.Permission == nil:
+		return rightUnread(signed.RepositoryID)
+	}
+	return readable(bitbucket.Permission(*signed.Permission))
+}
+
+func (d *decider) take(ctx context.Context, signed store.Signed, requestID string) (made store.Decision, err error) {
 	spent := refusal.New(CodeChallenge, "This signature was asked for somewhere else, too long ago, or was used already. Start again.").At("response")
-	signed, err := d.tx.TakeSigned(ctx, challenge, d.person.ID, sessionHash, d.assertion.CredentialID)
-	if errors.Is(err, store.ErrNotFound) {
-		return made, spent
-	}
-	if err != nil {
-		return made, err
-	}
 	ceremony := signed.Challenge
-	if ceremony.WorkspaceID == nil || *ceremony.WorkspaceID != d.tx.Workspace || ceremony.RequestID == nil || *ceremony.RequestID != requestID {
+	if ceremony == nil || ceremony.WorkspaceID == nil || *ceremony.WorkspaceID != d.tx.Workspace || ceremony.RequestID == nil || *ceremony.RequestID != requestID {
 		return made, spent
 	}
 	var keep kept
@@ -467,7 +490,7 @@ func (d *decider) decide(ctx context.Context, repository, pullRequest string, ch
 		return made, err
 	}
 	// From here on nobody else changes the pull request, and nobody the roster.
-	met, err := d.tx.Deciding(ctx, signed.Credential.ID, int64(result.SignCount), result.BackupState, repository, pullRequest)
+	met, err := d.tx.Deciding(ctx, signed.Credential.ID, int64(result.SignCount), result.BackupState, signed.RepositoryID, signed.PullRequestID)
 	if err != nil {
 		return made, err
 	}

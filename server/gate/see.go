@@ -26,6 +26,7 @@ type View struct {
 	Can         Can
 
 	facts approval.Facts // that Verdict was tallied from
+	right *string        // of the viewer, as in [store.Screen]
 }
 
 // Can is what the viewer can do about the view's request.
@@ -67,17 +68,17 @@ const (
 
 // Find gives the view of a pull request by its place on Bitbucket.
 func (g *Gate) Find(ctx context.Context, person store.Person, workspace, repositoryID string, number int64) (View, error) {
-	return g.view(ctx, person, workspace, store.Which{RepositoryID: repositoryID, Number: number})
+	return g.view(ctx, person, workspace, store.Which{RepositoryID: repositoryID, Number: number, AccountID: person.AccountID})
 }
 
 // ViewPullRequest gives the view of a pull request by our id.
 func (g *Gate) ViewPullRequest(ctx context.Context, person store.Person, workspace, id string) (View, error) {
-	return g.view(ctx, person, workspace, store.Which{ID: id})
+	return g.view(ctx, person, workspace, store.Which{ID: id, AccountID: person.AccountID})
 }
 
 // ViewRequest gives the view of the pull request of a request, with that request in it.
 func (g *Gate) ViewRequest(ctx context.Context, person store.Person, workspace, requestID string) (View, error) {
-	return g.view(ctx, person, workspace, store.Which{RequestID: requestID})
+	return g.view(ctx, person, workspace, store.Which{RequestID: requestID, AccountID: person.AccountID})
 }
 
 // unseen is the answer for what does not exist and for what may not be seen.
@@ -99,6 +100,18 @@ func (g *Gate) see(ctx context.Context, person store.Person, workspace, reposito
 	if err != nil {
 		return err
 	}
+	return readable(permission)
+}
+
+// seeAs is see with what was read of the person's right together with a view.
+func (g *Gate) seeAs(ctx context.Context, person store.Person, workspace string, v View) error {
+	if v.right == nil {
+		return g.see(ctx, person, workspace, v.PullRequest.RepositoryID, false)
+	}
+	return readable(bitbucket.Permission(*v.right))
+}
+
+func readable(permission bitbucket.Permission) error {
 	if !permission.Allows(bitbucket.PermissionRead) {
 		return unseen()
 	}
@@ -117,8 +130,8 @@ func (g *Gate) view(ctx context.Context, person store.Person, workspace string, 
 	if err != nil && !errors.Is(err, errLost) {
 		return View{}, hide(err)
 	}
-	if err := g.see(ctx, person, workspace, v.PullRequest.RepositoryID, false); err != nil {
-		return View{}, err
+	if unreadable := g.seeAs(ctx, person, workspace, v); unreadable != nil {
+		return View{}, unreadable
 	}
 	if err != nil {
 		return View{}, incomplete(err)
@@ -132,7 +145,7 @@ func (g *Gate) readView(ctx context.Context, tx *store.Tx, which store.Which) (v
 	if err != nil {
 		return v, err
 	}
-	v.Workspace, v.PullRequest, v.Status, v.Merge = screen.Workspace, screen.PullRequest, screen.Status, screen.Merge
+	v.Workspace, v.PullRequest, v.Status, v.Merge, v.right = screen.Workspace, screen.PullRequest, screen.Status, screen.Merge, screen.Permission
 	if screen.Repository != nil {
 		v.Repository = *screen.Repository
 	}

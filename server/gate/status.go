@@ -291,16 +291,8 @@ func (g *Gate) StatusSeen(ctx context.Context, job store.Job) error {
 	if err := json.Unmarshal(job.Payload, &at); err != nil {
 		return fmt.Errorf("payload: %w", err)
 	}
-	var status store.CommitStatus
-	err := g.Store.InWorkspace(ctx, at.Workspace, func(tx *store.Tx) error {
-		pr, err := tx.PullRequestByStatusKey(ctx, at.Key)
-		if err != nil {
-			return err
-		}
-		at.PullRequest, at.Commit = pr.ID, pr.HeadCommit
-		status, err = tx.Status(ctx, pr.ID, pr.HeadCommit)
-		return err
-	})
+	status, err := g.Store.StatusUnder(ctx, at.Workspace, at.Key)
+	at.PullRequest, at.Commit = status.PullRequestID, status.Commit
 	if errors.Is(err, store.ErrNotFound) {
 		// A key that looks like ours and is not, or nothing owed on this head.
 		return g.done(ctx, job)
@@ -354,13 +346,15 @@ func (g *Gate) checkPaid(ctx context.Context, job store.Job, at store.Place, sta
 
 // lookAgain finishes a job that found what it expected: for good, or until the doubt is over.
 func (g *Gate) lookAgain(ctx context.Context, tx *store.Tx, job store.Job, status store.CommitStatus) error {
-	now, err := tx.Now(ctx)
-	if err != nil {
-		return err
-	}
 	var next time.Time
-	if job.Kind == store.KindStatus && status.DoubtUntil != nil && status.DoubtUntil.After(now) {
-		next = *status.DoubtUntil
+	if job.Kind == store.KindStatus && status.DoubtUntil != nil {
+		now, err := tx.Now(ctx)
+		if err != nil {
+			return err
+		}
+		if status.DoubtUntil.After(now) {
+			next = *status.DoubtUntil
+		}
 	}
 	return tx.FinishRepeatable(ctx, job.Claim, next)
 }

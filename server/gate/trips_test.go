@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/signedapproval/bitbucket/server/approval"
+	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
@@ -41,6 +42,12 @@ func TestTheRoadsWaitForPostgresSoOften(t *testing.T) {
 	w.must(err)
 	t.Cleanup(counted.Close)
 	uncounted := w.gate.Store
+	var connections atomic.Int64
+	connect := w.gate.Client
+	w.gate.Client = func(ctx context.Context, workspace string, class bitbucket.Class) (*bitbucket.Client, error) {
+		connections.Add(1)
+		return connect(ctx, workspace, class)
+	}
 	waits := func(what string, most int64, do func()) {
 		t.Helper()
 		before := count.n.Load()
@@ -82,12 +89,22 @@ func TestTheRoadsWaitForPostgresSoOften(t *testing.T) {
 		return err
 	}))
 	response := w.signed(p.key, prepared.Options)
-	waits("a decision", 4, func() {
+	w.known("bob", bitbucket.PermissionRead)
+	waits("a decision", 3, func() {
 		_, err := w.gate.Decide(t.Context(), p.Person, p.session, w.workspace, draft.RequestID, response)
 		w.must(err)
 	})
 	job("its evaluation", store.KindEvaluate, 3)
+	connections.Store(0)
 	job("its green status", store.KindStatus, 4)
+	if n := connections.Load(); n != 1 {
+		t.Errorf("its green status reads the connection %d times", n)
+	}
+	statuses := w.view(number).PullRequest.StatusKey
+	w.in(func(tx *store.Tx) error {
+		return tx.Enqueue(t.Context(), store.AskStatusSeen(w.workspace, w.repository, statuses))
+	})
+	job("the look at it when its own webhook comes", store.KindStatusSeen, 2)
 	waits("a screen", 1, func() {
 		view, err := w.gate.ViewRequest(t.Context(), p.Person, w.workspace, draft.RequestID)
 		w.must(err)

@@ -293,8 +293,12 @@ func asked(t *testing.T, workspace, repository string) map[string]func(*store.St
 			_, err := tx.LockPullRequest(ctx, repository, 3)
 			return err
 		}),
-		"by its status": in(func(ctx context.Context, tx *store.Tx) error {
-			_, err := tx.PullRequestByStatusKey(ctx, "k3")
+		"by its status": func(s *store.Store) error {
+			_, err := s.StatusUnder(t.Context(), workspace, "k3")
+			return err
+		},
+		"what is signed": in(func(ctx context.Context, tx *store.Tx) error {
+			_, err := tx.TakeSigned(ctx, strings.Replace(pull, "00000001", "00000002", 1), []byte("challenge"), store.Person{ID: pull, AccountID: "a"}, []byte("session"), []byte("key"))
 			return err
 		}),
 		"request": in(func(ctx context.Context, tx *store.Tx) error {

@@ -60,11 +60,6 @@ func (tx *Tx) FindPullRequest(ctx context.Context, repositoryID string, number i
 	return tx.pullRequest(ctx, `repository_id = $2 and number = $3`, repositoryID, number)
 }
 
-// PullRequestByStatusKey reads the pull request whose build status bears key.
-func (tx *Tx) PullRequestByStatusKey(ctx context.Context, key string) (PullRequest, error) {
-	return tx.pullRequest(ctx, `status_key = $2`, key)
-}
-
 func (tx *Tx) pullRequest(ctx context.Context, where string, args ...any) (PullRequest, error) {
 	rows, err := tx.tx.Query(ctx, `select `+pullRequestColumns+` from signedapproval_pull_requests where workspace_id = $1 and `+where,
 		append([]any{tx.Workspace}, args...)...)

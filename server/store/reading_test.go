@@ -53,7 +53,7 @@ func TestWhatIsReadTogetherIsOneRoundTrip(t *testing.T) {
 			return nothing(err)
 		},
 		"what was signed": func(tx *store.Tx) error {
-			_, err := tx.TakeSigned(ctx, []byte("challenge"), acme, []byte("session"), []byte("credential"))
+			_, err := tx.TakeSigned(ctx, acme, []byte("challenge"), store.Person{ID: acme}, []byte("session"), []byte("credential"))
 			return nothing(err)
 		},
 		"what a decision meets": func(tx *store.Tx) error {

@@ -72,18 +72,28 @@ func (tx *Tx) PutRepositoryPerson(ctx context.Context, repositoryID string, p Re
 	return nil
 }
 
+// RightsAge is how long Bitbucket's word about rights is believed.
+const RightsAge = 5 * time.Minute
+
+// knownRight selects what is known of an account's permission in the repository that an expression names: own of a row of its own,
+// else missing of the list that it is not in, and nothing where that must be read anew. account and age, in seconds, are parameters,
+// and the first one is the workspace.
+func knownRight(own, missing, repository, account, age string) string {
+	young := ` and fetched_at > now() - make_interval(secs => ` + age + `)`
+	return `select ` + own + ` from signedapproval_repository_people
+		where workspace_id = $1 and repository_id = ` + repository + ` and account_id = ` + account + young + `
+		union all
+		select ` + missing + ` from signedapproval_repository_people_lists
+		where workspace_id = $1 and repository_id = ` + repository + young + `
+		limit 1`
+}
+
 // RepositoryPerson reads one account's permission that is not older than maxAge; who is missing in a
 // list that young has none. ErrNotFound where it must be read anew. It is one round trip: it is asked for
 // with nearly every request, and each time that a stream looks.
 func (s *Store) RepositoryPerson(ctx context.Context, workspace, repositoryID, accountID string, maxAge time.Duration) (p RepositoryPerson, err error) {
 	batch := &pgx.Batch{}
-	batch.Queue(`select `+repositoryPersonColumns+` from signedapproval_repository_people
-		where workspace_id = $1 and repository_id = $2 and account_id = $3 and fetched_at > now() - make_interval(secs => $4)
-		union all
-		select $3, null, '', 'none', fetched_at from signedapproval_repository_people_lists
-		where workspace_id = $1 and repository_id = $2 and fetched_at > now() - make_interval(secs => $4)
-		limit 1`,
-		workspace, repositoryID, accountID, maxAge.Seconds()).Query(exactly(&p))
+	batch.Queue(knownRight(repositoryPersonColumns, `$3, null, '', 'none', fetched_at`, `$2`, `$3`, `$4`), workspace, repositoryID, accountID, maxAge.Seconds()).Query(exactly(&p))
 	return p, s.readTogether(ctx, workspace, batch)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -80,16 +81,13 @@ func (s *Store) PullRequestVersion(ctx context.Context, workspace, id string) (r
 	return repositoryID, version, s.readTogether(ctx, workspace, batch)
 }
 
-// PullRequestOf names the pull request of a request, and its repository; [ErrNotFound] where there is no such request.
-func (s *Store) PullRequestOf(ctx context.Context, workspace, requestID string) (id, repositoryID string, err error) {
-	if !ValidID(requestID) {
-		return "", "", ErrNotFound
-	}
+// StatusUnder reads the status on the head of the pull request whose build statuses bear a key; [ErrNotFound] where there is none.
+func (s *Store) StatusUnder(ctx context.Context, workspace, key string) (status CommitStatus, err error) {
+	const of = ` from signedapproval_pull_requests where workspace_id = $1 and status_key = $2)`
 	batch := &pgx.Batch{}
-	batch.Queue(`select id::text, repository_id::text from signedapproval_pull_requests where workspace_id = $1
-		and id = (select pull_request_id from signedapproval_approval_requests where workspace_id = $1 and id = $2)`, workspace, requestID).
-		QueryRow(func(row pgx.Row) error { return one(row.Scan(&id, &repositoryID)) })
-	return id, repositoryID, s.readTogether(ctx, workspace, batch)
+	batch.Queue(`select `+statusColumns+` from signedapproval_bitbucket_commit_statuses
+		where workspace_id = $1 and pull_request_id = (select id`+of+` and commit = (select head_commit`+of, workspace, key).Query(exactly(&status))
+	return status, s.readTogether(ctx, workspace, batch)
 }
 
 // Gated is what is known of a pull request before Bitbucket is asked.
@@ -181,26 +179,39 @@ func queuePolicyInForce(batch *pgx.Batch, workspace, repositoryID string, into *
 
 // Signed is what an assertion over a kept statement is verified by.
 type Signed struct {
-	Challenge  Challenge   // is gone from the database
+	// PullRequestID and RepositoryID are of the request that is decided.
+	PullRequestID, RepositoryID string
+	// Permission is the person's in that repository, as it was known less than [RightsAge] ago; nil where it must be read anew.
+	Permission *string
+
+	Challenge  *Challenge  // is gone from the database; nil where there is none
 	Credential *Credential // of the assertion; nil where there is none
 	Keys       Keys        // of the person, as by [Tx.Keys]
 	Roster     *evidence.Roster
 }
 
-// TakeSigned takes a challenge of a decision, as [Shared.TakeChallenge] does, and reads, then, by what the assertion with the
-// credential of this id is to be verified.
-func (tx *Tx) TakeSigned(ctx context.Context, challenge []byte, personID string, sessionHash, credentialID []byte) (s Signed, err error) {
+// TakeSigned takes a challenge of a decision on a request, as [Shared.TakeChallenge] does, and reads, then, by what the assertion with
+// the credential of this id is to be verified. It fails with [ErrNotFound] where there is no such request.
+func (tx *Tx) TakeSigned(ctx context.Context, requestID string, challenge []byte, person Person, sessionHash, credentialID []byte) (s Signed, err error) {
+	if !ValidID(requestID) {
+		return Signed{}, ErrNotFound
+	}
 	const theirs = ` where credential_id in (select id from signedapproval_credentials where person_id = $1) order by created_at, workspace_id, credential_id`
 	var accused said
 	var newest *RosterVersion
 	batch := &pgx.Batch{}
-	batch.Queue(takeChallenge, challenge, ChallengeDecide, personID, sessionHash).Query(exactly(&s.Challenge))
+	batch.Queue(`select id::text, repository_id::text, (`+knownRight(`permission`, `'none'`, `p.repository_id`, `$3`, `$4`)+`)
+		from signedapproval_pull_requests p
+		where workspace_id = $1 and id = (select pull_request_id from signedapproval_approval_requests where workspace_id = $1 and id = $2)`,
+		tx.Workspace, requestID, person.AccountID, RightsAge.Seconds()).
+		QueryRow(func(row pgx.Row) error { return one(row.Scan(&s.PullRequestID, &s.RepositoryID, &s.Permission)) })
+	batch.Queue(takeChallenge, challenge, ChallengeDecide, person.ID, sessionHash).Query(maybe(&s.Challenge))
 	batch.Queue(`select `+credentialColumns+` from signedapproval_credentials where id = $1`, credentialID).Query(maybe(&s.Credential))
-	batch.Queue(selectCredentialsOf, personID).Query(every(&s.Keys.Credentials))
-	batch.Queue(`select `+countersignatureColumns+` from signedapproval_key_countersignatures`+theirs, personID).Query(every(&s.Keys.Countersignatures))
-	batch.Queue(`select `+keyRevocationColumns+` from signedapproval_key_revocations`+theirs, personID).Query(every(&s.Keys.Revocations))
+	batch.Queue(selectCredentialsOf, person.ID).Query(every(&s.Keys.Credentials))
+	batch.Queue(`select `+countersignatureColumns+` from signedapproval_key_countersignatures`+theirs, person.ID).Query(every(&s.Keys.Countersignatures))
+	batch.Queue(`select `+keyRevocationColumns+` from signedapproval_key_revocations`+theirs, person.ID).Query(every(&s.Keys.Revocations))
 	batch.Queue(`select `+keyReportColumns+` from signedapproval_key_reports
-		where credential_id in (select id from signedapproval_credentials where person_id = $1) order by created_at, id`, personID).Query(every(&s.Keys.Reports))
+		where credential_id in (select id from signedapproval_credentials where person_id = $1) order by created_at, id`, person.ID).Query(every(&s.Keys.Reports))
 	queueSaid(batch, tx.Workspace, &accused)
 	batch.Queue(newestRoster, tx.Workspace).Query(maybe(&newest))
 	if err := tx.tx.batch(ctx, batch); err != nil {
@@ -323,6 +334,7 @@ type Which struct {
 	ID, RequestID string // "" where it is named otherwise
 	RepositoryID  string
 	Number        int64
+	AccountID     string // who looks at it
 }
 
 // Screen is what a screen shows of a pull request, all of one moment where it is read by [Store.Reading].
@@ -334,6 +346,7 @@ type Screen struct {
 	Merge       *MergeIntent      // of the head; nil for none
 	Request     *ApprovalRequest  // the one that names the pull request, else the last one; nil for none
 	Given       Given             // about the commit of Request
+	Permission  *string           // of who looks, as in [Signed]
 }
 
 // Screen reads what a screen shows of a pull request; [ErrNotFound] where there is no such one.
@@ -354,6 +367,14 @@ func (tx *Tx) Screen(ctx context.Context, which Which) (s Screen, err error) {
 	const asked = ` from signedapproval_approval_requests where workspace_id = $1 and `
 	batch := &pgx.Batch{}
 	batch.Queue(`select `+pullRequestColumns+` from signedapproval_pull_requests where workspace_id = $1 and id = `+id, arguments...).Query(exactly(&s.PullRequest))
+	last := len(arguments)
+	batch.Queue(knownRight(`permission`, `'none'`, of("repository_id"), fmt.Sprint("$", last+1), fmt.Sprint("$", last+2)),
+		append(slices.Clip(arguments), which.AccountID, RightsAge.Seconds())...).Query(func(rows pgx.Rows) (err error) {
+		if s.Permission, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[*string]); errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		return err
+	})
 	batch.Queue(selectWorkspace, tx.Workspace).Query(exactly(&s.Workspace))
 	batch.Queue(`select `+repositoryConfigColumns+` from signedapproval_bitbucket_repo_configs where workspace_id = $1 and repository_id = `+of("repository_id"),
 		arguments...).Query(maybe(&s.Repository))

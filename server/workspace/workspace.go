@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"time"
 
 	"golang.org/x/sync/singleflight"
 
@@ -57,7 +56,7 @@ const (
 )
 
 // cacheAge is how long Bitbucket's word about rights is believed.
-const cacheAge = 5 * time.Minute
+const cacheAge = store.RightsAge
 
 // Options is what Workspaces is built from. All fields but Log are needed.
 type Options struct {
