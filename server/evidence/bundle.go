@@ -223,7 +223,7 @@ type Anchors struct {
 	// for them, directly or through others.
 	Roster Digest `json:"roster,omitempty"`
 	// LogHead is a head of the log at which Roster is known to have been the workspace's newest version: whoever asks the log for
-	// a newer one begins there. A bundle alone is not compared with it.
+	// a newer one begins there. No decision by a key that Roster has revoked lies behind it.
 	LogHead *LogHead `json:"logHead,omitempty"`
 	// Models is a snapshot of the FIDO metadata: the report then says of each key that
 	// signed whether its authenticator is of one of its models, and what a rule asks of
