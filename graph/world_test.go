@@ -208,7 +208,7 @@ func (w *world) settle() {
 	w.t.Helper()
 	handlers := map[string]func(context.Context, store.Job) error{
 		store.KindEvaluate: w.gate.Evaluate, store.KindStatus: w.gate.PutStatus, store.KindMerge: w.gate.Merge, store.KindFan: w.gate.Fan,
-		store.KindReconcile: w.gate.Reconcile, store.KindNotify: w.gate.SendNotice, store.KindRoster: w.gate.FollowKeys,
+		store.KindReconcile: w.gate.Reconcile, store.KindNotify: w.gate.SendNotice, store.KindRoster: w.gate.FollowKeys, store.KindFallen: w.gate.Fallen,
 	}
 	for range 2000 {
 		w.mu.Lock()

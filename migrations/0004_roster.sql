@@ -46,6 +46,33 @@ grant select, insert on signedapproval_roster_people to signedapproval_app;
 alter table signedapproval_decisions add column identity text not null default '';
 -- The key that made it: whether it was in other hands at the time may come out later.
 alter table signedapproval_decisions add column credential_id bytea;
+create index on signedapproval_decisions (credential_id, workspace_id, pull_request_id);
+
+-- What reports of stolen keys took down: each verdict, told by its leaf in the chain, that let something be merged and does not
+-- stand any more by what is known of the keys today. It falls once, by the report that was looked at first.
+create table signedapproval_fallen_verdicts (
+  workspace_id    uuid not null,
+  request_id      uuid not null,
+  sequence        bigint not null,             -- of the verdict's leaf in the chain of its pull request
+  pull_request_id uuid not null,
+  roster_version  bigint not null,             -- which reports the key
+  was             text not null check (was in ('APPROVED', 'OVERRIDDEN')),
+  stands_as       text not null check (stands_as in ('PENDING', 'REJECTED', 'EXPIRED', 'APPROVED')), -- without what stolen keys signed
+  merged          boolean not null,            -- by when that was looked at
+  found_at        timestamptz not null default now(),
+  primary key (workspace_id, request_id, sequence),
+  foreign key (workspace_id, request_id) references signedapproval_approval_requests (workspace_id, id),
+  foreign key (workspace_id, roster_version) references signedapproval_roster_versions (workspace_id, version)
+);
+create index on signedapproval_fallen_verdicts (workspace_id, found_at desc, request_id desc);
+create index on signedapproval_fallen_verdicts (roster_version, workspace_id);
+
+alter table signedapproval_fallen_verdicts enable row level security;
+alter table signedapproval_fallen_verdicts force row level security;
+create policy tenant on signedapproval_fallen_verdicts to signedapproval_app
+  using (workspace_id = (select current_setting('app.workspace'))::uuid)
+  with check (workspace_id = (select current_setting('app.workspace'))::uuid);
+grant select, insert on signedapproval_fallen_verdicts to signedapproval_app;
 
 -- ---------------------------------------------------------------------------------------------
 -- Erasing a person. What was signed and what the log has stay; what opens and names it goes, and nothing else of a

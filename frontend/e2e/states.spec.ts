@@ -1,6 +1,7 @@
 import { expect, type Page, type Route } from "@playwright/test";
 import { test as base, type Scene } from "./scene.ts";
 import { operations, withoutStreams } from "./stack.ts";
+import { violationsOn } from "./violations.ts";
 
 // Every query of every page: on its way, empty, refused, and of something that the reader may not see. The server is the
 // real one; only the answer that a test is about is put in its place.
@@ -255,6 +256,13 @@ const screens: Record<string, Screen> = {
     nothing: says("No keys yet"),
     doing: "read the keys of members",
   },
+  FallenVerdicts: {
+    path: () => "/settings/keys",
+    loading: "Loading…",
+    empty: (data) => Object.assign(data["workspace"] ?? {}, { fallenVerdicts: connection("FallenVerdictConnection") }),
+    nothing: says("Nothing fell"),
+    doing: "read what reports took down",
+  },
   Protection: {
     path: () => "/settings/protection",
     loading: "Loading…",
@@ -382,6 +390,56 @@ for (const [operation, screen] of Object.entries(screens)) {
     });
   });
 }
+
+test("what reports took down can be used by everybody, however much it is", async ({ page, scene }) => {
+  await page.route(asking("FallenVerdicts"), async (route) => {
+    const response = await route.fetch();
+    const answer = await response.json();
+    const verdict = (n: number) => ({
+      __typename: "FallenVerdict",
+      owner: n % 5 ? { __typename: "Person", id: "bob", name: "Bob Tanaka with a name as long as they come" } : null,
+      key: `security-key-without-a-break-in-its-name-${n}`,
+      compromisedSince: "2026-11-01T09:00:00Z",
+      reportedAt: "2026-11-05T09:00:00Z",
+      pullRequest:
+        n % 3
+          ? {
+              __typename: "PullRequest",
+              id: `pull-request-${n}`,
+              number: n,
+              title: `A title that goes on without an end in sight ${"and on ".repeat(n)}`,
+              repository: { __typename: "Repository", id: "repository", fullName: `acme/${"web-shop-".repeat(8)}` },
+            }
+          : null,
+      was: n % 2 ? "APPROVED" : "OVERRIDDEN",
+      standsAs: ["PENDING", "REJECTED", "EXPIRED", "APPROVED"][n % 4],
+      merged: n % 2 === 0,
+    });
+    Object.assign(answer.data.workspace, {
+      fallenVerdicts: {
+        __typename: "FallenVerdictConnection",
+        edges: Array.from({ length: 20 }, (_, n) => ({
+          __typename: "FallenVerdictEdge",
+          cursor: `c${n}`,
+          node: verdict(n),
+        })),
+        pageInfo: { __typename: "PageInfo", hasNextPage: true, endCursor: "c19" },
+      },
+    });
+    await route.fulfill({ response, json: answer });
+  });
+  await page.goto(new URL("/settings/keys", scene.world.stack.server).href);
+  const section = page.getByRole("region", { name: "Taken down by reports" });
+  await expect(section.getByRole("button", { name: "Show more" })).toBeVisible();
+  for (const width of [360, 1280]) {
+    await page.setViewportSize({ width, height: 900 });
+    expect(await violationsOn(page), `${width}`).toEqual([]);
+    const overflow = await page.evaluate(
+      () => document.documentElement.scrollWidth - document.documentElement.clientWidth,
+    );
+    expect(overflow, `the page must not scroll sideways at ${width}`).toBe(0);
+  }
+});
 
 for (const operation of ["Panel", "Sign", "Shell"]) {
   test(`${operation} leads somebody whose session has ended to sign in, and back`, async ({ page, scene }) => {

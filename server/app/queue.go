@@ -87,6 +87,7 @@ func (s *Server) handleJobs() {
 	handle(store.KindNotify, jobs.HandlerOptions{Background: true}, s.gate.SendNotice)
 	handle(store.KindSweep, jobs.HandlerOptions{MaxAttempts: 1_000_000}, s.gate.Sweep)
 	handle(store.KindRoster, jobs.HandlerOptions{MaxAttempts: 1000}, s.gate.FollowKeys)
+	handle(store.KindFallen, jobs.HandlerOptions{Background: true, MaxAttempts: 1000}, s.gate.Fallen)
 	handle(store.KindDoctor, jobs.HandlerOptions{Background: true, MaxAttempts: 1000}, s.workspaces.Doctor)
 	handle(workspace.KindRefresh, jobs.HandlerOptions{MaxAttempts: 1000}, s.workspaces.Refresh)
 }

@@ -57,7 +57,7 @@ func TestWhatActsOutsideIsSeatedOnPurpose(t *testing.T) {
 	}
 	want := map[string]bool{
 		store.KindEvaluate: true, store.KindStatus: true, store.KindStatusSeen: true, store.KindBuilds: true, store.KindMerge: true, store.KindFan: true,
-		store.KindReconcile: false, store.KindNotify: false, store.KindSweep: false, store.KindRoster: false, store.KindDoctor: false,
+		store.KindReconcile: false, store.KindNotify: false, store.KindSweep: false, store.KindRoster: false, store.KindFallen: false, store.KindDoctor: false,
 		workspace.KindRefresh: false,
 	}
 	for _, kind := range slices.Sorted(maps.Keys(want)) {

@@ -145,7 +145,7 @@ func (v *verification) anchoredWords(known, once map[Digest]bool) error {
 		return nil
 	}
 	if then := v.b.Verdict.State; green(string(then)) {
-		if now, _ := v.again(facts); now.State != then {
+		if now, _ := again(v.rule, facts, then, v.untold); now.State != then {
 			return refuse(CodeKey, "the bundle says %s, and for a key on which that rests nobody vouched whose own key is known: without it it is %s (%s)", then, now.State, now.Sentence)
 		}
 	}

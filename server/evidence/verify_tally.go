@@ -80,12 +80,7 @@ func (v *verification) tally() (string, error) {
 	got, counted := approval.Count(v.rule, v.b.Facts)
 	want := v.b.Verdict
 	v.judged, v.counted = want, counted
-	same := func() bool {
-		a, err := digest(got)
-		b, unread := digest(want)
-		return err == nil && unread == nil && a == b
-	}
-	if v.erasedFacts() && !same() {
+	if len(v.b.OutcomeSalt) == 0 && Untold(v.rule, v.b.Facts, want) {
 		// Whether those who were asked agreed cannot be told any more; whether as many did can.
 		could, counted := approval.CountAgain(open(v.rule), deciding(v.b.Facts), want.State)
 		if green(string(want.State)) && could.State != want.State {
@@ -101,7 +96,7 @@ func (v *verification) tally() (string, error) {
 	if got.State != want.State || got.Sentence != want.Sentence {
 		return "", refuse(CodeInvalid, "the tally comes to %s (%s), the bundle says %s (%s)", got.State, got.Sentence, want.State, want.Sentence)
 	}
-	if !same() {
+	if !sameVerdict(got, want) {
 		return "", refuse(CodeInvalid, "the tally explains the verdict otherwise than the bundle does")
 	}
 	if err := v.judge(); err != nil {
@@ -120,27 +115,55 @@ func (v *verification) judge() error {
 	if slices.Equal(v.known.Decisions, v.b.Facts.Decisions) {
 		return nil // the tally knew
 	}
-	then := v.b.Verdict
-	today, counted := v.again(v.known)
+	today, counted, stands := Today(v.rule, v.known, v.b.Verdict, v.untold)
 	v.counted = counted
-	switch {
-	case v.untold && today.State == then.State: // who counts is told by nothing
-	case today.State == then.State, !v.untold && then.State == approval.Approved && today.State == approval.Overridden:
-		v.judged = today
-	case green(string(then.State)):
+	if !stands {
 		return refuse(CodeStolen, "the bundle says %s, and that rests on a decision whose key, or one that signed for it, was reported as having been in other hands by then: without what such keys signed it is %s (%s)",
-			then.State, today.State, today.Sentence)
+			v.b.Verdict.State, today.State, today.Sentence)
 	}
+	v.judged = today
 	return nil
 }
 
-// again tallies by other facts than the bundle's. Where people were erased, whoever decided is one of those who were asked.
-func (v *verification) again(facts approval.Facts) (approval.Verdict, []int64) {
-	rule := v.rule
-	if v.untold {
+// again tallies once more, by other facts than those that a verdict was reached on. Where people were erased, whoever decided is one
+// of those who were asked.
+func again(rule approval.Rule, facts approval.Facts, then approval.State, untold bool) (approval.Verdict, []int64) {
+	if untold {
 		rule, facts = open(rule), deciding(facts)
 	}
-	return approval.CountAgain(rule, facts, v.b.Verdict.State)
+	return approval.CountAgain(rule, facts, then)
+}
+
+// Today is what becomes of a verdict by what is known of the keys today: known are the facts that it was reached on, with that. It
+// returns false where the verdict let something be merged and falls, with what it is without what stolen keys signed; else the
+// verdict that stands. untold is as of [Untold]: then so many people as the rule asks for have to be left, whoever they are.
+func Today(rule approval.Rule, known approval.Facts, then approval.Verdict, untold bool) (today approval.Verdict, counted []int64, stands bool) {
+	today, counted = again(rule, known, then.State, untold)
+	switch {
+	case untold && today.State == then.State: // who counts is told by nothing
+		return then, counted, true
+	case today.State == then.State, !untold && then.State == approval.Approved && today.State == approval.Overridden:
+		return today, counted, true
+	case green(string(then.State)):
+		return today, counted, false
+	}
+	return then, counted, true
+}
+
+// Untold reports whether people were erased from the facts of a verdict, so that a tally of them does not come to it any more.
+// The caller has seen that nothing commits to the facts.
+func Untold(rule approval.Rule, f approval.Facts, then approval.Verdict) bool {
+	if !erasedFrom(f) {
+		return false
+	}
+	got, _ := approval.Count(rule, f)
+	return !sameVerdict(got, then)
+}
+
+func sameVerdict(a, b approval.Verdict) bool {
+	one, err := digest(a)
+	other, unread := digest(b)
+	return err == nil && unread == nil && one == other
 }
 
 // open returns the rule with everyone in each of its sets.
@@ -166,13 +189,11 @@ func deciding(f approval.Facts) approval.Facts {
 	return f
 }
 
-// erasedFacts reports whether the bundle gives out that somebody was erased from
-// its facts: then nothing commits to them.
-func (v *verification) erasedFacts() bool {
+// erasedFrom reports whether facts give out that somebody was erased from them.
+func erasedFrom(f approval.Facts) bool {
 	person := func(p approval.Person) bool { return erased(p.AccountID) }
-	f := v.b.Facts
-	return len(v.b.OutcomeSalt) == 0 && (erased(f.Author) || slices.ContainsFunc(f.Writers, person) || slices.ContainsFunc(f.People, person) ||
-		slices.ContainsFunc(f.Decisions, func(d approval.Decision) bool { return erased(d.AccountID) }))
+	return erased(f.Author) || slices.ContainsFunc(f.Writers, person) || slices.ContainsFunc(f.People, person) ||
+		slices.ContainsFunc(f.Decisions, func(d approval.Decision) bool { return erased(d.AccountID) })
 }
 
 // erased reports whether facts or a verdict have this in place of an account.

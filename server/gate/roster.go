@@ -143,6 +143,9 @@ func nextRoster(ctx context.Context, tx *store.Tx, w store.Workspace, now time.T
 		return newest, err
 	}
 	tx.AppendLeaf(w.ID, hash, entry, "", 0)
+	if newest.Compromised {
+		return newest, tx.Enqueue(ctx, store.AskFallen(w.ID, newest.Version))
+	}
 	return newest, nil
 }
 

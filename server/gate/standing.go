@@ -78,7 +78,9 @@ func onCompromised(ctx context.Context, tx *store.Tx, personID string) ([]store.
 	return tx.DecidedWith(ctx, credentials)
 }
 
-// judgeGiven gives decisions about one commit of a pull request as a tally looks at them; behind is as of judge.
+// judgeGiven gives decisions about one commit of a pull request as a tally looks at them. behind are the people of whose keys
+// something is not in the roster yet: what is only looked at, or refused, may rest on it, but no verdict that goes on record, since
+// no verifier could reach it.
 func judgeGiven(ctx context.Context, tx *store.Tx, given store.Given) (decisions []store.Decision, behind []string, err error) {
 	if len(given.Decisions) == 0 {
 		return nil, nil, nil
@@ -90,18 +92,17 @@ func judgeGiven(ctx context.Context, tx *store.Tx, given store.Given) (decisions
 	return given.Decisions, behind, err
 }
 
-// judge fills in what the workspace makes of the keys of decisions, with as many statements for many as for one. behind
-// are the people of whose keys that is not in the roster yet: what is only looked at, or refused, may rest on it, but no
-// verdict that goes on record, since no verifier could reach it.
-func judge(ctx context.Context, tx *store.Tx, decisions []store.Decision) (behind []string, err error) {
+// judge fills in what the workspace makes of the keys of decisions, with as many statements for many as for one. It is for what
+// goes on no record: see judgeGiven.
+func judge(ctx context.Context, tx *store.Tx, decisions []store.Decision) error {
 	if len(decisions) == 0 {
-		return nil, nil
+		return nil
 	}
 	judgement, err := tx.Judgement(ctx)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		_, err = judgeBy(judgement, decisions)
 	}
-	return judgeBy(judgement, decisions)
+	return err
 }
 
 func judgeBy(judgement store.Judgement, decisions []store.Decision) (behind []string, err error) {

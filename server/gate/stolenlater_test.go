@@ -80,6 +80,7 @@ func TestAKeyIsReportedWhenAllIsOver(t *testing.T) {
 			})
 			w.reportStolen("bob")
 			w.drainAll()
+			w.fell(id, c.state == "", name)
 			w.in(func(tx *store.Tx) error {
 				now, err := tx.Request(t.Context(), id)
 				if now.State != ended.State || string(now.Facts) != string(ended.Facts) {

@@ -79,7 +79,7 @@ func (g *Gate) fill(ctx context.Context, tx *store.Tx, views []View) error {
 	if err != nil {
 		return err
 	}
-	if _, err := judge(ctx, tx, decisions); err != nil {
+	if err := judge(ctx, tx, decisions); err != nil {
 		return err
 	}
 	statuses, err := tx.StatusesOnHeads(ctx, ids, heads)

@@ -377,7 +377,7 @@ func (w *world) run(job store.Job) error {
 	handler := map[string]func(context.Context, store.Job) error{
 		store.KindEvaluate: w.gate.Evaluate, store.KindStatus: w.gate.PutStatus, store.KindStatusSeen: w.gate.StatusSeen,
 		store.KindMerge: w.gate.Merge, store.KindBuilds: w.gate.Builds, store.KindFan: w.gate.Fan, store.KindReconcile: w.gate.Reconcile,
-		store.KindNotify: w.gate.SendNotice, store.KindSweep: w.gate.Sweep, store.KindDoctor: w.unattended, store.KindRoster: w.gate.FollowKeys,
+		store.KindNotify: w.gate.SendNotice, store.KindSweep: w.gate.Sweep, store.KindDoctor: w.unattended, store.KindRoster: w.gate.FollowKeys, store.KindFallen: w.gate.Fallen,
 	}[job.Kind]
 	if handler == nil {
 		w.t.Fatalf("a job of unknown kind %q", job.Kind)

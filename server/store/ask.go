@@ -19,6 +19,7 @@ const (
 	KindSweep      = "sweep"       // find what nothing attends to
 	KindDoctor     = "doctor"      // look at how far Bitbucket enforces the gate of a repository
 	KindRoster     = "roster"      // let a workspace's roster follow the keys of a person
+	KindFallen     = "fallen"      // find what the report of a stolen key takes down
 )
 
 // StatusKeyPrefix begins the key of every build status of ours, so that the others are told at a look.
@@ -44,6 +45,7 @@ type Place struct {
 	Commit      string `json:"commit,omitempty"`       // 40 hex digits
 	Notice      string `json:"notice,omitempty"`       // our id
 	Person      string `json:"person,omitempty"`       // our id
+	Version     int64  `json:"version,omitempty"`      // of the workspace's roster
 }
 
 // inRepository is the key of a job about something in a repository, or about all of it where what is
@@ -128,6 +130,14 @@ func AskRoster(workspace, personID string) JobSpec {
 	return JobSpec{
 		Kind: KindRoster, Key: workspace + "/" + personID, Workspace: workspace,
 		Payload: Place{Workspace: workspace, Person: personID},
+	}
+}
+
+// AskFallen asks to find what a report of a stolen key takes down, which is the change of a version of a workspace's roster.
+func AskFallen(workspace string, version int64) JobSpec {
+	return JobSpec{
+		Kind: KindFallen, Key: workspace + "/" + strconv.FormatInt(version, 10), Workspace: workspace,
+		Payload: Place{Workspace: workspace, Version: version},
 	}
 }
 

@@ -23,6 +23,7 @@ func TestAskWritesTheWordsOfTheLedger(t *testing.T) {
 		{store.AskStatus(acme, alice, commit), "status", alice + ":" + commit, `{"workspace":"` + acme + `","pull_request":"` + alice + `","commit":"` + commit + `"}`},
 		{store.AskMerge(acme, alice, commit), "merge", alice + ":" + commit, `{"workspace":"` + acme + `","pull_request":"` + alice + `","commit":"` + commit + `"}`},
 		{store.AskRoster(acme, alice), "roster", acme + "/" + alice, `{"workspace":"` + acme + `","person":"` + alice + `"}`},
+		{store.AskFallen(acme, 7), "fallen", acme + "/7", `{"workspace":"` + acme + `","version":7}`},
 		{store.AskNotify(acme, alice), "notify", alice, `{"workspace":"` + acme + `","notice":"` + alice + `"}`},
 	} {
 		payload, err := json.Marshal(test.spec.Payload)

@@ -275,6 +275,10 @@ func asked(t *testing.T, workspace, repository string) map[string]func(*store.St
 			_, err := tx.DecidedWith(ctx, [][]byte{[]byte("no key")})
 			return err
 		}),
+		"ever decided with a key": in(func(ctx context.Context, tx *store.Tx) error {
+			_, err := tx.PullRequestsDecidedWith(ctx, []byte("no key"), uuid(0), 100)
+			return err
+		}),
 		"merges seen": in(func(ctx context.Context, tx *store.Tx) error {
 			_, err := tx.LastMergesSeen(ctx, repository)
 			return err

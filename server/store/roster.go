@@ -50,6 +50,12 @@ func (tx *Tx) Roster(ctx context.Context, after int64, limit int) ([]RosterVersi
 		where workspace_id = $1 and version > $2 order by version limit $3`, tx.Workspace, after, limit)
 }
 
+// RosterVersions reads some of the workspace's roster versions, in no order.
+func (tx *Tx) RosterVersions(ctx context.Context, versions []int64) ([]RosterVersion, error) {
+	return list[RosterVersion](ctx, tx.tx, `select `+rosterColumns+` from signedapproval_roster_versions
+		where workspace_id = $1 and version = any($2)`, tx.Workspace, versions)
+}
+
 // RosterOf reads the versions that are about the keys of a person, oldest first.
 func (tx *Tx) RosterOf(ctx context.Context, personID string) ([]RosterVersion, error) {
 	return list[RosterVersion](ctx, tx.tx, `select `+rosterColumns+` from signedapproval_roster_versions

@@ -73,6 +73,8 @@ var seeds = []struct{ table, insert string }{
 		values ($1, $1, $1, 1, 'main', 'VIOLATION', false, false, false, 's')`},
 	{"signedapproval_roster_versions", `(workspace_id, version, digest, document, event, person_id, key_digest, leaf_hash)
 		values ($1, 1, 'd', '{}', 'enrolled', $1, 'k', decode(repeat('00', 32), 'hex'))`},
+	{"signedapproval_fallen_verdicts", `(workspace_id, request_id, sequence, pull_request_id, roster_version, was, stands_as, merged)
+		values ($1, $1, 3, $1, 1, 'APPROVED', 'PENDING', true)`},
 	{"signedapproval_protections", `(workspace_id, version, digest, document, quorum, people, proposal_id) values ($1, 1, 'd', '{}', 1, '{p}', $1)`},
 	{"signedapproval_proposals", `(workspace_id, id, kind, repository_id, document, digest, proposed_by, proposed_via, expires_at)
 		values ($1, $1, 'POLICY', $1, '{}', 'd', $1, 'session', now() + interval '7 days')`},

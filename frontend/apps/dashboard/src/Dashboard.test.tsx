@@ -104,6 +104,7 @@ const pages: [string, string, string, string][] = [
   ["the consents", "/settings/bitbucket", "Grants", "Could not read your consents"],
   ["passkeys", "/settings/passkeys", "Passkeys", "Could not read your passkeys"],
   ["tokens", "/settings/tokens", "Tokens", "Could not read the tokens"],
+  ["what reports took down", "/settings/keys", "FallenVerdicts", "Could not read what reports took down"],
 ];
 
 describe("every query", () => {
@@ -1067,9 +1068,46 @@ describe("keys of members", () => {
     expect(await screen.findByText("It is proposed")).toBeVisible();
   });
 
+  test("what reports of stolen ones took down is listed, page by page", async () => {
+    const verdict = (like: Record<string, unknown> = {}) => ({
+      owner: { __typename: "Person", id: "person-bob", name: "Bob Tanaka", accountId: "bob" },
+      key: "Old phone",
+      compromisedSince: "2026-11-01T09:00:00Z",
+      reportedAt: "2026-11-05T09:00:00Z",
+      pullRequest: pullRequest(),
+      was: "APPROVED",
+      standsAs: "PENDING",
+      merged: true,
+      ...like,
+    });
+    const all = [
+      verdict(),
+      verdict({ owner: null, key: "", pullRequest: null, was: "OVERRIDDEN", standsAs: "REJECTED", merged: false }),
+    ];
+    const { api, container } = open("/settings/keys", {
+      workspace: workspace({
+        fallenVerdicts: ({ after }: { after?: string }) => connectionOf(after ? all.slice(1) : all.slice(0, 1), !after),
+      }),
+    });
+    const first = await screen.findByRole("group", { name: "Taken down by reports" });
+    expect(first).toHaveTextContent(
+      /in acme\/web-shop.*Merged.*Approved; now too few have approved it.*Old phone of Bob Tanaka/,
+    );
+    expect(within(first).getByRole("link")).toHaveAttribute("href", "/pull-requests/pull-request-7");
+    const section = screen.getByRole("region", { name: "Taken down by reports" });
+    await userEvent.click(within(section).getByRole("button", { name: "Show more" }));
+    expect(await screen.findByText("One that you may not see")).toBeVisible();
+    expect(section).toHaveTextContent(
+      /Not merged.*Overridden; now a rejection stands again.*A key of an erased person/,
+    );
+    expect(api.calls.filter((call) => call.operation === "FallenVerdicts").at(-1)?.variables["after"]).toBe("c0");
+    expect(await violations(container)).toEqual([]);
+  });
+
   test("nobody has one yet", async () => {
     open("/settings/keys", { workspace: workspace({ keyHolders: connectionOf([]) }) });
     expect(await screen.findByText("No keys yet")).toBeVisible();
+    expect(await screen.findByText("Nothing fell")).toBeVisible();
     expect(await screen.findByText("Nothing to countersign")).toBeVisible();
   });
 });

@@ -19,6 +19,7 @@ import { pageAfter, pageSize, usePages } from "../pages.ts";
 import { useHost } from "../surroundings.ts";
 import { useWorkspaces } from "../workspaces.ts";
 import { actOnKey, type PressedKey } from "./actonkey.ts";
+import { FallenVerdicts } from "./FallenVerdicts.tsx";
 import { KeyActs, KeyKind, KeyState } from "./KeyWords.tsx";
 import { ProposalMade } from "./ProposalMade.tsx";
 import { RevokeKey } from "./RevokeKey.tsx";
@@ -191,6 +192,7 @@ function WorkspaceKeys({ slug, workspace }: Where) {
           onMore={more}
         />
       ))}
+      <FallenVerdicts workspace={workspace} />
     </>
   );
 }
