@@ -312,6 +312,10 @@ create table signedapproval_pending_grants (
 );
 create index on signedapproval_pending_grants (expires_at);
 
+-- What happens to a person's keys happens one after the other, by whoever holds their row. When a transaction began does not tell
+-- that order: it may have waited. What it takes from here while it holds the row does.
+create sequence signedapproval_key_changes;
+
 -- Keys belong to people.
 create table signedapproval_credentials (
   id                 bytea primary key,        -- WebAuthn credential id
@@ -341,6 +345,8 @@ create table signedapproval_credentials (
   revocation         bytea,                    -- canonical JSON of the evidence.SignedAct; null where nobody signed
   revocation_opening bytea,
   compromised_since  timestamptz,              -- only where it was signed: decisions since then do not count
+  enrolled_order     bigint not null default 0, -- of signedapproval_key_changes, as what others sign has; 0 until then
+  revoked_order      bigint not null default 0,
   check ((enrolled_at is null) = (enrolment is null) and (enrolled_at is null) = (identified_by is null)),
   check ((authority_id is null) = (identified_by is distinct from 'own-key')),
   check ((revoked_by is null) = (revoked_at is null or enrolled_at is null)),
@@ -360,6 +366,7 @@ create table signedapproval_key_countersignatures (
   agreed        bytea[] not null default '{}', -- what the further people signed where the workspace is protected
   opening       bytea,                         -- opens the act's commitment to its signer; null once erased
   person_id     uuid not null references signedapproval_people, -- who signed
+  change_order  bigint not null default nextval('signedapproval_key_changes'),
   created_at    timestamptz not null default now(),
   primary key (credential_id, workspace_id)
 );
@@ -371,6 +378,7 @@ create table signedapproval_key_revocations (
   opening           bytea,
   person_id         uuid not null references signedapproval_people,
   compromised_since timestamptz,
+  change_order      bigint not null default nextval('signedapproval_key_changes'),
   created_at        timestamptz not null default now(),
   primary key (credential_id, workspace_id)
 );
@@ -385,6 +393,7 @@ create table signedapproval_key_reports (
   opening           bytea,
   person_id         uuid not null references signedapproval_people,
   compromised_since timestamptz not null,
+  change_order      bigint not null default nextval('signedapproval_key_changes'),
   created_at        timestamptz not null default now()
 );
 create index on signedapproval_key_reports (credential_id);
@@ -581,6 +590,7 @@ grant select, insert, update, delete on signedapproval_people, signedapproval_se
   signedapproval_pending_grants, signedapproval_credentials, signedapproval_challenges, signedapproval_api_tokens,
   signedapproval_memberships, signedapproval_notices, signedapproval_hook_endpoints, signedapproval_deliveries,
   signedapproval_jobs, signedapproval_api_budgets to signedapproval_app;
+grant usage on sequence signedapproval_key_changes to signedapproval_app;
 grant select, insert, update on signedapproval_key_countersignatures, signedapproval_key_revocations, signedapproval_key_reports to signedapproval_app;
 grant select, update on signedapproval_queue_epoch, signedapproval_log_head to signedapproval_app;
 -- Append-only: the application can neither change nor remove a leaf.

@@ -19,8 +19,8 @@ import (
 )
 
 // A key belongs to its person, a roster to a workspace. A person comes into the roster of a workspace
-// when they first sign something for it, with everything that ever became of their keys, in the order
-// of time; from then on the roster follows, by a job after each change and again before each
+// when they first sign something for it, with everything that ever became of their keys, in its
+// order; from then on the roster follows, by a job after each change and again before each
 // signature. What is written depends only on what the roster lacks, so it may be asked for at any
 // time, by anybody, any number of times.
 
@@ -149,13 +149,13 @@ func nextRoster(ctx context.Context, tx *store.Tx, w store.Workspace, now time.T
 	return newest, nil
 }
 
-// rosterChange is a change that a roster lacks, and when what it tells came about.
+// rosterChange is a change that a roster lacks, and where what it tells is in the order in which the person's keys changed.
 type rosterChange struct {
 	evidence.RosterChange
-	at time.Time
+	at int64
 }
 
-// rosterChanges lists what the roster lacks about the keys of a person, in the order of time.
+// rosterChanges lists what the roster lacks about the keys of a person, in the order in which it came about.
 func rosterChanges(ctx context.Context, tx *store.Tx, personID string) ([]rosterChange, error) {
 	keys, err := tx.Keys(ctx, personID)
 	if err != nil {
@@ -175,13 +175,13 @@ func rosterChanges(ctx context.Context, tx *store.Tx, personID string) ([]roster
 	}
 	stored := maps.Clone(r.known)
 	credentials := slices.DeleteFunc(slices.Clone(keys.Credentials), func(c store.Credential) bool { return c.EnrolledAt == nil })
-	slices.SortFunc(credentials, func(a, b store.Credential) int { return a.EnrolledAt.Compare(*b.EnrolledAt) })
+	slices.SortFunc(credentials, func(a, b store.Credential) int { return cmp.Compare(a.EnrolledOrder, b.EnrolledOrder) })
 	for _, c := range credentials {
 		if err := r.read(ctx, c); err != nil {
 			return nil, err
 		}
 	}
-	slices.SortStableFunc(r.lacking, func(a, b rosterChange) int { return a.at.Compare(b.at) })
+	slices.SortStableFunc(r.lacking, func(a, b rosterChange) int { return cmp.Compare(a.at, b.at) })
 	r.known = stored
 	return r.admit(ctx)
 }
@@ -228,7 +228,7 @@ func (r *rosterReader) note(c evidence.RosterChange) {
 }
 
 // lacks notes a change that the roster lacks.
-func (r *rosterReader) lacks(at time.Time, c evidence.RosterChange) {
+func (r *rosterReader) lacks(at int64, c evidence.RosterChange) {
 	r.note(c)
 	r.lacking = append(r.lacking, rosterChange{c, at})
 }
@@ -246,7 +246,7 @@ func (r *rosterReader) read(ctx context.Context, c store.Credential) error {
 		if err := r.signed(ctx, &change, signed.Act, signed.Agreed...); err != nil {
 			return err
 		}
-		r.lacks(signed.CreatedAt, change)
+		r.lacks(signed.Order, change)
 	}
 	return r.remove(ctx, c)
 }
@@ -255,7 +255,7 @@ func (r *rosterReader) read(ctx context.Context, c store.Credential) error {
 // may have had the key that signed for it keeps it out only of what counts: it may have signed for others, and revoked.
 func (r *rosterReader) add(ctx context.Context, c store.Credential) (err error) {
 	change := evidence.RosterChange{Event: evidence.KeyAdded, Key: c.Key(), By: evidence.Identity(*c.IdentifiedBy), Proof: approval.DigestOf(c.Enrolment)}
-	at, signed := *c.EnrolledAt, r.keys.Countersignature(r.tx.Workspace, c.ID)
+	at, signed := c.EnrolledOrder, r.keys.Countersignature(r.tx.Workspace, c.ID)
 	uncountersigned := r.keys
 	uncountersigned.Countersignatures = nil
 	switch {
@@ -274,8 +274,8 @@ func (r *rosterReader) add(ctx context.Context, c store.Credential) (err error) 
 		}
 		// Where the other key came in late, by a countersigner, this one cannot come in before it.
 		for _, l := range r.lacking {
-			if l.Event == evidence.KeyAdded && string(l.Key.CredentialID) == string(c.AuthorityID) && l.at.After(at) {
-				at = l.at
+			if l.Event == evidence.KeyAdded && string(l.Key.CredentialID) == string(c.AuthorityID) {
+				at = max(at, l.at)
 			}
 		}
 	default:
@@ -292,10 +292,7 @@ func (r *rosterReader) add(ctx context.Context, c store.Credential) (err error) 
 		if change.Proof, err = enrolment.Digest(); err != nil {
 			return err
 		}
-		change.By = evidence.ByCountersigner
-		if signed.CreatedAt.After(at) {
-			at = signed.CreatedAt
-		}
+		change.By, at = evidence.ByCountersigner, max(at, signed.Order)
 	}
 	r.lacks(at, change)
 	return nil
@@ -368,7 +365,7 @@ func (r *rosterReader) keyDigest(ctx context.Context, id []byte) (evidence.Diges
 // signed it has a voice is seen when it is written, and must not keep out what somebody else says.
 func (r *rosterReader) remove(ctx context.Context, c store.Credential) error {
 	standing := r.known[string(c.ID)]
-	reason := func(at time.Time, by evidence.Identity, act []byte, since *time.Time, agreed ...[]byte) error {
+	reason := func(at int64, by evidence.Identity, act []byte, since *time.Time, agreed ...[]byte) error {
 		change := evidence.RosterChange{Event: evidence.KeyRemoved, Key: c.Key(), By: by}
 		if since != nil {
 			utc := since.UTC()
@@ -391,12 +388,12 @@ func (r *rosterReader) remove(ctx context.Context, c store.Credential) error {
 		if c.Revocation != nil {
 			by = evidence.ByOwnKey
 		}
-		if err := reason(*c.RevokedAt, by, c.Revocation, c.CompromisedSince); err != nil {
+		if err := reason(c.RevokedOrder, by, c.Revocation, c.CompromisedSince); err != nil {
 			return err
 		}
 	}
 	if revoked := r.keys.Revocation(r.tx.Workspace, c.ID); revoked != nil {
-		if err := reason(revoked.CreatedAt, evidence.ByCountersigner, revoked.Act, revoked.CompromisedSince, revoked.Agreed...); err != nil {
+		if err := reason(revoked.Order, evidence.ByCountersigner, revoked.Act, revoked.CompromisedSince, revoked.Agreed...); err != nil {
 			return err
 		}
 	}
@@ -405,7 +402,7 @@ func (r *rosterReader) remove(ctx context.Context, c store.Credential) error {
 		if said.WorkspaceID != nil {
 			by = evidence.ByCountersigner
 		}
-		if err := reason(said.CreatedAt, by, said.Act, &said.CompromisedSince, said.Agreed...); err != nil {
+		if err := reason(said.Order, by, said.Act, &said.CompromisedSince, said.Agreed...); err != nil {
 			return err
 		}
 	}

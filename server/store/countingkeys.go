@@ -159,7 +159,7 @@ func (k Keys) CompromisedSince(workspace string, id []byte) *time.Time {
 func (k Keys) Known(workspace string, id []byte) bool {
 	could := func(authority []byte, enrolled Credential) bool {
 		revoked := k.Revocation(workspace, authority)
-		return revoked == nil || revoked.CreatedAt.After(*enrolled.EnrolledAt)
+		return revoked == nil || revoked.Order > enrolled.EnrolledOrder
 	}
 	return k.through(workspace, id, could, func(Countersignature) bool { return true })
 }

@@ -46,6 +46,8 @@ type Credential struct {
 	Revocation        []byte  // the evidence.SignedAct, canonical JSON; nil where nobody signed
 	RevocationOpening []byte
 	CompromisedSince  *time.Time // decisions since then do not count
+	EnrolledOrder     int64      // where that is in the order in which the person's keys changed; 0 while waiting
+	RevokedOrder      int64      // likewise; 0 until then
 }
 
 // Enrolled says whether the key was enrolled and not revoked: only then does it decide. In a workspace it
@@ -62,7 +64,7 @@ func (c Credential) Key() evidence.Key {
 
 const credentialColumns = `id, person_id, name, public_key, aaguid, sign_count, backup_eligible, backup_state,
 	transports, attestation_object, client_data, created_at, last_used_at, unfinished, enrolment, enrolment_opening,
-	identified_by, authority_id, enrolled_at, revoked_at, revoked_by, revocation, revocation_opening, compromised_since`
+	identified_by, authority_id, enrolled_at, revoked_at, revoked_by, revocation, revocation_opening, compromised_since, enrolled_order, revoked_order`
 
 // InsertCredential stores a new key, which waits; ErrConflict where this key is or was enrolled already, by anybody,
 // under this credential id or another one.
@@ -155,7 +157,7 @@ type Enrolled struct {
 // EnrolCredential lets a waiting key decide from now on. ErrNotFound where it does not wait any more.
 func (sh *Shared) EnrolCredential(ctx context.Context, id []byte, e Enrolled) (Credential, error) {
 	c, err := single[Credential](ctx, sh.tx, `
-		update signedapproval_credentials set enrolled_at = now(), enrolment = $2, enrolment_opening = $3, identified_by = $4,
+		update signedapproval_credentials set enrolled_at = now(), enrolled_order = nextval('signedapproval_key_changes'), enrolment = $2, enrolment_opening = $3, identified_by = $4,
 			authority_id = $5, unfinished = null
 		where id = $1 and enrolled_at is null and revoked_at is null
 		returning `+credentialColumns, id, e.Enrolment, e.Opening, e.IdentifiedBy, e.AuthorityID)
@@ -178,7 +180,7 @@ type Revocation struct {
 // RevokeCredential ends a key of the person for good. ErrNotFound also where it was revoked before.
 func (sh *Shared) RevokeCredential(ctx context.Context, personID string, id []byte, r Revocation) (Credential, error) {
 	c, err := single[Credential](ctx, sh.tx, `
-		update signedapproval_credentials set revoked_at = now(), unfinished = null,
+		update signedapproval_credentials set revoked_at = now(), revoked_order = nextval('signedapproval_key_changes'), unfinished = null,
 			revoked_by = case when enrolled_at is null then null when $3::bytea is null then 'operator' else 'own-key' end,
 			revocation = $3, revocation_opening = $4, compromised_since = $5
 		where id = $1 and person_id = $2 and revoked_at is null

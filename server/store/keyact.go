@@ -16,6 +16,7 @@ type Countersignature struct {
 	Agreed       [][]byte // likewise, of the further people who had to sign it
 	Opening      []byte   // opens the act's commitment to its signer, an evidence.PersonOpening, JSON; nil once erased
 	PersonID     string   // who signed
+	Order        int64    `db:"change_order"` // where that is in the order in which the keys of the owner changed
 	CreatedAt    time.Time
 }
 
@@ -28,10 +29,11 @@ type KeyRevocation struct {
 	Opening          []byte
 	PersonID         string
 	CompromisedSince *time.Time // decisions since then do not count in the workspace
+	Order            int64      `db:"change_order"`
 	CreatedAt        time.Time
 }
 
-const countersignatureColumns = `credential_id, workspace_id, act, agreed, opening, person_id, created_at`
+const countersignatureColumns = `credential_id, workspace_id, act, agreed, opening, person_id, change_order, created_at`
 
 // InsertCountersignature stores a countersignature; ErrConflict where the workspace has one for this key.
 func (sh *Shared) InsertCountersignature(ctx context.Context, c Countersignature) (Countersignature, error) {
@@ -51,10 +53,10 @@ func (sh *Shared) InsertCountersignature(ctx context.Context, c Countersignature
 // Countersignatures lists those of the keys in all workspaces, oldest first.
 func (sh *Shared) Countersignatures(ctx context.Context, credentialIDs [][]byte) ([]Countersignature, error) {
 	return list[Countersignature](ctx, sh.tx, `select `+countersignatureColumns+` from signedapproval_key_countersignatures
-		where credential_id = any($1) order by created_at, workspace_id, credential_id`, credentialIDs)
+		where credential_id = any($1) order by change_order`, credentialIDs)
 }
 
-const keyRevocationColumns = `credential_id, workspace_id, act, agreed, opening, person_id, compromised_since, created_at`
+const keyRevocationColumns = `credential_id, workspace_id, act, agreed, opening, person_id, compromised_since, change_order, created_at`
 
 // InsertKeyRevocation stores a revocation for a workspace; ErrConflict where the workspace has one for this key.
 func (sh *Shared) InsertKeyRevocation(ctx context.Context, r KeyRevocation) (KeyRevocation, error) {
@@ -80,10 +82,11 @@ type KeyReport struct {
 	Opening          []byte
 	PersonID         string
 	CompromisedSince time.Time
+	Order            int64 `db:"change_order"`
 	CreatedAt        time.Time
 }
 
-const keyReportColumns = `credential_id, workspace_id, act, agreed, opening, person_id, compromised_since, created_at`
+const keyReportColumns = `credential_id, workspace_id, act, agreed, opening, person_id, compromised_since, change_order, created_at`
 
 // InsertKeyReport stores a report.
 func (sh *Shared) InsertKeyReport(ctx context.Context, r KeyReport) (KeyReport, error) {
@@ -100,11 +103,11 @@ func (sh *Shared) InsertKeyReport(ctx context.Context, r KeyReport) (KeyReport, 
 // KeyReports lists those of the keys, oldest first.
 func (sh *Shared) KeyReports(ctx context.Context, credentialIDs [][]byte) ([]KeyReport, error) {
 	return list[KeyReport](ctx, sh.tx, `select `+keyReportColumns+` from signedapproval_key_reports
-		where credential_id = any($1) order by created_at, id`, credentialIDs)
+		where credential_id = any($1) order by change_order`, credentialIDs)
 }
 
 // KeyRevocations lists those of the keys in all workspaces, oldest first.
 func (sh *Shared) KeyRevocations(ctx context.Context, credentialIDs [][]byte) ([]KeyRevocation, error) {
 	return list[KeyRevocation](ctx, sh.tx, `select `+keyRevocationColumns+` from signedapproval_key_revocations
-		where credential_id = any($1) order by created_at, workspace_id, credential_id`, credentialIDs)
+		where credential_id = any($1) order by change_order`, credentialIDs)
 }
