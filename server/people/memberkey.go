@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/signedapproval/bitbucket/server/bitbucket"
@@ -115,7 +116,7 @@ func (p *People) prepareMemberAct(ctx context.Context, person store.Person, sess
 			return err
 		}
 		if c.Step == StepRevoke {
-			if err := revocable(holder.Keys, c.workspace, key, since); err != nil {
+			if err := revocable(holder.Keys, c.workspace, key, since, person.ID); err != nil {
 				return err
 			}
 			err = p.revocation(ctx, sh, person, &c, key, since, roster)
@@ -347,10 +348,14 @@ func (m *memberAct) countersign(ctx context.Context, key store.Credential) (stor
 	return key, tellCountersigned(ctx, m.tx, key, m.by)
 }
 
-// revocable refuses to say of a key again what is known in a workspace.
-func revocable(keys store.Keys, workspace string, key store.Credential, since *time.Time) error {
+// revocable refuses to say of a key again what is known in a workspace, and whoever has said it often enough.
+func revocable(keys store.Keys, workspace string, key store.Credential, since *time.Time, by string) error {
 	switch {
 	case keys.Revocable(workspace, key, since):
+		said := slices.DeleteFunc(keys.ReportsOf(workspace, key.ID), func(r store.KeyReport) bool { return r.WorkspaceID == nil || r.PersonID != by })
+		if len(said) >= maxReports {
+			return tooManyReports()
+		}
 		return nil
 	case since == nil || key.EnrolledAt == nil:
 		return refusal.New(CodeRevoked, "This passkey was revoked before.")
@@ -364,7 +369,7 @@ func (m *memberAct) revoke(ctx context.Context, key store.Credential) error {
 		return err
 	}
 	since := parsed.Revocation.CompromisedSince
-	if err := revocable(m.keys, m.tx.Workspace, key, since); err != nil {
+	if err := revocable(m.keys, m.tx.Workspace, key, since, m.by[0].ID); err != nil {
 		return err
 	}
 	live := m.keys.Live(m.tx.Workspace, key)

@@ -338,3 +338,61 @@ func TestProtectionReachesTheKeysOfMembers(t *testing.T) {
 		t.Error("an own key was not revoked")
 	}
 }
+
+// TestReportsWithoutEnd has one key, and then one administrator, report a key again and again, of an earlier time each time: there is an
+// end to that, for each of them alone, and nobody keeps another one from saying since when.
+func TestReportsWithoutEnd(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, alice := w.signedIn("alice")
+	_, bob := w.signedIn("bob")
+	w.withWorkspaces()
+	_, alices := w.enrolled(alice, "")
+	key, first := w.enrolled(bob, "first")
+	_, second := w.enrolled(bob, "second", first)
+	_, third := w.enrolled(bob, "third", second)
+	get(w.RevokePasskey(t.Context(), *bob.Person, key.ID))(t)
+	since := time.Now().Add(-time.Hour).UTC().Truncate(time.Second)
+	next := func() *time.Time {
+		since = since.Add(-time.Second)
+		return new(since)
+	}
+	own := func(at *time.Time) (people.KeyAct, error) {
+		return w.PrepareRevocation(t.Context(), *bob.Person, bob.Hash, key.ID, at)
+	}
+	asked := get(own(new(since.Add(-time.Hour))))(t) // before, in another tab
+	for range 10 {
+		if _, err := w.signAct(bob, second, get(own(next()))(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := second.Get(get(own(next()))(t).Options); err == nil {
+		t.Error("a key is asked to report another one once more")
+	}
+	if _, err := w.signAct(bob, second, asked); err == nil {
+		t.Error("a key reported another one once more, from another tab")
+	}
+	members := func(at *time.Time) (people.KeyAct, error) {
+		return w.PrepareMemberRevocation(t.Context(), *alice.Person, alice.Hash, acme, key.ID, at)
+	}
+	asked = get(members(new(since.Add(-time.Hour))))(t)
+	for range 10 {
+		if _, err := w.signAct(alice, alices, get(members(next()))(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := members(next())
+	refused(t, err, people.CodeManyReports)
+	_, err = w.signAct(alice, alices, asked)
+	refused(t, err, people.CodeManyReports)
+	for range 10 { // the other one still can
+		if _, err := w.signAct(bob, third, get(own(next()))(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err = own(next())
+	refused(t, err, people.CodeManyReports)
+	if at := get(w.Passkeys(t.Context(), *bob.Person))(t).CompromisedSince(acme, key.ID); at == nil || !at.Equal(since.Add(time.Second)) {
+		t.Errorf("the key was in other hands since %v, want %v", at, since.Add(time.Second))
+	}
+}

@@ -108,17 +108,32 @@ func (p *People) revocation(ctx context.Context, sh *store.Shared, person store.
 	return err
 }
 
+// maxReports is how often one key of a person, or one administrator for a workspace, can report one key: every report that says more
+// than those before it is a version of rosters for ever. Others can still report it, so nobody keeps anybody from saying since when.
+const maxReports = 10
+
+// CodeManyReports says that whoever would report a key has done so as often as they can.
+const CodeManyReports = "TOO_MANY_REPORTS"
+
+func tooManyReports() *refusal.Error {
+	return refusal.New(CodeManyReports, "You have said of this passkey %d times since when somebody else may have had it. Another passkey of its owner, or another administrator, can still say it.",
+		maxReports).At("compromisedSince")
+}
+
 // reporters are those of a person's keys that have not said yet of a key that was revoked that it was in other hands since a
-// time or an earlier one. What another key said is no reason to be silent: a workspace may not listen to that one.
+// time or an earlier one, and that can still report it. What another key said is no reason to be silent: a workspace may not listen
+// to that one.
 func reporters(keys store.Keys, live []store.Credential, key store.Credential, since time.Time) ([]store.Credential, error) {
-	said := map[string]bool{}
+	said, reports := map[string]bool{}, map[string]int{}
 	note := func(act []byte, at time.Time) error {
 		var signed evidence.SignedAct
 		if err := json.Unmarshal(act, &signed); err != nil {
 			return fmt.Errorf("stored act: %w", err)
 		}
+		signer := string(signed.Assertion.CredentialID)
+		reports[signer]++
 		if !since.Before(at) {
-			said[string(signed.Assertion.CredentialID)] = true
+			said[signer] = true
 		}
 		return nil
 	}
@@ -136,7 +151,11 @@ func reporters(keys store.Keys, live []store.Credential, key store.Credential, s
 	if len(left) == 0 && len(live) > 0 {
 		return nil, saidBefore()
 	}
-	return left, nil
+	can := slices.DeleteFunc(slices.Clone(left), func(c store.Credential) bool { return reports[string(c.ID)] >= maxReports })
+	if len(can) == 0 && len(left) > 0 {
+		return nil, tooManyReports()
+	}
+	return can, nil
 }
 
 func saidBefore() *refusal.Error {
