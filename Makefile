@@ -15,8 +15,6 @@ GENERATED := frontend/packages/graph/src/generated frontend/packages/ui/src/toke
 # "make check", once for all.
 GOTESTFLAGS ?= -race -vet=off -timeout 15m
 GOPACKAGES ?= ./...
-# What is left out with the race detector: the searches of the gate's model, which are of one goroutine each.
-GOSEARCHFLAGS ?= -vet=off -timeout 15m -run ^TestEvery(OrderOfEvents|FlawIsFound)$$ ./server/gate
 
 # How long "make chaos" breaks things, which run it repeats (0: a new one), and further flags of internal/chaos.
 CHAOS ?= 10m
@@ -46,7 +44,7 @@ test: ## Run the checks and every test, the browser ones included; ends with one
 	@scripts/system-deps.sh chromium fonts redis
 	@$(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory $(FRONTEND_BUILT) $(FORGE_BUILT) $(TESTSUM)
-	@$(TESTSUM) -go "$(GOTESTFLAGS) $(GOPACKAGES)" -go "$(GOSEARCHFLAGS)" -vitest "$(VITEST)" -playwright "$(PLAYWRIGHT) --project browser"
+	@$(TESTSUM) -go "$(GOTESTFLAGS) $(GOPACKAGES)" -vitest "$(VITEST)" -playwright "$(PLAYWRIGHT) --project browser"
 
 check: tools check-packages check-modules check-generated check-frontend size check-go check-darwin ## Check format, lint, types, generated files, modules and the macOS build
 

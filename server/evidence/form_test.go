@@ -16,6 +16,7 @@ import (
 	"github.com/gowebpki/jcs"
 	"pgregory.net/rapid"
 
+	"github.com/signedapproval/bitbucket/internal/racefree"
 	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/evidence"
 )
@@ -263,6 +264,9 @@ func TestCanonical(t *testing.T) {
 // is done to it.
 func TestOneForm(t *testing.T) {
 	t.Parallel()
+	if racefree.Elsewhere(t) {
+		return
+	}
 	for kind, list := range samples(t) {
 		for i, data := range list {
 			if !agreesAs(t, kind, data) {

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
-	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/signedapproval/bitbucket/internal/racefree"
 	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/evidence"
 )
@@ -1191,20 +1191,12 @@ func TestVerifyDecisionAfterVerdict(t *testing.T) {
 	}
 }
 
-// underRace says that this is built with the race detector.
-var underRace bool
-
 // TestVerifyNoticesEveryByte changes each byte of a bundle: one bit of each, and
 // each bit of some. Only a cosignature beyond those that the witness policy needs may
 // change unnoticed.
 func TestVerifyNoticesEveryByte(t *testing.T) {
 	t.Parallel()
-	if underRace {
-		// Tens of thousands of verifications that share nothing: without the detector they take a tenth of the time.
-		out, err := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-v", "-run", "^"+t.Name()+"$", ".").CombinedOutput()
-		if err != nil || !bytes.Contains(out, []byte("--- PASS: "+t.Name()+"/7")) {
-			t.Fatalf("%v\n%s", err, out)
-		}
+	if racefree.Elsewhere(t) {
 		return
 	}
 	w := newWorld(t)

@@ -1,14 +1,12 @@
-//go:build !race
-
 package gate_test
 
 import (
 	"flag"
 	"strings"
 	"testing"
-)
 
-// A search is of one goroutine, in which there is nothing for the race detector to see: with it these would take ten times as long.
+	"github.com/signedapproval/bitbucket/internal/racefree"
+)
 
 var wide = flag.Bool("wide", false, "explore the model with four chances at once, in minutes and some gigabytes")
 
@@ -17,6 +15,9 @@ var wide = flag.Bool("wide", false, "explore the model with four chances at once
 // Bitbucket's merge takes no expected head, so that a push in between cannot be kept out; landed finds it and alarms.
 func TestEveryOrderOfEvents(t *testing.T) {
 	t.Parallel()
+	if racefree.Elsewhere(t) {
+		return
+	}
 	cases := map[string]chances{
 		"a worker dies, and a commit is pushed":                              {crashes: 1, pushes: 1},
 		"a worker dies, and a webhook is lost or comes again":                {crashes: 1, webhooks: 1},
@@ -73,6 +74,9 @@ func TestEveryOrderOfEvents(t *testing.T) {
 // TestEveryFlawIsFound puts mistakes into the model, each of which the search must find.
 func TestEveryFlawIsFound(t *testing.T) {
 	t.Parallel()
+	if racefree.Elsewhere(t) {
+		return
+	}
 	for f, may := range map[flaw]chances{
 		dropFencing: {expiries: 1, pushes: 1}, payStale: {}, mergeUnread: {pushes: 1}, skipDirty: {}, skipLastTally: {withdrawals: 1},
 		skipReconcile: {pushes: 1, webhooks: 1}, finishDeafly: {pushes: 1}, forgetDoubt: {crashes: 1, withdrawals: 1},

@@ -1,11 +1,10 @@
 // Command testsum runs the test suites, shows readable progress, and ends with one line that sums them up:
 // "N passed, N failed, N skipped". It exits with 1 if anything failed.
 //
-//	testsum -out DIR -go '-race ./...' -go './pure' -vitest '--config …' -playwright '--config …'
+//	testsum -out DIR -go '-race ./...' -vitest '--config …' -playwright '--config …'
 //
 // The suites of the front end run one after the other, beside the Go tests: each side waits a good deal, for databases
-// and for browsers, and the other then has the processors. A suite whose flag is not given does not run; that of Go runs once for each
-// time that its flag is given. Go tests and their subtests count one each, as "go test -v" prints them.
+// and for browsers, and the other then has the processors. A suite whose flag is not given does not run. Go tests and their subtests count one each, as "go test -v" prints them.
 // A suite that ran no test at all, or ended badly without naming a failed test (a broken build, a crash), is one failure.
 package main
 
@@ -50,13 +49,7 @@ func main() {
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
 	out := flag.String("out", ".cache/test", "`folder` for the reports of the suites")
-	var back, front []suite
-	flag.Func("go", "`arguments` of \"go test\"; for each a run of its own", func(args string) error {
-		back = append(back, suite{"Go", func(ctx context.Context, w io.Writer) (tally, error) {
-			return goTest(ctx, w, strings.Fields(args))
-		}})
-		return nil
-	})
+	goArgs := flag.String("go", "", "arguments of \"go test\"")
 	vitestArgs := flag.String("vitest", "", "arguments of \"vitest run\"")
 	playwrightArgs := flag.String("playwright", "", "arguments of \"playwright test\"")
 	flag.Parse()
@@ -69,6 +62,12 @@ func main() {
 		os.Exit(1)
 	}
 
+	var back, front []suite
+	if *goArgs != "" {
+		back = append(back, suite{"Go", func(ctx context.Context, w io.Writer) (tally, error) {
+			return goTest(ctx, w, strings.Fields(*goArgs))
+		}})
+	}
 	if *vitestArgs != "" {
 		front = append(front, suite{"vitest", func(ctx context.Context, w io.Writer) (tally, error) {
 			return vitest(ctx, w, strings.Fields(*vitestArgs), filepath.Join(reports, "vitest.json"))
