@@ -24,8 +24,8 @@ var bugs = []bug{
 		{"server/jobs/sweep.go", "for range sweepRounds {", "for range sweepRounds - sweepRounds {"},
 	}},
 	{"count-keys-not-people", []replacement{
-		{"server/approval/tally.go", "case among(v.Counted, d.PersonID, d.AccountID):", "case false:"},
-		{"server/approval/tally.go", "&& !among(v.Counted, p.ID, p.AccountID) &&", "&&"},
+		{"server/approval/tally.go", "case t.isOneOf(v.Counted, d.PersonID, d.AccountID):", "case false:"},
+		{"server/approval/tally.go", "&& !t.isOneOf(v.Counted, p.ID, p.AccountID) &&", "&&"},
 		{"server/gate/see.go", "mine.Action == string(approval.Reject) || mine.RequestID == r.ID)", "mine.Action == string(approval.Reject))"},
 	}},
 	{"pay-a-stale-status", []replacement{

@@ -25,7 +25,11 @@ import (
 //  4. The same holds for an override and the set that the rule lets override; an
 //     approval of something else leaves it alone. So nobody's approval and
 //     override of this request stand at the same time.
-//  5. People who share a person id or an account id count once.
+//  5. People who share a person id or an account id count once, and so do those whom
+//     another decision on the commit makes one, being by the person of one of them
+//     with the account of the other: whatever it says and by whatever key. What one of
+//     them decides later ends what another one approved or overrode before, and where
+//     one is the author all are.
 //  6. The state is APPROVED if every requirement is met and no rejection stands,
 //     else OVERRIDDEN if the rule has an override and its quorum is met, else
 //     REJECTED if a rejection stands, else EXPIRED if the time is up, else
@@ -55,8 +59,9 @@ func CountAgain(rule Rule, f Facts, was State) (v Verdict, counted []int64) {
 
 // count prefers OVERRIDDEN to APPROVED where overridden is true.
 func count(rule Rule, f Facts, overridden bool) (v Verdict, counted []int64) {
-	t := tally{rule: rule, facts: f, names: map[string]string{}}
+	t := tally{rule: rule, facts: f, names: map[string]string{}, persons: map[string]int{}, accounts: map[string]int{}}
 	t.readDecisions()
+	t.readHumans()
 	t.readNames()
 
 	v = Verdict{State: Pending, Requirements: []RequirementVerdict{}}
@@ -102,6 +107,8 @@ type tally struct {
 	facts     Facts
 	decisions []Decision        // on the head commit, each once, in order
 	names     map[string]string // by account id
+	persons   map[string]int    // who decided, by person id: one number for all who are one
+	accounts  map[string]int    // likewise, by account id
 
 	overriding []Person // whose override counts
 	rejecting  []Person // whose rejection stands
@@ -126,6 +133,42 @@ func (t *tally) readDecisions() {
 		)
 	})
 	t.decisions = slices.Compact(t.decisions)
+}
+
+// readHumans finds out which persons and accounts are one by the decisions.
+func (t *tally) readHumans() {
+	for i, d := range t.decisions {
+		human, other := t.human(d.PersonID, d.AccountID), t.accounts[d.AccountID]
+		if human == 0 {
+			human = i + 1
+		}
+		if other != 0 && other != human {
+			for _, known := range []map[string]int{t.persons, t.accounts} {
+				for id, was := range known {
+					if was == other {
+						known[id] = human
+					}
+				}
+			}
+		}
+		if t.accounts[d.AccountID] = human; d.PersonID != "" {
+			t.persons[d.PersonID] = human
+		}
+	}
+}
+
+// human numbers whoever decided as a person, or with an account where that person did not; 0 where nobody did.
+func (t *tally) human(personID, account string) int {
+	if human := t.persons[personID]; human != 0 {
+		return human
+	}
+	return t.accounts[account]
+}
+
+// isOneOf reports whether somebody is one with one of the people.
+func (t *tally) isOneOf(people []Person, personID, account string) bool {
+	human := t.human(personID, account)
+	return among(people, personID, account) || human != 0 && slices.ContainsFunc(people, func(p Person) bool { return t.human(p.ID, p.AccountID) == human })
 }
 
 func compareBool(a, b bool) int {
@@ -206,7 +249,7 @@ func (t *tally) cleared(rejection Decision, late bool) bool {
 func (t *tally) void(given Decision) bool {
 	return slices.ContainsFunc(t.decisions, func(d Decision) bool {
 		return d.Sequence >= given.Sequence && d.Action != given.Action && (d.Action != Approve || t.unbound(d) == "") &&
-			(d.PersonID == given.PersonID || d.AccountID == given.AccountID)
+			t.human(d.PersonID, d.AccountID) == t.human(given.PersonID, given.AccountID)
 	})
 }
 
@@ -264,7 +307,7 @@ func (t *tally) requirement(q Requirement, action Action) RequirementVerdict {
 		reason := t.unbound(d)
 		switch {
 		case reason != "":
-		case isAuthor(d.AccountID):
+		case isAuthor(d.AccountID), isAuthor(t.facts.Author) && t.human(d.PersonID, d.AccountID) == t.accounts[t.facts.Author]:
 			reason = IsAuthor
 		case !inSet(d.AccountID):
 			reason = NotAnApprover
@@ -274,7 +317,7 @@ func (t *tally) requirement(q Requirement, action Action) RequirementVerdict {
 			reason = LoginOnlyKey
 		case !t.rule.proved(d):
 			reason = UnprovedModel
-		case among(v.Counted, d.PersonID, d.AccountID):
+		case t.isOneOf(v.Counted, d.PersonID, d.AccountID):
 			reason = SamePerson
 		default:
 			v.Counted = append(v.Counted, t.person(d.PersonID, d.AccountID))
@@ -287,7 +330,7 @@ func (t *tally) requirement(q Requirement, action Action) RequirementVerdict {
 	v.Missing = max(q.Quorum-len(v.Counted), 0)
 
 	for _, p := range set {
-		if !isAuthor(p.AccountID) && !among(v.Counted, p.ID, p.AccountID) && (action == Override || !among(t.rejecting, p.ID, p.AccountID)) {
+		if !isAuthor(p.AccountID) && !t.isOneOf(v.Counted, p.ID, p.AccountID) && (action == Override || !among(t.rejecting, p.ID, p.AccountID)) {
 			v.CanStillApprove = append(v.CanStillApprove, p)
 		}
 	}
