@@ -101,6 +101,32 @@ func onKeys() []attack {
 			},
 		},
 		{
+			wants: "invent somebody who has X's account, and approve as X with their key", admits: "keys for people whose keys are not pinned",
+			caught: []string{"step 15 anchors: key", "exit 2: no roster", "monitor: account_twice", "monitor: account_twice", "monitor: unknown_key"},
+			try: func(t *testing.T) (got []string) {
+				c := halfApproved(t)
+				watcher, dave := newAuditor(c.operator), newAuditor(c.operator)
+				dave.mine = &monitor.Mine{Accounts: []string{"acc-dave"}, Keys: []evidence.Digest{digestOf(t, c.dave.key)}}
+				for _, a := range []*auditor{watcher, dave} {
+					if alarms := a.pass(c.operator, c.publish()); len(alarms) > 0 {
+						t.Fatalf("the control: %v", alarms)
+					}
+				}
+				c.accounts = map[string]string{"mallory": "acc-dave"}
+				c.enrol(c.mallory)
+				c.decide(c.mallory, evidence.Approve)
+				bundle := c.bundle()
+				if state := evidence.Verify(bundle, unpinned(c.pinned)).Verdict.State; state != approval.Approved {
+					t.Errorf("it is %s", state)
+				}
+				got = append(got, verify(bundle, c.pinned), verify(bundle, unpinned(c.pinned)))
+				for _, a := range []*auditor{watcher, dave} {
+					got = append(got, a.pass(c.operator, c.publish())...)
+				}
+				return got
+			},
+		},
+		{
 			wants: "enrol a ghost key for X as if X's own key had signed for it", caught: []string{"step 5 roster: signature", "monitor: roster_unproved"},
 			try: func(t *testing.T) (got []string) {
 				c := halfApproved(t)

@@ -399,6 +399,18 @@ func (a *auditing) followsTheLog(t *testing.T) {
 	if code != 3 || found.Code != monitor.UnknownKey {
 		t.Errorf("a key that its person does not know: exit %d\n%s%s", code, out, errs)
 	}
+	// By the account too, which the openings alone tell.
+	var account string
+	for _, line := range a.sql(`select account_id from signedapproval_people where id = '` + person + `'`) {
+		account = line
+	}
+	mine = write(t, a.dir, "accounts.json", `{"format":"signedapproval.keys/v1","accounts":["`+account+`"]}`)
+	if code, _, errs := follow(filepath.Join(a.dir, "three"), "--mine", mine); code == 0 || !strings.Contains(errs, "give --openings too") {
+		t.Errorf("accounts without openings: exit %d\n%s", code, errs)
+	}
+	if code, out, errs := follow(filepath.Join(a.dir, "three"), "--mine", mine, "--openings", "--workspace", "acme"); code != 3 || !strings.Contains(out, "unknown_key") {
+		t.Errorf("a key for an account that did not list it: exit %d\n%s%s", code, out, errs)
+	}
 	if code, out, _ := command(t, "monitor", "findings", two); code != 3 || !strings.Contains(out, "unknown_key") {
 		t.Errorf("monitor findings: exit %d\n%s", code, out)
 	}

@@ -29,7 +29,7 @@ type monitorFollowCommand struct {
 	State     string        `help:"The folder in which the monitor keeps what it needs; it is made where it is absent." required:"" type:"path"`
 	Openings  bool          `help:"Replay the roster, the policies and the protection of --workspace too. Needs an API token."`
 	Workspace string        `help:"The workspace's UUID or slug."`
-	Mine      string        `help:"A file with your own keys: alarm on any other under your name." type:"existingfile"`
+	Mine      string        `help:"A file with your own keys: alarm on any other under your name, or for your account." type:"existingfile"`
 	Gossip    []string      `help:"A checkpoint that somebody else was shown; may be given again." type:"existingfile"`
 	Once      bool          `help:"Read what is new and exit."`
 	Interval  time.Duration `help:"How long to wait between two looks." default:"1m"`
@@ -58,6 +58,9 @@ func (c *monitorFollowCommand) Run(ctx context.Context, s streams) (err error) {
 	if c.Mine != "" {
 		if options.Mine, err = readMine(c.Mine); err != nil {
 			return err
+		}
+		if len(options.Mine.Accounts) > 0 && !c.Openings {
+			return errors.New("--mine lists accounts, and only openings tell for which account a key is: give --openings too")
 		}
 	}
 	var gossip [][]byte
@@ -152,8 +155,8 @@ func readMine(path string) (*monitor.Mine, error) {
 	if err := decoder.Decode(&doc); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	if doc.Format != mineFormat || len(doc.People) == 0 {
-		return nil, fmt.Errorf("%s: it must have the format %s and name at least one person", path, mineFormat)
+	if doc.Format != mineFormat || len(doc.People)+len(doc.Accounts) == 0 {
+		return nil, fmt.Errorf("%s: it must have the format %s and name at least one person or account", path, mineFormat)
 	}
 	for _, key := range doc.Keys {
 		if !key.Valid() {

@@ -2,6 +2,7 @@ package gate_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/monitor"
+	"github.com/signedapproval/bitbucket/server/passkey/passkeytest"
 	"github.com/signedapproval/bitbucket/server/store"
 	"github.com/signedapproval/bitbucket/server/tiles"
 )
@@ -59,6 +61,22 @@ func TestAKeyThatTwoWorkspacesVouchFor(t *testing.T) {
 	_, err = w.keys.Erase(t.Context(), bob.AccountID)
 	w.must(err)
 	w.settle()
+	w.unalarming(w.workspace, other)
+
+	// Who was erased can come back, and is somebody else by then.
+	back := &person{key: passkeytest.New(origin)}
+	w.must(w.store.Outside(t.Context(), func(sh *store.Shared) (err error) {
+		back.Person, err = sh.PutPerson(t.Context(), store.Person{AccountID: bob.AccountID, AccountUUID: bob.AccountUUID, Name: bob.Name})
+		return err
+	}))
+	if back.ID == bob.ID {
+		t.Fatal("it is the same person")
+	}
+	session := sha256.Sum256([]byte(back.ID))
+	back.session = session[:]
+	w.enrol(back)
+	_, err = w.gate.SyncRoster(t.Context(), w.workspace, back.ID)
+	w.must(err)
 	w.unalarming(w.workspace, other)
 }
 

@@ -54,7 +54,7 @@ const (
 	GenesisTwice Code = "genesis_twice"
 	// GenesisMissing: a workspace's leaf before its genesis.
 	GenesisMissing Code = "genesis_missing"
-	// UnknownKey: a key under a person's name that this person did not list as their own.
+	// UnknownKey: a key under a person's name, or for their account, that this person did not list as their own.
 	UnknownKey Code = "unknown_key"
 )
 
@@ -70,6 +70,10 @@ const (
 	RosterUnproved Code = "roster_unproved"
 	// KeyUnlogged: a key in the roster whose enrolment the log does not have.
 	KeyUnlogged Code = "key_unlogged"
+	// AccountTwice: a key of an account that has another person already.
+	AccountTwice Code = "account_twice"
+	// OwnerUntold: a key that counts, and of which the openings do not tell for whose account.
+	OwnerUntold Code = "owner_untold"
 	// RevocationUnfollowed: a key of which the log says that it is revoked, and which the roster goes on counting.
 	RevocationUnfollowed Code = "revocation_unfollowed"
 	// RuleUnsigned: a policy, roster or protection that changed without the signatures that the protection in force demands, or a

@@ -57,6 +57,8 @@ type judged struct {
 	Settled bool  `json:"settled"`
 	// Ahead are versions that the openings had and the log had not, each with when it was so first.
 	Ahead map[string]time.Time `json:"ahead"`
+	// Unowned are the versions that added a key of which the openings do not tell for whose account, each with when it was so first.
+	Unowned map[int64]time.Time `json:"unowned"`
 	// Withheld is since when the log could be read and the openings could not; zero where they could.
 	Withheld time.Time `json:"withheld"`
 }
@@ -68,7 +70,7 @@ func (m *Monitor) replay(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r := replay{options: &m.Options, now: m.Now(), roster: m.roster, work: &m.work}
+	r := replay{options: &m.Options, now: m.Now(), roster: m.roster, work: &m.work, owners: map[string]string{}}
 	err = m.State.db.View(func(tx *bbolt.Tx) error {
 		raw := tx.Bucket(tableJudged).Get([]byte(m.Workspace))
 		if raw == nil {
@@ -106,6 +108,11 @@ func (m *Monitor) replay(ctx context.Context) error {
 		}
 		for _, f := range r.lasting {
 			if err := insist(tx, f); err != nil {
+				return err
+			}
+		}
+		for place, person := range r.owners {
+			if err := tx.Bucket(tableOwners).Put([]byte(place), []byte(person)); err != nil {
 				return err
 			}
 		}
@@ -165,6 +172,7 @@ type replay struct {
 	genesis    evidence.Digest
 	// roster is what its versions in the log come to; nil before they were read.
 	roster *evidence.Roster
+	owners map[string]string // that were found out, as the table of owners has them
 	// findings are about what stays as it is and is looked at once; lasting ones are about the openings of now.
 	findings, lasting []Finding
 }
@@ -251,6 +259,9 @@ func (r *replay) run() error {
 	if err := r.proofs(); err != nil {
 		return err
 	}
+	if err := r.unowned(); err != nil {
+		return err
+	}
 	told, err := r.rules()
 	if err != nil {
 		return err
@@ -267,7 +278,7 @@ func (r *replay) run() error {
 	}
 	r.still()
 	r.ahead()
-	r.Settled = followed && told && answered && len(r.Ahead) == 0 && len(r.lasting) == 0
+	r.Settled = followed && told && answered && len(r.Ahead) == 0 && len(r.Unowned) == 0 && len(r.lasting) == 0
 	return nil
 }
 

@@ -67,7 +67,7 @@ func (g *governed) enrol(k token, e evidence.Enrolment, by evidence.Identity, si
 	g.about(evidence.KeyEnrolled{
 		Person: k.key.Person, Key: k.digest(g.t), AttestationObject: digest, ClientData: digest, IdentifiedBy: string(by), Enrolment: proof,
 	})
-	g.openings.Enrolments = append(g.openings.Enrolments, evidence.EnrolledKey{Enrolment: e})
+	g.openings.Enrolments = append(g.openings.Enrolments, evidence.EnrolledKey{Enrolment: e, Owner: ownerOf(g.t, e)})
 	change := evidence.RosterChange{Event: evidence.KeyAdded, Key: k.key, By: by, Proof: proof, Signer: signer}
 	switch by {
 	case evidence.ByOwnKey:
@@ -77,6 +77,16 @@ func (g *governed) enrol(k token, e evidence.Enrolment, by evidence.Identity, si
 	case evidence.ByLogIn, evidence.ByOperator, evidence.Disowned: // nobody signed for it
 	}
 	g.roster(change)
+}
+
+// ownerOf opens whose account an enrolment is for, where it is that of its person.
+func ownerOf(t testing.TB, e evidence.Enrolment) *evidence.PersonOpening {
+	t.Helper()
+	act, err := evidence.ParseAct(e.Act)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return accountOf(act.Signer.Person)
 }
 
 // issued is when an act was issued.
@@ -332,7 +342,7 @@ func forgeries() map[string]forgery {
 			e := g.enrolment(ghost)
 			proof, err := e.Digest()
 			g.must(err)
-			g.openings.Enrolments = append(g.openings.Enrolments, evidence.EnrolledKey{Enrolment: e})
+			g.openings.Enrolments = append(g.openings.Enrolments, evidence.EnrolledKey{Enrolment: e, Owner: ownerOf(g.t, e)})
 			g.roster(evidence.RosterChange{Event: evidence.KeyAdded, Key: ghost.key, By: evidence.ByLogIn, Proof: proof})
 		}, nil, []monitor.Code{monitor.KeyUnlogged}},
 		"a countersignature for another key": {func(g *governed) {
@@ -597,7 +607,7 @@ func TestARevocationComesWithItsKey(t *testing.T) {
 			g.about(evidence.KeyEnrolled{
 				Person: carol.key.Person, Key: carol.digest(t), AttestationObject: digest, ClientData: digest, IdentifiedBy: string(evidence.ByLogIn), Enrolment: proved,
 			})
-			g.openings.Enrolments = append(g.openings.Enrolments, evidence.EnrolledKey{Enrolment: e})
+			g.openings.Enrolments = append(g.openings.Enrolments, evidence.EnrolledKey{Enrolment: e, Owner: ownerOf(g.t, e)})
 			g.now = g.now.Add(30 * 24 * time.Hour)
 			g.roster(evidence.RosterChange{Event: evidence.KeyAdded, Key: carol.key, By: evidence.ByLogIn, Proof: proved})
 			if !later {

@@ -79,6 +79,9 @@ func (r *replay) opened(n int64, logged past) (change evidence.RosterChange, why
 
 // proofs looks at what the versions of the roster rest on that were not looked at yet.
 func (r *replay) proofs() error {
+	if r.Unowned == nil {
+		r.Unowned = map[int64]time.Time{}
+	}
 	for n := r.Versions + 1; n <= r.roster.Versions(); n++ {
 		change, _ := r.roster.Change(n)
 		r.work.proofs++
@@ -98,6 +101,16 @@ func (r *replay) proofs() error {
 		}
 		if err := r.unproved(change, filed); err != nil {
 			r.wrong(RosterUnproved, subject, "Key %s of person %s %s: %s.", key, change.Key.Person, change.Event, err)
+		}
+		if change.Event == evidence.KeyAdded {
+			added, _ := r.roster.Key(change.Key.CredentialID)
+			told, err := r.owner(n, added)
+			if err != nil {
+				return err
+			}
+			if !told {
+				r.Unowned[n] = r.now
+			}
 		}
 	}
 	r.Versions = r.roster.Versions()

@@ -22,7 +22,7 @@ import (
 // stateFormat names this version of the folder.
 //
 // It changes with the form of anything in it, which a test notices.
-const stateFormat = "signedapproval.monitor/v4"
+const stateFormat = "signedapproval.monitor/v5"
 
 // The files of a state.
 const (
@@ -40,6 +40,7 @@ var (
 	tableJudged   = []byte("judged")   // workspace's UUID -> judged
 	tableKeys     = []byte("keys")     // key digest -> past of its enrolment
 	tableRevoked  = []byte("revoked")  // key digest and index -> past of what says that it is revoked
+	tableOwners   = []byte("owners")   // workspace and digest of an account -> person
 	tableFindings = []byte("findings") // code and subject -> Finding
 	tableWaiting  = []byte("waiting")  // code and subject -> Finding that was not handed out yet
 	tableDoubts   = []byte("doubts")   // workspace and index -> doubt
@@ -115,7 +116,7 @@ func OpenState(folder string, readOnly bool) (*State, error) {
 					return err // before anything in it changes
 				}
 			}
-			for _, table := range [][]byte{tableMeta, tableChains, tableHistory, tableTurns, tableJudged, tableKeys, tableRevoked, tableFindings, tableWaiting, tableDoubts} {
+			for _, table := range [][]byte{tableMeta, tableChains, tableHistory, tableTurns, tableJudged, tableKeys, tableRevoked, tableOwners, tableFindings, tableWaiting, tableDoubts} {
 				if _, err := tx.CreateBucketIfNotExists(table); err != nil {
 					return err
 				}

@@ -28,7 +28,7 @@ func TestTheFormOfTheStateHasAName(t *testing.T) {
 	for _, kept := range []any{
 		progress{Format: "f", Origin: "o", Next: 1, Latest: at, Seen: []seen{{1, tlog.Hash{2}, "n", at}}},
 		judged{
-			By: "b", ID: "i", Versions: 1, Next: 2, Answers: 3, Size: 4, Settled: true, Ahead: map[string]time.Time{"a": at}, Withheld: at,
+			By: "b", ID: "i", Versions: 1, Next: 2, Answers: 3, Size: 4, Settled: true, Ahead: map[string]time.Time{"a": at}, Withheld: at, Unowned: map[int64]time.Time{1: at},
 			Rules: rulebook{
 				Roster: 1, Force: evidence.ProtectionDocument{Version: 1, Previous: "p", Quorum: 1, People: []string{"x"}}, Newest: map[evidence.Digest]evidence.Digest{"r": "d"},
 				InForce: map[evidence.Digest]ruled{"r": {1, 2, "s", []agreed{{evidence.Bytes{1}, at}}}},
@@ -43,7 +43,7 @@ func TestTheFormOfTheStateHasAName(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	const name, sum = "signedapproval.monitor/v4", "12d3bb0d765ae219916b4de05c61ae05776510098af72d7c800bc0e9434fd360"
+	const name, sum = "signedapproval.monitor/v5", "cbf4f263bb996690a8a355c5ab442f5912c436d41239683da28a92e1f51191f0"
 	if got := fmt.Sprintf("%x", sha256.Sum256(form.Bytes())); stateFormat != name || got != sum {
 		t.Errorf("the state has the form %s under the name %s; give a new form a new name, and put both here", got, stateFormat)
 	}
@@ -76,7 +76,7 @@ func TestAStateOfAnotherFormIsRefused(t *testing.T) {
 	}
 	for _, readOnly := range []bool{true, false} {
 		_, err := OpenState(folder, readOnly)
-		if err == nil || !strings.Contains(err.Error(), `"signedapproval.monitor/v2", and this version of the program reads signedapproval.monitor/v4: give another folder`) {
+		if err == nil || !strings.Contains(err.Error(), `"signedapproval.monitor/v2", and this version of the program reads signedapproval.monitor/v5: give another folder`) {
 			t.Errorf("read only %t: %v", readOnly, err)
 		}
 	}

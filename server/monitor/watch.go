@@ -26,6 +26,9 @@ const (
 type Mine struct {
 	// People are their ids in statements: one for each of their accounts.
 	People []string `json:"people"`
+	// Accounts are the ids of their accounts at Bitbucket: a key for one of these, under whichever person's name, is told by the openings
+	// alone.
+	Accounts []string `json:"accounts"`
 	// Keys are the digests of their keys, as [evidence.Key.Digest] computes them and the meaning of an enrolment says.
 	Keys []evidence.Digest `json:"keys"`
 }

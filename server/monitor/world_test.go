@@ -406,11 +406,20 @@ func (k token) assert(data []byte) evidence.Assertion {
 	}
 }
 
+// accountOf opens the commitment of a person to their account.
+func accountOf(person string) *evidence.PersonOpening {
+	return &evidence.PersonOpening{Salt: seed("account of " + person), AccountID: "account of " + person, Name: person}
+}
+
 // act completes an act and gives its bytes.
 func (o *operator) act(a evidence.Act) []byte {
 	o.t.Helper()
 	a.RPID, a.Origin, a.LogOrigin = rp.ID, rp.Origin, origin
-	a.Signer.Commitment = evidence.Commitment(digest)
+	if a.Signer.Commitment == "" {
+		commitment, err := accountOf(a.Signer.Person).Commitment()
+		o.must(err)
+		a.Signer.Commitment = commitment
+	}
 	o.acts++
 	a.Nonce = seed("nonce " + strconv.Itoa(o.acts))[:16]
 	a.IssuedAt, a.ExpiresAt = o.now, o.now.Add(time.Hour)
