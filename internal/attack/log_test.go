@@ -277,5 +277,11 @@ func compare(a, b *auditor) string {
 
 // policyLeaf says in the log which policy the repository has.
 func (o *operator) policyLeaf() {
-	o.say(evidence.PolicyVersion{Repository: evidence.RepositoryID(o.salt, o.repository), Version: 1, Policy: o.policy.Digest()}, false)
+	version := int64(1)
+	for _, e := range o.events {
+		if _, is := e.body.(evidence.PolicyVersion); is {
+			version++
+		}
+	}
+	o.say(evidence.PolicyVersion{Repository: evidence.RepositoryID(o.salt, o.repository), Version: version, Policy: o.policy.Digest()}, false)
 }

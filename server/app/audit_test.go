@@ -179,7 +179,7 @@ func TestAttestationsAndAudits(t *testing.T) {
 	for _, part := range []struct {
 		name string
 		run  func(*testing.T)
-	}{{"attestations", w.attestations}, {"others", w.others}, {"the audit", w.whole}, {"tampered audits", w.tampered}} {
+	}{{"attestations", w.attestations}, {"others", w.others}, {"the audit", w.whole}, {"tampered audits", w.tampered}, {"outdated evidence", w.outdated}} {
 		t.Run(part.name, func(t *testing.T) {
 			outer := w.t
 			w.t = t // they run one after the other
@@ -187,6 +187,51 @@ func TestAttestationsAndAudits(t *testing.T) {
 			part.run(t)
 		})
 	}
+}
+
+// outdated puts evidence of before in the place of what the log has since.
+func (w *auditWorld) outdated(t *testing.T) {
+	path, err := program()
+	w.must(err)
+	anchors := filepath.Join(t.TempDir(), "anchors.json")
+	get := exec.CommandContext(w.ctx, path, "anchors", "get", "--workspace=acme", "-o", anchors)
+	get.Env = append(os.Environ(), "SIGNEDAPPROVAL_URL="+w.proxy.origin, "SIGNEDAPPROVAL_TOKEN="+w.token)
+	if said, err := get.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	of := "/evidence/" + w.workspace.UUID + "/" + w.sql(`select id::text from signedapproval_approval_requests where head_commit = '` + w.merged.head + `'`)[0]
+	status, code, before := w.get(w.token, of)
+	if status != http.StatusOK {
+		t.Fatalf("%s: %d %s", of, status, code)
+	}
+	target, err := url.Parse(w.proxy.origin)
+	w.must(err)
+	liar := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == of {
+			_, _ = rw.Write(before)
+			return
+		}
+		(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }}).ServeHTTP(rw, r)
+	}))
+	t.Cleanup(liar.Close)
+	const nothing, against = "", "the public log: the evidence is not the newest"
+	step := func(what, server string, want int, says string, more ...string) {
+		t.Helper()
+		code, out, errs := w.audit(server, w.token, append([]string{"--key=" + w.keyFile, "--anchors=" + anchors}, more...)...)
+		if code != want || !strings.Contains(errs, says) || strings.Contains(errs, "the public log:") != (says != nothing) || !strings.Contains(out, w.landed) {
+			t.Errorf("%s: exit %d\n%s%s", what, code, out, errs)
+		}
+	}
+	step("nothing has come since", liar.URL, 2, nothing) // without a clone
+	w.must(w.bob.Renew(w.ctx, w.merged.Place))
+	w.eventually("the roster moves", func() bool {
+		status, _, now := w.get(w.token, of)
+		return status == http.StatusOK && !bytes.Equal(now, before) && evidence.Verify(now, evidence.Anchors{}).ExitCode() == 2
+	})
+	w.atRest()
+	step("a newer roster", liar.URL, 1, against)
+	step("the server itself", w.proxy.origin, 2, nothing)
+	step("a log that is too long", liar.URL, 2, "--max-leaves is 1", "--max-leaves=1")
 }
 
 // attestations reads what is said of the head, of what landed, and of what was pushed.

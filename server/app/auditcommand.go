@@ -35,7 +35,8 @@ type auditCommand struct {
 	Summary    string `help:"Write the signed summary to this file. JSON holds it anyway." type:"path"`
 	Key        string `help:"A file with the public keys that may sign the summary, in PEM; without it, the keys that the server announces." type:"existingfile"`
 	Repo       string `help:"A clone of the repository: exactly its commits must be listed. Needs git." type:"existingdir"`
-	Anchors    string `help:"Verify the evidence of every row with these anchors, and what landed where --repo is given." type:"existingfile"`
+	Anchors    string `help:"Verify the evidence of every row with these anchors and against the public log, and what landed where --repo is given." type:"existingfile"`
+	MaxLeaves  int64  `help:"With --anchors: how many leaves of the log to read at most, to see that the evidence leaves nothing out." default:"1000000" placeholder:"N"`
 }
 
 // Run prints the audit once all of it is verified, and never a part of it. It exits 0 where a pinned key has signed it
@@ -80,12 +81,13 @@ func (c *auditCommand) Run(ctx context.Context, s streams) error {
 	}
 	asserted := c.Key == ""
 	var disproved []disproof
+	var behind *gateOutcome // of what the public log says
 	if c.Anchors != "" {
 		proved, p, err := c.verifyEvidence(ctx, server, at, listed.rows, commits)
 		if err != nil {
 			return err
 		}
-		asserted, disproved = asserted || !proved, p.disproved
+		asserted, disproved, behind = asserted || !proved || p.behind != nil, p.disproved, p.behind
 		for _, row := range p.unseen {
 			_, _ = fmt.Fprintf(s.err, "row %d: its evidence ends before the merge, when its request was cancelled: that this is how it was merged is operator-asserted\n", row)
 		}
@@ -110,6 +112,13 @@ func (c *auditCommand) Run(ctx context.Context, s streams) error {
 	_, err = fmt.Fprintf(s.err, "%d commits reached %s: %d approved, %d by override, %d violations\n", n.All, c.Branch, n.Approved, n.Override, n.Violation)
 	for _, d := range disproved {
 		_, _ = fmt.Fprintf(s.err, "row %d is not proved: %s\n", d.Row, d.Why)
+	}
+	if behind != nil {
+		_, _ = fmt.Fprintln(s.err, "the public log:", plain(behind.Sentence))
+	}
+	if err == nil && behind != nil && behind.Code != gateAsserted {
+		_, _ = fmt.Fprintln(s.err, "FAILED: the evidence is not what the public log says")
+		return exit(1)
 	}
 	if err == nil && len(disproved) > 0 {
 		_, _ = fmt.Fprintf(s.err, "FAILED: the evidence does not prove %d of the rows\n", len(disproved))
@@ -336,6 +345,12 @@ func (c *auditCommand) verifyEvidence(
 	for _, commit := range commits {
 		p.parents[commit.Hash] = commit.Parents
 	}
+	var before monitor.Checkpoint
+	if anchors.Log != nil {
+		if before, err = server.Checkpoint(ctx, anchors); err != nil {
+			return false, p, fmt.Errorf("the public log: %w", err)
+		}
+	}
 	whole, err = p.rows(ctx, rows, func(request string) ([]byte, error) {
 		id, ok := bitbucket.BareUUID(request) // it becomes part of a path
 		if !ok {
@@ -343,7 +358,14 @@ func (c *auditCommand) verifyEvidence(
 		}
 		return server.Get(ctx, "/evidence/"+at.workspace+"/"+id, nil, evidence.MaxBundle)
 	})
-	return whole, p, err
+	if err != nil || anchors.Log == nil || len(p.histories) == 0 {
+		return whole, p, err // without the log's keys nothing is proved
+	}
+	look := logLook{server, anchors, []lookedThrough{pinnedHead(anchors)}, c.MaxLeaves, before.N}
+	if outcome, code, _ := look.compare(ctx, p.histories, gateOutcome{}, 0); code != 0 {
+		p.behind = &outcome
+	}
+	return whole, p, nil
 }
 
 // writeAuditJSON writes one document: the rows, in the one form of each, the envelope of their summary, and beside them which are not

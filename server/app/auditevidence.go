@@ -25,6 +25,9 @@ type proving struct {
 	// unseen are the numbers of rows whose evidence ends before the merge.
 	unseen    []int
 	disproved []disproof
+	// histories are those of the bundles that verified; behind is what the public log says against them, nil for nothing.
+	histories []history
+	behind    *gateOutcome
 }
 
 // disproof is a row that says what its evidence does not prove.
@@ -117,6 +120,12 @@ func (p *proving) verify(ctx context.Context, data []byte, row attest.Row) (*pro
 	if of.merged, closed = ending(data); of.landed == "" && closed == "cancelled" {
 		of.unseen, of.landed = true, row.Landed
 	}
+	h, err := historyOf(data)
+	if err != nil {
+		return nil, notProved{err}
+	}
+	h.closed = closed != ""
+	p.histories = append(p.histories, h)
 	if p.clone == "" {
 		return of, nil
 	}

@@ -31,17 +31,22 @@ type lookedThrough struct {
 	Roster evidence.Digest `json:"roster"`
 	Size   int64           `json:"size"`
 	Root   evidence.Digest `json:"root"`
-	// Policies are the digests of those in force in that log, by what stands for their repositories; empty where one is gated no longer. Of a
-	// repository that is not there nothing is known.
-	Policies map[evidence.Digest]evidence.Digest `json:"policies,omitempty"`
+	// Policies are those in force in that log, by what stands for their repositories. Of a repository that is not there nothing is known.
+	Policies map[evidence.Digest]ruleInForce `json:"policies,omitempty"`
 }
 
-// known is what is known of the roster before anything is asked: from the anchors, and what is remembered, the newest first.
-func (c *verifyCommand) known(anchors evidence.Anchors) ([]lookedThrough, error) {
+// pinnedHead is what the anchors say of the log.
+func pinnedHead(anchors evidence.Anchors) lookedThrough {
 	pinned := lookedThrough{Format: stateFormat, Origin: anchors.Log.Origin, Genesis: anchors.Genesis}
 	if h := anchors.LogHead; h != nil {
 		pinned.Roster, pinned.Size, pinned.Root = anchors.Roster, h.Size, h.Root
 	}
+	return pinned
+}
+
+// known is what is known of the roster before anything is asked: from the anchors, and what is remembered, the newest first.
+func (c *verifyCommand) known(anchors evidence.Anchors) ([]lookedThrough, error) {
+	pinned := pinnedHead(anchors)
 	if c.State == "" {
 		return []lookedThrough{pinned}, nil
 	}
@@ -88,6 +93,16 @@ func treeOf(size int64, root evidence.Digest) (tlog.Tree, error) {
 	return tlog.Tree{N: size, Hash: hash}, nil
 }
 
+// logLook is a look through a public log.
+type logLook struct {
+	client  *monitor.Client
+	anchors evidence.Anchors
+	known   []lookedThrough // the newest first; there is one
+	most    int64           // leaves that are read
+	// until is how many leaves the log had before the evidence was taken: later ones need not be in it.
+	until int64
+}
+
 // compare compares what bundles of one workspace say is in the log with the log that is public now: that it has the log of each in it, nothing about
 // their pull requests that they do not have, such as a withdrawal or a newer commit, no version of the roster that one of them does not
 // have, in which a key may be reported as stolen, and nothing that revokes a key which one rests on and its roster counts; and that each
@@ -95,7 +110,8 @@ func treeOf(size int64, root evidence.Digest) (tlog.Tree, error) {
 // begins: a leaf can be appended twice, and then there is an end of the history that has less before it. It returns the outcome as it was
 // where it finds nothing, and true where the first of what is known is about the log of now then: not while the roster counts any key
 // that the log revokes, for later evidence that rests on that one.
-func (c *verifyCommand) compare(ctx context.Context, client *monitor.Client, anchors evidence.Anchors, histories []history, known []lookedThrough, outcome gateOutcome, code int) (gateOutcome, int, bool) {
+func (l logLook) compare(ctx context.Context, histories []history, outcome gateOutcome, code int) (gateOutcome, int, bool) {
+	client, anchors, known := l.client, l.anchors, l.known
 	bad := func(err error) (gateOutcome, int, bool) {
 		return gateOutcome{Code: gateLog, Sentence: err.Error()}, 1, false
 	}
@@ -130,10 +146,10 @@ func (c *verifyCommand) compare(ctx context.Context, client *monitor.Client, anc
 		}
 		from = min(from, h.begin)
 	}
-	if n := public.N - from; n > c.MaxLeaves {
+	if n := public.N - from; n > l.most {
 		return gateOutcome{Code: gateAsserted, Sentence: fmt.Sprintf(
 			"it rests on the server's word that the evidence leaves nothing out about the pull request, and no newer roster, in which a key may be reported as stolen: "+
-				"the log has %d leaves since leaf %d, and --max-leaves is %d; where that is the logHead of the anchors, or 0, newer anchors or --state let it begin later", n, from, c.MaxLeaves)}, 2, false
+				"the log has %d leaves since leaf %d, and --max-leaves is %d; where that is the logHead of the anchors, or 0, newer anchors or --state let it begin later", n, from, l.most)}, 2, false
 	}
 	var lacking history
 	rules := rulesSeen{workspace: histories[0].workspace, size: known[0].Size, before: known[0].Policies}
@@ -150,7 +166,7 @@ func (c *verifyCommand) compare(ctx context.Context, client *monitor.Client, anc
 			if _, counts := h.unfollowed(leaf); counts {
 				followed = false
 			}
-			return h.lacks(index, leaf)
+			return index < l.until && h.lacks(index, leaf)
 		})
 	})
 	switch {
@@ -191,6 +207,8 @@ type history struct {
 	// begin is where the pull request's leaves begin: with its first leaf, or where the log ended by the word of one who
 	// decided, whichever is earlier. end is after its last one.
 	begin, end int64
+	// closed says that the request was closed, and that what came to the pull request after it, which is in no bundle of it, does not matter.
+	closed bool
 	// places are the indexes of the chain's leaves, versions the roster's by their digests, newest that of the last; empty where
 	// there is none.
 	places   map[int64]bool
@@ -279,7 +297,7 @@ func (h history) late(logged map[int64]int64, known []lookedThrough) (index int6
 // lacks reports whether a leaf of the log is about the pull request, the roster or a key and not in the bundle.
 func (h history) lacks(index int64, leaf evidence.Leaf) bool {
 	if leaf.Chain != nil && leaf.Chain.ID == h.chain {
-		return !h.places[index]
+		return !h.places[index] && (index < h.end || !h.closed)
 	}
 	if rests, _ := h.unfollowed(leaf); rests {
 		return true

@@ -3,6 +3,7 @@ package app
 import (
 	"fmt"
 	"maps"
+	"math"
 
 	"github.com/signedapproval/bitbucket/server/evidence"
 )
@@ -11,47 +12,51 @@ import (
 // is in the log, so the order of the leaves is the order in which they were in force.
 type rulesSeen struct {
 	workspace evidence.Digest
-	// before are those in force in the log of size leaves, as far as they are known; of each repository one, empty where it is gated no longer.
+	// before are those in force in the log of size leaves, as far as they are known, by what stands for their repositories.
 	size   int64
-	before map[evidence.Digest]evidence.Digest
+	before map[evidence.Digest]ruleInForce
 	came   []ruleSeen
 }
 
+// ruleInForce is a repository's policy, empty where it is gated no longer.
+type ruleInForce struct {
+	Version int64           `json:"version"`
+	Policy  evidence.Digest `json:"policy,omitempty"`
+}
+
 type ruleSeen struct {
-	index              int64
-	repository, policy evidence.Digest
+	index      int64
+	repository evidence.Digest
+	ruleInForce
 }
 
 // see takes a leaf in, in their order.
 func (r *rulesSeen) see(index int64, leaf evidence.Leaf) {
 	if version, ok := leaf.Body.(evidence.PolicyVersion); ok && leaf.Workspace == r.workspace {
-		r.came = append(r.came, ruleSeen{index, version.Repository, version.Policy})
+		r.came = append(r.came, ruleSeen{index, version.Repository, ruleInForce{version.Version, version.Policy}})
 	}
 }
 
-// at is the policy of a repository that was in force at a leaf, and false where nothing is known of it.
-func (r *rulesSeen) at(repository evidence.Digest, index int64) (policy evidence.Digest, known bool) {
+// at is the policy of a repository that was in force at a leaf, and false where nothing is known of it. A version that had come before counts for
+// nothing when its leaf comes once more.
+func (r *rulesSeen) at(repository evidence.Digest, index int64) (rule ruleInForce, known bool) {
 	if r.size <= index {
-		policy, known = r.before[repository]
+		rule, known = r.before[repository]
 	}
-	for _, rule := range r.came {
-		if rule.repository == repository && rule.index < index {
-			policy, known = rule.policy, true
+	for _, came := range r.came {
+		if came.repository == repository && came.index < index && came.Version > rule.Version {
+			rule, known = came.ruleInForce, true
 		}
 	}
-	return policy, known
+	return rule, known
 }
 
-// now are all that are in force by now.
-func (r *rulesSeen) now() map[evidence.Digest]evidence.Digest {
-	now := maps.Clone(r.before)
-	if now == nil {
-		now = map[evidence.Digest]evidence.Digest{}
-	}
-	for _, rule := range r.came {
-		if rule.index >= r.size {
-			now[rule.repository] = rule.policy
-		}
+// now are all that are in force behind the last leaf that was seen.
+func (r *rulesSeen) now() map[evidence.Digest]ruleInForce {
+	now := map[evidence.Digest]ruleInForce{}
+	maps.Copy(now, r.before)
+	for _, came := range r.came {
+		now[came.repository], _ = r.at(came.repository, math.MaxInt64)
 	}
 	return now
 }
@@ -59,7 +64,7 @@ func (r *rulesSeen) now() map[evidence.Digest]evidence.Digest {
 // outdated says why the policy of a bundle is not the one by which its verdict had to be reached.
 func (r *rulesSeen) outdated(h history) (gateOutcome, bool) {
 	inForce, known := r.at(h.repository, h.verdict)
-	if h.verdict < 0 || !known || inForce == h.policy {
+	if h.verdict < 0 || !known || inForce.Policy == h.policy {
 		return gateOutcome{}, false
 	}
 	return gateOutcome{Code: gateOldPolicy, Sentence: fmt.Sprintf("the verdict, leaf %d of the log, was reached by a policy that was in force no longer (%s)", h.verdict, h.policy)}, true

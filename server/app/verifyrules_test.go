@@ -13,21 +13,25 @@ func TestWhichRulesWereInForce(t *testing.T) {
 	t.Parallel()
 	digest := func(name string) evidence.Digest { return approval.DigestOf([]byte(name)) }
 	workspace, rocket, shuttle := digest("workspace"), digest("rocket"), digest("shuttle")
-	rules := &rulesSeen{workspace: workspace, size: 100, before: map[evidence.Digest]evidence.Digest{rocket: digest("known"), shuttle: digest("other")}}
+	rules := &rulesSeen{workspace: workspace, size: 100, before: map[evidence.Digest]ruleInForce{rocket: {2, digest("known")}, shuttle: {7, digest("other")}}}
 	// The look began at leaf 40, since a pull request did; what is known is of the log of 100 leaves.
 	for _, came := range []struct {
 		index      int64
 		workspace  evidence.Digest
 		repository evidence.Digest
+		version    int64
 		policy     evidence.Digest
 	}{
-		{50, workspace, rocket, digest("first")},
-		{60, workspace, rocket, digest("known")},
-		{70, digest("another workspace"), rocket, digest("theirs")},
-		{110, workspace, rocket, digest("second")},
-		{120, workspace, rocket, ""},
+		{50, workspace, rocket, 1, digest("first")},
+		{60, workspace, rocket, 2, digest("known")},
+		{65, workspace, rocket, 1, digest("first")}, // once more
+		{70, digest("another workspace"), rocket, 9, digest("theirs")},
+		{105, workspace, rocket, 1, digest("first")}, // and again
+		{110, workspace, rocket, 3, digest("second")},
+		{115, workspace, rocket, 2, digest("known")},
+		{120, workspace, rocket, 4, ""},
 	} {
-		rules.see(came.index, evidence.Leaf{Workspace: came.workspace, Body: evidence.PolicyVersion{Repository: came.repository, Policy: came.policy}})
+		rules.see(came.index, evidence.Leaf{Workspace: came.workspace, Body: evidence.PolicyVersion{Repository: came.repository, Version: came.version, Policy: came.policy}})
 	}
 	rules.see(130, evidence.Leaf{Workspace: workspace, Body: evidence.Connection{Event: "renewed"}})
 	for _, c := range []struct {
@@ -47,8 +51,8 @@ func TestWhichRulesWereInForce(t *testing.T) {
 		{shuttle, 100, digest("other"), true},
 		{digest("nobody's"), 200, "", false},
 	} {
-		if policy, known := rules.at(c.repository, c.index); policy != c.policy || known != c.known {
-			t.Errorf("leaf %d: %q, %t; want %q, %t", c.index, policy, known, c.policy, c.known)
+		if rule, known := rules.at(c.repository, c.index); rule.Policy != c.policy || known != c.known {
+			t.Errorf("leaf %d: %q, %t; want %q, %t", c.index, rule.Policy, known, c.policy, c.known)
 		}
 	}
 	for _, c := range []struct {
@@ -60,6 +64,9 @@ func TestWhichRulesWereInForce(t *testing.T) {
 		{45, digest("first"), false}, // nothing is known
 		{55, digest("first"), false},
 		{65, digest("first"), true},
+		{66, digest("first"), true},
+		{106, digest("first"), true},
+		{116, digest("known"), true},
 		{115, digest("second"), false},
 		{125, digest("second"), true}, // it is gated no longer
 	} {
@@ -67,7 +74,7 @@ func TestWhichRulesWereInForce(t *testing.T) {
 			t.Errorf("a verdict at leaf %d: %+v, %t", c.verdict, outcome, outdated)
 		}
 	}
-	if now := rules.now(); !maps.Equal(now, map[evidence.Digest]evidence.Digest{rocket: "", shuttle: digest("other")}) {
+	if now := rules.now(); !maps.Equal(now, map[evidence.Digest]ruleInForce{rocket: {4, ""}, shuttle: {7, digest("other")}}) {
 		t.Errorf("remembered: %v", now)
 	}
 }
