@@ -102,8 +102,9 @@ func (w *world) unalarming(workspaces ...string) {
 	for _, workspace := range workspaces {
 		state, err := monitor.OpenState(w.t.TempDir(), false)
 		w.must(err)
+		now := time.Now().Add(2 * time.Hour)
 		m, err := monitor.New(monitor.Options{
-			Client: client, State: state, Late: time.Hour, Workspace: workspace, Now: func() time.Time { return time.Now().Add(2 * time.Hour) },
+			Client: client, State: state, Late: time.Hour, Workspace: workspace, Now: func() time.Time { return now },
 			Anchors: evidence.Anchors{
 				RelyingParties: []evidence.RelyingParty{{ID: rpID, Origin: origin}},
 				Log:            &evidence.LogAnchor{Origin: rpID + "/log", Keys: []string{w.logKey}},
@@ -119,6 +120,8 @@ func (w *world) unalarming(workspaces ...string) {
 			},
 		})
 		w.must(err)
+		w.must(m.Pass(w.t.Context()))
+		now = now.Add(2 * time.Hour) // what may come later had its time
 		w.must(m.Pass(w.t.Context()))
 		w.must(state.Close())
 	}
