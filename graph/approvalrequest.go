@@ -201,6 +201,7 @@ type prepareDecisionInput struct {
 type prepareDecisionPayload struct {
 	problems
 	Statement   *string
+	SignerSalt  *string
 	CommentSalt *string
 	Options     *string
 	ExpiresAt   *Time
@@ -222,6 +223,9 @@ func (r *resolver) PrepareDecision(ctx context.Context, args struct{ Input prepa
 			return err
 		}
 		p.Statement, p.ExpiresAt = new(base64.RawURLEncoding.EncodeToString(prepared.Statement)), timeOrNil(&prepared.ExpiresAt)
+		if prepared.SignerSalt != nil {
+			p.SignerSalt = new(base64.RawURLEncoding.EncodeToString(prepared.SignerSalt))
+		}
 		if prepared.CommentSalt != nil {
 			p.CommentSalt = new(base64.RawURLEncoding.EncodeToString(prepared.CommentSalt))
 		}

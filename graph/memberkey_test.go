@@ -18,11 +18,12 @@ func (b *browser) enrolAnother() *passkeytest.Authenticator {
 	further := passkeytest.New(origin)
 	response, err := further.Create([]byte(b.do("beginPasskey", "options", map[string]any{}).text("options")))
 	b.must(err)
-	act := b.do("finishPasskey", "act { options }", map[string]any{"response": string(response), "name": "further"})
+	act := b.do("finishPasskey", "act { statement signerSalt options }", map[string]any{"response": string(response), "name": "further"})
 	for _, key := range []*passkeytest.Authenticator{further, b.key} {
+		b.signsAsThemselves(act, "act.")
 		response, err = key.Get([]byte(act.text("act.options")))
 		b.must(err)
-		act = b.do("confirmPasskey", "passkey { state } act { options }", map[string]any{"response": string(response)})
+		act = b.do("confirmPasskey", "passkey { state } act { statement signerSalt options }", map[string]any{"response": string(response)})
 	}
 	if act.text("passkey.state") != "ENROLLED" {
 		b.t.Fatalf("the further passkey: %v", act)
@@ -68,7 +69,9 @@ func TestActsNameTheKeyOfTheRow(t *testing.T) {
 	}
 	said := func(about map[string]any) evidence.Act {
 		t.Helper()
-		statement, err := base64.RawURLEncoding.DecodeString(alice.do("prepareKeyAct", "act { statement }", about).text("act.statement"))
+		asked := alice.do("prepareKeyAct", "act { statement signerSalt }", about)
+		alice.signsAsThemselves(asked, "act.")
+		statement, err := base64.RawURLEncoding.DecodeString(asked.text("act.statement"))
 		alice.must(err)
 		act, err := evidence.ParseAct(statement)
 		alice.must(err)

@@ -165,15 +165,17 @@ func (v *viewer) Passkeys(ctx context.Context) ([]*passkeyNode, error) {
 }
 
 type keyAct struct {
-	Step      string
-	Statement string
-	Options   string
-	ExpiresAt Time
+	Step       string
+	Statement  string
+	Options    string
+	SignerSalt string
+	ExpiresAt  Time
 }
 
 func keyActOf(a people.KeyAct) *keyAct {
 	return &keyAct{
-		Step: string(a.Step), Statement: base64.RawURLEncoding.EncodeToString(a.Statement), Options: string(a.Options), ExpiresAt: timeOf(a.ExpiresAt),
+		Step: string(a.Step), Statement: base64.RawURLEncoding.EncodeToString(a.Statement), Options: string(a.Options),
+		SignerSalt: base64.RawURLEncoding.EncodeToString(a.SignerSalt), ExpiresAt: timeOf(a.ExpiresAt),
 	}
 }
 

@@ -376,9 +376,10 @@ func (r *resolver) ProposeProtection(ctx context.Context, args struct{ Input pro
 type proposalInput struct{ ProposalID graphql.ID }
 
 type proposalAct struct {
-	Statement string
-	Options   string
-	ExpiresAt Time
+	Statement  string
+	Options    string
+	SignerSalt string
+	ExpiresAt  Time
 }
 
 type prepareProposalSignaturePayload struct {
@@ -395,7 +396,8 @@ func (r *resolver) PrepareProposalSignature(ctx context.Context, args struct{ In
 		}
 		act, err := r.workspaces.PrepareSignature(ctx, viewerOf(ctx), callerOf(ctx).SessionHash, a.workspace, a.id)
 		p.Act = &proposalAct{
-			Statement: base64.RawURLEncoding.EncodeToString(act.Statement), Options: string(act.Options), ExpiresAt: timeOf(act.ExpiresAt),
+			Statement: base64.RawURLEncoding.EncodeToString(act.Statement), Options: string(act.Options),
+			SignerSalt: base64.RawURLEncoding.EncodeToString(act.SignerSalt), ExpiresAt: timeOf(act.ExpiresAt),
 		}
 		return err
 	})

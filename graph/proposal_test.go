@@ -12,7 +12,8 @@ import (
 // signProposal signs a proposal with the passkey of the browser.
 func (b *browser) signProposal(id string) object {
 	b.t.Helper()
-	act := b.do("prepareProposalSignature", "act { statement options expiresAt }", map[string]any{"proposalId": id})
+	act := b.do("prepareProposalSignature", "act { statement signerSalt options expiresAt }", map[string]any{"proposalId": id})
+	b.signsAsThemselves(act, "act.")
 	statement, err := base64.RawURLEncoding.DecodeString(act.text("act.statement"))
 	b.must(err)
 	challenge := sha256.Sum256(statement)

@@ -45,6 +45,7 @@ func TestStory(t *testing.T) {
 	if salt, err := base64.RawURLEncoding.DecodeString(bob.prepare(request, "APPROVE").text("commentSalt")); err != nil || len(salt) != evidence.SaltSize {
 		t.Errorf("the salt of the comment: %x, %v", salt, err)
 	}
+	bob.signsAsThemselves(bob.prepare(request, "APPROVE"), "")
 	made := bob.decide(request, "APPROVE")
 	if made.text("decision.action") != "APPROVE" || made.text("request.id") != request {
 		t.Errorf("decision %v", made)

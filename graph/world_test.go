@@ -379,7 +379,7 @@ func (b *browser) decide(requestID, action string) object {
 func (b *browser) prepare(requestID, action string) object {
 	b.t.Helper()
 	shown := b.ask(`query($id: ID!) { node(id: $id) { ... on ApprovalRequest { diff { content sha256 headCommit size mergeBases } } } }`, map[string]any{"id": requestID})
-	return b.do("prepareDecision", "statement commentSalt options expiresAt", map[string]any{
+	return b.do("prepareDecision", "statement signerSalt commentSalt options expiresAt", map[string]any{
 		"requestId": requestID, "action": action, "comment": "as agreed",
 		"headCommit": shown.text("node.diff.headCommit"), "diffSha256": shown.text("node.diff.sha256"),
 	})

@@ -355,6 +355,19 @@ func TestCommentCommitmentOfThePage(t *testing.T) {
 	}
 }
 
+// TestPersonCommitmentOfThePage: as for a comment.
+func TestPersonCommitmentOfThePage(t *testing.T) {
+	t.Parallel()
+	opening := evidence.PersonOpening{Salt: bytes.Repeat([]byte{7}, evidence.SaltSize), AccountID: "557058:größe", Name: "\u202e\"世界\" 😀 <&>"}
+	c, err := opening.Commitment()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := evidence.Commitment("6376d1b2c919d792ca2d3c72d018443d7130b68674a49f6c7b09b858a4ea7f8b"); c != want {
+		t.Errorf("commitment %s, want %s", c, want)
+	}
+}
+
 // TestCanonicalVectors runs the vectors of RFC 8785's author through the
 // library that canonical forms rest on.
 func TestCanonicalVectors(t *testing.T) {

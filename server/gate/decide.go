@@ -134,7 +134,9 @@ type Prepared struct {
 	// CommentSalt opens the statement's commitment to the comment, so that the page can tell that it
 	// is one to the text that was typed; nil without a comment.
 	CommentSalt []byte
-	ExpiresAt   time.Time
+	// SignerSalt opens the statement's commitment to its approver, for the approver's own page alone.
+	SignerSalt []byte
+	ExpiresAt  time.Time
 }
 
 // kept is what a DECIDE challenge keeps until the assertion comes.
@@ -296,7 +298,7 @@ func (g *Gate) prepare(ctx context.Context, person store.Person, sessionHash []b
 		if err != nil {
 			return err
 		}
-		p.Statement = keep.Statement
+		p.Statement, p.SignerSalt = keep.Statement, keep.Openings.Approver.Salt
 		if keep.Openings.Comment != nil {
 			p.CommentSalt = keep.Openings.Comment.Salt
 		}

@@ -44,7 +44,9 @@ type KeyAct struct {
 	Step      Step
 	Statement []byte // the very bytes; their SHA-256 is the challenge
 	Options   []byte // PublicKeyCredentialRequestOptions, JSON
-	ExpiresAt time.Time
+	// SignerSalt opens the act's commitment to its signer, for the signer's own page alone: so it can tell that the account is theirs.
+	SignerSalt []byte
+	ExpiresAt  time.Time
 }
 
 // ceremony is what a KEY challenge keeps until the assertion comes.
@@ -100,7 +102,7 @@ func (p *People) ask(ctx context.Context, sh *store.Shared, person store.Person,
 		allow[i] = passkey.Credential{ID: key.ID, Transports: key.Transports}
 	}
 	options, err := p.passkeys.AssertionOptions(kept.Challenge, allow, actLife)
-	return KeyAct{Step: c.Step, Statement: c.Act, Options: options, ExpiresAt: expires}, err
+	return KeyAct{Step: c.Step, Statement: c.Act, Options: options, SignerSalt: c.Opening.Salt, ExpiresAt: expires}, err
 }
 
 // answered consumes the challenge that the answer is over; it must be of one of the steps.

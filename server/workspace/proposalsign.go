@@ -28,7 +28,9 @@ const signingLife = 5 * time.Minute
 type Signing struct {
 	Statement []byte // the very bytes of the act; their SHA-256 is the challenge
 	Options   []byte // PublicKeyCredentialRequestOptions, JSON
-	ExpiresAt time.Time
+	// SignerSalt opens the act's commitment to its signer, for the signer's own page alone.
+	SignerSalt []byte
+	ExpiresAt  time.Time
 }
 
 // signature is what a PROPOSAL challenge keeps until the assertion comes.
@@ -150,7 +152,7 @@ func (w *Workspaces) ask(ctx context.Context, tx *store.Tx, person store.Person,
 		allow[i] = passkey.Credential{ID: key.ID, Transports: key.Transports}
 	}
 	options, err := w.passkeys.AssertionOptions(kept.Challenge, allow, signingLife)
-	return Signing{Statement: s.Act, Options: options, ExpiresAt: expires}, err
+	return Signing{Statement: s.Act, Options: options, SignerSalt: s.Opening.Salt, ExpiresAt: expires}, err
 }
 
 // SignProposal takes an authenticator's answer to PrepareSignature: an AuthenticationResponseJSON. When it is the last

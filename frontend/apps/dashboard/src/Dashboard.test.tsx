@@ -826,10 +826,9 @@ describe("passkeys", () => {
     const act = await keyAct("REVOKE", await actOf({ purpose: "revoke", revocation, meaning }, revocation));
     api.world.Mutation = { prepareKeyAct: { act, proposal: null, userErrors: [] } };
     await userEvent.click(await screen.findByRole("button", { name: "Revoke Laptop" }));
-    if (typed) {
-      await userEvent.click(screen.getByRole("checkbox", { name: "Somebody else may have had it" }));
-      await userEvent.type(screen.getByLabelText("Since when"), typed);
-    }
+    const choice = typed ? "Somebody else may have had it" : "Nobody else has had it";
+    await userEvent.click(screen.getByRole("radio", { name: choice }));
+    if (typed) await userEvent.type(screen.getByLabelText("Since when"), typed);
     await userEvent.click(screen.getByRole("button", { name: "Revoke with a passkey" }));
     expect(await screen.findByRole("alert")).toHaveTextContent(
       `What was prepared for signing differs from this page in ${difference}.`,
@@ -1167,8 +1166,8 @@ describe("protection", () => {
     const exchanged = { repository: "{r}", version: 2, policy: "cd".repeat(32) };
     const meaning = `I agree that policy ${exchanged.policy} becomes version 2 of repository {r}.`;
     const about = { purpose: "policy", workspace: `{${workspaceUuid}}`, roster: "9".repeat(64), policy: exchanged };
-    const { statement, options } = await keyAct("", await actOf({ ...about, meaning }, exchanged));
-    api.world.Mutation = { prepareProposalSignature: { act: { statement, options }, userErrors: [] } };
+    const { statement, options, signerSalt } = await keyAct("", await actOf({ ...about, meaning }, exchanged));
+    api.world.Mutation = { prepareProposalSignature: { act: { statement, options, signerSalt }, userErrors: [] } };
     await userEvent.click(await screen.findByRole("button", { name: "Sign…" }));
     const dialog = await screen.findByRole("dialog");
     expect(dialog).toHaveTextContent(`Your passkey signs: “${meaning}”`);

@@ -1,12 +1,22 @@
 import { Button } from "@signedapproval/ui/Button";
 import { Dialog } from "@signedapproval/ui/Dialog";
 import { Note } from "@signedapproval/ui/Note";
+import { Visible } from "@signedapproval/ui/Visible";
 import { useEffect, useRef, useState } from "react";
+import type { Signer } from "./prepared.ts";
 import { adviceFor } from "./refusals.ts";
 import type { Open } from "./useConfirmation.ts";
 
+export interface ConfirmStepProps {
+  question: Open;
+  /** Whether the passkey was made before. */
+  resumed: boolean;
+  /** Under whose name it is enrolled. */
+  signer: Signer;
+}
+
 /** Asks for the press of a button with which a new passkey, or one that is there, signs an enrolment. */
-export function ConfirmStep({ question, resumed }: { question: Open; resumed: boolean }) {
+export function ConfirmStep({ question, resumed, signer }: ConfirmStepProps) {
   const { step, refusal, reply } = question;
   const [losing, setLosing] = useState(false);
   const place = useRef<HTMLDivElement>(null);
@@ -50,6 +60,13 @@ export function ConfirmStep({ question, resumed }: { question: Open; resumed: bo
         {own
           ? "So nobody who gets into your Bitbucket account can add a passkey in your name. It may be on another device, such as your phone."
           : "Until it has signed that it is yours, it cannot sign anything else. It waits for seven days."}
+        <p>
+          It is enrolled for <Visible text={signer.name} />, the Bitbucket account{" "}
+          <code className="sa-wrap">
+            <Visible text={signer.accountId} />
+          </code>
+          .
+        </p>
       </Note>
       {losing && (
         <Dialog

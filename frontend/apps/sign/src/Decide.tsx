@@ -166,7 +166,7 @@ export function Decide(props: DecideProps) {
   // One that was made and never confirmed is taken up again.
   const unconfirmed = viewer.passkeys.find((passkey) => passkey.state === "UNCONFIRMED")?.id;
   const enrolHere = async (resume: string | undefined) => {
-    const state = await enrol({ client, accountId: viewer.person.accountId, resume, ask });
+    const state = await enrol({ client, signer: viewer.person, resume, ask });
     if (state !== "ENROLLED") {
       throw new Refusal(
         "KEY_WAITING",
@@ -193,6 +193,7 @@ export function Decide(props: DecideProps) {
       const shown: Shown = {
         action,
         origin: window.location.origin,
+        signer: viewer.person,
         relyingPartyId: server.relyingPartyId,
         workspace: pullRequest.repository.workspace.uuid,
         repository: pullRequest.repository.uuid,
@@ -305,7 +306,7 @@ export function Decide(props: DecideProps) {
       {request.override && !can.override && (
         <WaitingOverride accountId={viewer.person.accountId} progress={request.override} />
       )}
-      {question && <ConfirmStep question={question} resumed={unconfirmed !== undefined} />}
+      {question && <ConfirmStep question={question} resumed={unconfirmed !== undefined} signer={viewer.person} />}
       {can.override && request.override && (
         <Override
           accountId={viewer.person.accountId}
@@ -319,7 +320,11 @@ export function Decide(props: DecideProps) {
       {refusal && !busy && <RefusalNote refusal={refusal} onAddPasskey={() => void addPasskey()} />}
       {!made && (
         <p className="sa-small">
-          Signed in as <Visible text={viewer.person.name} />. <a href={pullRequest.path}>Back to the approvals</a>
+          Signed in as <Visible text={viewer.person.name} />. Your passkey signs for the account{" "}
+          <code className="sa-wrap">
+            <Visible text={viewer.person.accountId} />
+          </code>
+          . <a href={pullRequest.path}>Back to the approvals</a>
         </p>
       )}
     </>

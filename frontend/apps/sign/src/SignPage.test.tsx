@@ -184,6 +184,7 @@ describe("what is shown", () => {
     expect(screen.getByText(/2 people with write permission must approve/)).toBeVisible();
     expect(screen.getByText("Looks right.")).toBeVisible();
     expect(await screen.findByText("2 files changed")).toBeVisible();
+    expect(screen.getByText(carol.accountId)).toBeVisible();
     const file = screen.getByRole("region", { name: "src/pay.ts" });
     expect(within(file).getByTitle("right-to-left override (U+202E)")).toBeVisible();
     expect(screen.getByText("1 character that does not show")).toBeVisible();
@@ -430,6 +431,7 @@ describe("approving", () => {
     await press("Approve");
     const confirm = await screen.findByRole("button", { name: "Confirm with your new passkey" });
     expect(confirm).toHaveFocus();
+    expect(screen.getByText(/It is enrolled for Carol Okafor/)).toHaveTextContent(carol.accountId);
     expect(await violations(container)).toEqual([]);
     expect(operations(api)).not.toContain("PrepareDecision");
     await userEvent.keyboard("{Enter}");
@@ -577,6 +579,18 @@ describe("approving", () => {
     );
     expect(authenticator.signed).toEqual([]);
     expect(operations(api)).not.toContain("SubmitDecision");
+  });
+
+  test("signs nothing for another account than the one that it shows", async () => {
+    const { api } = await open();
+    const another = { ...carol, accountId: bob.accountId };
+    const others = await statementOf({ ...what, origin: window.location.origin, signer: another });
+    Object.assign(api.world.Mutation ?? {}, {
+      prepareDecision: async () => ({ ...(await prepared(others)), expiresAt: null, userErrors: [] }),
+    });
+    await press("Approve");
+    expect(await screen.findByRole("alert")).toHaveTextContent("differs from this page in who signs.");
+    expect(authenticator.signed).toEqual([]);
   });
 
   test("signs no decision that is dated otherwise", async () => {

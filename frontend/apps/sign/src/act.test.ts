@@ -1,12 +1,13 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { bob, carol } from "@signedapproval/graph/fixtures";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { Announced, KeyDocument } from "./act.ts";
 import { actOf, documentOf, enrolOf, type Statement } from "./actfixture.ts";
-import { canonical, digestOf } from "./prepared.ts";
+import { canonical, digestOf, type Signer } from "./prepared.ts";
 import { Refusal } from "./refusal.ts";
 import { signAct } from "./sign.ts";
-import { prepared, times } from "./statementfixture.ts";
+import { personCommitment, prepared, times } from "./statementfixture.ts";
 import { signWithPasskey } from "./webauthn.ts";
 
 vi.mock("./webauthn.ts", async (original) => ({
@@ -17,13 +18,23 @@ const authenticator = vi.mocked(signWithPasskey);
 beforeEach(() => void authenticator.mockClear());
 afterEach(() => void vi.useRealTimers());
 
-async function sign(act: Statement, announced: Announced, options: Record<string, unknown> = {}) {
-  return await signAct(await prepared(act, canonical(act), options), announced);
+async function sign(
+  act: Statement,
+  announced: Announced,
+  options: Record<string, unknown> = {},
+  signer: Signer = carol,
+) {
+  return await signAct(await prepared(act, canonical(act), options), announced, signer);
 }
 
 /** In what an act is refused; nothing was signed then. */
-async function refused(act: Statement, announced: Announced, options?: Record<string, unknown>): Promise<string> {
-  const error = await sign(act, announced, options).then(
+async function refused(
+  act: Statement,
+  announced: Announced,
+  options?: Record<string, unknown>,
+  signer?: Signer,
+): Promise<string> {
+  const error = await sign(act, announced, options, signer).then(
     () => new Error("it was signed"),
     (reason: unknown) => reason,
   );
@@ -130,7 +141,7 @@ function changed(act: Statement, path: string[], how: "another" | "gone" | "more
 }
 
 /** What the page cannot compare: the server alone knows it. */
-const servers = ["logOrigin", "nonce", "roster", "signer.commitment", "signer.person"];
+const servers = ["logOrigin", "nonce", "roster", "signer.person"];
 
 describe.each(kinds)("%s", (_, announced, act) => {
   test("is signed where it says what was announced", async () => {
@@ -148,6 +159,17 @@ describe.each(kinds)("%s", (_, announced, act) => {
       // Times have words of their own.
       if (canonical(copy) !== canonical(act)) await refused(copy, announced);
     }
+  });
+
+  test("is not signed for another account than the viewer's, or another name", async () => {
+    for (const signer of [bob, { ...carol, name: bob.name }, { ...carol, accountId: bob.accountId }]) {
+      expect(await refused(act, announced, {}, signer)).toBe("who signs.");
+    }
+    const { statement, options } = await prepared(act);
+    for (const signerSalt of ["", "!", "A".repeat(43), "BwcH"]) {
+      await expect(signAct({ statement, options, signerSalt }, announced, carol)).rejects.toThrow("who signs");
+    }
+    expect(authenticator).not.toHaveBeenCalled();
   });
 
   test("is not signed for another kind of act that was announced", async () => {
@@ -244,6 +266,7 @@ test("acts are those that the evidence format has", async () => {
     const { purpose, workspace: where } = act.predicate;
     const documents = ["key", "revocation", "policy", "protection"];
     const said = Object.fromEntries(Object.entries(act.predicate).filter(([name]) => documents.includes(name)));
+    Object.assign(act.predicate["signer"] as object, { commitment: await personCommitment(carol) });
     if (purpose === "enrol") said["key"] = made(said["key"] as KeyDocument);
     const uuid = typeof where === "string" ? where.slice(1, -1) : null;
     const announced = { purpose, workspace: uuid, ...said } as unknown as Announced;

@@ -1,4 +1,14 @@
-import { digestOf, expect, expectMembers, object, type Prepared, readPrepared, same } from "./prepared.ts";
+import {
+  checkSigner,
+  digestOf,
+  expect,
+  expectMembers,
+  object,
+  type Prepared,
+  readPrepared,
+  type Signer,
+  same,
+} from "./prepared.ts";
 import { checkTimes } from "./times.ts";
 
 /** A key as acts name it; FORMAT, section 10. */
@@ -49,22 +59,19 @@ export type Announced =
 
 const predicateType = "https://github.com/signedapproval/bitbucket/act/v1";
 
-// What the server alone knows, in acts of every kind.
+// What the server alone knows, or is looked at by itself, in acts of every kind.
 const unknown = ["expiresAt", "issuedAt", "logOrigin", "nonce", "rpId", "signer"];
 
 /**
  * Checks that the prepared bytes are exactly the act that the page has announced, and that the authenticator is asked to sign
  * these bytes. Gives their SHA-256 in hex; throws a StatementMismatch otherwise, and a refusal where the time is not right.
  */
-export async function checkAct(prepared: Prepared, announced: Announced): Promise<string> {
+export async function checkAct(prepared: Prepared, announced: Announced, signer: Signer): Promise<string> {
   const { predicate, subject, digest } = await readPrepared(prepared, predicateType);
-  const signer = object(predicate["signer"]);
-  expectMembers(signer, ["commitment", "person"], "who signs");
-
-  expect(typeof signer["person"] === "string", "who signs");
+  const person = await checkSigner(predicate["signer"], prepared.signerSalt, signer);
 
   const workspace = announced.purpose === "enrol" ? null : announced.workspace;
-  const [member, document] = documentOf(announced, signer["person"]);
+  const [member, document] = documentOf(announced, person);
   const expected: Record<string, unknown> = {
     purpose: announced.purpose,
     origin: window.location.origin,
@@ -80,19 +87,19 @@ export async function checkAct(prepared: Prepared, announced: Announced): Promis
   expectMembers(predicate, [...Object.keys(expected), ...server], "its parts");
   expect(same(subject, [{ digest: { sha256: await digestOf(document) } }]), "what it is about");
   if (announced.purpose === "revoke") {
-    const own = announced.revocation.person === signer["person"];
+    const own = announced.revocation.person === person;
     expect(own === (workspace === null), "whose key it is");
   }
-  if (announced.purpose === "countersign") expect(announced.key.key.person !== signer["person"], "whose key it is");
+  if (announced.purpose === "countersign") expect(announced.key.key.person !== person, "whose key it is");
   checkTimes("act", predicate);
   return digest;
 }
 
 /** The document of an act, and the member that holds it. */
-function documentOf(announced: Announced, signer: string): [string, unknown] {
+function documentOf(announced: Announced, person: string): [string, unknown] {
   switch (announced.purpose) {
     case "enrol":
-      return ["key", { ...announced.key, key: { ...announced.key.key, person: signer } }];
+      return ["key", { ...announced.key, key: { ...announced.key.key, person } }];
     case "countersign":
       return ["key", announced.key];
     case "revoke":

@@ -1,8 +1,9 @@
 // Passkeys as browsers make them, and acts as the server writes them, for tests.
+import { carol } from "@signedapproval/graph/fixtures";
 import type { KeyDocument, MadeKey } from "./act.ts";
 import { hex, sha256, toBase64Url } from "./bytes.ts";
 import { canonical, digestOf } from "./prepared.ts";
-import { prepared, times } from "./statementfixture.ts";
+import { personCommitment, prepared, times } from "./statementfixture.ts";
 
 /** A passkey that was made: its RegistrationResponseJSON, and what acts say of it. */
 export interface Registered {
@@ -67,7 +68,7 @@ export async function actOf(predicate: Record<string, unknown>, document: unknow
       nonce: "AAAAAAAAAAAAAAAAAAAAAA",
       origin: window.location.origin,
       rpId: "localhost",
-      signer: { commitment: "1".repeat(64), person: "person-carol" },
+      signer: { commitment: await personCommitment(carol), person: "person-carol" },
       ...times(),
       ...predicate,
     },
@@ -82,7 +83,12 @@ export interface Statement extends Record<string, unknown> {
 export async function enrolOf(document: KeyDocument): Promise<Statement> {
   const meaning = `I enrol the key ${await digestOf(document.key)} under my name.`;
   return actOf(
-    { purpose: "enrol", key: document, meaning, signer: { commitment: "1".repeat(64), person: document.key.person } },
+    {
+      purpose: "enrol",
+      key: document,
+      meaning,
+      signer: { commitment: await personCommitment(carol), person: document.key.person },
+    },
     document,
   );
 }
@@ -93,6 +99,6 @@ export async function keyAct(
   act: unknown,
   like: Record<string, unknown> = {},
 ): Promise<Record<string, unknown>> {
-  const { statement, options } = await prepared(act, canonical(act));
-  return { __typename: "KeyAct", step, statement, options, expiresAt: "2026-11-22T10:05:00Z", ...like };
+  const { statement, options, signerSalt } = await prepared(act, canonical(act));
+  return { __typename: "KeyAct", step, statement, options, signerSalt, expiresAt: "2026-11-22T10:05:00Z", ...like };
 }

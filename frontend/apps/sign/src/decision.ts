@@ -9,6 +9,7 @@ const PrepareDecision = graphql(`
     prepareDecision(input: $input) {
       statement
       commentSalt
+      signerSalt
       options
       expiresAt
       userErrors {
@@ -92,11 +93,11 @@ export async function decide({ client, requestId, shown, enrolled, enrol, onStep
     onStep("preparing");
     prepared = await prepare(client, requestId, shown);
   }
-  const { statement, options, commentSalt } = prepared;
-  if (!statement || !options) throw new Refusal("NO_STATEMENT", "The server prepared nothing to sign.");
+  const { statement, options, signerSalt, commentSalt } = prepared;
+  if (!statement || !options || !signerSalt) throw new Refusal("NO_STATEMENT", "The server prepared nothing to sign.");
 
   onStep("signing");
-  const { response, statementSha256 } = await signDecision({ statement, options, commentSalt }, shown);
+  const { response, statementSha256 } = await signDecision({ statement, options, signerSalt, commentSalt }, shown);
 
   onStep("submitting");
   const { submitDecision } = await mutate(client, SubmitDecision, { input: { requestId, response } });

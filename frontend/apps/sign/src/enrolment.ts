@@ -4,6 +4,7 @@ import type { Client } from "urql";
 import type { MadeKey } from "./act.ts";
 import { type KeyAct, keyActOf } from "./keyact.ts";
 import { forgetMade, keepMade, keptMade, madeKey } from "./made.ts";
+import type { Signer } from "./prepared.ts";
 import { ceremony, mutate, Refusal, refuse } from "./refusal.ts";
 import { signAct } from "./sign.ts";
 import { createPasskey } from "./webauthn.ts";
@@ -120,8 +121,8 @@ export interface Question {
 
 export interface EnrolInput {
   client: Client;
-  /** The viewer's Bitbucket account. */
-  accountId: string;
+  /** Under whose name. */
+  signer: Signer;
   /** What to call a new passkey. */
   name?: string | undefined;
   /** The passkey that waits, to be confirmed in the place of making one. */
@@ -134,7 +135,8 @@ export interface EnrolInput {
  * Enrols a passkey: makes it, or takes up one that waits; has it sign its enrolment; has a passkey that is there sign too
  * where there is one. Gives the state that it has come to. Throws a {@link Refusal}; a passkey that was made waits then.
  */
-export async function enrol({ client, accountId, name, resume, ask }: EnrolInput): Promise<PasskeyState> {
+export async function enrol({ client, signer, name, resume, ask }: EnrolInput): Promise<PasskeyState> {
+  const { accountId } = signer;
   const browser: Browser = { client, accountId };
   let { id, act, key } = resume ? await takeUp(browser, resume) : await make(browser, name);
   let refusal: Refusal | null = null;
@@ -150,7 +152,7 @@ export async function enrol({ client, accountId, name, resume, ask }: EnrolInput
         ({ id, act, key } = await takeUp(browser, id));
       }
       if (reply !== "sign") continue;
-      const { response } = await signAct(act, { purpose: "enrol", key });
+      const { response } = await signAct(act, { purpose: "enrol", key }, signer);
       const { confirmPasskey } = await mutate(client, ConfirmPasskey, { input: { response } });
       if (confirmPasskey.userErrors.length > 0) {
         // The challenge is used up, whatever the reason: the next press is over a new one.

@@ -7,6 +7,7 @@ const keyActFragment = graphql(`
     step
     statement
     options
+    signerSalt
   }
 `);
 

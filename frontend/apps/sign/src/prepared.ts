@@ -1,4 +1,4 @@
-import { fromBase64Url, hex, sha256, toBase64Url } from "./bytes.ts";
+import { fromBase64Url, hex, hmacSha256, sha256, toBase64Url } from "./bytes.ts";
 
 /** What the server prepared to be signed. */
 export interface Prepared {
@@ -6,6 +6,14 @@ export interface Prepared {
   statement: string;
   /** What the authenticator is asked, JSON. */
   options: string;
+  /** What opens the commitment to who signs, base64url. */
+  signerSalt: string;
+}
+
+/** Who signs: the Bitbucket account and the name that the page shows to its viewer as their own. */
+export interface Signer {
+  accountId: string;
+  name: string;
 }
 
 /** What was prepared does not say what the page shows: it must not be signed. */
@@ -48,6 +56,26 @@ export async function readPrepared({ statement, options }: Prepared, predicateTy
   expect(typeof asked["rpId"] === "string" && asked["rpId"] === predicate["rpId"], "the relying party");
   expect(asked["userVerification"] === "required", "the demand that the authenticator verifies you");
   return { predicate, subject: whole["subject"], digest: hex(digest) };
+}
+
+/**
+ * Makes sure that what is signed names the viewer as its signer, by a commitment that nobody can open to another account.
+ * Gives our id of the person, which the server alone knows.
+ */
+export async function checkSigner(party: unknown, salt: string, { accountId, name }: Signer): Promise<string> {
+  const { person, commitment, ...more } = object(party);
+  expect(typeof person === "string" && Object.keys(more).length === 0, "who signs");
+  expect(commitment === (await commitmentTo(salt, { kind: "person", accountId, name }, "who signs")), "who signs");
+  return person;
+}
+
+const saltSize = 32;
+
+/** What a statement commits to a value with, as the server computes it: the value cannot be exchanged afterwards. */
+export async function commitmentTo(salt: string, value: unknown, what: string): Promise<string> {
+  const key = read(() => fromBase64Url(salt), what);
+  expect(key.length === saltSize, what);
+  return hex(await hmacSha256(key, new TextEncoder().encode(canonical(value))));
 }
 
 const statementType = "https://in-toto.io/Statement/v1";

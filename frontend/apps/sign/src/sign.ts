@@ -1,5 +1,5 @@
 import { type Announced, checkAct } from "./act.ts";
-import { type Prepared, StatementMismatch } from "./prepared.ts";
+import { type Prepared, type Signer, StatementMismatch } from "./prepared.ts";
 import { ceremony, Refusal } from "./refusal.ts";
 import { checkStatement, type PreparedDecision, type Shown } from "./statement.ts";
 import { signWithPasskey } from "./webauthn.ts";
@@ -20,9 +20,9 @@ export function signDecision(prepared: PreparedDecision, shown: Shown): Promise<
   return sign(prepared, () => checkStatement(prepared, shown));
 }
 
-/** Has an act signed, after a look at it: it says what the page has announced. Throws a {@link Refusal}; see {@link signDecision}. */
-export function signAct(prepared: Prepared, announced: Announced): Promise<Signed> {
-  return sign(prepared, () => checkAct(prepared, announced));
+/** Has an act signed, after a look at it: it says what the page has announced, by the viewer. Throws a {@link Refusal}; see {@link signDecision}. */
+export function signAct(prepared: Prepared, announced: Announced, signer: Signer): Promise<Signed> {
+  return sign(prepared, () => checkAct(prepared, announced, signer));
 }
 
 async function sign({ options }: Prepared, check: () => Promise<string>): Promise<Signed> {

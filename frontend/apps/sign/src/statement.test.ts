@@ -1,9 +1,9 @@
-import { olderHead } from "@signedapproval/graph/fixtures";
+import { bob, carol, olderHead } from "@signedapproval/graph/fixtures";
 import { describe, expect, test } from "vitest";
 import { hex, sha256 } from "./bytes.ts";
 import { canonical, StatementMismatch } from "./prepared.ts";
 import { checkStatement, commentCommitment, type Shown } from "./statement.ts";
-import { commentSalt, prepared, shown, statementOf } from "./statementfixture.ts";
+import { commentSalt, personCommitment, prepared, shown, statementOf } from "./statementfixture.ts";
 
 async function check(what: Shown, statement: unknown, text?: string, options?: Record<string, unknown>) {
   return await checkStatement(await prepared(statement, text, options), what);
@@ -116,6 +116,30 @@ describe("a statement that says something else is refused", () => {
     expect(await difference(checkStatement({ ...good, commentSalt: salt }, what))).toBe("the comment");
   });
 
+  test.each<[string, Record<string, unknown>]>([
+    ["another account", { accountId: bob.accountId }],
+    ["another name", { name: bob.name }],
+  ])("an approver who is %s", async (_, like) => {
+    const statement = await statementOf(shown({ signer: { ...carol, ...like } }));
+    expect(await difference(check(shown(), statement))).toBe("who signs");
+  });
+
+  test.each([
+    ["none", ""],
+    ["another", "A".repeat(43)],
+    ["a shorter one", "BwcH"],
+    ["one that cannot be read", "!"],
+  ])("an approver without the salt that opens who it is: %s", async (_, signerSalt) => {
+    const good = await prepared(await statementOf(shown()));
+    expect(await difference(checkStatement({ ...good, signerSalt }, shown()))).toBe("who signs");
+  });
+
+  test("an approver of whom more is said", async () => {
+    const statement = await statementOf(shown());
+    Object.assign(statement.predicate["approver"] as object, { more: 1 });
+    expect(await difference(check(shown(), statement))).toBe("who signs");
+  });
+
   test("a withdrawal of another decision", async () => {
     const statement = await statementOf(shown({ action: "WITHDRAW", withdraws: "8".repeat(64) }));
     const what = shown({ action: "WITHDRAW", withdraws: "7".repeat(64) });
@@ -199,5 +223,12 @@ test("a commitment to a comment is the one that the server makes", async () => {
   const text = 'Nicht so: \u202e"größe"\n\t\u0001 世界 😀 <&>';
   expect(await commentCommitment("BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc", text)).toBe(
     "72226d69c1b4754dc2e1a2e416727285626109f3afa299282599ac2a8f3dfae2",
+  );
+});
+
+test("a commitment to a person is the one that the server makes", async () => {
+  const who = { accountId: "557058:größe", name: '\u202e"世界" 😀 <&>' };
+  expect(await personCommitment(who, "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc")).toBe(
+    "6376d1b2c919d792ca2d3c72d018443d7130b68674a49f6c7b09b858a4ea7f8b",
   );
 });

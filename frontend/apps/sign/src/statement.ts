@@ -1,6 +1,15 @@
 import type { DecisionAction } from "@signedapproval/graph/generated/graphql.ts";
-import { fromBase64Url, hex, hmacSha256 } from "./bytes.ts";
-import { canonical, expect, expectMembers, object, type Prepared, read, readPrepared, same } from "./prepared.ts";
+import {
+  checkSigner,
+  commitmentTo,
+  expect,
+  expectMembers,
+  object,
+  type Prepared,
+  readPrepared,
+  type Signer,
+  same,
+} from "./prepared.ts";
 import { checkTimes } from "./times.ts";
 
 /** What the server prepared of a decision. */
@@ -14,6 +23,7 @@ export interface Shown {
   action: DecisionAction;
   /** The origin in the address bar. */
   origin: string;
+  signer: Signer;
   relyingPartyId: string;
   /** The Bitbucket UUID, without braces. */
   workspace: string;
@@ -76,7 +86,7 @@ const always = [
 /**
  * Checks that the prepared bytes say exactly what the page shows and that the authenticator is asked to sign exactly
  * these bytes. Gives the statement's SHA-256 in hex; throws {@link StatementMismatch} otherwise, and a refusal where it
- * was not made just now or holds for too long. What only the server knows (who the approver is, the chain, the log, the
+ * was not made just now or holds for too long. What only the server knows (our id of the approver, who the author is, the chain, the log, the
  * roster, the nonce) is not compared.
  */
 export async function checkStatement(prepared: PreparedDecision, shown: Shown): Promise<string> {
@@ -108,6 +118,7 @@ export async function checkStatement(prepared: PreparedDecision, shown: Shown): 
   expect(predicate["meaning"] === meaningOf(shown), "the meaning");
   expectMembers(object(predicate["logHead"]), ["root", "size"], "the head of the log");
   if (shown.action === "WITHDRAW") expect(predicate["withdraws"] === shown.withdraws, "the decision that is withdrawn");
+  await checkSigner(predicate["approver"], prepared.signerSalt, shown.signer);
   if (shown.comment) {
     const opened = await commentCommitment(prepared.commentSalt ?? "", shown.comment);
     expect(predicate["comment"] === opened, "the comment");
@@ -117,13 +128,9 @@ export async function checkStatement(prepared: PreparedDecision, shown: Shown): 
   return digest;
 }
 
-const saltSize = 32;
-
-/** What a statement commits to a comment with, as the server computes it: the text cannot be exchanged afterwards. */
-export async function commentCommitment(salt: string, text: string): Promise<string> {
-  const key = read(() => fromBase64Url(salt), "the comment");
-  expect(key.length === saltSize, "the comment");
-  return hex(await hmacSha256(key, new TextEncoder().encode(canonical({ kind: "comment", text }))));
+/** What a statement commits to a comment with. */
+export function commentCommitment(salt: string, text: string): Promise<string> {
+  return commitmentTo(salt, { kind: "comment", text }, "the comment");
 }
 
 /** The sentence that a signature says. */

@@ -1,13 +1,14 @@
 // Statements as the server writes them, for tests.
-import { head, olderHead, repositoryUuid, workspaceUuid } from "@signedapproval/graph/fixtures";
+import { carol, head, olderHead, repositoryUuid, workspaceUuid } from "@signedapproval/graph/fixtures";
 import { sha256, toBase64Url } from "./bytes.ts";
-import { canonical } from "./prepared.ts";
+import { canonical, commitmentTo, type Signer } from "./prepared.ts";
 import { commentCommitment, meaningOf, type Shown } from "./statement.ts";
 
 export function shown(like: Partial<Shown> = {}): Shown {
   return {
     action: "APPROVE",
     origin: "http://localhost:3000",
+    signer: carol,
     relyingPartyId: "localhost",
     workspace: workspaceUuid,
     repository: repositoryUuid,
@@ -31,6 +32,14 @@ export function shown(like: Partial<Shown> = {}): Shown {
 /** The salt under which statements of tests commit to their comments. */
 export const commentSalt = toBase64Url(new Uint8Array(32).fill(7));
 
+/** The salt under which statements of tests commit to who signs. */
+export const signerSalt = toBase64Url(new Uint8Array(32).fill(8));
+
+/** The commitment to somebody who signs. */
+export function personCommitment({ accountId, name }: Signer, salt = signerSalt): Promise<string> {
+  return commitmentTo(salt, { kind: "person", accountId, name }, "");
+}
+
 /** The statement that says exactly what is shown. */
 export async function statementOf(
   what: Shown,
@@ -40,7 +49,7 @@ export async function statementOf(
     predicateType: "https://github.com/signedapproval/bitbucket/decision/v1",
     subject: [{ digest: { gitCommit: what.headCommit } }],
     predicate: {
-      approver: { commitment: "1".repeat(64), person: "person-carol" },
+      approver: { commitment: await personCommitment(what.signer), person: "person-carol" },
       author: { commitment: "2".repeat(64) },
       chainHead: { chain: "3".repeat(64), leaf: "4".repeat(64), sequence: 3 },
       destination: {
@@ -96,5 +105,5 @@ export async function prepared(statement: unknown, text = canonical(statement), 
     allowCredentials: [{ type: "public-key", id: "AAAA" }],
     ...like,
   };
-  return { statement: toBase64Url(bytes), options: JSON.stringify(options), commentSalt };
+  return { statement: toBase64Url(bytes), options: JSON.stringify(options), signerSalt, commentSalt };
 }

@@ -17,6 +17,7 @@ import { More } from "../More.tsx";
 import { PageLink } from "../PageLink.tsx";
 import { pageAfter, pageSize, usePages } from "../pages.ts";
 import { useHost } from "../surroundings.ts";
+import { useViewer } from "../viewer.ts";
 import { useWorkspaces } from "../workspaces.ts";
 import { actOnKey, type PressedKey } from "./actonkey.ts";
 import { FallenVerdicts } from "./FallenVerdicts.tsx";
@@ -337,6 +338,7 @@ interface CountersignProps {
 
 function Countersign({ pressed, name, member, onClose }: CountersignProps) {
   const client = useClient();
+  const signer = useViewer();
   const [busy, setBusy] = useState(false);
   const [refusal, setRefusal] = useState<Refusal | null>(null);
   const [proposal, setProposal] = useState<string | null>(null);
@@ -344,7 +346,7 @@ function Countersign({ pressed, name, member, onClose }: CountersignProps) {
     setBusy(true);
     setRefusal(null);
     try {
-      const made = await actOnKey(client, { key: pressed, action: "COUNTERSIGN" });
+      const made = await actOnKey(client, signer, { key: pressed, action: "COUNTERSIGN" });
       if (made) setProposal(made);
       else onClose();
     } catch (error) {

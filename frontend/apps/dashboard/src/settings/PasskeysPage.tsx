@@ -106,7 +106,7 @@ function ManageElsewhere() {
 /** One enrolment at a time, with what is asked and what came of it. */
 function useEnrolment(onChanged: () => void) {
   const client = useClient();
-  const { accountId } = useViewer();
+  const signer = useViewer();
   const [busy, setBusy] = useState(false);
   const [resumed, setResumed] = useState(false);
   const [outcome, setOutcome] = useState<Refusal | "ENROLLED" | "WAITING" | null>(null);
@@ -116,7 +116,7 @@ function useEnrolment(onChanged: () => void) {
     setOutcome(null);
     setResumed(input.resume !== undefined);
     try {
-      const state = await enrol({ client, accountId, ask, ...input });
+      const state = await enrol({ client, signer, ask, ...input });
       setOutcome(state === "ENROLLED" ? "ENROLLED" : "WAITING");
       return true;
     } catch (error) {
@@ -129,12 +129,12 @@ function useEnrolment(onChanged: () => void) {
     }
   };
   const forget = () => setOutcome(null);
-  return { run, busy, question, resumed, outcome, forget };
+  return { run, busy, signer, question, resumed, outcome, forget };
 }
 
 function AddPasskey({ enrolment }: { enrolment: ReturnType<typeof useEnrolment> }) {
   const [name, setName] = useState("");
-  const { busy, question, resumed, outcome } = enrolment;
+  const { busy, signer, question, resumed, outcome } = enrolment;
   const submit = async (event: FormEvent) => {
     event.preventDefault();
     if (!busy && (await enrolment.run({ name: name.trim() }))) setName("");
@@ -151,7 +151,7 @@ function AddPasskey({ enrolment }: { enrolment: ReturnType<typeof useEnrolment> 
           Add a passkey
         </Button>
       </div>
-      {question && <ConfirmStep question={question} resumed={resumed} />}
+      {question && <ConfirmStep question={question} resumed={resumed} signer={signer} />}
       {outcome === "ENROLLED" && (
         <Note tone="success" urgent>
           The passkey can sign for you now.

@@ -1,6 +1,7 @@
 import { type FragmentType, graphql, readFragment } from "@signedapproval/graph/generated";
 import type { ProposalKind, ProposalState } from "@signedapproval/graph/generated/graphql.ts";
 import { type Announced, wholeSecond } from "@signedapproval/sign/act";
+import type { Prepared } from "@signedapproval/sign/prepared";
 import { mutate, Refusal, refuse } from "@signedapproval/sign/refusal";
 import { adviceFor } from "@signedapproval/sign/refusals";
 import { signAct } from "@signedapproval/sign/sign";
@@ -13,6 +14,7 @@ import { Visible } from "@signedapproval/ui/Visible";
 import { useId, useState } from "react";
 import { useClient } from "urql";
 import { LeftToDo } from "../LeftToDo.tsx";
+import { useViewer } from "../viewer.ts";
 import "./ProposalCard.css";
 
 const proposalFragment = graphql(`
@@ -60,6 +62,7 @@ const Prepare = graphql(`
       act {
         statement
         options
+        signerSalt
       }
       userErrors {
         code
@@ -129,8 +132,9 @@ export interface ProposalCardProps {
 export function ProposalCard({ workspace, proposal: masked }: ProposalCardProps) {
   const proposal = readFragment(proposalFragment, masked);
   const client = useClient();
+  const signer = useViewer();
   const title = useId();
-  const [act, setAct] = useState<{ statement: string; options: string } | null>(null);
+  const [act, setAct] = useState<Prepared | null>(null);
   const [busy, setBusy] = useState(false);
   const [refusal, setRefusal] = useState<Refusal | null>(null);
   const [left, setLeft] = useState<readonly string[]>([]);
@@ -152,9 +156,9 @@ export function ProposalCard({ workspace, proposal: masked }: ProposalCardProps)
       refuse(prepareProposalSignature.userErrors);
       setAct(prepareProposalSignature.act ?? null);
     });
-  const sign = (prepared: { statement: string; options: string }) =>
+  const sign = (prepared: Prepared) =>
     run(async () => {
-      const { response } = await signAct(prepared, announce(workspace, proposal));
+      const { response } = await signAct(prepared, announce(workspace, proposal), signer);
       const { signProposal } = await mutate(client, Sign, { input: { response } });
       refuse(signProposal.userErrors);
       setLeft(signProposal.leftToDo);

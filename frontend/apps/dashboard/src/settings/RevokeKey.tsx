@@ -7,6 +7,7 @@ import { Field } from "@signedapproval/ui/Field";
 import { Note } from "@signedapproval/ui/Note";
 import { useId, useState } from "react";
 import { useClient } from "urql";
+import { useViewer } from "../viewer.ts";
 import { actOnKey, type PressedKey } from "./actonkey.ts";
 import { ProposalMade } from "./ProposalMade.tsx";
 
@@ -41,6 +42,7 @@ export function RevokeKey({ pressed, name, waits = false, revoked = false, onClo
   const own = pressed.workspace === null;
   const client = useClient();
   const choice = useId();
+  const signer = useViewer();
   const [busy, setBusy] = useState<"signed" | "unsigned" | null>(null);
   // Whether somebody else may have had it: nothing is revoked undated that its owner was not asked about.
   const [shared, setShared] = useState<boolean | null>(revoked || null);
@@ -53,7 +55,7 @@ export function RevokeKey({ pressed, name, waits = false, revoked = false, onClo
     try {
       if (how === "signed") {
         const compromised = shared ? { compromisedSince: new Date(since).toISOString() } : {};
-        const made = await actOnKey(client, { key: pressed, action: "REVOKE", ...compromised });
+        const made = await actOnKey(client, signer, { key: pressed, action: "REVOKE", ...compromised });
         if (made) {
           setProposal(made);
           return;

@@ -1,7 +1,7 @@
 import { graphql } from "@signedapproval/graph/generated";
 import { type Announced, type KeyDocument, wholeSecond } from "@signedapproval/sign/act";
 import { keyActOf } from "@signedapproval/sign/keyact";
-import { digestOf } from "@signedapproval/sign/prepared";
+import { digestOf, type Signer } from "@signedapproval/sign/prepared";
 import { mutate, Refusal, refuse } from "@signedapproval/sign/refusal";
 import { signAct } from "@signedapproval/sign/sign";
 import type { Client } from "urql";
@@ -68,7 +68,7 @@ export interface ActOnKey {
  * Countersigns or revokes a key with a signature of the viewer's. Where the workspace is protected nothing is done yet:
  * it gives the key of the proposal that was made. Throws a {@link Refusal}; nothing was done then.
  */
-export async function actOnKey(client: Client, { key, ...what }: ActOnKey): Promise<string | null> {
+export async function actOnKey(client: Client, signer: Signer, { key, ...what }: ActOnKey): Promise<string | null> {
   const announced = await announce(key, what);
   const { prepareKeyAct } = await mutate(client, PrepareKeyAct, { input: { key: key.id, ...what } });
   const { proposal } = prepareKeyAct;
@@ -80,7 +80,7 @@ export async function actOnKey(client: Client, { key, ...what }: ActOnKey): Prom
   refuse(prepareKeyAct.userErrors);
   const act = keyActOf(prepareKeyAct.act);
   if (!act) throw new Refusal("NO_STATEMENT", "The server prepared nothing to sign.");
-  const { response } = await signAct(act, announced);
+  const { response } = await signAct(act, announced, signer);
   const { signKeyAct: signed } = await mutate(client, SignKeyAct, { input: { response } });
   refuse(signed.userErrors);
   return null;

@@ -2328,6 +2328,17 @@ export default {
             "args": []
           },
           {
+            "name": "signerSalt",
+            "type": {
+              "kind": "NON_NULL",
+              "ofType": {
+                "kind": "SCALAR",
+                "name": "Any"
+              }
+            },
+            "args": []
+          },
+          {
             "name": "statement",
             "type": {
               "kind": "NON_NULL",
@@ -4498,6 +4509,14 @@ export default {
             "args": []
           },
           {
+            "name": "signerSalt",
+            "type": {
+              "kind": "SCALAR",
+              "name": "Any"
+            },
+            "args": []
+          },
+          {
             "name": "statement",
             "type": {
               "kind": "SCALAR",
@@ -4881,6 +4900,17 @@ export default {
           },
           {
             "name": "options",
+            "type": {
+              "kind": "NON_NULL",
+              "ofType": {
+                "kind": "SCALAR",
+                "name": "Any"
+              }
+            },
+            "args": []
+          },
+          {
+            "name": "signerSalt",
             "type": {
               "kind": "NON_NULL",
               "ofType": {
