@@ -84,7 +84,7 @@ func (b *memberKeyBatch) key(h store.KeyHolder, c store.Credential, viewer store
 		ID: nodeID(kindMemberKey, workspace, base64.RawURLEncoding.EncodeToString(c.ID)), Name: c.Name, State: stateOf(c), Model: c.AAGUID,
 		Synced: c.BackupEligible, CreatedAt: timeOf(c.CreatedAt), EnrolledAt: timeOrNil(c.EnrolledAt), RevokedAt: timeOrNil(c.RevokedAt),
 		CompromisedSince: timeOrNil(h.Keys.CompromisedSince(workspace, c.ID)),
-		CanCountersign:   h.Person.ID != viewer.ID && h.Keys.Countersignable(workspace, c),
+		CanCountersign:   h.Person.ID != viewer.ID && !h.Left && h.Keys.Countersignable(workspace, c),
 		CanRevoke:        h.Person.ID != viewer.ID && h.Keys.Live(workspace, c),
 		CanReport:        h.Person.ID != viewer.ID && c.EnrolledAt != nil && !h.Keys.Live(workspace, c),
 	}

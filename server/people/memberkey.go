@@ -16,7 +16,8 @@ import (
 // An administrator vouches for the keys of the members of a workspace, or takes them out of use, with a key of their own
 // that counts in that workspace. What they sign holds in that workspace and nowhere else.
 
-// KeyHolders lists the members of a workspace who have keys, by name, for its administrators. With wanting they are
+// KeyHolders lists the members of a workspace who have keys, and those who left it and whose keys decided there, by name, for its
+// administrators: a key can be found to have been stolen when its owner is gone. With wanting they are
 // only those who have a key to be countersigned.
 func (p *People) KeyHolders(ctx context.Context, person store.Person, workspace string, wanting bool, page store.Page) ([]store.KeyHolder, bool, error) {
 	if err := p.administers(ctx, person, workspace, false); err != nil {
@@ -42,11 +43,15 @@ func (p *People) KeyHolder(ctx context.Context, person store.Person, workspace s
 }
 
 func (p *People) keyHolder(ctx context.Context, workspace string, id []byte, fresh bool) (holder store.KeyHolder, key store.Credential, err error) {
+	var decided bool
 	err = p.store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
 		if key, err = tx.Credential(ctx, id); err != nil {
 			return err
 		}
 		if holder.Person, err = tx.Person(ctx, key.PersonID); err != nil {
+			return err
+		}
+		if decided, err = tx.RosterKnows(ctx, key.PersonID); err != nil {
 			return err
 		}
 		holder.Keys, err = tx.Keys(ctx, key.PersonID)
@@ -56,7 +61,8 @@ func (p *People) keyHolder(ctx context.Context, workspace string, id []byte, fre
 		return holder, key, found(err, "passkey")
 	}
 	role, err := p.Role(ctx, holder.Person, workspace, fresh)
-	if err == nil && role == store.RoleNone {
+	holder.Left = role == store.RoleNone
+	if err == nil && holder.Left && !decided {
 		err = notFound("passkey")
 	}
 	if err != nil {
@@ -172,6 +178,9 @@ func (p *People) mayAct(ctx context.Context, person store.Person, c ceremony) (s
 		return store.KeyHolder{}, store.Credential{}, err
 	}
 	holder, key, err := p.keyHolder(ctx, c.workspace, c.Credential, true)
+	if err == nil && holder.Left && c.Step != StepRevoke {
+		err = notFound("passkey")
+	}
 	if err == nil && holder.Person.ID == person.ID {
 		err = refusal.New(CodeOwnKey, "This is your own passkey. Another administrator can countersign it; you manage it on the page of your passkeys.")
 	}

@@ -396,3 +396,41 @@ func TestReportsWithoutEnd(t *testing.T) {
 		t.Errorf("the key was in other hands since %v, want %v", at, since.Add(time.Second))
 	}
 }
+
+// TestTheKeyOfSomebodyWhoLeft can be revoked, and reported, where it decided: it may be found to have been stolen when its owner is gone.
+func TestTheKeyOfSomebodyWhoLeft(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, alice := w.signedIn("alice")
+	_, bob := w.signedIn("bob")
+	w.withWorkspaces()
+	_, alices := w.enrolled(alice, "")
+	key, _ := w.enrolled(bob, "")
+	w.roles[acme+w.accounts["bob"].AccountID] = store.RoleNone
+	w.sql(`update signedapproval_memberships set role = 'NONE' where person_id = $1`, bob.Person.ID)
+	revoke := func() (people.KeyAct, error) {
+		return w.PrepareMemberRevocation(t.Context(), *alice.Person, alice.Hash, acme, key.ID, nil)
+	}
+	listed := func() (found, left bool) {
+		holders, _, err := w.KeyHolders(t.Context(), *alice.Person, acme, false, store.Page{})
+		must(t, err)
+		for _, h := range holders {
+			found, left = found || h.Person.ID == bob.Person.ID, left || h.Left
+		}
+		return found, left
+	}
+	_, err := revoke()
+	refused(t, err, refusal.NotFound)
+	if found, _ := listed(); found {
+		t.Error("who never decided here is listed")
+	}
+	w.sql(`insert into signedapproval_roster_people (person_id, workspace_id) values ($1, $2)`, bob.Person.ID, acme)
+	if found, left := listed(); !found || !left {
+		t.Errorf("listed: %t, as somebody who left: %t", found, left)
+	}
+	_, err = w.PrepareCountersignature(t.Context(), *alice.Person, alice.Hash, acme, key.ID)
+	refused(t, err, refusal.NotFound)
+	_, err = w.signAct(alice, alices, get(revoke())(t))
+	must(t, err)
+	equal(t, "it counts in", w.counts(bob, key.ID), []string{umbrella})
+}

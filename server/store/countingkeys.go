@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/signedapproval/bitbucket/server/evidence"
 )
 
@@ -331,17 +333,19 @@ func (k Keys) Counting(workspace string) (counting []Credential) {
 	return counting
 }
 
-// KeyHolder is a member of a workspace with all their keys.
+// KeyHolder is a member of a workspace with all their keys, or somebody who was one and whose keys are in its roster.
 type KeyHolder struct {
 	Person Person
 	Keys   Keys
+	// Left says that they are no member any more: of their keys nothing can be said but that they are revoked or were stolen.
+	Left bool
 }
 
 // Cursor is the place of h in a list by name.
 func (h KeyHolder) Cursor() string { return cursor(h.Person.Name, h.Person.ID) }
 
-// KeyHolders lists those who have a key and were members of the workspace when we last read it, by name, with what it
-// makes of compromised keys. With wanting they are only those of whom a key waits for a countersigner, rests on the
+// KeyHolders lists those who have a key and were members of the workspace when we last read it, or whose keys are in its roster, by
+// name, with what it makes of compromised keys. With wanting they are only those members of whom a key waits for a countersigner, rests on the
 // log-in alone or was recovered in another workspace.
 func (tx *Tx) KeyHolders(ctx context.Context, wanting bool, page Page) ([]KeyHolder, bool, error) {
 	name, id, err := page.afterName()
@@ -349,7 +353,7 @@ func (tx *Tx) KeyHolders(ctx context.Context, wanting bool, page Page) ([]KeyHol
 		return nil, false, err
 	}
 	people, err := list[Person](ctx, tx.tx, `select `+personColumns+` from signedapproval_people p
-		where exists (select from signedapproval_memberships m where m.person_id = p.id and m.workspace_id = $1 and m.role <> 'NONE')
+		where (exists (`+memberOf+`) or not $2 and exists (select from signedapproval_roster_people r where r.person_id = p.id and r.workspace_id = $1))
 			and exists (select from signedapproval_credentials c where c.person_id = p.id and (not $2 or c.revoked_at is null and (
 				c.unfinished is not null or c.identified_by in ('bitbucket-login', 'countersigner')
 					and not exists (select from signedapproval_key_countersignatures s where s.credential_id = c.id and s.workspace_id = $1)
@@ -368,9 +372,20 @@ func (tx *Tx) KeyHolders(ctx context.Context, wanting bool, page Page) ([]KeyHol
 	if err != nil {
 		return nil, false, err
 	}
+	rows, err := tx.tx.Query(ctx, `select p.id::text from signedapproval_people p where p.id = any($2) and exists (`+memberOf+`)`, tx.Workspace, ids)
+	if err != nil {
+		return nil, false, fmt.Errorf("store: tell members from those who left: %w", err)
+	}
+	members, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, false, fmt.Errorf("store: tell members from those who left: %w", err)
+	}
 	holders := make([]KeyHolder, len(people))
 	for i, p := range people {
-		holders[i] = KeyHolder{Person: p, Keys: keys[p.ID]}
+		holders[i] = KeyHolder{Person: p, Keys: keys[p.ID], Left: !slices.Contains(members, p.ID)}
 	}
 	return holders, more, nil
 }
+
+// memberOf is the membership of the person p in workspace $1, as it was read last.
+const memberOf = `select from signedapproval_memberships m where m.person_id = p.id and m.workspace_id = $1 and m.role <> 'NONE'`

@@ -114,6 +114,15 @@ func (tx *Tx) rosterUpTo(ctx context.Context, newest RosterVersion) (*evidence.R
 	return roster, nil
 }
 
+// RosterKnows tells whether any key of a person is or was in the workspace's roster.
+func (tx *Tx) RosterKnows(ctx context.Context, personID string) (knows bool, err error) {
+	err = tx.tx.QueryRow(ctx, `select exists (select from signedapproval_roster_people where workspace_id = $1 and person_id = $2)`, tx.Workspace, personID).Scan(&knows)
+	if err != nil {
+		return false, fmt.Errorf("store: look for a person in the roster: %w", err)
+	}
+	return knows, nil
+}
+
 // RosterHas tells whether a key, named by its digest, makes decisions at the newest version.
 func (tx *Tx) RosterHas(ctx context.Context, keyDigest string) (has bool, err error) {
 	err = tx.tx.QueryRow(ctx, `select count(*) filter (where event = 'enrolled') = 1 and count(*) filter (where event = 'revoked') = 0

@@ -201,7 +201,8 @@ func (w *Workspaces) SignProposal(ctx context.Context, person store.Person, sess
 	return view, left, err
 }
 
-// mustBeThere makes sure that whose key an open proposal is about is still a member of the workspace.
+// mustBeThere makes sure that whose key is to be countersigned by an open proposal is still a member of the workspace. The key of
+// somebody who left can be revoked.
 func (w *Workspaces) mustBeThere(ctx context.Context, workspace, id string) error {
 	var (
 		view   Proposal
@@ -216,7 +217,7 @@ func (w *Workspaces) mustBeThere(ctx context.Context, workspace, id string) erro
 	if err != nil {
 		return found(err, "proposal")
 	}
-	if view.Holder == "" || view.State != store.ProposalOpen {
+	if view.Kind != store.ProposalCountersign || view.State != store.ProposalOpen {
 		return nil
 	}
 	role, err := w.Role(ctx, holder, workspace, true)
