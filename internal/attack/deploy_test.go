@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -189,8 +188,7 @@ func onDeployments() []attack {
 			c.policy = strict
 			c.policyLeaf()
 			c.pinned = c.anchors()
-			c.pinned.Policies = []evidence.Digest{weak.Digest(), strict.Digest()}
-			slices.Sort(c.pinned.Policies)
+			c.pinned.Policies = policiesOf(c.repository, weak.Digest(), strict.Digest())
 			honest := *c
 			honest.operator = c.twin()
 			c.policy = weak

@@ -2,6 +2,7 @@ package attack_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,7 +21,7 @@ func onDocuments() []attack {
 			},
 		},
 		{
-			wants: "gate by a weaker policy from the start, which its signers were shown", caught: []string{"step 15 anchors: invalid", "exit 2: no policies"},
+			wants: "gate by a weaker policy from the start, which its signers were shown", caught: []string{"step 15 anchors: invalid", "exit 2: no policies of the repository"},
 			try: func(t *testing.T) []string {
 				c := stage(t)
 				c.policy = policyOf(1)
@@ -30,6 +31,32 @@ func onDocuments() []attack {
 				open.Policies = nil
 				bundle := c.bundle()
 				return []string{verify(bundle, c.pinned), verify(bundle, open)}
+			},
+		},
+		{
+			wants: "gate a strict repository by the lax rules of another one, for which they are pinned", caught: []string{"step 15 anchors: invalid", "exit 2: no policies of the repository"},
+			try: func(t *testing.T) []string {
+				c := stage(t)
+				strict, lax := c.pinned.Policies, policiesOf(uuid("lax"), policyOf(1).Digest())
+				c.pinned.Policies = slices.SortedFunc(slices.Values(slices.Concat(strict, lax)), func(a, b evidence.PinnedPolicies) int { return strings.Compare(a.Repository, b.Repository) })
+				honest := *c
+				honest.operator = c.twin()
+				c.policy = policyOf(1)
+				c.open("new")
+				c.decide(c.bob, evidence.Approve)
+				alone := c.pinned
+				alone.Policies = lax
+				bundle := c.bundle()
+				got := []string{verify(bundle, c.pinned), verify(bundle, alone)}
+				honest.seen = newWitnesses(t, c.keys.Verifiers())
+				honest.pinned.Witnesses = honest.anchors().Witnesses
+				honest.open("new")
+				honest.decide(honest.bob, evidence.Approve)
+				honest.decide(honest.dave, evidence.Approve)
+				if said := verify(honest.bundle(), honest.pinned); said != "exit 0" {
+					t.Fatalf("the control: %s", said)
+				}
+				return got
 			},
 		},
 		{

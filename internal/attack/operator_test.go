@@ -651,12 +651,18 @@ func (o *operator) document() evidence.Bundle {
 	return b
 }
 
+// policiesOf pins the policies of one repository.
+func policiesOf(repository string, digests ...evidence.Digest) []evidence.PinnedPolicies {
+	slices.Sort(digests)
+	return []evidence.PinnedPolicies{{Repository: repository, Digests: digests}}
+}
+
 // anchors are what an auditor pinned, from elsewhere, before anything was forged.
 func (o *operator) anchors() evidence.Anchors {
 	o.t.Helper()
 	r := o.make()
 	return evidence.Anchors{
 		Log: &evidence.LogAnchor{Origin: logOrigin, Keys: o.keys.Verifiers()}, Witnesses: &evidence.WitnessPolicy{Quorum: len(o.seen), Keys: o.seen.keys()},
-		RelyingParties: []evidence.RelyingParty{page}, Genesis: evidence.LeafDigest(r.entries[0]), Roster: r.head(), Policies: []evidence.Digest{o.policy.Digest()},
+		RelyingParties: []evidence.RelyingParty{page}, Genesis: evidence.LeafDigest(r.entries[0]), Roster: r.head(), Policies: policiesOf(o.repository, o.policy.Digest()),
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -166,19 +167,22 @@ func rosterOf(o evidence.Openings) (*evidence.Roster, error) {
 	return roster, err
 }
 
-// pin pins the policies that the openings of the workspace have now.
+// pin pins, of each repository, the policies that the openings of the workspace have now.
 func (c *anchorsGetCommand) pin(anchors *evidence.Anchors, opened evidence.Openings) {
 	newest := map[string]int64{}
 	for _, p := range opened.Policies {
 		newest[p.Repository] = max(newest[p.Repository], p.Version)
 	}
+	pinned := map[string][]evidence.Digest{}
 	for _, p := range opened.Policies {
 		if len(p.Policy) > 0 && (c.Policies == "all" || p.Version == newest[p.Repository]) {
-			anchors.Policies = append(anchors.Policies, approval.DigestOf(p.Policy))
+			pinned[p.Repository] = append(pinned[p.Repository], approval.DigestOf(p.Policy))
 		}
 	}
-	slices.Sort(anchors.Policies)
-	anchors.Policies = slices.Compact(anchors.Policies)
+	for _, repository := range slices.Sorted(maps.Keys(pinned)) {
+		digests := slices.Compact(slices.Sorted(slices.Values(pinned[repository])))
+		anchors.Policies = append(anchors.Policies, evidence.PinnedPolicies{Repository: repository, Digests: digests})
+	}
 }
 
 // explain prints what was pinned, so that the keys can be read out to their owners.
@@ -198,8 +202,10 @@ func (c *anchorsGetCommand) explain(s streams, anchors evidence.Anchors, opened 
 		fmt.Fprintf(&b, "         key %s\n", key)
 	}
 	fmt.Fprintf(&b, "genesis  %s\nroster   %s, version %d, the newest in the log of %d leaves\n", anchors.Genesis, anchors.Roster, roster.Versions(), anchors.LogHead.Size)
-	for _, policy := range anchors.Policies {
-		fmt.Fprintf(&b, "policy   %s\n", policy)
+	for _, of := range anchors.Policies {
+		for _, policy := range of.Digests {
+			fmt.Fprintf(&b, "policy   %s of repository %s\n", policy, printable(of.Repository))
+		}
 	}
 	for _, rp := range anchors.RelyingParties {
 		fmt.Fprintf(&b, "signed   on %s for %s\n", rp.Origin, rp.ID)

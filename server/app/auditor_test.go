@@ -216,7 +216,7 @@ func (a *auditing) gatesADeploy(t *testing.T) {
 		"a commit that nobody knows":         {strings.Repeat("0", 40), a.anchors, []string{"--wait=0s"}, 1, "NOT_FOUND"},
 		"another roster":                     {a.merged.head, a.changed("roster", func(x *evidence.Anchors) { x.Roster = strange }), nil, 1, "FAILED"},
 		"another genesis":                    {a.merged.head, a.changed("genesis", func(x *evidence.Anchors) { x.Genesis = strange }), nil, 1, "FAILED"},
-		"another policy":                     {a.merged.head, a.changed("policy", func(x *evidence.Anchors) { x.Policies = []evidence.Digest{strange} }), nil, 1, "FAILED"},
+		"another policy":                     {a.merged.head, a.changed("policy", func(x *evidence.Anchors) { x.Policies[0].Digests = []evidence.Digest{strange} }), nil, 1, "FAILED"},
 		"another log":                        {a.merged.head, a.changed("log", func(x *evidence.Anchors) { x.Log.Keys = []string{verifierOfAnother(t)} }), nil, 1, "FAILED"},
 		"nothing pinned of the roster":       {a.merged.head, a.changed("loose", func(x *evidence.Anchors) { x.Roster, x.LogHead = "", nil }), nil, 2, "if the server is to be believed"},
 		"a prefix of a hash":                 {a.merged.head[:12], a.anchors, nil, 1, "whole hash"},

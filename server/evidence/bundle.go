@@ -3,7 +3,6 @@ package evidence
 import (
 	"bytes"
 	"encoding/json"
-	"slices"
 	"time"
 
 	"github.com/gowebpki/jcs"
@@ -208,9 +207,9 @@ type Anchors struct {
 	// Keys are public keys that are known to belong to a person, besides those of
 	// the roster.
 	Keys []PinnedKey `json:"keys,omitempty"`
-	// Policies are the digests of the policies that are expected; the bundle's has
-	// to be one of them.
-	Policies []Digest `json:"policies,omitempty"`
+	// Policies are those that are expected, by the repositories that they are
+	// expected of: the bundle's has to be one of its own repository's.
+	Policies []PinnedPolicies `json:"policies,omitempty"`
 	// Log is the log on which the proofs have to rest.
 	Log *LogAnchor `json:"log,omitempty"`
 	// Witnesses is who has to have cosigned its checkpoint; a quorum of 0 says
@@ -257,6 +256,14 @@ type PinnedKey struct {
 	PublicKey Bytes `json:"publicKey"`
 }
 
+// PinnedPolicies are the policies that are expected of one repository. Another one's can ask for less.
+type PinnedPolicies struct {
+	// Repository is the repository's UUID in braces.
+	Repository string `json:"repository"`
+	// Digests are those of the policies, ascending, at least one.
+	Digests []Digest `json:"digests"`
+}
+
 // ParseAnchors reads an anchors document: the fields of [Anchors] and the
 // format [AnchorsFormat]. White space and order are free; fields that are
 // duplicate, unknown, null, empty or in other letters are refused, and so is a
@@ -287,8 +294,8 @@ func ParseAnchors(data []byte) (Anchors, error) {
 	if !same { // an anchor that is misspelt or null would be one that nobody demands
 		return Anchors{}, refuse(CodeMalformed, "not an anchors document: a member is missing, empty, null or in other letters")
 	}
-	if slices.ContainsFunc(doc.Policies, func(d Digest) bool { return !d.Valid() }) {
-		return Anchors{}, refuse(CodeInvalid, "policies must be digests")
+	if err := doc.checkPolicies(); err != nil {
+		return Anchors{}, err
 	}
 	if err := doc.checkLog(); err != nil {
 		return Anchors{}, err
@@ -316,6 +323,20 @@ func sameDocument(data []byte, value any) (bool, error) {
 	}
 	ours, err := jcs.Transform(written)
 	return bytes.Equal(given, ours), err
+}
+
+func (a Anchors) checkPolicies() error {
+	for i, p := range a.Policies {
+		switch {
+		case !uuidForm.MatchString(p.Repository):
+			return refuse(CodeInvalid, "policies[%d] must name a repository by its UUID in braces and lower case", i)
+		case i > 0 && p.Repository <= a.Policies[i-1].Repository:
+			return refuse(CodeInvalid, "policies must be in the order of their repositories, each once")
+		case len(p.Digests) == 0 || !digests(p.Digests):
+			return refuse(CodeInvalid, "policies[%d] must have at least one digest, ascending, each once", i)
+		}
+	}
+	return nil
 }
 
 func (a Anchors) checkLog() error {

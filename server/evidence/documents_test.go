@@ -667,7 +667,26 @@ func anchorsVectors(t *testing.T, w *world) (list []documentVector) {
 	head("bad log head without a root", func(a *evidence.Anchors) { a.LogHead.Root = "" })
 	head("bad log head without a log", func(a *evidence.Anchors) { a.Log = nil })
 	head("bad log head without a roster", func(a *evidence.Anchors) { a.Roster = "" })
-	add("bad policy", func(a *evidence.Anchors) { a.Policies = append(a.Policies, "abc") })
+	two := slices.Sorted(slices.Values([]evidence.Digest{digestOf("1"), digestOf("2")}))
+	add("good policies of two repositories", func(a *evidence.Anchors) {
+		a.Policies = append(policiesOf(otherRepository, two...), a.Policies...)
+	})
+	add("bad policy", func(a *evidence.Anchors) { a.Policies[0].Digests[0] = "abc" })
+	add("bad policies of a repository without a UUID", func(a *evidence.Anchors) { a.Policies[0].Repository = "rocket" })
+	add("bad policies of a repository in capitals", func(a *evidence.Anchors) {
+		a.Policies[0].Repository = strings.ToUpper(a.Policies[0].Repository)
+	})
+	add("bad policies of a repository twice", func(a *evidence.Anchors) { a.Policies = slices.Repeat(a.Policies, 2) })
+	add("bad policies of repositories out of order", func(a *evidence.Anchors) {
+		a.Policies = append(a.Policies, policiesOf(otherRepository, digestOf("1"))...)
+	})
+	add("bad policies of a repository that has none", func(a *evidence.Anchors) { a.Policies[0].Digests = []evidence.Digest{} })
+	add("bad policies of a repository that are null", func(a *evidence.Anchors) { a.Policies[0].Digests = nil })
+	add("bad policy twice", func(a *evidence.Anchors) { a.Policies[0].Digests = slices.Repeat(a.Policies[0].Digests, 2) })
+	add("bad policies out of order", func(a *evidence.Anchors) {
+		a.Policies[0].Digests = two
+		slices.Reverse(a.Policies[0].Digests)
+	})
 	models := func(name string, edit func(s *evidence.Models, m *evidence.Model)) {
 		add(name, func(a *evidence.Anchors) {
 			a.Models = snapshotOf(newMaker(t), newMakerOf(t, "other model"))
@@ -711,14 +730,17 @@ func anchorsVectors(t *testing.T, w *world) (list []documentVector) {
 	add("bad person", func(a *evidence.Anchors) { a.Keys[0].Person = "" })
 	for name, text := range map[string]string{
 		"bad nothing": ``, "bad format": `{"format":"signedapproval.anchors/v2"}`, "bad unknown field": `{"format":"signedapproval.anchors/v1","witness":[]}`,
-		"bad duplicate key":  `{"format":"signedapproval.anchors/v1","format":"signedapproval.anchors/v1"}`,
-		"bad length":         `{"format":"signedapproval.anchors/v1"}` + strings.Repeat(" ", evidence.MaxAnchors),
-		"bad depth":          `{"format":"signedapproval.anchors/v1","log":` + nested + `}`,
-		"bad missing quorum": `{"format":"signedapproval.anchors/v1","witnesses":{"keys":[]}}`,
-		"bad null quorum":    `{"format":"signedapproval.anchors/v1","witnesses":{"keys":[],"quorum":null}}`,
-		"bad null":           `{"format":"signedapproval.anchors/v1","roster":null}`,
-		"bad empty":          `{"format":"signedapproval.anchors/v1","policies":[]}`,
-		"bad letters":        `{"format":"signedapproval.anchors/v1","roster":"` + strings.Repeat("0", 64) + `","Roster":"` + strings.Repeat("1", 64) + `"}`,
+		"bad duplicate key":             `{"format":"signedapproval.anchors/v1","format":"signedapproval.anchors/v1"}`,
+		"bad length":                    `{"format":"signedapproval.anchors/v1"}` + strings.Repeat(" ", evidence.MaxAnchors),
+		"bad depth":                     `{"format":"signedapproval.anchors/v1","log":` + nested + `}`,
+		"bad missing quorum":            `{"format":"signedapproval.anchors/v1","witnesses":{"keys":[]}}`,
+		"bad null quorum":               `{"format":"signedapproval.anchors/v1","witnesses":{"keys":[],"quorum":null}}`,
+		"bad null":                      `{"format":"signedapproval.anchors/v1","roster":null}`,
+		"bad empty":                     `{"format":"signedapproval.anchors/v1","policies":[]}`,
+		"bad policies of no repository": `{"format":"signedapproval.anchors/v1","policies":["` + strings.Repeat("0", 64) + `"]}`,
+		"bad policies without digests":  `{"format":"signedapproval.anchors/v1","policies":[{"repository":"` + repositoryUUID + `"}]}`,
+		"bad policies with a branch":    `{"format":"signedapproval.anchors/v1","policies":[{"repository":"` + repositoryUUID + `","digests":["` + strings.Repeat("0", 64) + `"],"branch":"main"}]}`,
+		"bad letters":                   `{"format":"signedapproval.anchors/v1","roster":"` + strings.Repeat("0", 64) + `","Roster":"` + strings.Repeat("1", 64) + `"}`,
 	} {
 		list = append(list, documentVector{Kind: "anchors", Name: name, Document: text})
 	}

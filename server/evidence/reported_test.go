@@ -369,7 +369,7 @@ func lateForgeries() (list []forged) {
 		policy := func(t *testing.T) ([]byte, evidence.Anchors) {
 			t.Helper()
 			data, anchors := make(t)
-			anchors.Policies = []approval.Digest{digestOf("another")}
+			anchors.Policies = policiesOf(repositoryUUID, digestOf("another"))
 			return data, anchors
 		}
 		list = append(list, forged{"stolen " + name + ", and another policy than the one that is expected", policy, "anchors", evidence.CodeInvalid})

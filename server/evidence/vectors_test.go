@@ -155,6 +155,10 @@ func bundleVectors(t *testing.T) (list []bundleVector) {
 	w.story()
 	exitCodes["good without anchors"] = 2
 	list = append(list, bundleVector{Name: "good without anchors", Bundle: string(w.encoded())})
+	elsewhere := w.anchors()
+	elsewhere.Policies = policiesOf(otherRepository, w.policy.Digest())
+	exitCodes["good without policies of its repository"] = 2
+	list = append(list, bundleVector{Name: "good without policies of its repository", Anchors: elsewhere, Bundle: string(w.encoded())})
 	w, _, _ = modelWorld(t)
 	modelStory(w)
 	exitCodes["good models"], exitCodes["good models without metadata"] = 0, 2

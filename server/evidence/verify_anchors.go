@@ -51,12 +51,13 @@ func (v *verification) anchoredGenesis() error {
 }
 
 func (v *verification) anchoredPolicy() error {
-	if len(v.anchors.Policies) == 0 {
-		v.lacks("policies")
+	of := slices.IndexFunc(v.anchors.Policies, func(p PinnedPolicies) bool { return p.Repository == v.request.Repository })
+	if of < 0 { // what is expected of others says nothing about this one
+		v.lacks("policies of the repository")
 		return nil
 	}
-	if !slices.Contains(v.anchors.Policies, v.digest) {
-		return refuse(CodeInvalid, "the policy is not one of those expected")
+	if !slices.Contains(v.anchors.Policies[of].Digests, v.digest) {
+		return refuse(CodeInvalid, "the policy is not one of those expected of the repository")
 	}
 	return nil
 }

@@ -73,12 +73,12 @@ func TestVerifyWithoutAnAnchor(t *testing.T) {
 	w.story()
 	data := w.encoded()
 	for missing, drop := range map[string]func(a *evidence.Anchors){
-		"log":             func(a *evidence.Anchors) { a.Log = nil },
-		"witnesses":       func(a *evidence.Anchors) { a.Witnesses = nil },
-		"relying parties": func(a *evidence.Anchors) { a.RelyingParties = nil },
-		"genesis":         func(a *evidence.Anchors) { a.Genesis = "" },
-		"roster":          func(a *evidence.Anchors) { a.Roster = "" },
-		"policies":        func(a *evidence.Anchors) { a.Policies = nil },
+		"log":                        func(a *evidence.Anchors) { a.Log = nil },
+		"witnesses":                  func(a *evidence.Anchors) { a.Witnesses = nil },
+		"relying parties":            func(a *evidence.Anchors) { a.RelyingParties = nil },
+		"genesis":                    func(a *evidence.Anchors) { a.Genesis = "" },
+		"roster":                     func(a *evidence.Anchors) { a.Roster = "" },
+		"policies of the repository": func(a *evidence.Anchors) { a.Policies = nil },
 	} {
 		a := w.anchors()
 		drop(&a)
@@ -1113,7 +1113,14 @@ func forgeries() []forged {
 			a.Keys = w.pins()
 			a.Keys[0].AccountID = "acc-carol"
 		}), "anchors", evidence.CodePerson},
-		{"another policy", pinned(func(_ *world, a *evidence.Anchors) { a.Policies = []evidence.Digest{approval.DigestOf(nil)} }), "anchors", evidence.CodeInvalid},
+		{"another repository's policy", known(func(w *world, a *evidence.Anchors) {
+			strict := a.Policies
+			w.policy.Rules[0].Requirements = []approval.Requirement{{Name: "Approval", Quorum: 1, Approvers: approval.Approvers{Everyone: true}}}
+			a.Policies = append(policiesOf(otherRepository, w.policy.Digest()), strict...)
+			w.open("old")
+			w.decide("bob", evidence.Approve)
+		}), "anchors", evidence.CodeInvalid},
+		{"another policy", pinned(func(_ *world, a *evidence.Anchors) { a.Policies = policiesOf(repositoryUUID, approval.DigestOf(nil)) }), "anchors", evidence.CodeInvalid},
 	}
 }
 
@@ -1285,7 +1292,7 @@ func TestParseAnchors(t *testing.T) {
 		{"no format", `{}`, evidence.CodeInvalid},
 		{"an unknown field", `{"format":"signedapproval.anchors/v1","witness":[]}`, evidence.CodeMalformed},
 		{"a duplicate key", `{"format":"signedapproval.anchors/v1","format":"signedapproval.anchors/v1"}`, evidence.CodeMalformed},
-		{"a bad digest", `{"format":"signedapproval.anchors/v1","policies":["abc"]}`, evidence.CodeInvalid},
+		{"policies of no repository", `{"format":"signedapproval.anchors/v1","policies":["` + string(approval.DigestOf(nil)) + `"]}`, evidence.CodeMalformed},
 		{"a bad key", `{"format":"signedapproval.anchors/v1","keys":[{"person":"p","publicKey":"AA"}]}`, evidence.CodeInvalid},
 	} {
 		if _, err := evidence.ParseAnchors([]byte(test.doc)); evidence.CodeOf(err) != test.code {

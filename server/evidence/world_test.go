@@ -201,9 +201,10 @@ func (w *world) commit(name string) string {
 }
 
 const (
-	workspaceUUID  = "{5c9f2b1e-0d3a-4b7c-8e6f-1a2b3c4d5e6f}"
-	repositoryUUID = "{0f8e7d6c-5b4a-4392-8170-6f5e4d3c2b1a}"
-	number         = 7
+	workspaceUUID   = "{5c9f2b1e-0d3a-4b7c-8e6f-1a2b3c4d5e6f}"
+	repositoryUUID  = "{0f8e7d6c-5b4a-4392-8170-6f5e4d3c2b1a}"
+	otherRepository = "{0b1c2d3e-4f50-4617-8829-3a4b5c6d7e8f}" // of the same workspace
+	number          = 7
 )
 
 var commits = map[string]string{
@@ -516,8 +517,13 @@ func (w *world) anchors() evidence.Anchors {
 			Quorum: 2, Keys: []string{w.witnessKey("witness.example/1"), w.witnessKey("witness.example/2"), w.witnessKey("witness.example/3")},
 		},
 		RelyingParties: []evidence.RelyingParty{rp}, Genesis: evidence.LeafDigest(w.genesis), Roster: w.newest(),
-		Policies: []evidence.Digest{w.policy.Digest()}, Models: w.models,
+		Policies: policiesOf(repositoryUUID, w.policy.Digest()), Models: w.models,
 	}
+}
+
+// policiesOf pins the policies of one repository.
+func policiesOf(repository string, digests ...evidence.Digest) []evidence.PinnedPolicies {
+	return []evidence.PinnedPolicies{{Repository: repository, Digests: digests}}
 }
 
 // pins are the keys of Bob, Carol and Dave with their accounts.

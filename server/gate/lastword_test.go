@@ -22,7 +22,7 @@ func (w *world) proven(requestID string) (evidence.Bundle, evidence.Report) {
 	anchors := w.anchors()
 	anchors.Policies = nil // another one may be in force by now
 	report := evidence.Verify(data, anchors)
-	if report.ExitCode() != 2 || !slices.Equal(report.Missing, []string{"policies"}) {
+	if report.ExitCode() != 2 || !slices.Equal(report.Missing, []string{"policies of the repository"}) {
 		w.t.Errorf("the bundle: exit %d, %s", report.ExitCode(), report.Sentence())
 	}
 	b, err := evidence.ParseBundle(data)

@@ -75,7 +75,7 @@ func (w *world) anchors() evidence.Anchors {
 			return err
 		}
 		version, err := tx.PolicyVersion(w.t.Context(), config.PolicyVersionID)
-		a.Policies = []evidence.Digest{evidence.Digest(version.Digest)}
+		a.Policies = []evidence.PinnedPolicies{{Repository: bitbucket.BracedUUID(w.repository), Digests: []evidence.Digest{evidence.Digest(version.Digest)}}}
 		return err
 	})
 	roster := w.roster()
