@@ -43,7 +43,7 @@ var bugs = []bug{
 		{"server/store/job.go", "extend job %d: %w\", claim.ID, err)\n\t}\n\tif tag.RowsAffected() == 0 {", "extend job %d: %w\", claim.ID, err)\n\t}\n\tif tag.RowsAffected() < 0 {"},
 	}},
 	{"merge-without-re-reading", []replacement{
-		{"server/gate/merge.go", "if head != at.Commit || head != a.live.HeadCommit {", "if head == \"\" {"},
+		{"server/gate/mergeobstacle.go", "if head != at.Commit || head != a.live.HeadCommit {", "if head == \"\" {"},
 	}},
 }
 
