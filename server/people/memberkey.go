@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -121,8 +122,12 @@ func (p *People) prepareMemberAct(ctx context.Context, person store.Person, sess
 		if err != nil {
 			return err
 		}
+		signers := mine.Counting(c.workspace)
 		if c.Step == StepRevoke {
-			if err := revocable(holder.Keys, c.workspace, key, since, person.ID); err != nil {
+			if err := revocable(holder.Keys, c.workspace, key, since); err != nil {
+				return err
+			}
+			if signers, err = unspent(holder.Keys, c.workspace, key, signers); err != nil {
 				return err
 			}
 			err = p.revocation(ctx, sh, person, &c, key, since, roster)
@@ -136,7 +141,7 @@ func (p *People) prepareMemberAct(ctx context.Context, person store.Person, sess
 			propose = func() error { return p.propose(ctx, person, c, holder, key) }
 			return err
 		}
-		act, err = p.ask(ctx, sh, person, sessionHash, c, mine.Counting(c.workspace))
+		act, err = p.ask(ctx, sh, person, sessionHash, c, signers)
 		return err
 	})
 	if err == nil && propose != nil {
@@ -357,19 +362,36 @@ func (m *memberAct) countersign(ctx context.Context, key store.Credential) (stor
 	return key, tellCountersigned(ctx, m.tx, key, m.by)
 }
 
-// revocable refuses to say of a key again what is known in a workspace, and whoever has said it often enough.
-func revocable(keys store.Keys, workspace string, key store.Credential, since *time.Time, by string) error {
+// revocable refuses to say of a key again what is known in a workspace.
+func revocable(keys store.Keys, workspace string, key store.Credential, since *time.Time) error {
 	switch {
 	case keys.Revocable(workspace, key, since):
-		said := slices.DeleteFunc(keys.ReportsOf(workspace, key.ID), func(r store.KeyReport) bool { return r.WorkspaceID == nil || r.PersonID != by })
-		if len(said) >= maxReports {
-			return tooManyReports()
-		}
 		return nil
 	case since == nil || key.EnrolledAt == nil:
 		return refusal.New(CodeRevoked, "This passkey was revoked before.")
 	}
 	return saidBefore()
+}
+
+// unspent are those of an administrator's keys by which they have not said yet of a member's key in a workspace, as often as they may, since
+// when it was in other hands. Whoever stole one key of an administrator does not use up what they say with another one.
+func unspent(keys store.Keys, workspace string, key store.Credential, by []store.Credential) ([]store.Credential, error) {
+	said := map[string]int{}
+	for _, r := range keys.ReportsOf(workspace, key.ID) {
+		if r.WorkspaceID == nil {
+			continue // its owner's
+		}
+		var signed evidence.SignedAct
+		if err := json.Unmarshal(r.Act, &signed); err != nil {
+			return nil, fmt.Errorf("stored act: %w", err)
+		}
+		said[string(signed.Assertion.CredentialID)]++
+	}
+	left := slices.DeleteFunc(slices.Clone(by), func(c store.Credential) bool { return said[string(c.ID)] >= maxReports })
+	if len(left) == 0 && len(by) > 0 {
+		return nil, tooManyReports()
+	}
+	return left, nil
 }
 
 func (m *memberAct) revoke(ctx context.Context, key store.Credential) error {
@@ -378,7 +400,10 @@ func (m *memberAct) revoke(ctx context.Context, key store.Credential) error {
 		return err
 	}
 	since := parsed.Revocation.CompromisedSince
-	if err := revocable(m.keys, m.tx.Workspace, key, since, m.by[0].ID); err != nil {
+	if err := revocable(m.keys, m.tx.Workspace, key, since); err != nil {
+		return err
+	}
+	if _, err := unspent(m.keys, m.tx.Workspace, key, []store.Credential{{ID: m.signed.Assertion.CredentialID}}); err != nil {
 		return err
 	}
 	live := m.keys.Live(m.tx.Workspace, key)

@@ -434,3 +434,35 @@ func TestTheKeyOfSomebodyWhoLeft(t *testing.T) {
 	must(t, err)
 	equal(t, "it counts in", w.counts(bob, key.ID), []string{umbrella})
 }
+
+// TestReportsByAThiefOfAnAdministratorsKey: whoever stole one key of an administrator uses up what the administrator has to say with another one.
+func TestReportsByAThiefOfAnAdministratorsKey(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, alice := w.signedIn("alice")
+	_, bob := w.signedIn("bob")
+	w.withWorkspaces()
+	_, good := w.enrolled(alice, "good")
+	stolen, thief := w.enrolled(alice, "stolen", good)
+	key, _ := w.enrolled(bob, "first")
+	since := time.Now().Add(-time.Minute).UTC().Truncate(time.Second)
+	theft := since.Add(-time.Hour)
+	get(w.RevokePasskey(t.Context(), *bob.Person, key.ID))(t)
+	for range 10 {
+		since = since.Add(-time.Second)
+		at := since
+		if _, err := w.signAct(alice, thief, get(w.PrepareMemberRevocation(t.Context(), *alice.Person, alice.Hash, acme, key.ID, &at))(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.signAct(alice, good, get(w.PrepareRevocation(t.Context(), *alice.Person, alice.Hash, stolen.ID, &theft))(t)); err != nil {
+		t.Fatal(err)
+	}
+	act, err := w.PrepareMemberRevocation(t.Context(), *alice.Person, alice.Hash, acme, key.ID, &theft)
+	if err == nil {
+		_, err = w.signAct(alice, good, act)
+	}
+	if err != nil {
+		t.Errorf("the administrator cannot say with her good key since when bob's key was in other hands: %v", err)
+	}
+}
