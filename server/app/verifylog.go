@@ -216,8 +216,9 @@ type history struct {
 	newest   evidence.Digest
 	// ended are the versions that revoked the keys of decisions, by the indexes of those.
 	ended map[int64]int64
-	// verdict is the index of the last one, -1 where there is none; policy is what it was reached by.
-	verdict            int64
+	// verdicts are the indexes of the last one and of those before it that it repeats: which of the same request say in turn that it is
+	// approved or overridden. None where there is no verdict. policy is what the last one was reached by.
+	verdicts           []int64
 	repository, policy evidence.Digest
 	// counts has the keys that count by the newest version of the roster, true for those that the evidence rests on.
 	counts map[evidence.Digest]bool
@@ -233,7 +234,7 @@ func historyOf(raw []byte) (history, error) {
 		checkpoint: bundle.Log.Checkpoint, workspace: evidence.WorkspaceID(bundle.Salt, about.Workspace), chain: evidence.ChainID(bundle.Salt, about.Repository, about.PullRequest),
 		begin: bundle.Log.Chain[0].Index, end: bundle.Log.Chain[len(bundle.Log.Chain)-1].Index + 1,
 		places: map[int64]bool{}, versions: map[evidence.Digest]int64{}, ended: map[int64]int64{},
-		verdict: -1, repository: evidence.RepositoryID(bundle.Salt, about.Repository), policy: approval.DigestOf(bundle.Policy),
+		repository: evidence.RepositoryID(bundle.Salt, about.Repository), policy: approval.DigestOf(bundle.Policy),
 	}
 	for _, d := range bundle.Decisions {
 		s, err := evidence.ParseStatement(d.Statement)
@@ -255,6 +256,10 @@ func historyOf(raw []byte) (history, error) {
 		}
 	}
 	made := bundle.Decisions
+	green := func(v evidence.VerdictReached) bool {
+		return v.State == string(approval.Approved) || v.State == string(approval.Overridden)
+	}
+	var last evidence.VerdictReached
 	for i, entry := range bundle.Chain {
 		leaf, err := evidence.ParseLeaf(entry)
 		if err != nil {
@@ -262,9 +267,12 @@ func historyOf(raw []byte) (history, error) {
 		}
 		index := bundle.Log.Chain[i].Index
 		h.places[index] = true
-		switch leaf.Body.(type) {
+		switch body := leaf.Body.(type) {
 		case evidence.VerdictReached:
-			h.verdict = index
+			if body.Request != last.Request || !green(last) || !green(body) {
+				h.verdicts = nil
+			}
+			h.verdicts, last = append(h.verdicts, index), body
 		case evidence.DecisionMade:
 			if version := revoked[string(made[0].Assertion.CredentialID)]; version != 0 {
 				h.ended[index] = version

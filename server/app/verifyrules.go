@@ -9,7 +9,8 @@ import (
 )
 
 // rulesSeen are the policies that came to a workspace's repositories, by its log from a leaf on. Rules are held from before a verdict until its leaf
-// is in the log, so the order of the leaves is the order in which they were in force.
+// is in the log, so the order of the leaves is the order in which they were in force. But what was green when the rules changed, and is merged before
+// anybody looked, is judged once more by the rules by which it was.
 type rulesSeen struct {
 	workspace evidence.Digest
 	// before are those in force in the log of size leaves, as far as they are known, by what stands for their repositories.
@@ -61,11 +62,15 @@ func (r *rulesSeen) now() map[evidence.Digest]ruleInForce {
 	return now
 }
 
-// outdated says why the policy of a bundle is not the one by which its verdict had to be reached.
+// outdated says why the policy of a bundle is not one by which its verdict could be reached.
 func (r *rulesSeen) outdated(h history) (gateOutcome, bool) {
-	inForce, known := r.at(h.repository, h.verdict)
-	if h.verdict < 0 || !known || inForce.Policy == h.policy {
+	for _, verdict := range h.verdicts {
+		if inForce, known := r.at(h.repository, verdict); !known || inForce.Policy == h.policy {
+			return gateOutcome{}, false
+		}
+	}
+	if len(h.verdicts) == 0 {
 		return gateOutcome{}, false
 	}
-	return gateOutcome{Code: gateOldPolicy, Sentence: fmt.Sprintf("the verdict, leaf %d of the log, was reached by a policy that was in force no longer (%s)", h.verdict, h.policy)}, true
+	return gateOutcome{Code: gateOldPolicy, Sentence: fmt.Sprintf("the verdict, leaf %d of the log, was reached by a policy that was in force no longer (%s)", h.verdicts[len(h.verdicts)-1], h.policy)}, true
 }

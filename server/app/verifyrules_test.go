@@ -56,22 +56,22 @@ func TestWhichRulesWereInForce(t *testing.T) {
 		}
 	}
 	for _, c := range []struct {
-		verdict  int64
+		verdicts []int64
 		policy   evidence.Digest
 		outdated bool
 	}{
-		{-1, digest("first"), false}, // nothing was decided
-		{45, digest("first"), false}, // nothing is known
-		{55, digest("first"), false},
-		{65, digest("first"), true},
-		{66, digest("first"), true},
-		{106, digest("first"), true},
-		{116, digest("known"), true},
-		{115, digest("second"), false},
-		{125, digest("second"), true}, // it is gated no longer
+		{nil, digest("first"), false},         // nothing was decided
+		{[]int64{45}, digest("first"), false}, // nothing is known
+		{[]int64{55}, digest("first"), false},
+		{[]int64{65}, digest("first"), true},
+		{[]int64{115}, digest("second"), false},
+		{[]int64{125}, digest("second"), true},       // it is gated no longer
+		{[]int64{55, 65}, digest("first"), false},    // it was green already
+		{[]int64{106, 112}, digest("first"), true},   // by rules that never were in force meanwhile
+		{[]int64{112, 125}, digest("second"), false}, // merged when it was gated no longer
 	} {
-		if outcome, outdated := rules.outdated(history{repository: rocket, verdict: c.verdict, policy: c.policy}); outdated != c.outdated || outdated && outcome.Code != gateOldPolicy {
-			t.Errorf("a verdict at leaf %d: %+v, %t", c.verdict, outcome, outdated)
+		if outcome, outdated := rules.outdated(history{repository: rocket, verdicts: c.verdicts, policy: c.policy}); outdated != c.outdated || outdated && outcome.Code != gateOldPolicy {
+			t.Errorf("verdicts at %v: %+v, %t", c.verdicts, outcome, outdated)
 		}
 	}
 	if now := rules.now(); !maps.Equal(now, map[evidence.Digest]ruleInForce{rocket: {4, ""}, shuttle: {7, digest("other")}}) {

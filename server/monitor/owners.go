@@ -31,8 +31,9 @@ func (r *replay) owner(version int64, key evidence.RosterKey) (told bool, err er
 		return true, nil
 	}
 	account := opened.Owner.AccountID
-	if account == "" {
-		return true, nil // that Bitbucket does not know any more
+	if account == "" { // nobody can log in with none
+		r.wrong(RosterUnproved, subject, "Key %s of person %s is enrolled for nobody's account.", key.Digest, key.Key.Person)
+		return true, nil
 	}
 	if mine := r.options.Mine; mine != nil && slices.Contains(mine.Accounts, account) && !slices.Contains(mine.Keys, key.Digest) {
 		r.wrong(UnknownKey, "key "+string(key.Digest), "It is in the roster for account %s, as a key of person %s, and was not listed; identified by %s.", account, key.Key.Person, key.By)

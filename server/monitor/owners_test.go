@@ -79,13 +79,13 @@ func TestAnAccountHasOnePerson(t *testing.T) {
 			g.hideOwner(bob)
 		}, nil, nil, false},
 		"a further key of a person": {func(g *governed) { g.enrolFor(newToken("per-bob", "bob's second"), &again) }, nil, nil, false},
-		"accounts that Bitbucket does not know": {func(g *governed) {
+		"keys of nobody's account": {func(g *governed) {
 			for _, k := range []token{carol, ghost} {
 				nobody := accountOf(k.key.Person)
 				nobody.AccountID = ""
 				g.enrolFor(k, nobody)
 			}
-		}, nil, nil, false},
+		}, []monitor.Code{monitor.RosterUnproved, monitor.RosterUnproved}, nil, false},
 	} {
 		for _, stays := range []bool{false, true} {
 			for _, later := range []bool{false, true} { // whether the monitor begins when it is done

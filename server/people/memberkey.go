@@ -238,8 +238,11 @@ func (p *People) SignKeyAct(ctx context.Context, person store.Person, sessionHas
 		if guarded {
 			return refusal.New(CodeProtected, "The rules of this workspace are protected meanwhile, and its members' passkeys with them. Please start again: that makes a proposal.")
 		}
-		if _, err := tx.LockCredentials(ctx, key.PersonID); err != nil {
-			return err
+		// Of both, in the order of everybody who locks several: the use of one's own key is noted too.
+		for _, id := range slices.Sorted(slices.Values([]string{key.PersonID, person.ID})) {
+			if _, err := tx.LockCredentials(ctx, id); err != nil {
+				return err
+			}
 		}
 		mine, err := tx.Keys(ctx, person.ID)
 		if err != nil {
