@@ -356,6 +356,8 @@ create table signedapproval_credentials (
 create index on signedapproval_credentials (person_id);
 create index on signedapproval_credentials (person_id) where compromised_since is not null;
 create index on signedapproval_credentials (created_at) where enrolled_at is null;
+-- Only the first key that a person ever enrols rests on the log-in alone, whatever becomes of it: no roster takes another one.
+create unique index on signedapproval_credentials (person_id) where identified_by = 'bitbucket-login';
 
 -- That somebody else vouched for a key, or took it out of use, for a workspace and no other. Tenantless as the keys are:
 -- a person sees what was done to theirs in all their workspaces. act is the canonical JSON of the evidence.SignedAct.

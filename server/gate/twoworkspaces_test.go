@@ -20,23 +20,8 @@ import (
 func TestAKeyThatTwoWorkspacesVouchFor(t *testing.T) {
 	w := newWorld(t)
 	w.governed()
-	const other = otherWorkspace
 	alice, bob := w.people["alice"], w.people["bob"]
-	role := func(_ context.Context, p store.Person, workspace string, _ bool) (store.Role, error) {
-		if p.ID == alice.ID {
-			return store.RoleAdmin, nil
-		}
-		return store.RoleMember, nil
-	}
-	w.keys.Role = role
-	w.must(w.store.InWorkspace(t.Context(), other, func(tx *store.Tx) error {
-		if _, _, err := tx.PutWorkspace(t.Context(), "other", "Other"); err != nil {
-			return err
-		}
-		return w.genesis(tx)
-	}))
-	w.sql(`insert into signedapproval_memberships (person_id, workspace_id, role)
-		select id, $1::uuid, case when id = $2::uuid then 'ADMIN' else 'MEMBER' end from signedapproval_people`, other, alice.ID)
+	other, role := w.twoWorkspaces()
 	for _, workspace := range []string{w.workspace, other} {
 		for _, p := range []*person{alice, bob} {
 			_, err := w.gate.SyncRoster(t.Context(), workspace, p.ID)
@@ -77,6 +62,79 @@ func TestAKeyThatTwoWorkspacesVouchFor(t *testing.T) {
 	w.enrol(back)
 	_, err = w.gate.SyncRoster(t.Context(), w.workspace, back.ID)
 	w.must(err)
+	w.unalarming(w.workspace, other)
+}
+
+// twoWorkspaces makes another workspace. Alice is the administrator of both, and everybody else a member.
+func (w *world) twoWorkspaces() (other string, role func(context.Context, store.Person, string, bool) (store.Role, error)) {
+	w.t.Helper()
+	other = otherWorkspace
+	alice := w.people["alice"]
+	role = func(_ context.Context, p store.Person, workspace string, _ bool) (store.Role, error) {
+		if p.ID == alice.ID {
+			return store.RoleAdmin, nil
+		}
+		return store.RoleMember, nil
+	}
+	w.keys.Role = role
+	w.must(w.store.InWorkspace(w.t.Context(), other, func(tx *store.Tx) error {
+		if _, _, err := tx.PutWorkspace(w.t.Context(), "other", "Other"); err != nil {
+			return err
+		}
+		return w.genesis(tx)
+	}))
+	w.sql(`insert into signedapproval_memberships (person_id, workspace_id, role)
+		select id, $1::uuid, case when id = $2::uuid then 'ADMIN' else 'MEMBER' end from signedapproval_people`, other, alice.ID)
+	return other, role
+}
+
+// TestTheFirstKeyComesFirst: bob enrolled a second key and revoked his first, carol lost hers and recovered, and the clock of the database
+// went back in between. What a roster says of them begins with the one key that rests on a log-in.
+func TestTheFirstKeyComesFirst(t *testing.T) {
+	w := newWorld(t)
+	w.governed()
+	other, role := w.twoWorkspaces()
+	alice, bob, carol := w.people["alice"], w.people["bob"], w.people["carol"]
+	w.sql(`update signedapproval_credentials set enrolled_at = now() + interval '1 hour' where person_id in ($1, $2)`, bob.ID, carol.ID)
+	var first []store.Credential
+	w.must(w.store.Outside(t.Context(), func(sh *store.Shared) (err error) {
+		first, err = sh.Credentials(t.Context(), bob.ID)
+		return err
+	}))
+	bob.key = passkeytest.New(origin)
+	w.enrol(bob)
+	_, err := w.keys.RevokePasskey(t.Context(), bob.Person, first[0].ID)
+	w.must(err)
+	_, err = w.keys.ReportLost(t.Context(), carol.Person)
+	w.must(err)
+	fresh := w.made(carol)
+	w.vouch(w.keys.PrepareCountersignature(t.Context(), alice.Person, alice.session, w.workspace, fresh.ID))
+	w.vouch(w.keys.PrepareCountersignature(t.Context(), alice.Person, alice.session, other, fresh.ID))
+	for _, workspace := range []string{w.workspace, other} {
+		for _, p := range []*person{carol, bob} {
+			_, err := w.gate.SyncRoster(t.Context(), workspace, p.ID)
+			w.must(err)
+		}
+		w.must(w.store.InWorkspace(t.Context(), workspace, func(tx *store.Tx) error {
+			roster, err := tx.WholeRoster(t.Context())
+			if err != nil {
+				return err
+			}
+			by := map[string]string{}
+			for _, key := range roster.Keys() {
+				by[key.Key.Person] += string(key.By)
+				if live := key.LiveAt(roster.Versions()); live == (key.By == evidence.ByLogIn && key.Key.Person != alice.ID) {
+					t.Errorf("workspace %s: %s key of %s counts: %v", workspace, key.By, key.Key.Person, live)
+				}
+			}
+			if by[bob.ID] != "bitbucket-loginown-key" || by[carol.ID] != "bitbucket-logincountersigner" {
+				t.Errorf("workspace %s: %v", workspace, by)
+			}
+			return nil
+		}))
+	}
+	w.settle()
+	w.gate.Role = role
 	w.unalarming(w.workspace, other)
 }
 

@@ -132,6 +132,47 @@ func TestPasskeys(t *testing.T) {
 	})
 }
 
+// TestTwoTabsEnrol: somebody makes a first key in two tabs, and both keys sign at once. Only one of them rests on the log-in, and the other
+// one goes on with what that one signs.
+func TestTwoTabsEnrol(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, alice := w.signedIn("alice")
+	type tab struct {
+		key  store.Credential
+		next *people.KeyAct
+		err  error
+	}
+	const tabs = 4
+	ended := make(chan tab, tabs)
+	start := make(chan struct{})
+	for range tabs {
+		_, authenticator, act := w.made(alice, "")
+		go func() {
+			<-start
+			var it tab
+			it.key, it.next, it.err = w.signs(alice, authenticator, act)
+			ended <- it
+		}()
+	}
+	close(start)
+	enrolled := 0
+	for range tabs {
+		tab := <-ended
+		switch {
+		case tab.err != nil:
+			t.Error(tab.err)
+		case tab.key.Enrolled():
+			enrolled++
+		case tab.next == nil || tab.next.Step != people.StepAuthority:
+			t.Errorf("key %+v, then %+v", tab.key, tab.next)
+		}
+	}
+	if leaves := w.leaves(); enrolled != 1 || len(leaves) != 1 {
+		t.Errorf("%d keys enrolled, in the log %+v", enrolled, leaves)
+	}
+}
+
 func TestWrongEnrolments(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -230,7 +271,7 @@ func TestWrongEnrolments(t *testing.T) {
 	t.Run("more keys than a person can have", func(t *testing.T) {
 		for _, test := range []struct{ columns, values string }{
 			{"", ""}, // waiting
-			{", enrolled_at, enrolment, identified_by", ", now(), '', 'bitbucket-login'"},
+			{", enrolled_at, enrolment, identified_by", ", now(), '', 'countersigner'"},
 		} {
 			options, key := begin(t)
 			response := get(key.Create([]byte(options)))(t)
