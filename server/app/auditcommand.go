@@ -341,31 +341,36 @@ func (c *auditCommand) verifyEvidence(
 	if err != nil {
 		return false, p, fmt.Errorf("--anchors: %w", err)
 	}
-	p = proving{at: at, branch: c.Branch, anchors: anchors, clone: c.Repo, parents: map[string][]string{}}
-	for _, commit := range commits {
-		p.parents[commit.Hash] = commit.Parents
-	}
-	var before monitor.Checkpoint
-	if anchors.Log != nil {
-		if before, err = server.Checkpoint(ctx, anchors); err != nil {
-			return false, p, fmt.Errorf("the public log: %w", err)
+	// Something can come into the log while the evidence is fetched. What comes every time is no chance.
+	for try := 1; ; try++ {
+		p = proving{at: at, branch: c.Branch, anchors: anchors, clone: c.Repo, parents: map[string][]string{}}
+		for _, commit := range commits {
+			p.parents[commit.Hash] = commit.Parents
+		}
+		whole, err = p.rows(ctx, rows, func(request string) ([]byte, error) {
+			id, ok := bitbucket.BareUUID(request) // it becomes part of a path
+			if !ok {
+				return nil, notProvedf("%q is no id of a request", request)
+			}
+			return server.Get(ctx, "/evidence/"+at.workspace+"/"+id, nil, evidence.MaxBundle)
+		})
+		if err != nil || anchors.Log == nil || len(p.histories) == 0 {
+			return whole, p, err // without the log's keys nothing is proved
+		}
+		look := logLook{server, anchors, []lookedThrough{pinnedHead(anchors)}, c.MaxLeaves}
+		outcome, code, _ := look.compare(ctx, p.histories, gateOutcome{}, 0)
+		if code == 0 {
+			return whole, p, nil
+		}
+		if p.behind = &outcome; outcome.Code != gateStale || try == takes {
+			return whole, p, nil
+		}
+		select {
+		case <-time.After(takePause):
+		case <-ctx.Done():
+			return false, p, ctx.Err()
 		}
 	}
-	whole, err = p.rows(ctx, rows, func(request string) ([]byte, error) {
-		id, ok := bitbucket.BareUUID(request) // it becomes part of a path
-		if !ok {
-			return nil, notProvedf("%q is no id of a request", request)
-		}
-		return server.Get(ctx, "/evidence/"+at.workspace+"/"+id, nil, evidence.MaxBundle)
-	})
-	if err != nil || anchors.Log == nil || len(p.histories) == 0 {
-		return whole, p, err // without the log's keys nothing is proved
-	}
-	look := logLook{server, anchors, []lookedThrough{pinnedHead(anchors)}, c.MaxLeaves, before.N}
-	if outcome, code, _ := look.compare(ctx, p.histories, gateOutcome{}, 0); code != 0 {
-		p.behind = &outcome
-	}
-	return whole, p, nil
 }
 
 // writeAuditJSON writes one document: the rows, in the one form of each, the envelope of their summary, and beside them which are not

@@ -99,8 +99,6 @@ type logLook struct {
 	anchors evidence.Anchors
 	known   []lookedThrough // the newest first; there is one
 	most    int64           // leaves that are read
-	// until is how many leaves the log had before the evidence was taken: later ones need not be in it.
-	until int64
 }
 
 // compare compares what bundles of one workspace say is in the log with the log that is public now: that it has the log of each in it, nothing about
@@ -154,6 +152,10 @@ func (l logLook) compare(ctx context.Context, histories []history, outcome gateO
 	var lacking history
 	rules := rulesSeen{workspace: histories[0].workspace, size: known[0].Size, before: known[0].Policies}
 	followed := true
+	chains := map[evidence.Digest][]history{}
+	for _, h := range histories {
+		chains[h.chain] = append(chains[h.chain], h)
+	}
 	index, leaf, other, err := client.Later(ctx, public.Tree, from, func(index int64, leaf evidence.Leaf) bool {
 		rules.see(index, leaf)
 		if version, ok := leaf.Body.(evidence.RosterVersion); ok && leaf.Workspace == histories[0].workspace {
@@ -161,12 +163,21 @@ func (l logLook) compare(ctx context.Context, histories []history, outcome gateO
 				logged[version.Version] = index
 			}
 		}
-		return slices.ContainsFunc(histories, func(h history) bool {
+		about := histories
+		switch leaf.Body.(type) {
+		case evidence.RosterVersion, evidence.KeyRevoked:
+		default:
+			about = nil
+		}
+		if leaf.Chain != nil {
+			about = chains[leaf.Chain.ID]
+		}
+		return slices.ContainsFunc(about, func(h history) bool {
 			lacking = h
 			if _, counts := h.unfollowed(leaf); counts {
 				followed = false
 			}
-			return index < l.until && h.lacks(index, leaf)
+			return h.lacks(index, leaf)
 		})
 	})
 	switch {
