@@ -262,7 +262,7 @@ func onDecisions() []attack {
 			try: func(t *testing.T) []string {
 				c := stage(t)
 				second := newPerson(t, "bob", "second")
-				c.enrol(second)
+				c.enrolOn(second, c.bob)
 				c.pinned = c.anchors()
 				c.open("new")
 				c.decide(c.bob, evidence.Approve)

@@ -48,7 +48,7 @@ func halfApproved(t *testing.T) *cast {
 func withTwoKeys(t *testing.T) (c *cast, second *person) {
 	t.Helper()
 	c, second = stage(t), newPerson(t, "dave", "second")
-	c.enrol(second)
+	c.enrolOn(second, c.dave)
 	return c, second
 }
 
@@ -63,8 +63,8 @@ func (c *cast) outdated(p *person, then evidence.Statement) {
 func onKeys() []attack {
 	return []attack{
 		{
-			wants: "enrol a ghost key for X after a log-in, and approve with it", admits: "keys for people whose keys are not pinned",
-			caught: []string{"step 15 anchors: key", "exit 2: no roster", "monitor: unknown_key"},
+			wants:  "enrol a ghost key for X, who has a key, after a log-in, and approve with it",
+			caught: []string{"step 5 roster: roster", "step 5 roster: roster", "monitor: second_login", "monitor: unknown_key", "monitor: roster_wrong"},
 			try: func(t *testing.T) (got []string) {
 				c := halfApproved(t)
 				watcher := newAuditor(c.operator)
@@ -81,8 +81,26 @@ func onKeys() []attack {
 			},
 		},
 		{
-			wants: "enrol a ghost key for X without a leaf of its enrolment, so that X is not told", admits: "keys for people whose keys are not pinned",
-			caught: []string{"step 15 anchors: key", "exit 2: no roster", "monitor: key_unlogged", "monitor: unknown_key"},
+			wants: "enrol a ghost key for X, who has none, after a log-in, and approve with it", admits: "keys for people whose keys are not pinned",
+			caught: []string{"step 15 anchors: key", "exit 2: no roster", "monitor: unknown_key"},
+			try: func(t *testing.T) (got []string) {
+				c := halfApproved(t)
+				watcher := newAuditor(c.operator)
+				watcher.mine = &monitor.Mine{People: []string{"per-erin"}}
+				if alarms := watcher.pass(c.operator, c.publish()); len(alarms) > 0 {
+					t.Fatalf("the control: %v", alarms)
+				}
+				g := ghost(t, "erin")
+				c.enrol(g)
+				c.decide(g, evidence.Approve)
+				bundle := c.bundle()
+				got = append(got, verify(bundle, c.pinned), verify(bundle, unpinned(c.pinned)))
+				return append(got, watcher.pass(c.operator, c.publish())...)
+			},
+		},
+		{
+			wants: "enrol a ghost key for X, who has a key, on the word of somebody whom the operator invents, and approve with it", admits: "invent people",
+			caught: []string{"step 15 anchors: key", "exit 2: no roster", "monitor: unknown_key"},
 			try: func(t *testing.T) (got []string) {
 				c := halfApproved(t)
 				watcher := newAuditor(c.operator)
@@ -91,6 +109,25 @@ func onKeys() []attack {
 					t.Fatalf("the control: %v", alarms)
 				}
 				g := ghost(t, "dave")
+				c.enrol(c.mallory)
+				c.enrolOn(g, c.mallory)
+				c.decide(g, evidence.Approve)
+				bundle := c.bundle()
+				got = append(got, verify(bundle, c.pinned), verify(bundle, unpinned(c.pinned)))
+				return append(got, watcher.pass(c.operator, c.publish())...)
+			},
+		},
+		{
+			wants: "enrol a ghost key for X, who has none, without a leaf of its enrolment, so that X is not told", admits: "keys for people whose keys are not pinned",
+			caught: []string{"step 15 anchors: key", "exit 2: no roster", "monitor: key_unlogged", "monitor: unknown_key"},
+			try: func(t *testing.T) (got []string) {
+				c := halfApproved(t)
+				watcher := newAuditor(c.operator)
+				watcher.mine = &monitor.Mine{People: []string{"per-erin"}}
+				if alarms := watcher.pass(c.operator, c.publish()); len(alarms) > 0 {
+					t.Fatalf("the control: %v", alarms)
+				}
+				g := ghost(t, "erin")
 				c.enrol(g)
 				digest := digestOf(t, g.key)
 				c.drop(func(e event) bool { k, is := e.body.(evidence.KeyEnrolled); return is && k.Key == digest })
@@ -145,7 +182,7 @@ func onKeys() []attack {
 			wants: "put a ghost key for X into the roster before the version that is pinned", caught: []string{"step 7 statements: roster"},
 			try: func(t *testing.T) []string {
 				c := stage(t)
-				g := ghost(t, "dave")
+				g := ghost(t, "erin")
 				before := c.twin()
 				c.open("new")
 				c.decide(c.bob, evidence.Approve)
@@ -165,7 +202,7 @@ func onKeys() []attack {
 			try: func(t *testing.T) (got []string) {
 				for _, again := range []bool{false, true} {
 					c := halfApproved(t)
-					g, enrolled := ghost(t, "dave"), c.enrolled[string(c.dave.key.CredentialID)]
+					g, enrolled := ghost(t, "erin"), c.enrolled[string(c.dave.key.CredentialID)]
 					if again {
 						g = c.dave
 					}
@@ -291,7 +328,7 @@ func onKeys() []attack {
 					told := func(tell func(c *cast, second *person)) string {
 						c := stage(t)
 						second := newPerson(t, "dave", "second")
-						c.enrol(second)
+						c.enrolOn(second, c.dave)
 						c.open("new")
 						c.decide(c.bob, evidence.Approve)
 						c.decide(c.dave, evidence.Approve)
@@ -342,7 +379,7 @@ func onKeys() []attack {
 			},
 		},
 		{
-			wants:  "take back what X rejected by a ghost key, and report that one as stolen itself, so that nobody asks whose it was",
+			wants:  "take back what X rejected by a ghost key that somebody invented vouches for, and report that one as stolen itself, so that nobody asks whose it was",
 			caught: []string{"step 15 anchors: key", "step 11 tally: stolen_key", "step 15 anchors: key"},
 			try: func(t *testing.T) (got []string) {
 				c := halfApproved(t)
@@ -350,7 +387,8 @@ func onKeys() []attack {
 				c.decide(c.carol, evidence.Reject)
 				c.control(c.operator)
 				g := ghost(t, "carol")
-				c.enrol(g)
+				c.enrol(c.mallory)
+				c.enrolOn(g, c.mallory)
 				c.decide(g, evidence.Withdraw)
 				got = append(got, verify(c.bundle(), c.pinned))
 				c.revoke(g, beginning)
@@ -393,7 +431,7 @@ func onKeys() []attack {
 				c := halfApproved(t)
 				var a evidence.Assertion
 				c.decisions(func(_ int, d *evidence.SignedDecision) { a = d.Assertion })
-				twin := evidence.Key{Person: "per-dave", CredentialID: seed("recovered")[:16], PublicKey: es256(otherThan(t, c.bob.key, recovered(t, signed(a), a.Signature)))}
+				twin := evidence.Key{Person: "per-erin", CredentialID: seed("recovered")[:16], PublicKey: es256(otherThan(t, c.bob.key, recovered(t, signed(a), a.Signature)))}
 				// No private key of it is known, so nothing can sign its enrolment; a key that signed nothing needs none in a bundle.
 				digest := digestOf(t, twin)
 				c.add(event{change: &evidence.RosterChange{
@@ -410,17 +448,17 @@ func onKeys() []attack {
 			wants: "make a public key to fit a forged approval, and enrol it as X's", caught: []string{"step 5 roster: signature"},
 			try: func(t *testing.T) []string {
 				c := halfApproved(t)
-				s, d := c.statement("dave", evidence.Approve)
+				s, d := c.statement("erin", evidence.Approve)
 				signature, point := fitted(t, s)
 				if !verifies(t, point, s, signature) {
 					t.Fatal("the control: the key does not fit the forged approval")
 				}
-				key := evidence.Key{Person: "per-dave", CredentialID: seed("fitted")[:16], PublicKey: es256(point)}
+				key := evidence.Key{Person: "per-erin", CredentialID: seed("fitted")[:16], PublicKey: es256(point)}
 				nobody := func(_ testing.TB, data []byte) evidence.Assertion {
 					return evidence.Assertion{CredentialID: key.CredentialID, ClientDataJSON: clientData(data), AuthenticatorData: authenticatorData(), Signature: signature}
 				}
 				// The act names the key, and the key follows from what is signed: no key fits both.
-				c.enrolBy("dave", key, nobody, evidence.ByLogIn, "")
+				c.enrolBy("erin", key, nobody, evidence.ByLogIn, "")
 				c.file(s, d, nobody)
 				return []string{verify(c.bundle(), unpinned(c.pinned))}
 			},

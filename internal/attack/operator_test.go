@@ -512,6 +512,34 @@ func (o *operator) enrolBy(name string, key evidence.Key, sign func(testing.TB, 
 	o.add(event{change: &change})
 }
 
+// enrolOn brings a further key of somebody into the roster by the word of another one: their own, or that of another person.
+func (o *operator) enrolOn(p, by *person) {
+	o.t.Helper()
+	made := attestation{seed("attestation"), seed("client data")}
+	document := evidence.KeyDocument{Key: p.key, AttestationObject: approval.DigestOf(made.object), ClientData: approval.DigestOf(made.clientData)}
+	act, owner := o.act(evidence.Act{Purpose: evidence.Enrol, Key: &document}, p.name)
+	e := evidence.EnrolledKey{Owner: owner, Enrolment: evidence.Enrolment{
+		Act: act, Possession: p.sign(o.t, act), AttestationObject: made.object, ClientDataJSON: made.clientData,
+	}}
+	change := evidence.RosterChange{Format: evidence.RosterFormat, Event: evidence.KeyAdded, Key: p.key, By: evidence.ByOwnKey, Signer: digestOf(o.t, by.key), IssuedAt: issued(o.t, act)}
+	if by.name == p.name {
+		e.Enrolment.Authority = new(by.sign(o.t, act))
+	} else {
+		word, opening := o.act(evidence.Act{Purpose: evidence.Countersign, Workspace: o.workspace, Key: &document}, by.name)
+		e.Countersigner, e.Enrolment.Countersigned = opening, &evidence.SignedAct{Act: word, Assertion: by.sign(o.t, word)}
+		change.By, change.IssuedAt = evidence.ByCountersigner, issued(o.t, word)
+	}
+	var err error
+	change.Proof, err = e.Enrolment.Digest()
+	must(o.t, err)
+	o.enrolled[string(p.key.CredentialID)] = e
+	o.say(evidence.KeyEnrolled{
+		Person: p.key.Person, Key: digestOf(o.t, p.key), AttestationObject: document.AttestationObject, ClientData: document.ClientData,
+		IdentifiedBy: string(change.By), Enrolment: change.Proof,
+	}, false)
+	o.add(event{change: &change})
+}
+
 // issued is when an act was issued.
 func issued(t testing.TB, act []byte) *time.Time {
 	t.Helper()

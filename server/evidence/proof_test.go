@@ -165,6 +165,11 @@ func proofForgeries() []forged {
 				e.Possession.CredentialID = w.tokens["bob"].key.CredentialID
 			}
 		}), "roster", evidence.CodeSignature},
+		{"a ghost key by a log-in beside the person's own", told(func(w *world) { w.another("bob") }), "roster", evidence.CodeRoster},
+		{"a ghost key by a log-in after the person's own was revoked", told(func(w *world) {
+			w.revoke("bob", nil, nil)
+			w.another("bob")
+		}), "roster", evidence.CodeRoster},
 		{"a ghost key that was never shown to exist", since(func(w *world) {
 			w.tamperEnrolment = func(e *evidence.Enrolment) {
 				e.Possession = w.tokens["bob"].assert(ordinary(e.Act))
@@ -663,26 +668,18 @@ func proofForgeries() []forged {
 			}
 		}), "anchors", evidence.CodeRoster},
 		{"a ghost key that came later by log-in", known(func(w *world, _ *evidence.Anchors) {
-			w.tokens["ghost"] = es256(w.t, "ghost")
-			k := w.tokens["ghost"]
-			k.key.Person = "per-bob"
-			w.tokens["ghost"] = k
-			w.enrol("ghost", nil, nil)
-			w.signedBy = func(string) token { return w.tokens["ghost"] }
+			w.tokens["erin"] = es256(w.t, "erin")
+			w.enrol("erin", nil, nil)
 			w.open("old")
-			w.decide("bob", evidence.Approve)
+			w.decide("erin", evidence.Approve)
 		}), "anchors", evidence.CodeKey},
 		{"a ghost key that a ghost signed for", known(func(w *world, _ *evidence.Anchors) {
-			for _, name := range []string{"ghost", "ghost2"} {
-				k := es256(w.t, name)
-				k.key.Person = "per-bob"
-				w.tokens[name] = k
-			}
-			w.enrol("ghost", nil, nil)
-			w.enrol("ghost2", w.token("ghost"), nil)
-			w.signedBy = func(string) token { return w.tokens["ghost2"] }
+			w.tokens["erin"] = es256(w.t, "erin")
+			w.enrol("erin", nil, nil)
+			w.second("erin")
+			w.signedBy = func(person string) token { return w.tokens[person+"2"] }
 			w.open("old")
-			w.decide("bob", evidence.Approve)
+			w.decide("erin", evidence.Approve)
 		}), "anchors", evidence.CodeKey},
 	}
 	return append(append(roster, signers...), log...)

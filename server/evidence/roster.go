@@ -291,14 +291,17 @@ type Roster struct {
 
 	byDigest     map[Digest]int // index in keys
 	byCredential map[string]int
-	byPublic     map[string]int // by [publicKey].id
+	byPublic     map[string]int  // by [publicKey].id
+	people       map[string]bool // who has a key, or had one
 }
 
 // ReplayRoster reads the changes of a workspace's roster from the first on. The
 // chain must start at the genesis leaf, whose hash is genesis, and have no gap.
 // A key is added once for ever, and a public key or credential id stands for one
 // person; who signs for a change must have a live key at that time and be the
-// person, or somebody else, as the change says. It does not check the proofs.
+// person, or somebody else, as the change says; and only a person's first key
+// rests on a log-in alone, though none of theirs be live any more. It does not
+// check the proofs.
 func ReplayRoster(genesis Digest, changes []RosterChange) (*Roster, error) {
 	r := newRoster(genesis, len(changes))
 	if err := r.Extend(changes); err != nil {
@@ -311,6 +314,7 @@ func newRoster(genesis Digest, size int) *Roster {
 	return &Roster{
 		head: genesis, changes: make([]*rosterVersion, 0, size), about: make([]int, 0, size), keys: make([]RosterKey, 0, size),
 		byVersion: make(map[Digest]int64, size), byDigest: make(map[Digest]int, size), byCredential: make(map[string]int, size), byPublic: make(map[string]int, size),
+		people: make(map[string]bool, size),
 	}
 }
 
@@ -394,6 +398,10 @@ func (r *Roster) apply(c *rosterVersion) error {
 		if _, known := r.byPublic[c.public.id]; known || credential {
 			return bad("adds a key that was there before")
 		}
+		if c.By == ByLogIn && r.people[c.Key.Person] {
+			return bad("adds, on a log-in alone, a key of somebody who had one")
+		}
+		r.people[c.Key.Person] = true
 		n := len(r.keys)
 		r.byDigest[c.key], r.byCredential[string(c.Key.CredentialID)], r.byPublic[c.public.id] = n, n, n
 		key := RosterKey{Key: c.Key, Digest: c.key, By: c.By, Added: c.Version, Proof: c.Proof, Signer: c.Signer, public: c.public}

@@ -42,6 +42,15 @@ func (w *world) second(name string) {
 	w.enrol(name+"2", w.token(name), nil)
 }
 
+// another gives a person a further key, for which nobody signs.
+func (w *world) another(name string) {
+	w.t.Helper()
+	k := es256(w.t, name+" again")
+	k.key.Person = "per-" + name
+	w.tokens[name+" again"] = k
+	w.enrol(name+" again", nil, nil)
+}
+
 func TestRosterMoves(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -185,7 +194,13 @@ func TestReplayRosterRefuses(t *testing.T) {
 			w.tamperChange = func(c *evidence.RosterChange) { c.Workspace = repositoryUUID }
 			w.second("bob")
 		},
-		"a key twice": func(w *world) { w.enrol("bob", nil, nil) },
+		"a key twice":               func(w *world) { w.enrol("bob", nil, nil) },
+		"a further key on a log-in": func(w *world) { w.another("bob") },
+		"a further key on a log-in of somebody who has none any more": func(w *world) {
+			w.revoke("bob", nil, nil)
+			w.another("bob")
+		},
+		"a further key on a log-in of somebody whose first one was countersigned": func(w *world) { w.another("dave") },
 		"a credential twice": func(w *world) {
 			k := es256(w.t, "erin")
 			k.key.CredentialID = w.tokens["bob"].key.CredentialID

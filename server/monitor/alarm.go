@@ -56,6 +56,8 @@ const (
 	GenesisMissing Code = "genesis_missing"
 	// UnknownKey: a key under a person's name, or for their account, that this person did not list as their own.
 	UnknownKey Code = "unknown_key"
+	// SecondLogIn: a key that was enrolled after a log-in by somebody who had enrolled one before.
+	SecondLogIn Code = "second_login"
 )
 
 // What is wrong with a workspace's openings.

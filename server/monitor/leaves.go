@@ -72,6 +72,9 @@ func (r *reading) leaf(index int64, entry []byte, hash tlog.Hash) error {
 		if err := put(r.tx.Bucket(tableKeys), []byte(body.Key), kept); err != nil {
 			return err
 		}
+		if err := r.enrolledBefore(kept, body); err != nil {
+			return err
+		}
 		if mine := r.options.Mine; mine != nil && slices.Contains(mine.People, body.Person) && !slices.Contains(mine.Keys, body.Key) {
 			return r.found(UnknownKey, false, index, "key "+string(body.Key), "it was enrolled at %s under the name of person %s, who did not list it; identified by %s",
 				leaf.Time.Format(time.RFC3339), body.Person, body.IdentifiedBy)
@@ -88,6 +91,25 @@ func (r *reading) leaf(index int64, entry []byte, hash tlog.Hash) error {
 		}
 	}
 	return nil
+}
+
+// enrolledBefore looks at whether a person had enrolled a key before one that rests on a log-in: an honest server lets only the first
+// key that a person ever enrols, whatever became of it, rest on that.
+func (r *reading) enrolledBefore(kept past, body evidence.KeyEnrolled) error {
+	table, person := r.tx.Bucket(tableEnrolled), []byte(body.Person)
+	raw := table.Get(person)
+	if raw == nil {
+		return put(table, person, kept)
+	}
+	if body.IdentifiedBy != string(evidence.ByLogIn) {
+		return nil
+	}
+	first, _, err := readPast(raw)
+	if err != nil {
+		return err
+	}
+	return r.found(SecondLogIn, false, kept.Index, "key "+string(body.Key), "it is of person %s by a log-in at Bitbucket only, and the log has an enrolment of theirs before, in leaf %d",
+		body.Person, first.Index)
 }
 
 // leafName is a leaf's hash as statements name it.

@@ -325,11 +325,26 @@ func forgeries() map[string]forgery {
 		"enrolments that the openings leave out":      {func(g *governed) { g.openings.Enrolments = g.openings.Enrolments[:1] }, nil, []monitor.Code{monitor.RosterUnproved}},
 		"signatures for another page than the pinned": {func(*governed) {}, func(a *evidence.Anchors) { a.RelyingParties[0].ID = "other.example" }, []monitor.Code{monitor.RosterUnproved, monitor.RosterUnproved, monitor.RuleUnsigned}},
 		"a ghost key whose enrolment somebody else signed": {func(g *governed) {
-			ghost := newToken("per-bob", "ghost")
+			ghost := newToken("per-carol", "ghost")
 			e := g.enrolment(ghost)
 			e.Possession = carol.assert(e.Act)
 			g.enrol(ghost, e, evidence.ByLogIn, "")
-		}, nil, []monitor.Code{monitor.RosterUnproved, monitor.UnknownKey}},
+		}, nil, []monitor.Code{monitor.RosterUnproved}},
+		"a ghost key on a log-in of somebody who has one, and what it signs": {func(g *governed) {
+			ghost := newToken("per-alice", "ghost")
+			g.enrol(ghost, g.enrolment(ghost), evidence.ByLogIn, "")
+			g.setPolicy("weaker", ghost)
+			g.protect(0, nil, ghost)
+		}, nil, []monitor.Code{monitor.RosterWrong, monitor.SecondLogIn}},
+		"a ghost key on a log-in of which the log says that an own key signed for it": {func(g *governed) {
+			ghost := newToken("per-carol", "ghost")
+			e := g.enrolment(ghost)
+			proof, err := e.Digest()
+			g.must(err)
+			g.about(evidence.KeyEnrolled{Person: "per-carol", Key: ghost.digest(g.t), AttestationObject: digest, ClientData: digest, IdentifiedBy: "own-key", Enrolment: proof})
+			g.openings.Enrolments = append(g.openings.Enrolments, evidence.EnrolledKey{Enrolment: e})
+			g.roster(evidence.RosterChange{Event: evidence.KeyAdded, Key: ghost.key, By: evidence.ByLogIn, Proof: proof})
+		}, nil, []monitor.Code{monitor.KeyUnlogged}},
 		"a ghost key that nobody of the person authorised": {func(g *governed) {
 			ghost := newToken("per-bob", "ghost")
 			e := g.enrolment(ghost)

@@ -10,8 +10,8 @@ import (
 	"github.com/signedapproval/bitbucket/server/monitor"
 )
 
-// enrolFor enrols a key after a log-in, for an account.
-func (g *governed) enrolFor(k token, account *evidence.PersonOpening) {
+// enrolFor enrols a key for an account: after a log-in, or by the word of one of the person's own.
+func (g *governed) enrolFor(k token, account *evidence.PersonOpening, own ...token) {
 	g.t.Helper()
 	commitment, err := account.Commitment()
 	g.must(err)
@@ -19,7 +19,12 @@ func (g *governed) enrolFor(k token, account *evidence.PersonOpening) {
 	act := g.act(evidence.Act{Purpose: evidence.Enrol, Signer: evidence.Party{Person: k.key.Person, Commitment: commitment}, Key: &evidence.KeyDocument{
 		Key: k.key, AttestationObject: approval.DigestOf(object), ClientData: approval.DigestOf(client),
 	}})
-	g.enrol(k, evidence.Enrolment{Act: act, Possession: k.assert(act), AttestationObject: object, ClientDataJSON: client}, evidence.ByLogIn, "")
+	e := evidence.Enrolment{Act: act, Possession: k.assert(act), AttestationObject: object, ClientDataJSON: client}
+	by, signer := evidence.ByLogIn, evidence.Digest("")
+	for _, one := range own {
+		e.Authority, by, signer = new(one.assert(act)), evidence.ByOwnKey, one.digest(g.t)
+	}
+	g.enrol(k, e, by, signer)
 	g.openings.Enrolments[len(g.openings.Enrolments)-1].Owner = account
 }
 
@@ -78,7 +83,7 @@ func TestAnAccountHasOnePerson(t *testing.T) {
 			g.roster(byOperator(bob))
 			g.hideOwner(bob)
 		}, nil, nil, false},
-		"a further key of a person": {func(g *governed) { g.enrolFor(newToken("per-bob", "bob's second"), &again) }, nil, nil, false},
+		"a further key of a person": {func(g *governed) { g.enrolFor(newToken("per-bob", "bob's second"), &again, bob) }, nil, nil, false},
 		"keys of nobody's account": {func(g *governed) {
 			for _, k := range []token{carol, ghost} {
 				nobody := accountOf(k.key.Person)

@@ -132,7 +132,7 @@ func (r *replay) added(subject string, change evidence.RosterChange, key evidenc
 	if err != nil {
 		return err
 	}
-	if body, ok := leaf.Body.(evidence.KeyEnrolled); !ok || body.Person != change.Key.Person || body.Enrolment != change.Proof && !r.vouchedAgain(change, body) {
+	if body, ok := leaf.Body.(evidence.KeyEnrolled); !ok || body.Person != change.Key.Person || !restsOn(change.By, body) || body.Enrolment != change.Proof && !r.vouchedAgain(change, body) {
 		r.wrong(KeyUnlogged, subject, "The log has another enrolment of key %s.", key)
 		return nil
 	}
@@ -143,6 +143,12 @@ func (r *replay) added(subject string, change evidence.RosterChange, key evidenc
 		})
 	}
 	return nil
+}
+
+// restsOn reports whether a key can be in a roster by what its leaf says: somebody can have vouched for it here who is none of the
+// leaf's, and nothing else can differ. A log-in that the leaf does not tell of would be nobody's second.
+func restsOn(by evidence.Identity, logged evidence.KeyEnrolled) bool {
+	return by == evidence.ByCountersigner || logged.IdentifiedBy == string(by)
 }
 
 // vouchedAgain reports whether a key came into the roster by somebody here who vouched for it, and was enrolled before by what

@@ -22,7 +22,7 @@ import (
 // stateFormat names this version of the folder.
 //
 // It changes with the form of anything in it, which a test notices.
-const stateFormat = "signedapproval.monitor/v5"
+const stateFormat = "signedapproval.monitor/v6"
 
 // The files of a state.
 const (
@@ -39,6 +39,7 @@ var (
 	tableTurns    = []byte("turns")    // workspace/index -> key in history, but for the genesis
 	tableJudged   = []byte("judged")   // workspace's UUID -> judged
 	tableKeys     = []byte("keys")     // key digest -> past of its enrolment
+	tableEnrolled = []byte("enrolled") // person -> past of the first enrolment of theirs
 	tableRevoked  = []byte("revoked")  // key digest and index -> past of what says that it is revoked
 	tableOwners   = []byte("owners")   // workspace and digest of an account -> person
 	tableFindings = []byte("findings") // code and subject -> Finding
@@ -116,7 +117,7 @@ func OpenState(folder string, readOnly bool) (*State, error) {
 					return err // before anything in it changes
 				}
 			}
-			for _, table := range [][]byte{tableMeta, tableChains, tableHistory, tableTurns, tableJudged, tableKeys, tableRevoked, tableOwners, tableFindings, tableWaiting, tableDoubts} {
+			for _, table := range [][]byte{tableMeta, tableChains, tableHistory, tableTurns, tableJudged, tableKeys, tableEnrolled, tableRevoked, tableOwners, tableFindings, tableWaiting, tableDoubts} {
 				if _, err := tx.CreateBucketIfNotExists(table); err != nil {
 					return err
 				}

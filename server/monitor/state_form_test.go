@@ -43,7 +43,7 @@ func TestTheFormOfTheStateHasAName(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	const name, sum = "signedapproval.monitor/v5", "cbf4f263bb996690a8a355c5ab442f5912c436d41239683da28a92e1f51191f0"
+	const name, sum = "signedapproval.monitor/v6", "cbf4f263bb996690a8a355c5ab442f5912c436d41239683da28a92e1f51191f0"
 	if got := fmt.Sprintf("%x", sha256.Sum256(form.Bytes())); stateFormat != name || got != sum {
 		t.Errorf("the state has the form %s under the name %s; give a new form a new name, and put both here", got, stateFormat)
 	}
@@ -76,7 +76,7 @@ func TestAStateOfAnotherFormIsRefused(t *testing.T) {
 	}
 	for _, readOnly := range []bool{true, false} {
 		_, err := OpenState(folder, readOnly)
-		if err == nil || !strings.Contains(err.Error(), `"signedapproval.monitor/v2", and this version of the program reads signedapproval.monitor/v5: give another folder`) {
+		if err == nil || !strings.Contains(err.Error(), `"signedapproval.monitor/v2", and this version of the program reads signedapproval.monitor/v6: give another folder`) {
 			t.Errorf("read only %t: %v", readOnly, err)
 		}
 	}

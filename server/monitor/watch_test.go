@@ -216,6 +216,23 @@ func TestHistories(t *testing.T) {
 		"a ghost key": {func(o *operator) {
 			o.about(evidence.KeyEnrolled{Person: "per-bob", Key: digest, AttestationObject: digest, ClientData: digest, IdentifiedBy: "own-key", Enrolment: digest})
 		}, []monitor.Code{monitor.UnknownKey}},
+		"a log-in of somebody who has a key": {func(o *operator) {
+			o.about(evidence.KeyEnrolled{Person: "per-carol", Key: digest, AttestationObject: digest, ClientData: digest, IdentifiedBy: "bitbucket-login"})
+			o.about(evidence.KeyEnrolled{Person: "per-carol", Key: newToken("per-carol", "ghost").digest(o.t), AttestationObject: digest, ClientData: digest, IdentifiedBy: "bitbucket-login"})
+		}, []monitor.Code{monitor.SecondLogIn}},
+		"a log-in of somebody who had a key that somebody else vouched for": {func(o *operator) {
+			o.about(evidence.KeyEnrolled{Person: "per-carol", Key: digest, AttestationObject: digest, ClientData: digest, IdentifiedBy: "countersigner", Enrolment: digest})
+			o.about(evidence.KeyRevoked{Person: "per-carol", Key: digest})
+			o.about(evidence.KeyEnrolled{Person: "per-carol", Key: newToken("per-carol", "ghost").digest(o.t), AttestationObject: digest, ClientData: digest, IdentifiedBy: "bitbucket-login"})
+		}, []monitor.Code{monitor.SecondLogIn}},
+		"further keys that an own one and somebody else vouched for": {func(o *operator) {
+			for name, by := range map[string]string{"first": "bitbucket-login", "second": "own-key", "third": "countersigner"} {
+				o.about(evidence.KeyEnrolled{Person: "per-" + name, Key: newToken("per-"+name, name).digest(o.t), AttestationObject: digest, ClientData: digest, IdentifiedBy: "bitbucket-login"})
+				if name != "first" {
+					o.about(evidence.KeyEnrolled{Person: "per-" + name, Key: newToken("per-"+name, "again").digest(o.t), AttestationObject: digest, ClientData: digest, IdentifiedBy: by, Enrolment: digest})
+				}
+			}
+		}, nil},
 		"a key that bob knows, and one of carol's": {func(o *operator) {
 			o.about(evidence.KeyEnrolled{Person: "per-bob", Key: newToken("per-bob", "bob").digest(o.t), AttestationObject: digest, ClientData: digest, IdentifiedBy: "bitbucket-login"})
 			o.about(evidence.KeyEnrolled{Person: "per-carol", Key: digest, AttestationObject: digest, ClientData: digest, IdentifiedBy: "bitbucket-login"})
