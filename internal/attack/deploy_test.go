@@ -11,12 +11,14 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/signedapproval/bitbucket/server/app"
+	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/evidence"
 )
 
@@ -207,6 +209,50 @@ func onDeployments() []attack {
 				t.Fatalf("the control: exit %d, %s", code, said)
 			}
 			return got
+		},
+	}, {
+		wants:  "have a pipeline deploy what was approved by rules that were in force before: say that it was approved when they were, of somebody whom they did not ask",
+		admits: "a policy that was in force before",
+		caught: []string{"exit 0", "deploy gate: old_policy"},
+		try: func(t *testing.T) (got []string) {
+			c := stage(t)
+			weak, strict := policyOf(1), policyOf(2)
+			weak.Rules[0].Requirements[0].Approvers = approval.Approvers{Accounts: []string{"acc-dave"}}
+			c.policy = weak
+			c.policyLeaf()
+			c.pinned = c.anchors()
+			c.pinned.Policies[0].Digests = []evidence.Digest{weak.Digest(), strict.Digest()}
+			slices.Sort(c.pinned.Policies[0].Digests)
+			asked := func(early bool) (*operator, []byte) {
+				o := c.twin()
+				o.seen = newWitnesses(t, c.keys.Verifiers())
+				o.open("new")
+				if early {
+					o.decide(c.dave, evidence.Approve)
+					o.add(event{verdict: true})
+				} else {
+					o.decide(c.bob, evidence.Approve) // whom the rules do not ask
+					o.say(evidence.VerdictReached{Request: o.newest().ID, State: string(approval.Approved), Outcome: digestOf(t, c.bob.key)}, true)
+				}
+				o.policy = strict
+				o.policyLeaf()
+				o.policy = weak
+				if early {
+					o.decide(c.bob, evidence.Approve)
+				} else {
+					o.decide(c.dave, evidence.Approve) // by the rules of before
+				}
+				c.pinned.Witnesses = o.anchors().Witnesses
+				return o, o.bundle()
+			}
+			o, bundle := asked(true)
+			if code, said := pipeline(t, o, c.pinned, bundle); code != 0 {
+				t.Fatalf("the control, which was approved when the rules changed: exit %d, %s", code, said)
+			}
+			o, bundle = asked(false)
+			got = append(got, verify(bundle, c.pinned))
+			_, said := pipeline(t, o, c.pinned, bundle)
+			return append(got, said)
 		},
 	}, {
 		wants:  "have a pipeline deploy what somebody rejected: append the pull request's history to the log once more, without its end",

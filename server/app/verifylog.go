@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
+	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -227,9 +228,11 @@ type history struct {
 	newest   evidence.Digest
 	// ended are the versions that revoked the keys of decisions, by the indexes of those.
 	ended map[int64]int64
-	// verdicts are the indexes of the last one and of those before it that it repeats: which of the same request say in turn that it is
-	// approved or overridden. None where there is no verdict. policy is what the last one was reached by.
-	verdicts           []int64
+	// verdict is the index of the last one, -1 where there is none; policy is what it was reached by.
+	verdict int64
+	// green are the indexes of those before it, of the same request, after which none said otherwise: which by what is decided
+	// before them, and the bundle's own policy, say that it is approved or overridden.
+	green              []int64
 	repository, policy evidence.Digest
 	// counts has the keys that count by the newest version of the roster, true for those that the evidence rests on.
 	counts map[evidence.Digest]bool
@@ -245,7 +248,7 @@ func historyOf(raw []byte) (history, error) {
 		checkpoint: bundle.Log.Checkpoint, workspace: evidence.WorkspaceID(bundle.Salt, about.Workspace), chain: evidence.ChainID(bundle.Salt, about.Repository, about.PullRequest),
 		begin: bundle.Log.Chain[0].Index, end: bundle.Log.Chain[len(bundle.Log.Chain)-1].Index + 1,
 		places: map[int64]bool{}, versions: map[evidence.Digest]int64{}, ended: map[int64]int64{},
-		repository: evidence.RepositoryID(bundle.Salt, about.Repository), policy: approval.DigestOf(bundle.Policy),
+		verdict: -1, repository: evidence.RepositoryID(bundle.Salt, about.Repository), policy: approval.DigestOf(bundle.Policy),
 	}
 	for _, d := range bundle.Decisions {
 		s, err := evidence.ParseStatement(d.Statement)
@@ -267,10 +270,8 @@ func historyOf(raw []byte) (history, error) {
 		}
 	}
 	made := bundle.Decisions
-	green := func(v evidence.VerdictReached) bool {
-		return v.State == string(approval.Approved) || v.State == string(approval.Overridden)
-	}
 	var last evidence.VerdictReached
+	var before evidence.Leaf // of the last verdict so far
 	for i, entry := range bundle.Chain {
 		leaf, err := evidence.ParseLeaf(entry)
 		if err != nil {
@@ -280,10 +281,14 @@ func historyOf(raw []byte) (history, error) {
 		h.places[index] = true
 		switch body := leaf.Body.(type) {
 		case evidence.VerdictReached:
-			if body.Request != last.Request || !green(last) || !green(body) {
-				h.verdicts = nil
+			switch {
+			case body.Request != bundle.Facts.Request.ID:
+			case body.Request != last.Request || body.State != last.State:
+				h.green = nil
+			case stoodAt(bundle, before.Chain.Sequence, before.Time, approval.State(last.State)):
+				h.green = append(h.green, h.verdict)
 			}
-			h.verdicts, last = append(h.verdicts, index), body
+			h.verdict, last, before = index, body, leaf
 		case evidence.DecisionMade:
 			if version := revoked[string(made[0].Assertion.CredentialID)]; version != 0 {
 				h.ended[index] = version
@@ -293,6 +298,27 @@ func historyOf(raw []byte) (history, error) {
 	}
 	h.counts, err = countedKeys(bundle)
 	return h, err
+}
+
+// stoodAt tells whether a bundle's own policy approved its commit, or had it overridden, by what had been decided before a leaf of its chain: that
+// an earlier verdict says so is the operator's word.
+func stoodAt(bundle evidence.Bundle, sequence int64, at time.Time, state approval.State) bool {
+	if state != approval.Approved && state != approval.Overridden {
+		return false
+	}
+	policy, err := evidence.ReadPolicy(bundle.Policy)
+	if err != nil {
+		return false
+	}
+	rule, _, asked := policy.Match(bundle.Facts.Request.DestinationBranch)
+	if !asked {
+		return false
+	}
+	facts := bundle.Facts
+	facts.Now = at
+	facts.Decisions = slices.DeleteFunc(slices.Clone(facts.Decisions), func(d approval.Decision) bool { return d.Sequence >= sequence })
+	verdict, _ := approval.CountAgain(rule, facts, state)
+	return verdict.State == state
 }
 
 // late finds the first decision by a key that had been revoked when its leaf was appended. logged is where each version of the roster

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"slices"
 
 	"github.com/signedapproval/bitbucket/server/evidence"
 )
@@ -64,13 +65,14 @@ func (r *rulesSeen) now() map[evidence.Digest]ruleInForce {
 
 // outdated says why the policy of a bundle is not one by which its verdict could be reached.
 func (r *rulesSeen) outdated(h history) (gateOutcome, bool) {
-	for _, verdict := range h.verdicts {
-		if inForce, known := r.at(h.repository, verdict); !known || inForce.Policy == h.policy {
-			return gateOutcome{}, false
-		}
-	}
-	if len(h.verdicts) == 0 {
+	if h.verdict < 0 || r.mayBe(h, h.verdict) || slices.ContainsFunc(h.green, func(index int64) bool { return r.mayBe(h, index) }) {
 		return gateOutcome{}, false
 	}
-	return gateOutcome{Code: gateOldPolicy, Sentence: fmt.Sprintf("the verdict, leaf %d of the log, was reached by a policy that was in force no longer (%s)", h.verdicts[len(h.verdicts)-1], h.policy)}, true
+	return gateOutcome{Code: gateOldPolicy, Sentence: fmt.Sprintf("the verdict, leaf %d of the log, was reached by a policy that was in force no longer (%s)", h.verdict, h.policy)}, true
+}
+
+// mayBe reports whether the policy of a bundle can have been in force at a leaf, by what is known.
+func (r *rulesSeen) mayBe(h history, index int64) bool {
+	inForce, known := r.at(h.repository, index)
+	return !known || inForce.Policy == h.policy
 }

@@ -56,22 +56,23 @@ func TestWhichRulesWereInForce(t *testing.T) {
 		}
 	}
 	for _, c := range []struct {
-		verdicts []int64
+		green    []int64
+		verdict  int64
 		policy   evidence.Digest
 		outdated bool
 	}{
-		{nil, digest("first"), false},         // nothing was decided
-		{[]int64{45}, digest("first"), false}, // nothing is known
-		{[]int64{55}, digest("first"), false},
-		{[]int64{65}, digest("first"), true},
-		{[]int64{115}, digest("second"), false},
-		{[]int64{125}, digest("second"), true},       // it is gated no longer
-		{[]int64{55, 65}, digest("first"), false},    // it was green already
-		{[]int64{106, 112}, digest("first"), true},   // by rules that never were in force meanwhile
-		{[]int64{112, 125}, digest("second"), false}, // merged when it was gated no longer
+		{nil, -1, digest("first"), false}, // nothing was decided
+		{nil, 45, digest("first"), false}, // nothing is known
+		{nil, 55, digest("first"), false},
+		{nil, 65, digest("first"), true},
+		{nil, 115, digest("second"), false},
+		{nil, 125, digest("second"), true},           // it is gated no longer
+		{[]int64{55}, 65, digest("first"), false},    // it was green already
+		{[]int64{106}, 112, digest("first"), true},   // by rules that were in force no longer then
+		{[]int64{112}, 125, digest("second"), false}, // merged when it was gated no longer
 	} {
-		if outcome, outdated := rules.outdated(history{repository: rocket, verdicts: c.verdicts, policy: c.policy}); outdated != c.outdated || outdated && outcome.Code != gateOldPolicy {
-			t.Errorf("verdicts at %v: %+v, %t", c.verdicts, outcome, outdated)
+		if outcome, outdated := rules.outdated(history{repository: rocket, green: c.green, verdict: c.verdict, policy: c.policy}); outdated != c.outdated || outdated && outcome.Code != gateOldPolicy {
+			t.Errorf("green at %v, a verdict at %d: %+v, %t", c.green, c.verdict, outcome, outdated)
 		}
 	}
 	if now := rules.now(); !maps.Equal(now, map[evidence.Digest]ruleInForce{rocket: {4, ""}, shuttle: {7, digest("other")}}) {

@@ -293,3 +293,31 @@ func TestOnePersonSignsTwoThingsAtOnce(t *testing.T) {
 	}))
 	w.must(<-acted)
 }
+
+// TestTheLastVerdictOfAMergeIsByTheRulesInForce: somebody else approves as it is merged, after a change of the
+// rules that says nothing about its branch.
+func TestTheLastVerdictOfAMergeIsByTheRulesInForce(t *testing.T) {
+	w := newWorld(t)
+	rule := w.rule(1, "bob", "carol")
+	w.enact(rule)
+	number := w.open()
+	w.settle()
+	w.decides(number, "bob", approval.Approve)
+	w.settle()
+	other := w.rule(2)
+	other.Name, other.Branches = "Hotfixes", []string{"hotfix/*"}
+	w.enact(rule, other) // nothing changes for release/*
+	w.settle()
+	w.decides(number, "carol", approval.Approve)
+	w.land(number)
+	w.drainAll()
+	v, seen := w.view(number), w.merged(number)
+	if seen.Kind != store.MergeSeenApproved || len(v.Verdict.Requirements) != 1 {
+		t.Fatalf("%+v", seen)
+	}
+	b, _ := w.proven(v.Request.ID)
+	inForce := approval.Policy{Format: approval.Format, Rules: []approval.Rule{rule, other}}
+	if got := approval.DigestOf(b.Policy); got != inForce.Digest() {
+		t.Errorf("the last verdict was reached, behind the leaf of policy %s, by %s", inForce.Digest(), got)
+	}
+}

@@ -77,9 +77,11 @@ func (t *settlement) lastWord(ctx context.Context, r *store.ApprovalRequest) err
 	if err != nil || slices.Equal(before.Decisions, facts.Decisions) {
 		return err
 	}
-	version, err := t.tx.PolicyVersion(ctx, r.PolicyVersionID)
-	if err != nil {
-		return err
+	version := t.seen.version // which is in force
+	if t.seen.rule == nil || !t.fits(*r) {
+		if version, err = t.tx.PolicyVersion(ctx, r.PolicyVersionID); err != nil {
+			return err
+		}
 	}
 	return t.record(ctx, r, version, facts, verdict)
 }
