@@ -29,7 +29,10 @@ test("passkeys are added, renamed and revoked", async ({ person, world }) => {
   await expect(page.getByRole("dialog")).toHaveCount(0);
   await expect(page.getByRole("button", { name: "Revoke Red key" })).toBeFocused();
   await page.getByRole("button", { name: "Revoke Red key" }).click();
-  await page.getByRole("dialog").getByRole("button", { name: "Revoke with a passkey" }).click();
+  const revoke = page.getByRole("dialog").getByRole("button", { name: "Revoke with a passkey" });
+  await expect(revoke).toBeDisabled();
+  await page.getByRole("dialog").getByRole("radio", { name: "Nobody else has had it" }).check();
+  await revoke.click();
   await expect(page.getByText("Revoked", { exact: true })).toBeVisible(patience);
   await expect(page.getByText("Revoked with a signature")).toBeVisible();
 });
