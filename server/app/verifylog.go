@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
-	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -151,7 +150,7 @@ func (l logLook) compare(ctx context.Context, histories []history, outcome gateO
 				"the log has %d leaves since leaf %d, and --max-leaves is %d; where that is the logHead of the anchors, or 0, newer anchors or --state let it begin later", n, from, l.most)}, 2, false
 	}
 	var lacking history
-	rules := rulesSeen{workspace: histories[0].workspace, size: known[0].Size, before: known[0].Policies}
+	rules := rulesSeen{workspace: histories[0].workspace, before: known[0].Policies}
 	followed := true
 	chains := map[evidence.Digest][]history{}
 	for _, h := range histories {
@@ -229,10 +228,7 @@ type history struct {
 	// ended are the versions that revoked the keys of decisions, by the indexes of those.
 	ended map[int64]int64
 	// verdict is the index of the last one, -1 where there is none; policy is what it was reached by.
-	verdict int64
-	// green are the indexes of those before it, of the same request, after which none said otherwise: which by what is decided
-	// before them, and the bundle's own policy, say that it is approved or overridden.
-	green              []int64
+	verdict            int64
 	repository, policy evidence.Digest
 	// counts has the keys that count by the newest version of the roster, true for those that the evidence rests on.
 	counts map[evidence.Digest]bool
@@ -270,8 +266,6 @@ func historyOf(raw []byte) (history, error) {
 		}
 	}
 	made := bundle.Decisions
-	var last evidence.VerdictReached
-	var before evidence.Leaf // of the last verdict so far
 	for i, entry := range bundle.Chain {
 		leaf, err := evidence.ParseLeaf(entry)
 		if err != nil {
@@ -279,16 +273,9 @@ func historyOf(raw []byte) (history, error) {
 		}
 		index := bundle.Log.Chain[i].Index
 		h.places[index] = true
-		switch body := leaf.Body.(type) {
+		switch leaf.Body.(type) {
 		case evidence.VerdictReached:
-			switch {
-			case body.Request != bundle.Facts.Request.ID:
-			case body.Request != last.Request || body.State != last.State:
-				h.green = nil
-			case stoodAt(bundle, before.Chain.Sequence, before.Time, approval.State(last.State)):
-				h.green = append(h.green, h.verdict)
-			}
-			h.verdict, last, before = index, body, leaf
+			h.verdict = index
 		case evidence.DecisionMade:
 			if version := revoked[string(made[0].Assertion.CredentialID)]; version != 0 {
 				h.ended[index] = version
@@ -298,27 +285,6 @@ func historyOf(raw []byte) (history, error) {
 	}
 	h.counts, err = countedKeys(bundle)
 	return h, err
-}
-
-// stoodAt tells whether a bundle's own policy approved its commit, or had it overridden, by what had been decided before a leaf of its chain: that
-// an earlier verdict says so is the operator's word.
-func stoodAt(bundle evidence.Bundle, sequence int64, at time.Time, state approval.State) bool {
-	if state != approval.Approved && state != approval.Overridden {
-		return false
-	}
-	policy, err := evidence.ReadPolicy(bundle.Policy)
-	if err != nil {
-		return false
-	}
-	rule, _, asked := policy.Match(bundle.Facts.Request.DestinationBranch)
-	if !asked {
-		return false
-	}
-	facts := bundle.Facts
-	facts.Now = at
-	facts.Decisions = slices.DeleteFunc(slices.Clone(facts.Decisions), func(d approval.Decision) bool { return d.Sequence >= sequence })
-	verdict, _ := approval.CountAgain(rule, facts, state)
-	return verdict.State == state
 }
 
 // late finds the first decision by a key that had been revoked when its leaf was appended. logged is where each version of the roster

@@ -13,7 +13,7 @@ func TestWhichRulesWereInForce(t *testing.T) {
 	t.Parallel()
 	digest := func(name string) evidence.Digest { return approval.DigestOf([]byte(name)) }
 	workspace, rocket, shuttle := digest("workspace"), digest("rocket"), digest("shuttle")
-	rules := &rulesSeen{workspace: workspace, size: 100, before: map[evidence.Digest]ruleInForce{rocket: {2, digest("known")}, shuttle: {7, digest("other")}}}
+	rules := &rulesSeen{workspace: workspace, before: map[evidence.Digest]ruleInForce{rocket: {2, digest("known"), 60}, shuttle: {7, digest("other"), 90}}}
 	// The look began at leaf 40, since a pull request did; what is known is of the log of 100 leaves.
 	for _, came := range []struct {
 		index      int64
@@ -47,8 +47,8 @@ func TestWhichRulesWereInForce(t *testing.T) {
 		{rocket, 110, digest("known"), true},
 		{rocket, 111, digest("second"), true},
 		{rocket, 121, "", true},
-		{shuttle, 99, "", false},
-		{shuttle, 100, digest("other"), true},
+		{shuttle, 90, "", false},
+		{shuttle, 91, digest("other"), true}, // though what is remembered is of a longer log
 		{digest("nobody's"), 200, "", false},
 	} {
 		if rule, known := rules.at(c.repository, c.index); rule.Policy != c.policy || known != c.known {
@@ -56,26 +56,22 @@ func TestWhichRulesWereInForce(t *testing.T) {
 		}
 	}
 	for _, c := range []struct {
-		green    []int64
 		verdict  int64
 		policy   evidence.Digest
 		outdated bool
 	}{
-		{nil, -1, digest("first"), false}, // nothing was decided
-		{nil, 45, digest("first"), false}, // nothing is known
-		{nil, 55, digest("first"), false},
-		{nil, 65, digest("first"), true},
-		{nil, 115, digest("second"), false},
-		{nil, 125, digest("second"), true},           // it is gated no longer
-		{[]int64{55}, 65, digest("first"), false},    // it was green already
-		{[]int64{106}, 112, digest("first"), true},   // by rules that were in force no longer then
-		{[]int64{112}, 125, digest("second"), false}, // merged when it was gated no longer
+		{-1, digest("first"), false}, // nothing was decided
+		{45, digest("first"), false}, // nothing is known
+		{55, digest("first"), false},
+		{65, digest("first"), true},
+		{115, digest("second"), false},
+		{125, digest("second"), true}, // it is gated no longer
 	} {
-		if outcome, outdated := rules.outdated(history{repository: rocket, green: c.green, verdict: c.verdict, policy: c.policy}); outdated != c.outdated || outdated && outcome.Code != gateOldPolicy {
-			t.Errorf("green at %v, a verdict at %d: %+v, %t", c.green, c.verdict, outcome, outdated)
+		if outcome, outdated := rules.outdated(history{repository: rocket, verdict: c.verdict, policy: c.policy}); outdated != c.outdated || outdated && outcome.Code != gateOldPolicy {
+			t.Errorf("a verdict at leaf %d: %+v, %t", c.verdict, outcome, outdated)
 		}
 	}
-	if now := rules.now(); !maps.Equal(now, map[evidence.Digest]ruleInForce{rocket: {4, ""}, shuttle: {7, digest("other")}}) {
+	if now := rules.now(); !maps.Equal(now, map[evidence.Digest]ruleInForce{rocket: {4, "", 120}, shuttle: {7, digest("other"), 90}}) {
 		t.Errorf("remembered: %v", now)
 	}
 }
