@@ -191,6 +191,7 @@ func TestAttestationsAndAudits(t *testing.T) {
 
 // outdated puts evidence of before in the place of what the log has since.
 func (w *auditWorld) outdated(t *testing.T) {
+	w.atRest() // and so is the roster
 	path, err := program()
 	w.must(err)
 	anchors := filepath.Join(t.TempDir(), "anchors.json")
