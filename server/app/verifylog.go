@@ -31,7 +31,7 @@ type lookedThrough struct {
 	Roster evidence.Digest `json:"roster"`
 	Size   int64           `json:"size"`
 	Root   evidence.Digest `json:"root"`
-	// Policies are those in force in that log, by what stands for their repositories. Of a repository that is not there nothing is known.
+	// Policies are the newest in that log, by what stands for their repositories. Of a repository that is not there nothing is known.
 	Policies map[evidence.Digest]ruleInForce `json:"policies,omitempty"`
 }
 
@@ -163,14 +163,14 @@ func (l logLook) compare(ctx context.Context, histories []history, outcome gateO
 				logged[version.Version] = index
 			}
 		}
-		about := histories
+		var about []history // that the leaf may concern
 		switch leaf.Body.(type) {
 		case evidence.RosterVersion, evidence.KeyRevoked:
+			about = histories
 		default:
-			about = nil
-		}
-		if leaf.Chain != nil {
-			about = chains[leaf.Chain.ID]
+			if leaf.Chain != nil {
+				about = chains[leaf.Chain.ID]
+			}
 		}
 		return slices.ContainsFunc(about, func(h history) bool {
 			lacking = h
