@@ -5,6 +5,7 @@ import { Lozenge } from "@signedapproval/ui/Lozenge";
 import { Note } from "@signedapproval/ui/Note";
 import { Table } from "@signedapproval/ui/Table";
 import { Visible } from "@signedapproval/ui/Visible";
+import { useState } from "react";
 import type { Check } from "./desk.ts";
 import type { Fact, Outcome, Report, Step } from "./evidence.ts";
 import { ended, meaningOf, notChecked, restsOn, toneOfLabel, toneOfResult } from "./words.ts";
@@ -12,6 +13,9 @@ import { ended, meaningOf, notChecked, restsOn, toneOfLabel, toneOfResult } from
 /** One bundle: its outcome in a line, and everything behind it. */
 export function CheckedBundle({ check, alone }: { check: Check; alone: boolean }) {
   const { file, state, checked } = check;
+  // What a reader opened or closed stays so when it is checked again.
+  const [opened, setOpened] = useState<boolean>();
+  const open = opened ?? alone;
   const name = <Visible text={file.name} />;
   if (!checked) {
     return (
@@ -36,7 +40,11 @@ export function CheckedBundle({ check, alone }: { check: Check; alone: boolean }
   }
   const { tone, name: verdict } = meaningOf(checked);
   return (
-    <details className="verify__bundle" open={alone}>
+    <details
+      className="verify__bundle"
+      open={open}
+      onToggle={({ currentTarget }) => currentTarget.open !== open && setOpened(currentTarget.open)}
+    >
       <summary>
         <span className="verify__line">
           <h3 className="sa-wrap">{name}</h3>

@@ -180,6 +180,20 @@ describe("the verify page", () => {
     expect(screen.queryByText("format must be something")).toBeNull();
   });
 
+  test("leaves open what a reader opened when everything is checked again", async () => {
+    const { bundles, anchors, choose } = await open();
+    await choose(bundles, "bundle 2.json", "bundle 0.json");
+    expect(await screen.findByText("2 files: 1 operator-asserted, 1 proved: recorded.")).toBeVisible();
+    const details = (sentence: string) => screen.getByText(sentence).closest("details");
+    expect(details("bundle 2.json loose")?.open).toBe(false);
+    await userEvent.click(screen.getByText("bundle 2.json loose"));
+    expect(details("bundle 2.json loose")?.open).toBe(true);
+    await choose(anchors, "anchors.json");
+    expect(await screen.findByText("bundle 0.json anchored")).toBeVisible();
+    expect(details("bundle 2.json anchored")?.open).toBe(true);
+    expect(details("bundle 0.json anchored")?.open).toBe(false);
+  });
+
   test("never shows an answer that belongs to other anchors", async () => {
     const { bundles, anchors, choose, verifier } = await open();
     verifier.held = true;
