@@ -103,6 +103,18 @@ func (s *server) database(name string) Database {
 	}
 }
 
+// Waiting counts who waits for a lock on a table of the connection's database. Copies of a template
+// name their tables by the same numbers, and all databases of a server share one list of locks.
+func Waiting(t testing.TB, conn *pgx.Conn, table string) (count int) {
+	t.Helper()
+	err := conn.QueryRow(t.Context(), `select count(*) from pg_locks where not granted and relation = $1::regclass
+		and database = (select oid from pg_database where datname = current_database())`, table).Scan(&count)
+	if err != nil {
+		t.Fatalf("dbtest: %v", err)
+	}
+	return count
+}
+
 // databaseName makes an identifier that needs no quotes and that no other test has.
 func databaseName(test string) string {
 	const most = 40 // of the 63 that Postgres allows

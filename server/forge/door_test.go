@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/signedapproval/bitbucket/internal/atlassiantest"
+	"github.com/signedapproval/bitbucket/internal/dbtest"
 	"github.com/signedapproval/bitbucket/server/forge"
 	"github.com/signedapproval/bitbucket/server/refusal"
 	"github.com/signedapproval/bitbucket/server/store"
@@ -426,7 +427,7 @@ func TestAnswerComesAfterTheCommit(t *testing.T) {
 	r := b.request(t, "events", opened)
 	answered := make(chan reply, 1)
 	go func() { answered <- send(t, r) }()
-	eventually(t, "the delivery waits for the table", func() bool { return waiting(t, conn) == 1 })
+	eventually(t, "the delivery waits for the table", func() bool { return dbtest.Waiting(t, conn, "signedapproval_deliveries") == 1 })
 	select {
 	case got := <-answered:
 		t.Fatalf("answered %d before the commit", got.status)
@@ -457,18 +458,6 @@ func TestCommitThatTakesTooLong(t *testing.T) {
 	if err := tx.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// waiting counts who waits for the deliveries' table.
-func waiting(t *testing.T, conn *pgx.Conn) int {
-	t.Helper()
-	var n int
-	err := conn.QueryRow(t.Context(), `select count(*) from pg_locks where not granted and relation = 'signedapproval_deliveries'::regclass
-		and database = (select oid from pg_database where datname = current_database())`).Scan(&n)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
 }
 
 // eventually polls until the condition holds.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/signedapproval/bitbucket/internal/dbtest"
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
@@ -147,9 +148,7 @@ func TestIntakePoison(t *testing.T) {
 		errs[n] = i.Accept(t.Context(), d)
 	}
 	senders.Go(func() { send(0) })
-	eventually(t, "the writer waits", func() bool {
-		return h.count(t, "pg_locks where not granted and relation = 'signedapproval_deliveries'::regclass") == 1
-	})
+	eventually(t, "the writer waits", func() bool { return dbtest.Waiting(t, conn, "signedapproval_deliveries") == 1 })
 	for n := 1; n < len(errs); n++ {
 		senders.Go(func() { send(n) })
 	}
@@ -166,19 +165,16 @@ func TestIntakePoison(t *testing.T) {
 func TestIntakeIsBusy(t *testing.T) {
 	t.Parallel()
 	h := open(t)
-	i := startIntake(t, h.Store, store.IntakeOptions{Writers: 1, Queue: 2, Batch: 1})
+	i := startIntake(t, h.Store, store.IntakeOptions{Writers: 1, Queue: 2, Batch: 1, Timeout: time.Minute})
 	conn := connect(t, h.SuperURL)
 	lock, err := conn.Begin(t.Context())
 	must(t, err)
 	_, err = lock.Exec(t.Context(), `lock table signedapproval_deliveries in access exclusive mode`)
 	must(t, err)
 	var senders sync.WaitGroup
-	waiting := func() int {
-		return h.count(t, "pg_locks where not granted and relation = 'signedapproval_deliveries'::regclass")
-	}
 	taken := make([]error, 3)
 	senders.Go(func() { taken[0] = i.Accept(t.Context(), delivery(0)) })
-	eventually(t, "the writer waits", func() bool { return waiting() == 1 })
+	eventually(t, "the writer waits", func() bool { return dbtest.Waiting(t, conn, "signedapproval_deliveries") == 1 })
 	for n := 1; n < 3; n++ {
 		senders.Go(func() { taken[n] = i.Accept(t.Context(), delivery(n)) })
 	}
@@ -214,9 +210,7 @@ func TestIntakeGoesOnWithoutItsCaller(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	answered := make(chan error, 1)
 	go func() { answered <- i.Accept(ctx, delivery(1)) }()
-	eventually(t, "the writer waits", func() bool {
-		return h.count(t, "pg_locks where not granted and relation = 'signedapproval_deliveries'::regclass") == 1
-	})
+	eventually(t, "the writer waits", func() bool { return dbtest.Waiting(t, conn, "signedapproval_deliveries") == 1 })
 	cancel()
 	wantError(t, "a caller that hung up", <-answered, context.Canceled)
 	must(t, lock.Commit(t.Context()))

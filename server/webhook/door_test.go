@@ -16,8 +16,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 
+	"github.com/signedapproval/bitbucket/internal/dbtest"
 	"github.com/signedapproval/bitbucket/server/store"
 	"github.com/signedapproval/bitbucket/server/webhook"
 )
@@ -296,7 +296,7 @@ func TestAnswerComesAfterTheCommit(t *testing.T) {
 	r := b.request(t, hook, openedEvent, id, opened)
 	answered := make(chan reply, 1)
 	go func() { answered <- send(t, r) }()
-	eventually(t, "the delivery waits for the table", func() bool { return waiting(t, conn, "signedapproval_deliveries") == 1 })
+	eventually(t, "the delivery waits for the table", func() bool { return dbtest.Waiting(t, conn, "signedapproval_deliveries") == 1 })
 	select {
 	case got := <-answered:
 		t.Fatalf("answered %d before the commit", got.status)
@@ -309,18 +309,6 @@ func TestAnswerComesAfterTheCommit(t *testing.T) {
 	if _, ok := stored(t, conn)[id]; !ok {
 		t.Error("answered, and nothing is stored")
 	}
-}
-
-// waiting counts who waits for a lock on a table.
-func waiting(t *testing.T, conn *pgx.Conn, table string) int {
-	t.Helper()
-	var n int
-	err := conn.QueryRow(t.Context(), `select count(*) from pg_locks where not granted and relation = $1::regclass
-		and database = (select oid from pg_database where datname = current_database())`, table).Scan(&n)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
 }
 
 func TestBusyIntake(t *testing.T) {
@@ -449,9 +437,9 @@ func TestLookUpsAreFew(t *testing.T) {
 			statuses[got.status]++
 		})
 	}
-	eventually(t, "look-ups wait", func() bool { return waiting(t, conn, "signedapproval_hook_endpoints") == 4 })
+	eventually(t, "look-ups wait", func() bool { return dbtest.Waiting(t, conn, "signedapproval_hook_endpoints") == 4 })
 	b.deliver(t, hook, openedEvent, uuid.NewString(), opened).accepted(t)
-	if n := waiting(t, conn, "signedapproval_hook_endpoints"); n > 4 {
+	if n := dbtest.Waiting(t, conn, "signedapproval_hook_endpoints"); n > 4 {
 		t.Errorf("%d look-ups at once", n)
 	}
 	if err := tx.Rollback(t.Context()); err != nil {
