@@ -10,7 +10,7 @@ interface PageUnderTest {
   ready: (page: Page) => Promise<void>;
 }
 
-const shows = (text: string) => (page: Page) => expect(page.getByText(text).first()).toBeVisible({ timeout: 30_000 });
+const shows = (text: string) => (page: Page) => expect(page.getByText(text).first()).toBeVisible({ timeout: 60_000 });
 
 const pages: Record<string, PageUnderTest> = {
   panel: { path: ({ world, number }) => world.page("pr", number), ready: shows("Can still approve") },
@@ -67,7 +67,7 @@ for (const colorScheme of ["light", "dark"] as const) {
 test("a decision can be reached with the keyboard alone", async ({ scene }) => {
   const page = await scene.alice.context.newPage();
   await page.goto(scene.world.page("sign", scene.number));
-  await expect(page.getByRole("button", { name: "Approve" })).toBeEnabled({ timeout: 30_000 });
+  await expect(page.getByRole("button", { name: "Approve" })).toBeEnabled({ timeout: 60_000 });
   await page.keyboard.press("Tab");
   await expect(page.getByRole("link", { name: "Skip to the decision" })).toBeFocused();
   await page.keyboard.press("Enter");

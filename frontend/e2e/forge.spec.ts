@@ -7,7 +7,7 @@ import { violationsOn } from "./violations.ts";
 // the policy and the sandbox that Forge gives them.
 
 /** How long the gate may take from something that happens on Bitbucket to something that a page shows. */
-const patience = { timeout: 30_000 };
+const patience = { timeout: 60_000 };
 
 /** The frame of one of the app's modules on a page of Bitbucket's. */
 const framed = (page: Page, module: string): FrameLocator => page.frameLocator(`#forge-${module}`);
@@ -144,7 +144,7 @@ test("an installed app gates a repository, and Bitbucket itself refuses what it 
   expect(loaded()).toBe(0);
   await expect(async () => {
     await page.goto(world.bitbucketPage(number));
-    await expect(page.getByText("SUCCESSFUL", { exact: true })).toBeVisible({ timeout: 100 });
+    await expect(page.getByText("SUCCESSFUL", { exact: true })).toBeVisible({ timeout: 1_000 });
   }).toPass(patience);
   await merge(page);
   await expect(page.getByTestId("state")).toHaveText("MERGED");

@@ -6,7 +6,7 @@ import { violationsOn } from "./violations.ts";
 
 // The keys of a workspace's members: what is said about them, by whom, and how they change where the workspace is protected.
 
-const patience = { timeout: 30_000 };
+const patience = { timeout: 60_000 };
 
 /** Signs in and makes a passkey on the page that is answered. */
 async function withPasskey(person: Person, name: string): Promise<Page> {

@@ -4,7 +4,7 @@ import { test } from "./stack.ts";
 // The life of an override: from a rule that allows one to a merge that was never approved, and is never called so.
 
 /** How long the gate may take from something that happens on Bitbucket to something that a page shows. */
-const patience = { timeout: 30_000 };
+const patience = { timeout: 60_000 };
 
 test("what somebody rejected is let through by an override, under its own name", async ({ world, person }) => {
   test.setTimeout(240_000);
@@ -28,7 +28,7 @@ test("what somebody rejected is let through by an override, under its own name",
   const sentence = panel.locator(".panel__sentence");
   await expect(async () => {
     await panel.goto(world.page("pr", number));
-    await expect(sentence).toContainText("0 of 2 approvals", { timeout: 1_000 });
+    await expect(sentence).toContainText("0 of 2 approvals", { timeout: 5_000 });
   }).toPass(patience);
 
   await bob.signIn();
@@ -59,7 +59,7 @@ test("what somebody rejected is let through by an override, under its own name",
   await alice.logIn(bitbucket);
   await expect(async () => {
     await bitbucket.reload();
-    await expect(bitbucket.getByText("SUCCESSFUL").first()).toBeVisible({ timeout: 100 });
+    await expect(bitbucket.getByText("SUCCESSFUL").first()).toBeVisible({ timeout: 1_000 });
   }).toPass(patience);
   await expect(bitbucket.getByText(/overridden by Carol Okafor/).first()).toBeVisible();
   const home = await bob.context.newPage();

@@ -18,7 +18,7 @@ test("a status that Bitbucket does not take is said to be owed, and arrives", as
   const sentence = panel.locator(".panel__sentence");
   await expect(async () => {
     await panel.goto(world.page("pr", number));
-    await expect(sentence).toContainText("0 of 1 approval", { timeout: 1_000 });
+    await expect(sentence).toContainText("0 of 1 approval", { timeout: 5_000 });
   }).toPass(patience);
   const shown = await alice.context.newPage();
   await shown.goto(world.bitbucketPage(number));

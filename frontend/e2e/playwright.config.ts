@@ -24,7 +24,7 @@ export default defineConfig({
   fullyParallel: true,
   // A busy machine is no fault of the page: the Go tests run beside these. What exceeds this hangs.
   timeout: 180_000,
-  expect: { timeout: 30_000 },
+  expect: { timeout: 60_000 },
   use: {
     // Recording every test takes as long again: ask for it with --trace=retain-on-failure.
     trace: "off",

@@ -3,7 +3,7 @@ import { type Person, test, type World } from "./stack.ts";
 
 // Rules that change by signatures alone: two people protect a workspace, and what one administrator asks for waits for both.
 
-const patience = { timeout: 30_000 };
+const patience = { timeout: 60_000 };
 
 /** Signs in and makes a passkey. */
 async function withPasskey(person: Person): Promise<void> {

@@ -5,7 +5,7 @@ import { Person, test } from "./stack.ts";
 // The pictures of the README: what carol sees while her approval is waited for.
 
 const picture = (name: string) => fileURLToPath(new URL(`screenshots/${name}.png`, import.meta.url));
-const patience = { timeout: 30_000 };
+const patience = { timeout: 60_000 };
 
 test("panel, sign page and dashboard", async ({ stack, browser, addAuthenticator }) => {
   test.setTimeout(180_000);

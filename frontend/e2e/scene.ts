@@ -47,6 +47,6 @@ async function asked(person: Person, number: number): Promise<{ pullRequest: str
     found.pullRequest = pullRequest?.id ?? "";
     found.request = pullRequest?.request?.id ?? "";
     expect(found.request).not.toBe("");
-  }).toPass({ timeout: 30_000 });
+  }).toPass({ timeout: 60_000 });
   return found;
 }

@@ -1,7 +1,7 @@
 import { expect } from "@playwright/test";
 import { test } from "./stack.ts";
 
-const patience = { timeout: 30_000 };
+const patience = { timeout: 60_000 };
 
 test("passkeys are added, renamed and revoked", async ({ person, world }) => {
   const bob = await person("bob");

@@ -4,7 +4,7 @@ import { test as base, type Person, type World, withoutStreams } from "./stack.t
 
 // What the sign page and the server refuse, each with its own words, and what they let through all the same.
 
-const patience = { timeout: 30_000 };
+const patience = { timeout: 60_000 };
 
 interface Asked {
   alice: Person;

@@ -219,7 +219,7 @@ export class Person {
       const asked = await this.ask<{ workspace: { id: string } | null }>("Repositories", { workspace: slug });
       workspaceId = asked.workspace?.id;
       expect(workspaceId).toBeDefined();
-    }).toPass({ timeout: 30_000 });
+    }).toPass({ timeout: 60_000 });
     await this.saveRule(rule, workspaceId ?? "");
   }
 
@@ -258,7 +258,7 @@ export class Person {
 
   /** Confirms a passkey that was made on a page with itself and, where it is asked for, with one that is there. */
   async confirmPasskey(page: Page, { own = false } = {}): Promise<void> {
-    const patience = { timeout: 30_000 };
+    const patience = { timeout: 60_000 };
     await page.getByRole("button", { name: "Confirm with your new passkey" }).click(patience);
     if (own) await page.getByRole("button", { name: "Confirm with a passkey that you already have" }).click(patience);
   }
@@ -266,9 +266,9 @@ export class Person {
   /** Waits for what a decision comes to; who has no passkey yet confirms the one that is made on the way. */
   async awaitOutcome(page: Page, outcome: Locator): Promise<void> {
     const confirm = page.getByRole("button", { name: "Confirm with your new passkey" });
-    await expect(confirm.or(outcome)).toBeVisible({ timeout: 30_000 });
+    await expect(confirm.or(outcome)).toBeVisible({ timeout: 60_000 });
     if (await confirm.isVisible()) await confirm.click();
-    await expect(outcome).toBeVisible({ timeout: 30_000 });
+    await expect(outcome).toBeVisible({ timeout: 60_000 });
   }
 
   /** Remembers the passkeys that were made or used on a page. */

@@ -5,7 +5,7 @@ import { type Person, test, type World, withoutStreams } from "./stack.ts";
 // it says the second time came by a live update.
 
 /** How long the gate may take from something that happens on Bitbucket to something that a page shows. */
-const patience = { timeout: 30_000 };
+const patience = { timeout: 60_000 };
 
 /** Counts how often a page is loaded from now on. */
 function loads(page: Page): () => number {
@@ -21,7 +21,7 @@ async function openPanel(person: Person, number: number): Promise<Page> {
   await person.logIn(page);
   await expect(async () => {
     await page.reload();
-    await expect(page.getByRole("table").nth(1).getByText("INPROGRESS")).toBeVisible({ timeout: 100 });
+    await expect(page.getByRole("table").nth(1).getByText("INPROGRESS")).toBeVisible({ timeout: 1_000 });
   }).toPass(patience);
   await page.locator(`a[href*="/pr/${person.world.uuid}/"]`).click();
   await expect(page.getByRole("heading", { name: "Approvals" })).toBeVisible();
@@ -133,7 +133,7 @@ test("a pull request into a release branch is signed by two people and merges it
   await expect(create.getByText("FAILED").first()).not.toBeVisible();
   await expect(async () => {
     await create.reload();
-    await expect(create.getByText("FAILED").first()).toBeVisible({ timeout: 100 });
+    await expect(create.getByText("FAILED").first()).toBeVisible({ timeout: 1_000 });
   }).toPass(patience);
   await expect(carolsPanel.getByRole("link", { name: /^(Withdraw|Approve)/ })).toBeVisible(patience);
   await decide(carol, carolsPanel, /^(Withdraw|Approve)/, "Withdraw my decision", "You withdrew your decision");

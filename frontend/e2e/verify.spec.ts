@@ -66,7 +66,7 @@ const test = base.extend<Fixtures>({
     // Somebody listens from the start: whether the browser opens its own chooser is decided before a key is pressed.
     page.on("filechooser", () => {});
     await page.goto(`${stack.server}/verify`);
-    await expect(page.getByRole("button", { name: "Choose bundles" })).toBeVisible({ timeout: 30_000 });
+    await expect(page.getByRole("button", { name: "Choose bundles" })).toBeVisible({ timeout: 60_000 });
     await use(page);
     expect(complaints).toEqual([]);
   },
