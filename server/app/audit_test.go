@@ -207,15 +207,22 @@ func (w *auditWorld) outdated(t *testing.T) {
 	}
 	target, err := url.Parse(w.proxy.origin)
 	w.must(err)
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }}
 	liar := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == of {
 			_, _ = rw.Write(before)
 			return
 		}
-		(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }}).ServeHTTP(rw, r)
+		proxy.ServeHTTP(rw, r)
 	}))
 	t.Cleanup(liar.Close)
 	const nothing, against = "", "the public log: the evidence is not the newest"
+	movedSince := func(before []byte) func() bool {
+		return func() bool {
+			status, _, now := w.get(w.token, of)
+			return status == http.StatusOK && !bytes.Equal(now, before) && evidence.Verify(now, evidence.Anchors{}).ExitCode() == 2
+		}
+	}
 	step := func(what, server string, want int, says string, more ...string) {
 		t.Helper()
 		code, out, errs := w.audit(server, w.token, append([]string{"--key=" + w.keyFile, "--anchors=" + anchors}, more...)...)
@@ -225,14 +232,31 @@ func (w *auditWorld) outdated(t *testing.T) {
 	}
 	step("nothing has come since", liar.URL, 2, nothing) // without a clone
 	w.must(w.bob.Renew(w.ctx, w.merged.Place))
-	w.eventually("the roster moves", func() bool {
-		status, _, now := w.get(w.token, of)
-		return status == http.StatusOK && !bytes.Equal(now, before) && evidence.Verify(now, evidence.Anchors{}).ExitCode() == 2
-	})
+	w.eventually("the roster moves", movedSince(before))
 	w.atRest()
 	step("a newer roster", liar.URL, 1, against)
 	step("the server itself", w.proxy.origin, 2, nothing)
 	step("a log that is too long", liar.URL, 2, "--max-leaves is 1", "--max-leaves=1")
+	// Each time it is the evidence of just before: a passkey on which it rests is replaced, or another one enrolled.
+	moves := []func() error{
+		func() error { return w.bob.Replace(w.ctx, w.merged.Place, nil) },
+		func() error { return w.carol.Renew(w.ctx, w.merged.Place) },
+		func() error { return w.carol.Replace(w.ctx, w.merged.Place, nil) },
+	}
+	busy := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != of {
+			proxy.ServeHTTP(rw, r)
+			return
+		}
+		_, _, taken := w.get(w.token, of)
+		w.eventually("somebody does something about a passkey", func() bool { return moves[0]() == nil })
+		moves = moves[1:]
+		w.eventually("the roster moves while the evidence is on its way", movedSince(taken))
+		w.atRest()
+		_, _ = rw.Write(taken)
+	}))
+	t.Cleanup(busy.Close)
+	step("a roster that moves each time that evidence is given", busy.URL, 2, nothing)
 }
 
 // attestations reads what is said of the head, of what landed, and of what was pushed.

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"github.com/signedapproval/bitbucket/server/attest"
 	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/evidence"
@@ -341,7 +343,14 @@ func (c *auditCommand) verifyEvidence(
 	if err != nil {
 		return false, p, fmt.Errorf("--anchors: %w", err)
 	}
-	// Something can come into the log while the evidence is fetched. What comes every time is no chance.
+	var head tlog.Tree
+	if anchors.Log != nil {
+		// Where there is none, the look says why, or asks the evidence for all that is public then.
+		if before, err := server.Checkpoint(ctx, anchors); err == nil {
+			head = before.Tree
+		}
+	}
+	// A roster can be about to follow what is in the log. One that does not for long is no chance.
 	for try := 1; ; try++ {
 		p = proving{at: at, branch: c.Branch, anchors: anchors, clone: c.Repo, parents: map[string][]string{}}
 		for _, commit := range commits {
@@ -357,7 +366,7 @@ func (c *auditCommand) verifyEvidence(
 		if err != nil || anchors.Log == nil || len(p.histories) == 0 {
 			return whole, p, err // without the log's keys nothing is proved
 		}
-		look := logLook{server, anchors, []lookedThrough{pinnedHead(anchors)}, c.MaxLeaves}
+		look := logLook{client: server, anchors: anchors, known: []lookedThrough{pinnedHead(anchors)}, most: c.MaxLeaves, head: head}
 		outcome, code, _ := look.compare(ctx, p.histories, gateOutcome{}, 0)
 		if code == 0 {
 			return whole, p, nil

@@ -93,8 +93,6 @@ func TestARowIsProvedByItsOwnEvidence(t *testing.T) {
 	}
 }
 
-// TestARowIsOfTheKindOfItsMerge has a merge by an override that turned out to be approved: it is no violation, and was not approved
-// when it was merged.
 // TestOneRowWithoutEvidenceHoldsUpNoOther: what a server refuses for good is not proved, and what it may give later is no audit yet.
 func TestOneRowWithoutEvidenceHoldsUpNoOther(t *testing.T) {
 	t.Parallel()
@@ -135,6 +133,8 @@ func TestOneRowWithoutEvidenceHoldsUpNoOther(t *testing.T) {
 	}
 }
 
+// TestARowIsOfTheKindOfItsMerge has a merge by an override that turned out to be approved: it is no violation, and was not approved
+// when it was merged.
 func TestARowIsOfTheKindOfItsMerge(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -185,7 +185,7 @@ func (c *verifyCommand) gate(ctx context.Context, client *monitor.Client, at pla
 		}
 		all = append(all, h)
 		var passed bool
-		if outcome, code, passed = (logLook{client, anchors, known, c.MaxLeaves}).compare(ctx, all, outcome, code); passed && c.State != "" {
+		if outcome, code, passed = (logLook{client: client, anchors: anchors, known: known, most: c.MaxLeaves}).compare(ctx, all, outcome, code); passed && c.State != "" {
 			if err := known[0].write(c.State); err != nil {
 				return fail(fmt.Errorf("--state: %w", err))
 			}

@@ -99,6 +99,27 @@ type logLook struct {
 	anchors evidence.Anchors
 	known   []lookedThrough // the newest first; there is one
 	most    int64           // leaves that are read
+	// head is the log as it was before the evidence was asked for, where that took a while; the empty one where there is nothing that the
+	// evidence need not know of.
+	head tlog.Tree
+}
+
+// owed is how many leaves of the public log the evidence has to know of: those that were there when it was asked for, by what the server
+// said then, and by what it had said before or says in the evidence itself of a request that had been closed.
+func (l logLook) owed(public int64, histories []history) int64 {
+	if l.head.N == 0 {
+		return public
+	}
+	owed := l.head.N
+	for _, k := range l.known {
+		owed = max(owed, k.Size)
+	}
+	for _, h := range histories {
+		if h.closed {
+			owed = max(owed, h.end)
+		}
+	}
+	return owed
 }
 
 // compare compares what bundles of one workspace say is in the log with the log that is public now: that it has the log of each in it, nothing about
@@ -127,6 +148,10 @@ func (l logLook) compare(ctx context.Context, histories []history, outcome gateO
 			return bad(fmt.Errorf("the public log is not the one of %d leaves that is known from the anchors or --state: %w", k.Size, err))
 		}
 	}
+	if err := client.Contains(ctx, public.Tree, l.head); err != nil {
+		return bad(fmt.Errorf("the public log is not the one of %d leaves that was public before the evidence was asked for: %w", l.head.N, err))
+	}
+	owed := l.owed(public.N, histories)
 	from := known[0].Size
 	logged := map[int64]int64{} // of each version of the roster that is found, where it comes first
 	for _, h := range histories {
@@ -177,7 +202,7 @@ func (l logLook) compare(ctx context.Context, histories []history, outcome gateO
 			if _, counts := h.unfollowed(leaf); counts {
 				followed = false
 			}
-			return h.lacks(index, leaf)
+			return h.lacks(index, leaf, owed)
 		})
 	})
 	switch {
@@ -305,10 +330,14 @@ func (h history) late(logged map[int64]int64, known []lookedThrough) (index int6
 	return 0, false
 }
 
-// lacks reports whether a leaf of the log is about the pull request, the roster or a key and not in the bundle.
-func (h history) lacks(index int64, leaf evidence.Leaf) bool {
+// lacks reports whether a leaf of the log is about the pull request, the roster or a key and not in the bundle, which has to know of so many
+// leaves and has none left out before its own last one.
+func (h history) lacks(index int64, leaf evidence.Leaf, owed int64) bool {
 	if leaf.Chain != nil && leaf.Chain.ID == h.chain {
-		return !h.places[index] && (index < h.end || !h.closed)
+		return !h.places[index] && (index < h.end || !h.closed && index < owed)
+	}
+	if index >= owed {
+		return false
 	}
 	if rests, _ := h.unfollowed(leaf); rests {
 		return true
