@@ -27,6 +27,7 @@ type proving struct {
 	disproved []disproof
 	// histories are those of the bundles that verified; behind is what the public log says against them, nil for nothing.
 	histories []history
+	rosters   rosters
 	behind    *gateOutcome
 }
 
@@ -120,7 +121,7 @@ func (p *proving) verify(ctx context.Context, data []byte, row attest.Row) (*pro
 	if of.merged, closed = ending(data); of.landed == "" && closed == "cancelled" {
 		of.unseen, of.landed = true, row.Landed
 	}
-	h, err := historyOf(data)
+	h, err := historyOf(data, &p.rosters)
 	if err != nil {
 		return nil, notProved{err}
 	}

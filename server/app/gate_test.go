@@ -16,13 +16,13 @@ import (
 )
 
 // approvedVector is the good bundle of the vectors whose request was approved and merged, with all its anchors.
-func approvedVector(t *testing.T) ([]byte, evidence.Anchors) {
+func approvedVector(t testing.TB) ([]byte, evidence.Anchors) {
 	t.Helper()
 	return vector(t, "good-approved")
 }
 
 // vector is a bundle of the vectors, with its anchors.
-func vector(t *testing.T, name string) ([]byte, evidence.Anchors) {
+func vector(t testing.TB, name string) ([]byte, evidence.Anchors) {
 	t.Helper()
 	raw, err := os.ReadFile(filepath.Join("..", "evidence", "testdata", "vectors", "bundles", name+".json"))
 	if err != nil {
@@ -94,7 +94,7 @@ func TestTheGateNeedsEvidenceOfWhatCameInBetween(t *testing.T) {
 			t.Fatal(err)
 		}
 		c := verifyCommand{MaxBetween: 1}
-		_, outcome, exit, err := c.between(t.Context(), client, place{}, evidence.Anchors{}, looked{found: evidence.Repository{Rests: []string{strings.Repeat("b", 40)}}})
+		_, outcome, exit, err := c.between(t.Context(), client, place{}, evidence.Anchors{}, looked{found: evidence.Repository{Rests: []string{strings.Repeat("b", 40)}}}, new(rosters))
 		if exit != want || (err != nil) != (want == 1) || want == 2 && outcome.Code != gateAsserted {
 			t.Errorf("%s: exit %d, %+v, %v", code, exit, outcome, err)
 		}

@@ -21,7 +21,7 @@ type otherChange struct {
 // fetched and verified by the same anchors and the same clone, and must be that of this very commit, of the same branch of the same
 // repository. Which commit is next says the clone and not the server. It gives what it proved, the newest first, and the exit
 // code 0; else why it could not.
-func (c *verifyCommand) between(ctx context.Context, client *monitor.Client, at place, anchors evidence.Anchors, of looked) (list []otherChange, outcome gateOutcome, code int, err error) {
+func (c *verifyCommand) between(ctx context.Context, client *monitor.Client, at place, anchors evidence.Anchors, of looked, shown *rosters) (list []otherChange, outcome gateOutcome, code int, err error) {
 	refuse := func(code int, name, format string, args ...any) ([]otherChange, gateOutcome, int, error) {
 		return nil, gateOutcome{Code: name, Sentence: fmt.Sprintf(format, args...)}, code, nil
 	}
@@ -59,7 +59,7 @@ func (c *verifyCommand) between(ctx context.Context, client *monitor.Client, at 
 		if code != 0 {
 			return refuse(code, said.Code, "commit %s came to the branch since it was shown: %s", commit, said.Sentence)
 		}
-		h, err := historyOf(bundle)
+		h, err := historyOf(bundle, shown)
 		if err != nil {
 			return nil, gateOutcome{}, 1, err
 		}

@@ -161,9 +161,10 @@ func (c *verifyCommand) gate(ctx context.Context, client *monitor.Client, at pla
 	report := p.alone
 	outcome, code := c.judge(report, bundle, c.Commit)
 	var all []history
+	var shown rosters
 	if code == 2 && c.Commit == p.change.Landed && len(p.found.Rests) > 0 {
 		if outcomeThen, codeThen := c.judge(p.settled, bundle, c.Commit); codeThen == 0 {
-			between, refused, codeBetween, err := c.between(ctx, client, at, anchors, p)
+			between, refused, codeBetween, err := c.between(ctx, client, at, anchors, p, &shown)
 			switch {
 			case err != nil:
 				return fail(err)
@@ -179,7 +180,7 @@ func (c *verifyCommand) gate(ctx context.Context, client *monitor.Client, at pla
 		}
 	}
 	if code != 1 {
-		h, err := historyOf(bundle)
+		h, err := historyOf(bundle, &shown)
 		if err != nil {
 			return fail(err)
 		}

@@ -163,7 +163,7 @@ func (l logLook) compare(ctx context.Context, histories []history, outcome gateO
 			return bad(fmt.Errorf("the public log is not the one of the bundle: %w", err))
 		}
 		for _, k := range known {
-			if k.Size > 0 && h.versions[k.Roster] == 0 {
+			if k.Size > 0 && h.roster.versions[k.Roster] == 0 {
 				return gateOutcome{Code: gateStale, Sentence: fmt.Sprintf("the evidence does not have the version of the roster that was the newest in the log of %d leaves", k.Size)}, 1, false
 			}
 		}
@@ -232,7 +232,7 @@ func (l logLook) compare(ctx context.Context, histories []history, outcome gateO
 	}
 	newest := &known[0]
 	newest.Policies = rules.now()
-	newest.Roster, newest.Size, newest.Root = histories[0].newest, public.N, evidence.Digest(hex.EncodeToString(public.Hash[:]))
+	newest.Roster, newest.Size, newest.Root = histories[0].roster.newest, public.N, evidence.Digest(hex.EncodeToString(public.Hash[:]))
 	return outcome, code, true
 }
 
@@ -245,21 +245,20 @@ type history struct {
 	begin, end int64
 	// closed says that the request was closed, and that what came to the pull request after it, which is in no bundle of it, does not matter.
 	closed bool
-	// places are the indexes of the chain's leaves, versions the roster's by their digests, newest that of the last; empty where
-	// there is none.
-	places   map[int64]bool
-	versions map[evidence.Digest]int64
-	newest   evidence.Digest
+	// places are the indexes of the chain's leaves.
+	places map[int64]bool
+	// roster may be that of others too; rests has the keys that the evidence rests on.
+	roster *roster
+	rests  map[evidence.Digest]bool
 	// ended are the versions that revoked the keys of decisions, by the indexes of those.
 	ended map[int64]int64
 	// verdict is the index of the last one, -1 where there is none; policy is what it was reached by.
 	verdict            int64
 	repository, policy evidence.Digest
-	// counts has the keys that count by the newest version of the roster, true for those that the evidence rests on.
-	counts map[evidence.Digest]bool
 }
 
-func historyOf(raw []byte) (history, error) {
+// historyOf reads a bundle. What it says of the roster it shares with those that were read before.
+func historyOf(raw []byte, known *rosters) (history, error) {
 	bundle, err := evidence.ParseBundle(raw)
 	if err != nil {
 		return history{}, err
@@ -268,7 +267,7 @@ func historyOf(raw []byte) (history, error) {
 	h := history{
 		checkpoint: bundle.Log.Checkpoint, workspace: evidence.WorkspaceID(bundle.Salt, about.Workspace), chain: evidence.ChainID(bundle.Salt, about.Repository, about.PullRequest),
 		begin: bundle.Log.Chain[0].Index, end: bundle.Log.Chain[len(bundle.Log.Chain)-1].Index + 1,
-		places: map[int64]bool{}, versions: map[evidence.Digest]int64{}, ended: map[int64]int64{},
+		places: map[int64]bool{}, ended: map[int64]int64{},
 		verdict: -1, repository: evidence.RepositoryID(bundle.Salt, about.Repository), policy: approval.DigestOf(bundle.Policy),
 	}
 	for _, d := range bundle.Decisions {
@@ -278,17 +277,11 @@ func historyOf(raw []byte) (history, error) {
 		}
 		h.begin = min(h.begin, s.LogHead.Size)
 	}
-	revoked := map[string]int64{} // by credential id
-	for i, document := range bundle.Roster {
-		change, err := evidence.ParseRosterChange(document)
-		if err != nil {
-			return h, err
-		}
-		h.newest = approval.DigestOf(document)
-		h.versions[h.newest] = int64(i + 1)
-		if credential := string(change.Key.CredentialID); change.Event == evidence.KeyRemoved && revoked[credential] == 0 {
-			revoked[credential] = change.Version
-		}
+	if h.roster, err = known.of(bundle); err != nil {
+		return h, err
+	}
+	if h.rests, err = restsOn(bundle); err != nil {
+		return h, err
 	}
 	made := bundle.Decisions
 	for i, entry := range bundle.Chain {
@@ -302,14 +295,13 @@ func historyOf(raw []byte) (history, error) {
 		case evidence.VerdictReached:
 			h.verdict = index
 		case evidence.DecisionMade:
-			if version := revoked[string(made[0].Assertion.CredentialID)]; version != 0 {
+			if version := h.roster.revoked[string(made[0].Assertion.CredentialID)]; version != 0 {
 				h.ended[index] = version
 			}
 			made = made[1:]
 		}
 	}
-	h.counts, err = countedKeys(bundle)
-	return h, err
+	return h, nil
 }
 
 // late finds the first decision by a key that had been revoked when its leaf was appended. logged is where each version of the roster
@@ -321,7 +313,7 @@ func (h history) late(logged map[int64]int64, known []lookedThrough) (index int6
 		at, seen := logged[version]
 		late := !seen || index > at
 		for _, k := range known {
-			late = late || version <= h.versions[k.Roster] && index >= k.Size
+			late = late || version <= h.roster.versions[k.Roster] && index >= k.Size
 		}
 		if late {
 			return index, true
@@ -343,5 +335,5 @@ func (h history) lacks(index int64, leaf evidence.Leaf, owed int64) bool {
 		return true
 	}
 	version, ok := leaf.Body.(evidence.RosterVersion)
-	return ok && leaf.Workspace == h.workspace && h.versions[version.Roster] == 0
+	return ok && leaf.Workspace == h.workspace && h.roster.versions[version.Roster] == 0
 }

@@ -38,7 +38,8 @@ func TestWhatEvidenceLacks(t *testing.T) {
 	digest := func(name string) evidence.Digest { return approval.DigestOf([]byte(name)) }
 	h := history{
 		workspace: digest("workspace"), chain: digest("chain"), end: 40, places: map[int64]bool{10: true, 39: true},
-		versions: map[evidence.Digest]int64{digest("one"): 1}, counts: map[evidence.Digest]bool{digest("signer"): true, digest("other"): false},
+		roster: &roster{versions: map[evidence.Digest]int64{digest("one"): 1}, counts: map[evidence.Digest]bool{digest("signer"): true, digest("other"): true}},
+		rests:  map[evidence.Digest]bool{digest("signer"): true},
 	}
 	chain := evidence.Leaf{Workspace: h.workspace, Chain: &evidence.Chain{ID: h.chain}, Body: evidence.Connection{}}
 	about := func(body evidence.Body) evidence.Leaf { return evidence.Leaf{Workspace: h.workspace, Body: body} }
