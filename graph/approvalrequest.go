@@ -19,6 +19,8 @@ type approvalRequest struct {
 	r     *resolver
 	view  gate.View
 	batch *repositoryBatch // the repositories of the list that this one is in
+	// partial says that the view is the one of a [gate.Made].
+	partial bool
 
 	ID                graphql.ID
 	Round             int32
@@ -67,7 +69,17 @@ func (r *resolver) requestPage(views []gate.View, more bool) *connection[*approv
 		func(v gate.View) *approvalRequest { return r.approvalRequestOn(batches[v.Workspace.ID], v) })
 }
 
-func (q *approvalRequest) PullRequest() *pullRequest { return q.r.pullRequestOn(q.batch, q.view) }
+// PullRequest is of the moment at which the request was read, unless that was without what else is shown of a pull request.
+func (q *approvalRequest) PullRequest(ctx context.Context) (*pullRequest, error) {
+	if !q.partial {
+		return q.r.pullRequestOn(q.batch, q.view), nil
+	}
+	view, err := q.r.gate.ViewRequest(ctx, viewerOf(ctx), q.view.Workspace.ID, q.view.Request.ID)
+	if err != nil {
+		return nil, err
+	}
+	return q.r.pullRequestOn(q.r.batches([]gate.View{view})[view.Workspace.ID], view), nil
+}
 
 type diff struct {
 	Content           string
@@ -258,12 +270,8 @@ func (r *resolver) SubmitDecision(ctx context.Context, args struct{ Input submit
 		if err != nil {
 			return err
 		}
-		p.Decision = decisionOf(a.workspace, a.id, made)
-		view, err := r.gate.ViewRequest(ctx, viewerOf(ctx), a.workspace, a.id)
-		if err != nil {
-			return err
-		}
-		p.Request = r.approvalRequest(view)
+		p.Decision, p.Request = decisionOf(a.workspace, a.id, made.Decision), r.approvalRequest(made.View)
+		p.Request.partial = true
 		return nil
 	})
 }

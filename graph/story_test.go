@@ -47,7 +47,9 @@ func TestStory(t *testing.T) {
 	}
 	bob.signsAsThemselves(bob.prepare(request, "APPROVE"), "")
 	made := bob.decide(request, "APPROVE")
-	if made.text("decision.action") != "APPROVE" || made.text("request.id") != request {
+	if made.text("decision.action") != "APPROVE" || made.text("request.id") != request || made.at("request.viewerCan.withdraw") != true ||
+		made.text("request.decisions.0.id") != made.text("decision.id") || made.text("request.pullRequest.status.state") != "INPROGRESS" ||
+		made.text("request.pullRequest.repository.fullName") != panel.text("pullRequest.repository.fullName") {
 		t.Errorf("decision %v", made)
 	}
 	w.settle()

@@ -371,7 +371,7 @@ func (b *browser) decide(requestID, action string) object {
 	prepared := b.prepare(requestID, action)
 	response, err := b.key.Get([]byte(prepared.text("options")))
 	b.must(err)
-	return b.do("submitDecision", "decision { id action account { name } statementSha256 leafHash } request { id state }", map[string]any{
+	return b.do("submitDecision", "decision { id action account { name } statementSha256 leafHash } request { id state decisions { id } viewerCan { withdraw } pullRequest { repository { fullName } status { state } } }", map[string]any{
 		"requestId": requestID, "response": string(response),
 	})
 }

@@ -375,25 +375,32 @@ func random(n int) []byte {
 	return b
 }
 
+// Made is a decision that was made.
+type Made struct {
+	store.Decision
+	// View is what the decision met, with it. It has neither repository nor status nor merge: none of them is asked to decide.
+	View View
+}
+
 // Decide takes a decision with the authenticator's answer to a prepared statement.
-func (g *Gate) Decide(ctx context.Context, person store.Person, sessionHash []byte, workspace, requestID string, response []byte) (store.Decision, error) {
+func (g *Gate) Decide(ctx context.Context, person store.Person, sessionHash []byte, workspace, requestID string, response []byte) (Made, error) {
 	assertion, err := passkey.ParseAssertion(response)
 	if err != nil {
-		return store.Decision{}, refusal.New(CodeAssertion, "The authenticator's answer cannot be read.").Because(err).At("response")
+		return Made{}, refusal.New(CodeAssertion, "The authenticator's answer cannot be read.").Because(err).At("response")
 	}
 	challenge, err := challengeOf(assertion)
 	if err != nil {
-		return store.Decision{}, refusal.New(CodeAssertion, "The authenticator's answer cannot be read.").Because(err).At("response")
+		return Made{}, refusal.New(CodeAssertion, "The authenticator's answer cannot be read.").Because(err).At("response")
 	}
 	if !store.ValidID(workspace) {
-		return store.Decision{}, unseen()
+		return Made{}, unseen()
 	}
 	d := decider{Gate: g, person: person, assertion: assertion}
 	made, err := d.decide(ctx, workspace, challenge, sessionHash, requestID)
 	var unread rightUnread
 	if errors.As(err, &unread) { // Bitbucket has to be asked, while nothing is open
 		if err := g.see(ctx, person, workspace, string(unread), false); err != nil {
-			return store.Decision{}, err
+			return Made{}, err
 		}
 		d.sees = true
 		made, err = d.decide(ctx, workspace, challenge, sessionHash, requestID)
@@ -433,7 +440,7 @@ type decider struct {
 
 // decide decides in one transaction. Of what it refuses a challenge that was consumed stays consumed, unless the person may not see
 // what it is about.
-func (d *decider) decide(ctx context.Context, workspace string, challenge, sessionHash []byte, requestID string) (made store.Decision, err error) {
+func (d *decider) decide(ctx context.Context, workspace string, challenge, sessionHash []byte, requestID string) (made Made, err error) {
 	var refused error
 	err = d.Store.InWorkspace(ctx, workspace, func(tx *store.Tx) error {
 		d.tx = tx
@@ -464,7 +471,7 @@ func (d *decider) seesIt(signed store.Signed) error {
 	return readable(bitbucket.Permission(*signed.Permission))
 }
 
-func (d *decider) take(ctx context.Context, signed store.Signed, requestID string) (made store.Decision, err error) {
+func (d *decider) take(ctx context.Context, signed store.Signed, requestID string) (made Made, err error) {
 	spent := refusal.New(CodeChallenge, "This signature was asked for somewhere else, too long ago, or was used already. Start again.").At("response")
 	ceremony := signed.Challenge
 	if ceremony == nil || ceremony.WorkspaceID == nil || *ceremony.WorkspaceID != d.tx.Workspace || ceremony.RequestID == nil || *ceremony.RequestID != requestID {
@@ -541,65 +548,65 @@ func (d *decider) verify(signed store.Signed, statement []byte, roster evidence.
 }
 
 // store writes the verified decision, its leaf, and asks for the evaluation.
-func (d *decider) store(ctx context.Context, met store.Deciding, s evidence.Statement, keep kept) (store.Decision, error) {
+func (d *decider) store(ctx context.Context, met store.Deciding, s evidence.Statement, keep kept) (Made, error) {
 	pr, live := met.PullRequest, *met.Live
 	decisions, _, err := judgeGiven(ctx, d.tx, met.Given)
 	if err != nil {
-		return store.Decision{}, err
+		return Made{}, err
 	}
-	view := View{PullRequest: pr, Decisions: decisions}
+	view := View{Workspace: met.Workspace, PullRequest: pr, Decisions: decisions}
 	if err := view.setRequest(live); err != nil {
-		return store.Decision{}, err
+		return Made{}, err
 	}
 	if err := d.proveModels(ctx, d.tx, view.Rule, view.Decisions); err != nil {
-		return store.Decision{}, err
+		return Made{}, err
 	}
 	action := s.Purpose.Action()
 	if err := allowed(can(d.person, view), action); err != nil {
-		return store.Decision{}, err
+		return Made{}, err
 	}
 	// Nobody can have decided on another commit since: the request is the one of then.
 	if slices.ContainsFunc(decisions, func(o store.Decision) bool { return o.PersonID == d.person.ID && o.Sequence > s.ChainHead.Sequence }) {
-		return store.Decision{}, refusal.New(CodeHeadChanged, "You have decided on this pull request since you were asked to sign: nothing more was decided. Reload the page to see what you said last.")
+		return Made{}, refusal.New(CodeHeadChanged, "You have decided on this pull request since you were asked to sign: nothing more was decided. Reload the page to see what you said last.")
 	}
 	if author := keep.Openings.Author; author == nil || author.AccountID != pr.AuthorAccountID {
-		return store.Decision{}, authorChanged()
+		return Made{}, authorChanged()
 	}
 	if action == approval.Withdraw {
 		mine := view.standing(d.person.ID)
 		if approval.DigestOf(mine.Statement) != s.Withdraws {
-			return store.Decision{}, refusal.New(CodeNothingToTake, "The decision that you meant to withdraw no longer stands.")
+			return Made{}, refusal.New(CodeNothingToTake, "The decision that you meant to withdraw no longer stands.")
 		}
 		if err := d.takesBack(ctx, view, *mine); err != nil {
-			return store.Decision{}, err
+			return Made{}, err
 		}
 	}
 	now, err := d.tx.Now(ctx)
 	if err != nil {
-		return store.Decision{}, err
+		return Made{}, err
 	}
 	// No evaluation may have said so yet. And one may have that came while this waited for the pull request, and began in
 	// time: what comes after that makes nothing better.
 	over := !now.Before(live.ExpiresAt) || !view.facts.Now.Before(live.ExpiresAt)
 	if over && (action == approval.Override || action == approval.Approve) {
-		return store.Decision{}, refusal.New(CodeExpired, "The request has expired; it can be asked for again.")
+		return Made{}, refusal.New(CodeExpired, "The request has expired; it can be asked for again.")
 	}
 	assertionDigest, err := d.assertion.Digest()
 	if err != nil {
-		return store.Decision{}, err
+		return Made{}, err
 	}
 	chain := newChain(met.Workspace, &pr, now)
 	leaf, err := chain.add(evidence.DecisionMade{Request: live.ID, Statement: approval.DigestOf(keep.Statement), Assertion: assertionDigest})
 	if err != nil {
-		return store.Decision{}, err
+		return Made{}, err
 	}
 	assertion, err := json.Marshal(d.assertion)
 	if err != nil {
-		return store.Decision{}, err
+		return Made{}, err
 	}
 	opened, err := json.Marshal(keep.Openings)
 	if err != nil {
-		return store.Decision{}, err
+		return Made{}, err
 	}
 	row := store.Decision{
 		ID: store.NewID(), PullRequestID: pr.ID, RequestID: live.ID, PersonID: d.person.ID, AccountID: d.person.AccountID,
@@ -612,22 +619,27 @@ func (d *decider) store(ctx context.Context, met store.Deciding, s evidence.Stat
 		row.Comment = keep.Openings.Comment.Text
 	}
 	if row, err = d.tx.InsertDecision(ctx, row); err != nil {
-		return store.Decision{}, err
+		return Made{}, err
+	}
+	view.Decisions = append(slices.Clip(decisions), row)
+	if err := d.proveModels(ctx, d.tx, view.Rule, view.Decisions[len(decisions):]); err != nil {
+		return Made{}, err
 	}
 	pr.Version++
 	d.tx.Touch("pr:" + pr.ID)
 	d.tx.Touch("inbox:" + d.person.ID)
 	if err := d.tx.ReadNoticesOf(ctx, live.ID, d.person.ID); err != nil {
-		return store.Decision{}, err
+		return Made{}, err
 	}
 	if err := d.tx.UpdatePullRequest(ctx, pr); err != nil {
-		return store.Decision{}, err
+		return Made{}, err
 	}
 	if err := d.tx.Enqueue(ctx, store.AskEvaluate(d.tx.Workspace, pr.RepositoryID, pr.Number)); err != nil {
-		return store.Decision{}, err
+		return Made{}, err
 	}
 	chain.write(d.tx)
-	return row, nil
+	view.PullRequest, view.Can = pr, can(d.person, view)
+	return Made{row, view}, nil
 }
 
 // takesBack makes sure that a withdrawal with the key that signed has its effect on a decision: with a rejection only one does that

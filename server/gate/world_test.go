@@ -474,7 +474,8 @@ func (w *world) submit(who string, draft gate.Draft) (store.Decision, error) {
 	answer, err := p.key.Get(prepared.Options)
 	w.must(err)
 	decide := func() (store.Decision, error) {
-		return w.gate.Decide(w.t.Context(), p.Person, p.session, w.workspace, draft.RequestID, answer)
+		made, err := w.gate.Decide(w.t.Context(), p.Person, p.session, w.workspace, draft.RequestID, answer)
+		return made.Decision, err
 	}
 	w.again = func() error {
 		if _, err := decide(); err == nil {
