@@ -94,6 +94,9 @@ type Publisher struct {
 	audited  atomic.Bool     // the sink was compared with the log further back
 	// recorded is the size of the newest checkpoint that was seen on record.
 	recorded atomic.Int64
+	// puts counts the checkpoints that this publisher has put on record; put is the size of the last, for whoever has the turn.
+	puts atomic.Int64
+	put  int64
 }
 
 // New makes a Publisher. It publishes nothing by itself before Run.
@@ -131,15 +134,16 @@ func (p *Publisher) PublishCosigned(ctx context.Context, size int64, quorum int)
 	}
 	least := size // of the checkpoint to publish
 	for round := 1; ; round++ {
-		newest, done, err := p.published(ctx, size, quorum)
-		if err != nil {
-			return fmt.Errorf("publish the log: %w", err)
+		if quorum > 0 { // whoever has the turn may be waiting for witnesses
+			if _, done, err := p.published(ctx, size, quorum); err != nil {
+				return fmt.Errorf("publish the log: %w", err)
+			} else if done {
+				return nil
+			}
 		}
-		if done {
-			return nil
-		}
-		if err = p.take(ctx, least, newest); err == nil && quorum <= p.Quorum {
-			return nil // it published as much, or has just read on record that somebody did
+		err := p.take(ctx, least)
+		if err == nil && quorum <= p.Quorum {
+			return nil // it published as much, or somebody did
 		}
 		if err == nil {
 			err = p.gather(ctx, quorum)
@@ -158,24 +162,22 @@ func (p *Publisher) PublishCosigned(ctx context.Context, size int64, quorum int)
 	}
 }
 
-// take publishes in turn, unless whoever had the turn before did. newest is the newest checkpoint on record as it was
-// read just now; nil if there is none.
-func (p *Publisher) take(ctx context.Context, size int64, newest *Checkpoint) error {
+// take publishes in turn, unless as much is on record by then. Whoever had the turn meanwhile may have put it there, and then the
+// record need not be asked once more.
+func (p *Publisher) take(ctx context.Context, size int64) error {
+	before := p.puts.Load()
 	select {
-	case p.turn <- struct{}{}: // at once: nobody has published meanwhile
-		defer func() { <-p.turn }()
-	default:
-		select {
-		case p.turn <- struct{}{}:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		defer func() { <-p.turn }()
-		var done bool
-		var err error
-		if newest, done, err = p.published(ctx, size, p.Quorum); done || err != nil {
-			return err
-		}
+	case p.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-p.turn }()
+	if p.puts.Load() > before && p.put >= size {
+		return nil
+	}
+	newest, done, err := p.published(ctx, size, p.Quorum)
+	if done || err != nil {
+		return err
 	}
 	start := time.Now()
 	head, err := p.publish(ctx, newest)
@@ -261,6 +263,8 @@ func (p *Publisher) publish(ctx context.Context, newest *Checkpoint) (Head, erro
 		return head, err
 	}
 	p.recorded.Store(head.Size)
+	p.put = head.Size
+	p.puts.Add(1)
 	if rest != nil {
 		p.later(ctx, head.Size, rest)
 	}
