@@ -151,7 +151,7 @@ func (s *Store) accept(ctx context.Context, deliveries []packed) error {
 	if !early {
 		return nil
 	}
-	if _, err := conn.Exec(ctx, flush); err != nil {
+	if err := conn.SendBatch(ctx, flushed()).Close(); err != nil {
 		s.renew(err)
 		return fmt.Errorf("store: accept deliveries: make durable: %w", err)
 	}

@@ -46,13 +46,25 @@ type accusation struct {
 func queueSaid(batch *pgx.Batch, workspace string, into *said) {
 	// Those in a workspace alone are followed by the roster in the transaction that revokes.
 	const here = `exists (select from signedapproval_roster_people p where p.person_id = c.person_id and p.workspace_id = $1)`
-	batch.Queue(`select id as credential_id, person_id, revocation as act, compromised_since from signedapproval_credentials c
-		where compromised_since is not null and `+here+`
-		union all select r.credential_id, c.person_id, r.act, r.compromised_since from signedapproval_key_reports r
-			join signedapproval_credentials c on c.id = r.credential_id where r.workspace_id is null and `+here+`
-		order by credential_id, compromised_since desc`, workspace).Query(every(&into.accused))
-	batch.Queue(`select exists (select from signedapproval_roster_versions where workspace_id = $1 and compromised)`, workspace).
-		QueryRow(func(row pgx.Row) error { return row.Scan(&into.told) })
+	batch.Queue(`select told, credential_id, person_id::text, act, compromised_since
+		from (select exists (select from signedapproval_roster_versions where workspace_id = $1 and compromised) as told) roster
+		left join (
+			select id as credential_id, person_id, revocation as act, compromised_since from signedapproval_credentials c
+			where compromised_since is not null and `+here+`
+			union all select r.credential_id, c.person_id, r.act, r.compromised_since from signedapproval_key_reports r
+				join signedapproval_credentials c on c.id = r.credential_id where r.workspace_id is null and `+here+`) accused on true
+		order by credential_id, compromised_since desc`, workspace).Query(func(rows pgx.Rows) error {
+		var key, act []byte
+		var person *string // nil where nobody says anything
+		var since *time.Time
+		_, err := pgx.ForEachRow(rows, []any{&into.told, &key, &person, &act, &since}, func() error {
+			if person != nil {
+				into.accused = append(into.accused, accusation{key, *person, act, *since})
+			}
+			return nil
+		})
+		return err
+	})
 }
 
 // Judgement reads what is said of the keys of the workspace's people.

@@ -254,7 +254,7 @@ func (s *Store) carryOut(ctx context.Context, workspace string, sh *Shared, fn f
 	if !sh.tx.apart || sh.unanswered {
 		return nil
 	}
-	if _, err := sh.tx.conn.Exec(ctx, flush); err != nil {
+	if err := sh.tx.conn.SendBatch(ctx, flushed()).Close(); err != nil {
 		return fmt.Errorf("store: make durable: %w", err)
 	}
 	return nil

@@ -235,6 +235,12 @@ func (t *transaction) commitEarly() {
 // nobody but who decodes the log of this database, who can tell it by its name.
 const flush = `select pg_logical_emit_message(true, 'signedapproval', ''::text)`
 
+// flushed is a transaction of its own that flushes. As a batch it is planned once, as [pgxpool.Conn.Exec] of a statement without arguments
+// is not.
+func flushed() *pgx.Batch {
+	return &pgx.Batch{QueuedQueries: []*pgx.QueuedQuery{{SQL: flush}}}
+}
+
 // errReadOnly says that what only reads was to write something at its end. What it would write at once PostgreSQL refuses.
 var errReadOnly = errors.New("store: a transaction that only reads was to write")
 
