@@ -141,7 +141,7 @@ func newBench(b *testing.B, o options) *bench {
 		return len(s.sql(`update signedapproval_jobs set run_at = now() + interval '1 day' where kind = 'reconcile' and state = 'READY' and holder is null
 			and exists (select from signedapproval_bitbucket_repo_configs where reconciled_at is not null) and run_at > now() returning key`)) > 0
 	})
-	s.eventually("the jobs come to rest", func() bool { return s.unfinished() == "" })
+	s.rest()
 	return s
 }
 
@@ -210,10 +210,7 @@ func (s *bench) waitShown(state string, list []opened) []time.Time {
 // delay makes every call to Bitbucket take so many milliseconds more, once what went before is over.
 func (s *bench) delay(milliseconds int) {
 	s.t.Helper()
-	s.eventually("nothing is under way", func() bool {
-		waiting := slices.ContainsFunc(s.sim.Deliveries(), func(d bitbucketsim.Delivery) bool { return d.State == "waiting" })
-		return !waiting && s.unfinished() == ""
-	})
+	s.rest()
 	s.sim.ClearFaults()
 	_, err := s.sim.AddWebhookFault(bitbucketsim.WebhookFault{Event: "^(pullrequest:|repo:push)", Drop: true})
 	s.must(err)
@@ -385,7 +382,7 @@ func (s *bench) intake() figures {
 		return err
 	})
 	took := time.Since(began)
-	s.eventually("the jobs come to rest", func() bool { return s.unfinished() == "" })
+	s.rest()
 	return figures{
 		{fmt.Sprintf("webhooks stored, %d connections", intakeSenders), "/s", float64(intakeHooks-refused.Load()) / took.Seconds()},
 		{fmt.Sprintf("of %d webhooks refused", intakeHooks), "", float64(refused.Load())},
@@ -448,7 +445,7 @@ func (s *bench) cost(counter *statements) (found figures) {
 			hooks[i].RequestUUID = uuid.NewString()
 		}
 		s.waitShown("INPROGRESS", list)
-		s.eventually("the jobs come to rest", func() bool { return s.unfinished() == "" })
+		s.rest()
 		found = append(found,
 			figure{"SQL statements, evaluation " + what, "", float64(counter.statements.Load()-statements) / n},
 			figure{"round trips to PostgreSQL, evaluation " + what, "", float64(counter.trips.Load()-trips) / n},

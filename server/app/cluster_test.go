@@ -104,18 +104,24 @@ type options struct {
 // bob and carol, and then merges.
 func newCluster(t testing.TB, o options) *cluster {
 	t.Helper()
-	// The test's own context is done before its cleanups run, which still ask.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), cmp.Or(o.patience, patience))
-	t.Cleanup(cancel)
 	if o.db == nil {
 		o.db = dbtest.New
 	}
-	c := &cluster{t: t, ctx: ctx, db: o.db(t), redis: redistest.Start(t), proxy: newProxy(t), sink: o.sink}
+	c := &cluster{t: t, db: o.db(t), redis: redistest.Start(t), proxy: newProxy(t), sink: o.sink}
+	// What a test waits for is the servers. Building them takes minutes where nothing is built yet.
+	_, err := program()
+	c.must(err)
+	// The test's own context is done before its cleanups run, which still ask.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), cmp.Or(o.patience, patience))
+	t.Cleanup(cancel)
+	c.ctx = ctx
 	if c.sink == "" {
 		c.sink = filepath.Join(t.TempDir(), "log")
 		c.must(os.Mkdir(c.sink, 0o700))
 	}
 	o.sim.RepositoryCallsPerHour, o.sim.HookCallsPerHour = -1, -1
+	// A webhook that nobody answers in time is lost: how busy the machine is must not decide that.
+	o.sim.WebhookTimeout, o.sim.Forge.EventTimeout = cmp.Or(o.sim.WebhookTimeout, patience), cmp.Or(o.sim.Forge.EventTimeout, patience)
 	front := httptest.NewUnstartedServer(nil)
 	o.sim.BaseURL = "http://" + front.Listener.Addr().String()
 	c.sim = bitbucketsim.New(o.sim)
@@ -384,11 +390,39 @@ func (c *cluster) unfinished() string {
 	return strings.Join(list, "\n")
 }
 
-// atRest waits until no job is due or held, other than those that keep themselves going, and then
-// checks everything that must hold at rest.
+// underWay counts what Bitbucket has to tell the servers still; newest names what came last of all that it ever had.
+func (c *cluster) underWay() (left int, newest [2]int) {
+	for _, d := range c.sim.Deliveries() {
+		if newest[0] = d.ID; d.State == "waiting" {
+			left++
+		}
+	}
+	for _, d := range c.sim.ForgeInvocations() {
+		if newest[1] = d.ID; d.State == "waiting" {
+			left++
+		}
+	}
+	return left, newest
+}
+
+// rest waits until no job is due or held, other than those that keep themselves going, and Bitbucket tells of nothing that makes
+// another: neither while the jobs were looked at, nor before.
+func (c *cluster) rest() {
+	c.t.Helper()
+	c.eventually("the jobs come to rest", func() bool {
+		left, newest := c.underWay()
+		if left > 0 || c.unfinished() != "" {
+			return false
+		}
+		left, now := c.underWay()
+		return left == 0 && now == newest
+	})
+}
+
+// atRest waits for rest, and then checks everything that must hold then.
 func (c *cluster) atRest() {
 	c.t.Helper()
-	c.eventually("the jobs come to rest", func() bool { return c.unfinished() == "" })
+	c.rest()
 	c.check(true)
 	if dead := c.sql(`select kind || ' ' || key || ': ' || last_error from signedapproval_jobs where state = 'DEAD'`); len(dead) > 0 {
 		c.t.Errorf("jobs gave up: %s", strings.Join(dead, "\n"))

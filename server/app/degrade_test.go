@@ -149,7 +149,7 @@ func TestTheDatabaseCannot(t *testing.T) {
 		c.must(c.approve(c.carol, []opened{pr}))
 		signed, err := c.bob.Sign(c.ctx, pr.Place, "APPROVE")
 		c.must(err)
-		c.eventually("the jobs come to rest", func() bool { return c.unfinished() == "" })
+		c.rest()
 		counts := func() string {
 			return strings.Join(c.sql(`select format('%s decisions, %s leaves, %s deliveries',
 				(select count(*) from signedapproval_decisions), (select count(*) from signedapproval_leaves), (select count(*) from signedapproval_deliveries))`), "")
@@ -233,7 +233,7 @@ func TestBitbucketIsAway(t *testing.T) {
 		signed[i], err = c.bob.Sign(c.ctx, pr.Place, "APPROVE")
 		c.must(err)
 	}
-	c.eventually("the jobs come to rest", func() bool { return c.unfinished() == "" })
+	c.rest()
 
 	away.Store(true)
 	for _, s := range signed {

@@ -142,7 +142,7 @@ func (f *fullDisk) signed(list []opened) []stage.Signed {
 		signed[i], err = f.bob.Sign(f.ctx, pr.Place, "APPROVE")
 		f.must(err)
 	}
-	f.eventually("the jobs come to rest", func() bool { return f.unfinished() == "" })
+	f.rest()
 	return signed
 }
 
