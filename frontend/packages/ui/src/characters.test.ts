@@ -15,7 +15,7 @@ const widthless = [
   "\u{e0001}",
   "\u{e0061}",
 ];
-const blanks = ["\u2800", "\u3164", "\u115f", "\u1160", "\uffa0"];
+const blanks = ["\u2800", "\u3164", "\u115f", "\u1160", "\uffa0", "\ufffc", "\u{16fe4}", "\u{1d159}"];
 const spaces = [
   "\u00a0",
   "\u1680",
@@ -55,6 +55,9 @@ describe("pieces", () => {
     "👍🏽",
     "❤\ufe0f",
     "👩‍💻",
+    "👩🏽‍💻",
+    "👩‍❤️‍👨",
+    "⛹️‍♀️",
     "1\ufe0f\u20e3",
     "🏳\ufe0f‍🌈",
     "",
@@ -73,7 +76,17 @@ describe("pieces", () => {
     expect(hiddenIn("\u200d💻")).toBe(1);
     expect(hiddenIn("pass\u200dword")).toBe(1);
     expect(hiddenIn("a\ufe0f")).toBe(1);
+    expect(hiddenIn("™\u200d™")).toBe(1);
   });
+
+  // Else a comment seems to end where it goes on, and two names look like one.
+  test.each(["/* *\ufe0f/", "admin1\ufe0f", "#\ufe0fif", "1\ufe0fa\u20e3", "👍\ufe0f\ufe0f"])(
+    "marks the selector in %j",
+    (text) => {
+      expect(hiddenIn(text)).toBe(1);
+      expect(withoutHidden(text)).toBe(text.replace(/\ufe0f(?!.*\ufe0f)/u, ""));
+    },
+  );
 
   test("loses nothing: the parts are the text", () => {
     let seed = 7;

@@ -47,11 +47,15 @@ const names: Record<string, string> = {
   "\u3164": "Hangul filler",
   "\ufeff": "zero width no-break space",
   "\uffa0": "halfwidth Hangul filler",
+  "\ufffc": "object replacement character",
+  "\u{16fe4}": "Khitan filler",
+  "\u{1d159}": "null notehead",
 };
 
 // Controls except tab and line feed; formatting, among it all that turn the direction of writing; spaces that are not the
 // space; what fonts leave blank on purpose; private, unassigned and lone surrogate code points, which have no agreed look.
-const hidden = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Co}\p{Cn}\p{Cs}\p{Default_Ignorable_Code_Point}\u2800]|(?! )\p{Zs}/gu;
+const hidden =
+  /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Co}\p{Cn}\p{Cs}\p{Default_Ignorable_Code_Point}\u2800\ufffc\u{16fe4}\u{1d159}]|(?! )\p{Zs}/gu;
 
 const shownAsIs = new Set(["\t", "\n"]);
 
@@ -76,14 +80,20 @@ function markOf(code: number): string {
   return `U+${code.toString(16).toUpperCase().padStart(4, "0")}`;
 }
 
-/** An emoji is one picture out of several code points; the joiners and selectors between them hide nothing. */
+/**
+ * An emoji is one picture out of several code points; the joiners and selectors between them hide nothing. Behind a digit, `#` or
+ * `*` a selector does, unless it makes a keycap of it: these stand in code, and look the same with it.
+ */
 function insideEmoji(text: string, at: number, character: string): boolean {
   const before = text.slice(Math.max(0, at - 4), at);
-  if (character === "\ufe0f") return /[\p{Emoji}]$/u.test(before);
+  const after = text.slice(at + 1, at + 3);
+  if (character === "\ufe0f") {
+    return /\p{Extended_Pictographic}$/u.test(before) || (/[0-9#*]$/u.test(before) && after.startsWith("\u20e3"));
+  }
   if (character !== "\u200d") return false;
   return (
-    /(\p{Extended_Pictographic}|\p{Emoji_Modifier})\ufe0f?$/u.test(before) &&
-    /^\p{Extended_Pictographic}/u.test(text.slice(at + 1, at + 3))
+    /(\p{Emoji_Presentation}|\p{Extended_Pictographic}\ufe0f)$/u.test(before) &&
+    /^\p{Extended_Pictographic}/u.test(after)
   );
 }
 
