@@ -220,12 +220,12 @@ func (p *proposal) keyChange(ctx context.Context) ([]string, error) {
 	}
 	name := "somebody who left"
 	if holder != nil {
-		name = holder.Name
+		name = identified(holder.Name, holder.AccountID)
 	}
 	if p.row.Key != nil {
-		return []string{fmt.Sprintf("Somebody else vouches for it that “%s” is a passkey of %s: it decides in this workspace.", p.row.Name, name)}, nil
+		return []string{fmt.Sprintf("Somebody else vouches for it that %s is a passkey of %s: it decides in this workspace.", quoted(p.row.Name), name)}, nil
 	}
-	return []string{fmt.Sprintf("“%s”, a passkey of %s, makes no further decision in this workspace.", p.row.Name, name)}, nil
+	return []string{fmt.Sprintf("%s, a passkey of %s, makes no further decision in this workspace.", quoted(p.row.Name), name)}, nil
 }
 
 // protects is the sentence of a protection; none where there is none.
@@ -234,8 +234,8 @@ func (p *proposal) protects(ctx context.Context, quorum int, ids []string) ([]st
 	if err != nil || quorum == 0 {
 		return []string{}, err
 	}
-	names := each(namedPeople(people, ids), func(one *person) string { return one.Name })
-	return []string{fmt.Sprintf("A change of rules needs the signatures of %d of %s.", quorum, strings.Join(names, ", "))}, nil
+	who := each(namedPeople(people, ids), func(one *person) string { return identified(one.Name, one.AccountID) })
+	return []string{fmt.Sprintf("A change of rules needs the signatures of %d of %s.", quorum, strings.Join(who, ", "))}, nil
 }
 
 // rules are the sentences of a policy's rules, in their order; none where there is no policy.
@@ -280,19 +280,33 @@ func period(seconds int64) string {
 	return fmt.Sprintf("%d seconds", seconds)
 }
 
-// ruleSentence says what a rule asks for, and leaves nothing of it out.
+// quoted sets what somebody wrote apart from what a sentence says, and from what else they wrote: whoever signs by it must not read
+// one name as two, or a name as a demand. It holds no quotes of this kind itself.
+func quoted(text string) string {
+	return "“" + strings.Map(func(c rune) rune {
+		if c == '“' || c == '”' {
+			return '"'
+		}
+		return c
+	}, text) + "”"
+}
+
+// identified tells who an account is: people choose their names, and two can have one.
+func identified(name, accountID string) string { return quoted(name) + " (" + quoted(accountID) + ")" }
+
+// ruleSentence says what a rule asks for, and leaves nothing of it out. Rules that differ read differently.
 func (r *resolver) ruleSentence(from approval.Rule, names map[string]string) string {
 	by := func(quorum int, a approval.Approvers) string {
 		if a.Everyone {
 			return fmt.Sprintf("%d of all who can write", quorum)
 		}
-		who := each(a.Accounts, func(id string) string { return named(id, names).Name })
+		who := each(a.Accounts, func(id string) string { return identified(named(id, names).Name, id) })
 		return fmt.Sprintf("%d of %s", quorum, strings.Join(who, ", "))
 	}
 	needs := each(from.Requirements, func(q approval.Requirement) string {
-		return q.Name + ": " + by(q.Quorum, q.Approvers)
+		return quoted(q.Name) + ": " + by(q.Quorum, q.Approvers)
 	})
-	sentence := fmt.Sprintf("“%s”, for %s, needs %s", from.Name, strings.Join(from.Branches, ", "), strings.Join(needs, "; "))
+	sentence := fmt.Sprintf("%s, for %s, needs %s", quoted(from.Name), strings.Join(each(from.Branches, quoted), ", "), strings.Join(needs, "; "))
 	if from.Keys != nil && from.Keys.Countersigned {
 		sentence += "; only passkeys count for which somebody else vouched"
 	}
@@ -312,7 +326,7 @@ func (r *resolver) ruleSentence(from approval.Rule, names map[string]string) str
 			sentence += ", and the source branch closed"
 		}
 		if m.MessageTemplate != "" {
-			sentence += fmt.Sprintf(", with the message “%s”", m.MessageTemplate)
+			sentence += ", with the message " + quoted(m.MessageTemplate)
 		}
 	}
 	if from.Cosignatures > 0 {

@@ -70,7 +70,8 @@ type Rule struct {
 	// when at least one pattern matches and no pattern that begins with '!'
 	// does; the order of the patterns has no meaning. '*' and '?' stay inside
 	// one segment between slashes, '**' crosses segments, '[a-z]' is a class and
-	// '{a,b}' an alternative. Letters are compared exactly.
+	// '{a,b}' an alternative. Letters are compared exactly. A pattern has no
+	// space, as branches have none.
 	Branches []string `json:"branches"`
 	// Requirements must all be met. One approval can count for several.
 	Requirements []Requirement `json:"requirements"`

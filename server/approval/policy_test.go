@@ -290,6 +290,10 @@ func TestValidate(t *testing.T) {
 			[]found{{approval.CodePattern, "rules[0].branches[0]"}},
 		},
 		{
+			"two globs in one", func(_ *approval.Policy, r *approval.Rule) { r.Branches = []string{"main, release/*"} },
+			[]found{{approval.CodePattern, "rules[0].branches[0]"}},
+		},
+		{
 			"a glob twice", func(_ *approval.Policy, r *approval.Rule) { r.Branches = []string{"main", "main"} },
 			[]found{{approval.CodeDuplicate, "rules[0].branches[1]"}},
 		},

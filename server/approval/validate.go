@@ -217,7 +217,8 @@ func (r Rule) check(at string) (problems []Problem) {
 		if slices.Index(r.Branches, pattern) != i {
 			add(CodeDuplicate, path, "The pattern %q is there twice.", pattern)
 		}
-		if glob == "" || len(pattern) > MaxPattern || !visible(pattern) || !doublestar.ValidatePattern(glob) {
+		// No branch's name has a space: two patterns in one would match nothing, and read like two.
+		if glob == "" || len(pattern) > MaxPattern || !visible(pattern) || strings.Contains(pattern, " ") || !doublestar.ValidatePattern(glob) {
 			add(CodePattern, path, "%q is not a branch pattern.", clip(pattern, MaxName))
 		}
 	}
