@@ -16,8 +16,9 @@ import (
 	"github.com/signedapproval/bitbucket/server/store"
 )
 
-// maxOpenProposals is how many proposals of a workspace can wait at the same time.
-const maxOpenProposals = 100
+// maxOpenProposals is how many proposals of one person can wait in a workspace at the same time. Others have their own: whoever may
+// change the rules of one repository keeps nobody from revoking a stolen key.
+const maxOpenProposals = 20
 
 // Proposal is a proposal with everything that a screen shows of it.
 type Proposal struct {
@@ -177,8 +178,9 @@ func propose(ctx context.Context, tx *store.Tx, force store.Protection, p store.
 	if i := slices.IndexFunc(open, func(o store.Proposal) bool { return o.Kind == p.Kind && o.Digest == p.Digest }); i >= 0 {
 		return open[i], nil
 	}
-	if len(open) >= maxOpenProposals {
-		return store.Proposal{}, refusal.New(CodeLimit, "%d proposals wait for signatures already. Withdraw some of them first.", len(open))
+	own := slices.DeleteFunc(open, func(o store.Proposal) bool { return o.ProposedBy != p.ProposedBy })
+	if len(own) >= maxOpenProposals {
+		return store.Proposal{}, refusal.New(CodeLimit, "%d proposals of yours wait for signatures already. Withdraw some of them first.", len(own))
 	}
 	if p, err = tx.InsertProposal(ctx, p); err != nil {
 		return store.Proposal{}, err

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"slices"
@@ -615,4 +616,31 @@ func many(n int) (list []string) {
 		list = append(list, hex.EncodeToString(sum[:]))
 	}
 	return list
+}
+
+// Whoever has made as many proposals as one person may keeps nobody else from making one.
+func TestOnesProposalsAreNoLimitToOthers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, bitbucketsim.Options{})
+	w.connected("alice", w.acme)
+	alice, bob, carol := w.signer("alice"), w.signer("bob"), w.signer("carol")
+	w.saved(w.app, approvals(1))
+	w.protected(2, []*signer{alice, bob, carol}, alice, bob)
+	policy := func(i int) approval.Policy {
+		p := approvals(2)
+		p.Rules[0].Name = fmt.Sprintf("Mine %d", i)
+		return p
+	}
+	var last store.Proposal
+	for i := range 20 {
+		last = w.proposed("erin", "session", policy(i))
+	}
+	_, _, err := w.SaveRepository(t.Context(), w.who("erin"), "session", w.acme, w.app, policy(20))
+	refused(t, err, workspace.CodeLimit)
+	w.signed(w.revoke(alice, bob.ids[0], nil).ID, store.ProposalApplied, alice, carol)
+	must(t, func() error {
+		_, err := w.WithdrawProposal(t.Context(), w.who("erin"), w.acme, last.ID)
+		return err
+	}())
+	w.proposed("erin", "session", policy(20))
 }
