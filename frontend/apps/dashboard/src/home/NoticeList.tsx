@@ -6,12 +6,10 @@ import { ErrorNote } from "@signedapproval/ui/ErrorNote";
 import { isSafe } from "@signedapproval/ui/Link";
 import { Time } from "@signedapproval/ui/Time";
 import { Visible } from "@signedapproval/ui/Visible";
-import { useMutation, useQuery } from "urql";
-import { Answer } from "../Answer.tsx";
-import { More } from "../More.tsx";
+import { useMutation } from "urql";
 import { PageLink } from "../PageLink.tsx";
-import { pageAfter, usePages } from "../pages.ts";
 import "./NoticeList.css";
+import { Pages } from "../Pages.tsx";
 
 const NoticesQuery = graphql(`
   query Notices($after: String) {
@@ -62,40 +60,22 @@ const ReadNotice = graphql(`
 
 /** The inbox, newest first. */
 export function NoticeList() {
-  const { pages, more } = usePages();
-  return pages.map((after, index) => (
-    <NoticePage key={after ?? ""} after={after} last={index === pages.length - 1} onMore={more} />
-  ));
-}
-
-function NoticePage({
-  after,
-  last,
-  onMore,
-}: {
-  after: string | undefined;
-  last: boolean;
-  onMore: (after: string) => void;
-}) {
-  const [result, ask] = useQuery({ query: NoticesQuery, variables: pageAfter(after) });
   return (
-    <Answer result={result} ask={ask} doing="read your notices">
-      {({ viewer }) => {
-        if (!viewer) return null;
-        const { edges, pageInfo } = viewer.notices;
-        if (edges.length === 0) return <EmptyState title="No notices">What concerns you is told here.</EmptyState>;
-        return (
-          <>
-            <ul className="notices">
-              {edges.map(({ node }) => (
-                <NoticeRow key={node.id} notice={node} />
-              ))}
-            </ul>
-            <More pageInfo={pageInfo} last={last} onMore={onMore} />
-          </>
-        );
-      }}
-    </Answer>
+    <Pages
+      query={NoticesQuery}
+      variables={{}}
+      doing="read your notices"
+      list={({ viewer }) => viewer?.notices}
+      empty={({ viewer }) => viewer && <EmptyState title="No notices">What concerns you is told here.</EmptyState>}
+    >
+      {(edges) => (
+        <ul className="notices">
+          {edges.map(({ node }) => (
+            <NoticeRow key={node.id} notice={node} />
+          ))}
+        </ul>
+      )}
+    </Pages>
   );
 }
 

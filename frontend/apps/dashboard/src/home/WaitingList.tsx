@@ -6,11 +6,8 @@ import { Table } from "@signedapproval/ui/Table";
 import { Time } from "@signedapproval/ui/Time";
 import { Visible } from "@signedapproval/ui/Visible";
 import { Link } from "@tanstack/react-router";
-import { useQuery } from "urql";
-import { Answer } from "../Answer.tsx";
-import { More } from "../More.tsx";
 import { PageLink } from "../PageLink.tsx";
-import { pageAfter, usePages } from "../pages.ts";
+import { Pages } from "../Pages.tsx";
 
 const WaitingQuery = graphql(`
   query Waiting($after: String) {
@@ -59,48 +56,30 @@ const rowFragment = graphql(`
 
 /** Requests that the viewer can still approve, oldest first, in all workspaces. */
 export function WaitingList() {
-  const { pages, more } = usePages();
-  return pages.map((after, index) => (
-    <WaitingPage key={after ?? ""} after={after} last={index === pages.length - 1} onMore={more} />
-  ));
-}
-
-function WaitingPage({
-  after,
-  last,
-  onMore,
-}: {
-  after: string | undefined;
-  last: boolean;
-  onMore: (after: string) => void;
-}) {
-  const [result, ask] = useQuery({ query: WaitingQuery, variables: pageAfter(after) });
   return (
-    <Answer result={result} ask={ask} doing="read what waits for you">
-      {({ viewer }) => {
-        if (!viewer) return null;
-        const { edges, pageInfo } = viewer.waiting;
-        if (edges.length === 0) {
-          return (
-            <EmptyState title="Nothing waits for you">
-              Requests that you can approve appear here by themselves.
-            </EmptyState>
-          );
-        }
-        return (
-          <>
-            <Table caption="Waiting for you" columns={["Pull request", "Author", "Change", "Asked", "Expires", ""]}>
-              <tbody>
-                {edges.map(({ node }) => (
-                  <WaitingRow key={node.id} request={node} />
-                ))}
-              </tbody>
-            </Table>
-            <More pageInfo={pageInfo} last={last} onMore={onMore} />
-          </>
-        );
-      }}
-    </Answer>
+    <Pages
+      query={WaitingQuery}
+      variables={{}}
+      doing="read what waits for you"
+      list={({ viewer }) => viewer?.waiting}
+      empty={({ viewer }) =>
+        viewer && (
+          <EmptyState title="Nothing waits for you">
+            Requests that you can approve appear here by themselves.
+          </EmptyState>
+        )
+      }
+    >
+      {(edges) => (
+        <Table caption="Waiting for you" columns={["Pull request", "Author", "Change", "Asked", "Expires", ""]}>
+          <tbody>
+            {edges.map(({ node }) => (
+              <WaitingRow key={node.id} request={node} />
+            ))}
+          </tbody>
+        </Table>
+      )}
+    </Pages>
   );
 }
 

@@ -16,9 +16,8 @@ import { Visible } from "@signedapproval/ui/Visible";
 import { Link } from "@tanstack/react-router";
 import { useMutation, useQuery, useSubscription } from "urql";
 import { Answer } from "../Answer.tsx";
-import { More } from "../More.tsx";
 import { PageLink } from "../PageLink.tsx";
-import { pageAfter, usePages } from "../pages.ts";
+import { Pages } from "../Pages.tsx";
 import { pullRequestBadges, requestBadges, statusBadges } from "../states.ts";
 import { useHost } from "../surroundings.ts";
 import { History } from "./History.tsx";
@@ -305,47 +304,24 @@ const roundFragment = graphql(`
 `);
 
 function Rounds({ pullRequest }: { pullRequest: string }) {
-  const { pages, more } = usePages();
-  return pages.map((after, index) => (
-    <RoundsPage
-      key={after ?? ""}
-      pullRequest={pullRequest}
-      after={after}
-      last={index === pages.length - 1}
-      onMore={more}
-    />
-  ));
-}
-
-interface RoundsPageProps {
-  pullRequest: string;
-  after: string | undefined;
-  last: boolean;
-  onMore: (after: string) => void;
-}
-
-function RoundsPage({ pullRequest, after, last, onMore }: RoundsPageProps) {
-  const [result, ask] = useQuery({ query: RoundsQuery, variables: { id: pullRequest, ...pageAfter(after) } });
   return (
-    <Answer result={result} ask={ask} doing="read the requests">
-      {({ node }) => {
-        if (node?.__typename !== "PullRequest" || node.requests.edges.length === 0) {
-          return <EmptyState title="No requests">No rule has asked for approvals of this pull request.</EmptyState>;
-        }
-        return (
-          <>
-            <Table caption="Requests" columns={["Round", "State", "Commit", "Asked"]}>
-              <tbody>
-                {node.requests.edges.map((edge) => (
-                  <RoundRow key={edge.node.id} request={edge.node} />
-                ))}
-              </tbody>
-            </Table>
-            <More pageInfo={node.requests.pageInfo} last={last} onMore={onMore} />
-          </>
-        );
-      }}
-    </Answer>
+    <Pages
+      query={RoundsQuery}
+      variables={{ id: pullRequest }}
+      doing="read the requests"
+      list={({ node }) => (node?.__typename === "PullRequest" ? node.requests : null)}
+      empty={() => <EmptyState title="No requests">No rule has asked for approvals of this pull request.</EmptyState>}
+    >
+      {(edges) => (
+        <Table caption="Requests" columns={["Round", "State", "Commit", "Asked"]}>
+          <tbody>
+            {edges.map((edge) => (
+              <RoundRow key={edge.node.id} request={edge.node} />
+            ))}
+          </tbody>
+        </Table>
+      )}
+    </Pages>
   );
 }
 

@@ -11,6 +11,7 @@ import { useDeferredValue, useState } from "react";
 import { useQuery } from "urql";
 import { Answer } from "../Answer.tsx";
 import { More } from "../More.tsx";
+import { Pages } from "../Pages.tsx";
 import { pageAfter, usePages } from "../pages.ts";
 import { leastEnforced } from "../states.ts";
 
@@ -245,65 +246,49 @@ function OtherRepositories({ workspace }: { workspace: string }) {
 }
 
 function FoundRepositories({ workspace, search }: { workspace: string; search: string }) {
-  const { pages, more } = usePages();
-  return pages.map((after, index) => (
-    <FoundPage
-      key={after ?? ""}
-      workspace={workspace}
-      search={search}
-      after={after}
-      last={index === pages.length - 1}
-      onMore={more}
-    />
-  ));
-}
-
-function FoundPage({ workspace, search, after, last, onMore }: RepositoriesOfPageProps & { search: string }) {
-  const variables = { workspace, ...(search && { search }), ...pageAfter(after) };
-  const [result, ask] = useQuery({ query: OtherRepositoriesQuery, variables });
   return (
-    <Answer result={result} ask={ask} doing="list the repositories on Bitbucket">
-      {(data) => {
-        const found = data.workspace?.bitbucketRepositories;
-        if (!found) return result.error ? null : <Note tone="neutral">Bitbucket's list cannot be shown to you.</Note>;
-        if (found.edges.length === 0) {
-          return (
-            <EmptyState title="Nothing found">
-              {search ? "No repository has this in its name." : "The workspace has no repository."}
-            </EmptyState>
-          );
-        }
-        return (
-          <>
-            <Table caption="Repositories on Bitbucket" columns={["Repository", "Gate", ""]}>
-              <tbody>
-                {found.edges.map(({ node }) => (
-                  <tr key={node.uuid}>
-                    <th scope="row">
-                      <Visible text={node.name} />
-                      <div className="sa-small sa-subtle">
-                        <Visible text={node.fullName} />
-                      </div>
-                    </th>
-                    <td>{node.repository ? <Lozenge tone="success">Gated</Lozenge> : <Lozenge>Not gated</Lozenge>}</td>
-                    <td>
-                      <Link
-                        className="sa-button sa-button--default"
-                        to="/workspaces/$workspace/repositories/$repository"
-                        params={{ workspace, repository: node.slug }}
-                        search={{ name: node.name }}
-                      >
-                        {node.repository ? "Configure" : "Select"} <span className="sa-hidden">{node.name}</span>
-                      </Link>
-                    </td>
-                  </tr>
-                ))}
-              </tbody>
-            </Table>
-            <More pageInfo={found.pageInfo} last={last} onMore={onMore} />
-          </>
-        );
-      }}
-    </Answer>
+    <Pages
+      query={OtherRepositoriesQuery}
+      variables={{ workspace, ...(search && { search }) }}
+      doing="list the repositories on Bitbucket"
+      list={(data) => data.workspace?.bitbucketRepositories}
+      empty={(data) =>
+        data.workspace?.bitbucketRepositories ? (
+          <EmptyState title="Nothing found">
+            {search ? "No repository has this in its name." : "The workspace has no repository."}
+          </EmptyState>
+        ) : (
+          <Note tone="neutral">Bitbucket's list cannot be shown to you.</Note>
+        )
+      }
+    >
+      {(edges) => (
+        <Table caption="Repositories on Bitbucket" columns={["Repository", "Gate", ""]}>
+          <tbody>
+            {edges.map(({ node }) => (
+              <tr key={node.uuid}>
+                <th scope="row">
+                  <Visible text={node.name} />
+                  <div className="sa-small sa-subtle">
+                    <Visible text={node.fullName} />
+                  </div>
+                </th>
+                <td>{node.repository ? <Lozenge tone="success">Gated</Lozenge> : <Lozenge>Not gated</Lozenge>}</td>
+                <td>
+                  <Link
+                    className="sa-button sa-button--default"
+                    to="/workspaces/$workspace/repositories/$repository"
+                    params={{ workspace, repository: node.slug }}
+                    search={{ name: node.name }}
+                  >
+                    {node.repository ? "Configure" : "Select"} <span className="sa-hidden">{node.name}</span>
+                  </Link>
+                </td>
+              </tr>
+            ))}
+          </tbody>
+        </Table>
+      )}
+    </Pages>
   );
 }

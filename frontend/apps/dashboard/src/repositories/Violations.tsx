@@ -6,10 +6,7 @@ import { Table } from "@signedapproval/ui/Table";
 import { Time } from "@signedapproval/ui/Time";
 import { Visible } from "@signedapproval/ui/Visible";
 import { Link } from "@tanstack/react-router";
-import { useQuery } from "urql";
-import { Answer } from "../Answer.tsx";
-import { More } from "../More.tsx";
-import { pageAfter, usePages } from "../pages.ts";
+import { Pages } from "../Pages.tsx";
 
 const ViolationsQuery = graphql(`
   query Violations($repository: ID!, $after: String) {
@@ -45,79 +42,50 @@ const ViolationsQuery = graphql(`
 
 /** Merges that the rules had not approved, newest first. */
 export function Violations({ repositoryId }: { repositoryId: string }) {
-  const { pages, more } = usePages();
   return (
     <section className="sa-stack" aria-labelledby="violations">
       <h2 id="violations">Merged around the gate</h2>
-      {pages.map((after, index) => (
-        <ViolationsPage
-          key={after ?? ""}
-          repositoryId={repositoryId}
-          after={after}
-          last={index === pages.length - 1}
-          onMore={more}
-        />
-      ))}
+      <Pages
+        query={ViolationsQuery}
+        variables={{ repository: repositoryId }}
+        doing="read the violations"
+        list={({ node }) => (node?.__typename === "Repository" ? node.violations : null)}
+        empty={() => <EmptyState title="None">Every merge that was seen had its approvals or an override.</EmptyState>}
+      >
+        {(edges) => (
+          <Table caption="Violations" columns={["Seen", "Pull request", "What happened"]}>
+            <tbody>
+              {edges.map(({ cursor, node: violation }) => (
+                <tr key={cursor}>
+                  <td>
+                    <Time value={violation.seenAt} exact />
+                  </td>
+                  <th scope="row">
+                    {violation.pullRequest ? (
+                      <Link to="/pull-requests/$pullRequest" params={{ pullRequest: violation.pullRequest.id }}>
+                        #{violation.number} <Visible text={violation.pullRequest.title} />
+                      </Link>
+                    ) : (
+                      `#${violation.number}`
+                    )}
+                    <div className="sa-small sa-subtle">
+                      into <Visible text={violation.destinationBranch} />
+                    </div>
+                  </th>
+                  <td>
+                    <Lozenge tone="danger">{askedWord(violation)}</Lozenge>
+                    <div className="sa-wrap">
+                      <Visible text={violation.sentence} />
+                    </div>
+                    {violation.mergeCommit && <ShortCommit hash={violation.mergeCommit} />}
+                  </td>
+                </tr>
+              ))}
+            </tbody>
+          </Table>
+        )}
+      </Pages>
     </section>
-  );
-}
-
-interface ViolationsPageProps {
-  repositoryId: string;
-  after: string | undefined;
-  last: boolean;
-  onMore: (after: string) => void;
-}
-
-function ViolationsPage({ repositoryId, after, last, onMore }: ViolationsPageProps) {
-  const [result, ask] = useQuery({
-    query: ViolationsQuery,
-    variables: { repository: repositoryId, ...pageAfter(after) },
-  });
-  return (
-    <Answer result={result} ask={ask} doing="read the violations">
-      {({ node }) => {
-        if (node?.__typename !== "Repository" || node.violations.edges.length === 0) {
-          return <EmptyState title="None">Every merge that was seen had its approvals or an override.</EmptyState>;
-        }
-        const { edges, pageInfo } = node.violations;
-        return (
-          <>
-            <Table caption="Violations" columns={["Seen", "Pull request", "What happened"]}>
-              <tbody>
-                {edges.map(({ cursor, node: violation }) => (
-                  <tr key={cursor}>
-                    <td>
-                      <Time value={violation.seenAt} exact />
-                    </td>
-                    <th scope="row">
-                      {violation.pullRequest ? (
-                        <Link to="/pull-requests/$pullRequest" params={{ pullRequest: violation.pullRequest.id }}>
-                          #{violation.number} <Visible text={violation.pullRequest.title} />
-                        </Link>
-                      ) : (
-                        `#${violation.number}`
-                      )}
-                      <div className="sa-small sa-subtle">
-                        into <Visible text={violation.destinationBranch} />
-                      </div>
-                    </th>
-                    <td>
-                      <Lozenge tone="danger">{askedWord(violation)}</Lozenge>
-                      <div className="sa-wrap">
-                        <Visible text={violation.sentence} />
-                      </div>
-                      {violation.mergeCommit && <ShortCommit hash={violation.mergeCommit} />}
-                    </td>
-                  </tr>
-                ))}
-              </tbody>
-            </Table>
-            <More pageInfo={pageInfo} last={last} onMore={onMore} />
-          </>
-        );
-      }}
-    </Answer>
   );
 }
 

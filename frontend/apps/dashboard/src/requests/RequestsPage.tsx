@@ -7,13 +7,10 @@ import { Table } from "@signedapproval/ui/Table";
 import { Time } from "@signedapproval/ui/Time";
 import { Visible } from "@signedapproval/ui/Visible";
 import { Link } from "@tanstack/react-router";
-import { useQuery } from "urql";
-import { Answer } from "../Answer.tsx";
-import { More } from "../More.tsx";
-import { pageAfter, usePages } from "../pages.ts";
 import { requestBadges } from "../states.ts";
 import { filters, type RequestFilter } from "./filter.ts";
 import "./RequestsPage.css";
+import { Pages } from "../Pages.tsx";
 
 const RequestsQuery = graphql(`
   query Requests($workspace: String!, $states: [ApprovalState!], $after: String) {
@@ -58,7 +55,7 @@ const rowFragment = graphql(`
 
 /** The requests of a workspace that the viewer may see, newest first. */
 export function RequestsPage({ workspace, show }: { workspace: string; show: RequestFilter }) {
-  const { pages, more } = usePages();
+  const { states } = filters[show];
   return (
     <>
       <div className="sa-row sa-row--apart">
@@ -77,62 +74,33 @@ export function RequestsPage({ workspace, show }: { workspace: string; show: Req
           ))}
         </nav>
       </div>
-      {pages.map((after, index) => (
-        <RequestsOfPage
-          key={`${show} ${after ?? ""}`}
-          workspace={workspace}
-          show={show}
-          after={after}
-          last={index === pages.length - 1}
-          onMore={more}
-        />
-      ))}
-    </>
-  );
-}
-
-interface RequestsOfPageProps {
-  workspace: string;
-  show: RequestFilter;
-  after: string | undefined;
-  last: boolean;
-  onMore: (after: string) => void;
-}
-
-function RequestsOfPage({ workspace, show, after, last, onMore }: RequestsOfPageProps) {
-  const { states } = filters[show];
-  const variables = { workspace, ...(states && { states }), ...pageAfter(after) };
-  const [result, ask] = useQuery({ query: RequestsQuery, variables });
-  return (
-    <Answer result={result} ask={ask} doing="read the requests">
-      {(data) => {
-        if (!data.workspace) {
-          return (
-            <EmptyState title="Not found">This workspace is not connected, or you are not a member of it.</EmptyState>
-          );
-        }
-        const { edges, pageInfo } = data.workspace.requests;
-        if (edges.length === 0) {
-          return (
+      <Pages
+        key={`${workspace} ${show}`}
+        query={RequestsQuery}
+        variables={{ workspace, ...(states && { states }) }}
+        doing="read the requests"
+        list={(data) => data.workspace?.requests}
+        empty={(data) =>
+          data.workspace ? (
             <EmptyState title="No requests">
               None in this list. A pull request into a gated branch makes one.
             </EmptyState>
-          );
+          ) : (
+            <EmptyState title="Not found">This workspace is not connected, or you are not a member of it.</EmptyState>
+          )
         }
-        return (
-          <>
-            <Table caption="Requests" columns={["Pull request", "State", "Commit", "Asked"]}>
-              <tbody>
-                {edges.map(({ node }) => (
-                  <RequestRow key={node.id} request={node} />
-                ))}
-              </tbody>
-            </Table>
-            <More pageInfo={pageInfo} last={last} onMore={onMore} />
-          </>
-        );
-      }}
-    </Answer>
+      >
+        {(edges) => (
+          <Table caption="Requests" columns={["Pull request", "State", "Commit", "Asked"]}>
+            <tbody>
+              {edges.map(({ node }) => (
+                <RequestRow key={node.id} request={node} />
+              ))}
+            </tbody>
+          </Table>
+        )}
+      </Pages>
+    </>
   );
 }
 

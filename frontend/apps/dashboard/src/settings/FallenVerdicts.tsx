@@ -5,10 +5,8 @@ import { Table } from "@signedapproval/ui/Table";
 import { Time } from "@signedapproval/ui/Time";
 import { Visible } from "@signedapproval/ui/Visible";
 import { Link } from "@tanstack/react-router";
-import { useQuery } from "urql";
-import { Answer } from "../Answer.tsx";
-import { More } from "../More.tsx";
-import { pageAfter, pageSize, usePages } from "../pages.ts";
+import { Pages } from "../Pages.tsx";
+import { pageSize } from "../pages.ts";
 
 const FallenVerdictsQuery = graphql(`
   query FallenVerdicts($workspace: String!, $first: Int, $after: String) {
@@ -50,7 +48,6 @@ const FallenVerdictsQuery = graphql(`
 
 /** What reports of stolen keys took down, newest first, for administrators. */
 export function FallenVerdicts({ workspace }: { workspace: string }) {
-  const { pages, more } = usePages();
   return (
     <section className="sa-stack" aria-labelledby="fallen">
       <h2 id="fallen">Taken down by reports</h2>
@@ -58,81 +55,55 @@ export function FallenVerdicts({ workspace }: { workspace: string }) {
         What was approved or overridden, and is not any more since a key was reported as stolen. Look at what was
         merged: too few people who count have agreed to it.
       </p>
-      {pages.map((after, index) => (
-        <FallenPage
-          key={after ?? ""}
-          workspace={workspace}
-          after={after}
-          last={index === pages.length - 1}
-          onMore={more}
-        />
-      ))}
+      <Pages
+        query={FallenVerdictsQuery}
+        variables={{ workspace, first: pageSize }}
+        doing="read what reports took down"
+        list={({ workspace: node }) => node?.fallenVerdicts}
+        empty={() => <EmptyState title="Nothing fell">No report of a stolen key has taken anything down.</EmptyState>}
+      >
+        {(edges) => (
+          <Table caption="Taken down by reports" columns={["Pull request", "What became of it", "Reported"]}>
+            <tbody>
+              {edges.map(({ cursor, node: verdict }) => (
+                <tr key={cursor}>
+                  <th scope="row">
+                    {verdict.pullRequest ? (
+                      <>
+                        <Link to="/pull-requests/$pullRequest" params={{ pullRequest: verdict.pullRequest.id }}>
+                          #{verdict.pullRequest.number} <Visible text={verdict.pullRequest.title} />
+                        </Link>
+                        <div className="sa-small sa-subtle">
+                          in <Visible text={verdict.pullRequest.repository.fullName} />
+                        </div>
+                      </>
+                    ) : (
+                      "One that you may not see"
+                    )}
+                  </th>
+                  <td>
+                    <Lozenge tone={verdict.merged ? "danger" : "warning"}>
+                      {verdict.merged ? "Merged" : "Not merged"}
+                    </Lozenge>
+                    <div>{becameOf(verdict)}</div>
+                  </td>
+                  <td>
+                    <div className="sa-wrap">
+                      <Visible text={verdict.key || "A key"} /> of{" "}
+                      <Visible text={verdict.owner?.name ?? "an erased person"} />, in other hands since{" "}
+                      <Time value={verdict.compromisedSince} exact />
+                    </div>
+                    <div className="sa-small sa-subtle">
+                      Reported <Time value={verdict.reportedAt} exact />
+                    </div>
+                  </td>
+                </tr>
+              ))}
+            </tbody>
+          </Table>
+        )}
+      </Pages>
     </section>
-  );
-}
-
-interface FallenPageProps {
-  workspace: string;
-  after: string | undefined;
-  last: boolean;
-  onMore: (after: string) => void;
-}
-
-function FallenPage({ workspace, after, last, onMore }: FallenPageProps) {
-  const variables = { workspace, first: pageSize, ...pageAfter(after) };
-  const [result, ask] = useQuery({ query: FallenVerdictsQuery, variables });
-  return (
-    <Answer result={result} ask={ask} doing="read what reports took down">
-      {({ workspace: node }) => {
-        if (!node?.fallenVerdicts?.edges.length) {
-          return <EmptyState title="Nothing fell">No report of a stolen key has taken anything down.</EmptyState>;
-        }
-        const { edges, pageInfo } = node.fallenVerdicts;
-        return (
-          <>
-            <Table caption="Taken down by reports" columns={["Pull request", "What became of it", "Reported"]}>
-              <tbody>
-                {edges.map(({ cursor, node: verdict }) => (
-                  <tr key={cursor}>
-                    <th scope="row">
-                      {verdict.pullRequest ? (
-                        <>
-                          <Link to="/pull-requests/$pullRequest" params={{ pullRequest: verdict.pullRequest.id }}>
-                            #{verdict.pullRequest.number} <Visible text={verdict.pullRequest.title} />
-                          </Link>
-                          <div className="sa-small sa-subtle">
-                            in <Visible text={verdict.pullRequest.repository.fullName} />
-                          </div>
-                        </>
-                      ) : (
-                        "One that you may not see"
-                      )}
-                    </th>
-                    <td>
-                      <Lozenge tone={verdict.merged ? "danger" : "warning"}>
-                        {verdict.merged ? "Merged" : "Not merged"}
-                      </Lozenge>
-                      <div>{becameOf(verdict)}</div>
-                    </td>
-                    <td>
-                      <div className="sa-wrap">
-                        <Visible text={verdict.key || "A key"} /> of{" "}
-                        <Visible text={verdict.owner?.name ?? "an erased person"} />, in other hands since{" "}
-                        <Time value={verdict.compromisedSince} exact />
-                      </div>
-                      <div className="sa-small sa-subtle">
-                        Reported <Time value={verdict.reportedAt} exact />
-                      </div>
-                    </td>
-                  </tr>
-                ))}
-              </tbody>
-            </Table>
-            <More pageInfo={pageInfo} last={last} onMore={onMore} />
-          </>
-        );
-      }}
-    </Answer>
   );
 }
 

@@ -13,9 +13,9 @@ import { useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
 import { useClient, useQuery } from "urql";
 import { Answer } from "../Answer.tsx";
-import { More } from "../More.tsx";
 import { PageLink } from "../PageLink.tsx";
-import { pageAfter, pageSize, usePages } from "../pages.ts";
+import { Pages } from "../Pages.tsx";
+import { pageSize } from "../pages.ts";
 import { useHost } from "../surroundings.ts";
 import { useViewer } from "../viewer.ts";
 import { useWorkspaces } from "../workspaces.ts";
@@ -165,7 +165,6 @@ interface Where {
 }
 
 function WorkspaceKeys({ slug, workspace }: Where) {
-  const { pages, more } = usePages();
   const [wanting, ask] = useQuery({ query: WantingKeysQuery, variables: { workspace: slug } });
   return (
     <>
@@ -183,47 +182,19 @@ function WorkspaceKeys({ slug, workspace }: Where) {
         }}
       </Answer>
       <h2>All keys</h2>
-      {pages.map((after, index) => (
-        <KeysPage
-          key={after ?? ""}
-          slug={slug}
-          workspace={workspace}
-          after={after}
-          last={index === pages.length - 1}
-          onMore={more}
-        />
-      ))}
+      <Pages
+        query={MemberKeysQuery}
+        variables={{ workspace: slug, first: pageSize }}
+        doing="read the keys of members"
+        list={({ workspace: node }) => node?.keyHolders}
+        empty={() => <EmptyState title="No keys yet">Nobody here has made a passkey.</EmptyState>}
+      >
+        {(edges) => (
+          <Holders workspace={workspace} caption="Keys of members" holders={edges.map((edge) => edge.node)} />
+        )}
+      </Pages>
       <FallenVerdicts workspace={workspace} />
     </>
-  );
-}
-
-interface KeysPageProps extends Where {
-  after: string | undefined;
-  last: boolean;
-  onMore: (after: string) => void;
-}
-
-function KeysPage({ slug, workspace, after, last, onMore }: KeysPageProps) {
-  const variables = { workspace: slug, first: pageSize, ...pageAfter(after) };
-  const [result, ask] = useQuery({ query: MemberKeysQuery, variables });
-  return (
-    <Answer result={result} ask={ask} doing="read the keys of members">
-      {({ workspace: node }) =>
-        node?.keyHolders?.edges.length ? (
-          <>
-            <Holders
-              workspace={workspace}
-              caption="Keys of members"
-              holders={node.keyHolders.edges.map((edge) => edge.node)}
-            />
-            <More pageInfo={node.keyHolders.pageInfo} last={last} onMore={onMore} />
-          </>
-        ) : (
-          <EmptyState title="No keys yet">Nobody here has made a passkey.</EmptyState>
-        )
-      }
-    </Answer>
   );
 }
 

@@ -8,9 +8,9 @@ import { Visible } from "@signedapproval/ui/Visible";
 import { useNavigate } from "@tanstack/react-router";
 import { useQuery } from "urql";
 import { Answer } from "../Answer.tsx";
-import { More } from "../More.tsx";
 import { PageLink } from "../PageLink.tsx";
-import { pageAfter, pageSize, usePages } from "../pages.ts";
+import { Pages } from "../Pages.tsx";
+import { pageSize } from "../pages.ts";
 import { useHost } from "../surroundings.ts";
 import { type MemberWorkspace, useWorkspaces } from "../workspaces.ts";
 import { ChangeProtection } from "./ChangeProtection.tsx";
@@ -141,7 +141,6 @@ function One({ workspace, proposal, onAll }: { workspace: MemberWorkspace; propo
 }
 
 function State({ workspace }: { workspace: MemberWorkspace }) {
-  const { pages, more } = usePages();
   const [result, ask] = useQuery({ query: ProtectionQuery, variables: { workspace: workspace.slug } });
   return (
     <>
@@ -167,41 +166,23 @@ function State({ workspace }: { workspace: MemberWorkspace }) {
         }}
       </Answer>
       <h2>Proposals</h2>
-      {pages.map((after, index) => (
-        <Page key={after ?? ""} workspace={workspace} after={after} last={index === pages.length - 1} onMore={more} />
-      ))}
-    </>
-  );
-}
-
-interface PageProps {
-  workspace: MemberWorkspace;
-  after: string | undefined;
-  last: boolean;
-  onMore: (after: string) => void;
-}
-
-function Page({ workspace, after, last, onMore }: PageProps) {
-  const variables = { workspace: workspace.slug, first: pageSize, ...pageAfter(after) };
-  const [result, ask] = useQuery({ query: ProposalsQuery, variables });
-  return (
-    <Answer result={result} ask={ask} doing="read the proposals">
-      {({ workspace: node }) =>
-        node?.proposals.edges.length ? (
-          <>
-            {node.proposals.edges.map((edge) => (
-              <ProposalCard key={edge.node.id} workspace={workspace.uuid} proposal={edge.node} />
-            ))}
-            <More pageInfo={node.proposals.pageInfo} last={last} onMore={onMore} />
-          </>
-        ) : (
+      <Pages
+        query={ProposalsQuery}
+        variables={{ workspace: workspace.slug, first: pageSize }}
+        doing="read the proposals"
+        list={({ workspace: node }) => node?.proposals}
+        empty={() => (
           <EmptyState title="No proposals">
             {workspace.viewerIsAdmin
               ? "Nothing waits for signatures, and nothing ever did."
               : "Nothing was proposed that you made or are asked to sign."}
           </EmptyState>
-        )
-      }
-    </Answer>
+        )}
+      >
+        {(edges) =>
+          edges.map((edge) => <ProposalCard key={edge.node.id} workspace={workspace.uuid} proposal={edge.node} />)
+        }
+      </Pages>
+    </>
   );
 }
