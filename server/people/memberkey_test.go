@@ -35,6 +35,17 @@ func (w *world) withWorkspaces() {
 	w.Follow = func(context.Context, *store.Tx, string) error { return nil }
 }
 
+// newAdministered is a world in which alice administers acme and has a passkey, and bob, who has none, is a member of it.
+func newAdministered(t *testing.T) (w *world, alice people.Session, alices *passkeytest.Authenticator, bob people.Session) {
+	t.Helper()
+	w = newWorld(t)
+	_, alice = w.signedIn("alice")
+	_, bob = w.signedIn("bob")
+	w.withWorkspaces()
+	_, alices = w.enrolled(alice, "")
+	return w, alice, alices, bob
+}
+
 func (w *world) signAct(session people.Session, key *passkeytest.Authenticator, act people.KeyAct) (store.Credential, error) {
 	w.t.Helper()
 	credential, _, err := w.SignKeyAct(w.t.Context(), *session.Person, session.Hash, string(get(key.Get(act.Options))(w.t)))
@@ -114,11 +125,7 @@ func TestRecovery(t *testing.T) {
 // TestAnEnrolmentThatExpired is countersigned by nobody: its act says until when it holds.
 func TestAnEnrolmentThatExpired(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	_, alice := w.signedIn("alice")
-	_, bob := w.signedIn("bob")
-	w.withWorkspaces()
-	_, alices := w.enrolled(alice, "")
+	w, alice, alices, bob := newAdministered(t)
 	w.enrolled(bob, "old")
 	get(w.ReportLost(t.Context(), *bob.Person))(t)
 	_, fresh, act := w.made(bob, "new")
@@ -209,11 +216,7 @@ func TestWhoMayCountersign(t *testing.T) {
 // TestAdministratorsRevokeForTheirWorkspace shows that a revocation ends nothing elsewhere, and what it says of others.
 func TestAdministratorsRevokeForTheirWorkspace(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	_, alice := w.signedIn("alice")
-	_, bob := w.signedIn("bob")
-	w.withWorkspaces()
-	_, alices := w.enrolled(alice, "")
+	w, alice, alices, bob := newAdministered(t)
 	key, bobs := w.enrolled(bob, "Blue")
 	since := time.Now().Add(-time.Hour).UTC().Truncate(time.Second)
 	further, _ := w.enrolled(bob, "made by who had it", bobs)
@@ -244,11 +247,7 @@ func TestAdministratorsRevokeForTheirWorkspace(t *testing.T) {
 // the other for all, and nobody twice.
 func TestReportsOfARevokedKey(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	_, alice := w.signedIn("alice")
-	_, bob := w.signedIn("bob")
-	w.withWorkspaces()
-	_, alices := w.enrolled(alice, "")
+	w, alice, alices, bob := newAdministered(t)
 	key, firsts := w.enrolled(bob, "Blue")
 	_, seconds := w.enrolled(bob, "Red", firsts)
 	get(w.RevokePasskey(t.Context(), *bob.Person, key.ID))(t)
@@ -297,11 +296,7 @@ func TestReportsOfARevokedKey(t *testing.T) {
 // TestProtectionReachesTheKeysOfMembers lets a workspace ask for more than one administrator's word about the keys of others.
 func TestProtectionReachesTheKeysOfMembers(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	_, alice := w.signedIn("alice")
-	_, bob := w.signedIn("bob")
-	w.withWorkspaces()
-	_, alices := w.enrolled(alice, "")
+	w, alice, alices, bob := newAdministered(t)
 	first, bobs := w.enrolled(bob, "first")
 	protect := func(version int64, quorum int, people ...string) {
 		t.Helper()
@@ -343,11 +338,7 @@ func TestProtectionReachesTheKeysOfMembers(t *testing.T) {
 // end to that, for each of them alone, and nobody keeps another one from saying since when.
 func TestReportsWithoutEnd(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	_, alice := w.signedIn("alice")
-	_, bob := w.signedIn("bob")
-	w.withWorkspaces()
-	_, alices := w.enrolled(alice, "")
+	w, alice, alices, bob := newAdministered(t)
 	key, first := w.enrolled(bob, "first")
 	_, second := w.enrolled(bob, "second", first)
 	_, third := w.enrolled(bob, "third", second)
@@ -400,11 +391,7 @@ func TestReportsWithoutEnd(t *testing.T) {
 // TestTheKeyOfSomebodyWhoLeft can be revoked, and reported, where it decided: it may be found to have been stolen when its owner is gone.
 func TestTheKeyOfSomebodyWhoLeft(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	_, alice := w.signedIn("alice")
-	_, bob := w.signedIn("bob")
-	w.withWorkspaces()
-	_, alices := w.enrolled(alice, "")
+	w, alice, alices, bob := newAdministered(t)
 	key, _ := w.enrolled(bob, "")
 	w.roles[acme+w.accounts["bob"].AccountID] = store.RoleNone
 	w.sql(`update signedapproval_memberships set role = 'NONE' where person_id = $1`, bob.Person.ID)
@@ -438,11 +425,7 @@ func TestTheKeyOfSomebodyWhoLeft(t *testing.T) {
 // TestReportsByAThiefOfAnAdministratorsKey: whoever stole one key of an administrator uses up what the administrator has to say with another one.
 func TestReportsByAThiefOfAnAdministratorsKey(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	_, alice := w.signedIn("alice")
-	_, bob := w.signedIn("bob")
-	w.withWorkspaces()
-	_, good := w.enrolled(alice, "good")
+	w, alice, good, bob := newAdministered(t)
 	stolen, thief := w.enrolled(alice, "stolen", good)
 	key, _ := w.enrolled(bob, "first")
 	since := time.Now().Add(-time.Minute).UTC().Truncate(time.Second)
