@@ -9,6 +9,7 @@ import (
 
 	"github.com/vektah/gqlparser/v2/ast"
 
+	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/people"
 	"github.com/signedapproval/bitbucket/server/refusal"
 	"github.com/signedapproval/bitbucket/server/store"
@@ -74,6 +75,9 @@ func (c Caller) sound() error {
 type callerKey struct{}
 
 func withCaller(ctx context.Context, caller Caller) context.Context {
+	if caller.Person != nil {
+		ctx = bitbucket.AskedBy(ctx, caller.Person.ID)
+	}
 	return context.WithValue(ctx, callerKey{}, caller)
 }
 

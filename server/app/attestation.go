@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/signedapproval/bitbucket/server/attest"
+	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/refusal"
 	"github.com/signedapproval/bitbucket/server/witness"
 )
@@ -53,6 +54,7 @@ func (s *Server) attestation(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
+	ctx = bitbucket.AskedBy(ctx, person.ID)
 	if s.attesting == nil {
 		s.fail(w, r, noAttestationKey())
 		return

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/signedapproval/bitbucket/server/attest"
+	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/gate"
 	"github.com/signedapproval/bitbucket/server/refusal"
 )
@@ -29,6 +30,7 @@ func (s *Server) audit(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
+	ctx = bitbucket.AskedBy(ctx, person.ID)
 	of, err := s.auditOf(r)
 	if err != nil {
 		s.fail(w, r, err)

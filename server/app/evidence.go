@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/signedapproval/bitbucket/graph"
+	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/gate"
 	"github.com/signedapproval/bitbucket/server/people"
 	"github.com/signedapproval/bitbucket/server/refusal"
@@ -85,6 +86,7 @@ func (s *Server) file(w http.ResponseWriter, r *http.Request, name string, read 
 	if !ok {
 		return
 	}
+	ctx = bitbucket.AskedBy(ctx, person.ID)
 	data, err := read(ctx, person, r.PathValue("workspace"))
 	if err != nil {
 		s.fail(w, r, err)

@@ -99,14 +99,31 @@ func (s *Server) spent(ctx context.Context, tokenKey string) (int64, bool, error
 	return calls, err == nil, err
 }
 
-// reserve asks the budget of a connection before each call.
+// personShare is the share of a connection's calls that the questions of one person may use: whoever only looks, however often, must
+// not keep pull requests from being looked at, nor others from deciding.
+const personShare = 2
+
+// Whose share is not known has spent none of it: the budget is known, and holds all the same.
+func unspent(context.Context, string) (int64, bool, error) { return 0, true, nil }
+func uncounted(context.Context, string, int64) error       { return nil }
+
+// reserve asks the budget of a connection before each call, and before that the share of who asked for it.
 func (s *Server) reserve(ctx context.Context, call bitbucket.Call) error {
-	ok, at, err := s.budget.Take(ctx, call.TokenKey, jobs.Class(call.Class))
+	if call.Person != "" {
+		if err := reserveIn(ctx, s.shares, call, call.TokenKey+"/"+call.Person, jobs.Urgent, "your share of the calls of this connection is spent for now"); err != nil {
+			return err
+		}
+	}
+	return reserveIn(ctx, s.budget, call, call.TokenKey, jobs.Class(call.Class), "the call budget of this connection is spent for now")
+}
+
+func reserveIn(ctx context.Context, budget *jobs.Budget, call bitbucket.Call, key string, class jobs.Class, spent string) error {
+	ok, at, err := budget.Take(ctx, key, class)
 	if err != nil {
 		return err
 	}
 	if !ok {
-		return &bitbucket.Error{Op: call.Op, Status: 429, Message: "the call budget of this connection is spent for now", RetryAt: at}
+		return &bitbucket.Error{Op: call.Op, Status: 429, Message: spent, RetryAt: at}
 	}
 	return nil
 }

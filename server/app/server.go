@@ -41,6 +41,7 @@ type Server struct {
 	queue      *jobs.Queue
 	bell       *jobs.Bell
 	budget     *jobs.Budget
+	shares     *jobs.Budget // of the people who ask, in the budget
 	intake     *store.Intake
 	gate       *gate.Gate
 	people     *people.People
@@ -118,6 +119,9 @@ func (s *Server) wire(logKeys *witness.Keys) error {
 	s.bell = jobs.NewBell(s.redis, "signedapproval", s.log)
 	s.budget = jobs.NewBudget(jobs.BudgetOptions{
 		Redis: s.redis, PerHour: s.config.CallsPerHour, Spent: s.spent, AddSpent: s.store.AddSpent, Log: s.log,
+	})
+	s.shares = jobs.NewBudget(jobs.BudgetOptions{
+		Redis: s.redis, Prefix: "signedapproval:share", PerHour: s.config.CallsPerHour / personShare, Spent: unspent, AddSpent: uncounted, Log: s.log,
 	})
 	s.intake = store.NewIntake(s.store, store.IntakeOptions{})
 	s.store.Ring = func(ctx context.Context, rings []store.Ring) { s.queue.Ring(ctx, toJobs(rings)) }
@@ -249,7 +253,7 @@ func (s *Server) Run(ctx context.Context, listener net.Listener) error {
 	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWorking()
 	group, over := errgroup.WithContext(ctx)
-	for _, part := range []func(context.Context) error{s.queue.Run, s.bell.Run, s.budget.Run, s.publisher.Run, s.followModels} {
+	for _, part := range []func(context.Context) error{s.queue.Run, s.bell.Run, s.budget.Run, s.shares.Run, s.publisher.Run, s.followModels} {
 		group.Go(func() error {
 			if err := part(working); !errors.Is(err, context.Canceled) {
 				return err

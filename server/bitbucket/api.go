@@ -45,6 +45,8 @@ type Call struct {
 	Class Class
 	// Op names the call in words, from a small fixed set.
 	Op string
+	// Person is for whom the call is made, as it was given to AskedBy; "" for nobody in particular.
+	Person string
 }
 
 // Config is how an API reaches Bitbucket. The zero value is usable.
@@ -304,7 +306,7 @@ func (c *Client) exchange(ctx context.Context, r request) (*answer, *Error) {
 		return nil, not
 	}
 	config := c.api.config
-	call := Call{TokenKey: c.tokenKey, Class: c.class, Op: r.op}
+	call := Call{TokenKey: c.tokenKey, Class: c.class, Op: r.op, Person: askerOf(ctx)}
 	if config.Reserve != nil {
 		if err := config.Reserve(ctx, call); err != nil {
 			return nil, reserveError(r.op, err)

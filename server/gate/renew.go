@@ -76,7 +76,7 @@ func (g *Gate) Ring(ctx context.Context, person store.Person, workspace, pullReq
 	if err != nil {
 		return View{}, err
 	}
-	permission, err := g.Permission(ctx, person, workspace, v.PullRequest.RepositoryID, false)
+	permission, err := g.Permission(ctx, person, workspace, v.PullRequest.RepositoryID, true) // as with every change
 	if err != nil {
 		return View{}, err
 	}

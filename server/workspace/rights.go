@@ -152,8 +152,8 @@ func (w *Workspaces) People(ctx context.Context, workspace, repositoryID string)
 // readPeople reads the list anew. Callers who want it at the same time share one reading.
 func (w *Workspaces) readPeople(ctx context.Context, workspace, repositoryID string) ([]store.RepositoryPerson, error) {
 	result := w.people.DoChan(workspace+"/"+repositoryID, func() (any, error) {
-		// One caller's hang-up is not the others'.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		// One caller's hang-up is not the others', nor is a share that is spent.
+		ctx, cancel := context.WithTimeout(bitbucket.AskedBy(context.WithoutCancel(ctx), ""), time.Minute)
 		defer cancel()
 		return w.fetchPeople(ctx, workspace, repositoryID)
 	})
