@@ -74,7 +74,7 @@ func takeAll(t *testing.T, b *jobs.Budget, class jobs.Class) (taken int, wait ti
 // background leaves a fifth, the foreground a twentieth.
 func TestBudgetIsShared(t *testing.T) {
 	t.Parallel()
-	for name, url := range map[string]string{"redis": redistest.URL(t), "miniredis": "redis://" + miniredis.RunT(t).Addr()} {
+	for name, url := range map[string]string{"redis": redistest.Start(t).URL(), "miniredis": "redis://" + miniredis.RunT(t).Addr()} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			const perHour = 400 // 100 at once, then one each 12 s

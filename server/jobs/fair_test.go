@@ -6,7 +6,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/signedapproval/bitbucket/internal/redistest"
 	"github.com/signedapproval/bitbucket/server/jobs"
@@ -35,7 +34,7 @@ func TestANoisyWorkspaceHoldsUpNobody(t *testing.T) {
 			before.Store(-1)
 			var queues []*jobs.Queue
 			for range test.replicas {
-				q := w.queue(t, jobs.Options{Concurrency: concurrency, Reserve: 1, Grace: 2 * time.Second})
+				q := w.queue(t, jobs.Options{Concurrency: concurrency, Reserve: 1})
 				q.Handle("evaluate", jobs.HandlerOptions{}, func(ctx context.Context, job jobs.Job) error {
 					if job.Workspace == quietWorkspace {
 						before.Store(noisy.Load())
@@ -100,6 +99,8 @@ func TestPoisonHoldsUpNobody(t *testing.T) {
 		w.enqueueMany(t, "evaluate", 50)
 		eventually(t, "the others are done", func() bool { return w.jobs(t, `kind = 'evaluate' and state = 'DONE'`) == 50 })
 		eventually(t, "the poison is dead", func() bool { return w.jobs(t, `kind <> 'evaluate' and state = 'DEAD' and attempt = 3`) == 20 })
+		// A worker counts after it has given back.
+		eventually(t, "each was tried three times", func() bool { return q.Stats().Retried+q.Stats().Dead >= 60 })
 		same(t, "attempts", q.Stats().Retried+q.Stats().Dead, 60)
 	})
 }

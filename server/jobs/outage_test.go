@@ -33,7 +33,15 @@ func TestFlush(t *testing.T) {
 			url, flush := begin(t)
 			w := newWorld(t, url)
 			q, other := w.queue(t, jobs.Options{}), w.queue(t, jobs.Options{})
+			var blind atomic.Bool // the sweeps find nothing
 			for _, q := range []*jobs.Queue{q, other} {
+				due := q.Ledger.Due
+				q.Ledger.Due = func(ctx context.Context, epoch int64, limit int) ([]jobs.Ring, time.Duration, error) {
+					if blind.Load() {
+						return nil, time.Hour, nil
+					}
+					return due(ctx, epoch, limit)
+				}
 				q.Handle("evaluate", jobs.HandlerOptions{}, w.finish)
 				run(t, q)
 			}
@@ -54,10 +62,9 @@ func TestFlush(t *testing.T) {
 				return err == nil && epoch > before && found == epoch
 			})
 			// And the bell works again: a job is done although no sweep finds it.
-			swept := q.Stats().Swept + other.Stats().Swept
+			blind.Store(true)
 			w.enqueue(t, store.JobSpec{Kind: "evaluate", Key: "after"})
 			eventually(t, "the job is done", w.allDone(t))
-			same(t, "jobs swept meanwhile", q.Stats().Swept+other.Stats().Swept, swept)
 		})
 	}
 }
@@ -271,7 +278,9 @@ func TestAClaimThatStumblesIsTriedAgain(t *testing.T) {
 			run(t, q)
 			w.enqueue(t, store.JobSpec{Kind: "evaluate", Key: "one"})
 			eventually(t, "the job is done", w.allDone(t))
-			same(t, "claims", stumbles.Load(), 3)
+			if n := stumbles.Load(); n < 3 { // and more where this one is so slow that it takes over from itself
+				t.Errorf("%d claims", n)
+			}
 			same(t, "times that a sweep named it", named.Load(), 1)
 		})
 	}

@@ -64,12 +64,12 @@ func worker() error {
 	if err != nil {
 		return err
 	}
-	options := jobs.HandlerOptions{Lease: lease, MaxAttempts: 4}
+	options := jobs.HandlerOptions{Lease: lease, MaxAttempts: 100} // a busy machine may let leases end, too
 	q.Handle("evaluate", options, func(ctx context.Context, job jobs.Job) error {
 		return effect(ctx, job, store.JobSpec{Kind: "status", Key: job.Key, Workspace: workspace})
 	})
 	q.Handle("status", options, func(ctx context.Context, job jobs.Job) error { return effect(ctx, job) })
-	q.Handle("poison", options, func(context.Context, jobs.Job) error {
+	q.Handle("poison", jobs.HandlerOptions{Lease: lease, MaxAttempts: 4}, func(context.Context, jobs.Job) error {
 		return syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	})
 	return q.Run(ctx)

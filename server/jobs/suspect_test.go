@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/signedapproval/bitbucket/internal/redistest"
 	"github.com/signedapproval/bitbucket/server/jobs"
@@ -31,7 +32,7 @@ func TestSuspectsRunAlone(t *testing.T) {
 			w.super(t, `update signedapproval_jobs set `+test.history)
 			var running, most atomic.Int32
 			together := make(chan struct{}) // closed once all run at the same time
-			q.Handle("evaluate", jobs.HandlerOptions{}, func(ctx context.Context, job jobs.Job) error {
+			q.Handle("evaluate", jobs.HandlerOptions{Lease: time.Minute}, func(ctx context.Context, job jobs.Job) error {
 				now := running.Add(1)
 				defer running.Add(-1)
 				for seen := most.Load(); now > seen && !most.CompareAndSwap(seen, now); seen = most.Load() {

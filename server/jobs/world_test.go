@@ -62,7 +62,10 @@ type world struct {
 	redisURL string
 	prefix   string
 
-	guard sync.Mutex
+	// books is held for reading by whoever is about to finish a job and to count that, so that whoever sees a job done, and
+	// then reads, finds it counted.
+	books sync.RWMutex
+	guard sync.Mutex     // guards ran
 	ran   map[string]int // "kind key" -> how often a handler finished it
 }
 
@@ -143,6 +146,8 @@ func (w *world) rung(q *jobs.Queue) {
 
 // finish is the handler that does nothing but finish, and counts.
 func (w *world) finish(ctx context.Context, job jobs.Job) error {
+	w.books.RLock()
+	defer w.books.RUnlock()
 	err := w.Outside(ctx, func(sh *store.Shared) error {
 		return sh.FinishJob(ctx, store.Claim(job.Claim), time.Time{})
 	})
@@ -155,8 +160,8 @@ func (w *world) finish(ctx context.Context, job jobs.Job) error {
 }
 
 func (w *world) runs(kind, key string) int {
-	w.guard.Lock()
-	defer w.guard.Unlock()
+	w.books.Lock()
+	defer w.books.Unlock()
 	return w.ran[kind+" "+key]
 }
 
