@@ -24,7 +24,7 @@ export function entry(name: string, mode: string): UserConfig {
       assetsDir: "",
       assetsInlineLimit: 0,
       modulePreload: { polyfill: false },
-      target: "es2022",
+      target: "es2024",
     },
   };
 }

@@ -80,13 +80,31 @@ describe("pieces", () => {
   });
 
   // Else a comment seems to end where it goes on, and two names look like one.
-  test.each(["/* *\ufe0f/", "admin1\ufe0f", "#\ufe0fif", "1\ufe0fa\u20e3", "👍\ufe0f\ufe0f"])(
-    "marks the selector in %j",
-    (text) => {
-      expect(hiddenIn(text)).toBe(1);
-      expect(withoutHidden(text)).toBe(text.replace(/\ufe0f(?!.*\ufe0f)/u, ""));
-    },
-  );
+  test.each([
+    "/* *\ufe0f/",
+    "admin1\ufe0f",
+    "#\ufe0fif",
+    "1\ufe0fa\u20e3",
+    "❤\ufe0f\ufe0f",
+    "👍\ufe0f",
+    "\u00a9\ufe0f",
+    "\u2122\ufe0f",
+    "\u2139\ufe0f = 1",
+  ])("marks the selector in %j", (text) => {
+    expect(hiddenIn(text)).toBe(1);
+    expect(withoutHidden(text)).toBe(text.replace(/\ufe0f(?!.*\ufe0f)/u, ""));
+  });
+
+  test("leaves flags and families as they are, and marks what stands beside them", () => {
+    const flag = "🏴\u{e0067}\u{e0062}\u{e0065}\u{e006e}\u{e0067}\u{e007f}";
+    expect(hiddenIn(`${flag} 👨‍👩‍👧‍👦 5\ufe0f\u20e3`)).toBe(0);
+    expect(pieces(`${flag}\u{e0061}👨‍👩‍👧‍👦\u200d`).map(({ mark }) => mark ?? "")).toEqual([
+      "",
+      "U+E0061",
+      "",
+      "U+200D",
+    ]);
+  });
 
   test("loses nothing: the parts are the text", () => {
     let seed = 7;

@@ -48,7 +48,7 @@ const names: Record<string, string> = {
   "\ufeff": "zero width no-break space",
   "\uffa0": "halfwidth Hangul filler",
   "\ufffc": "object replacement character",
-  "\u{16fe4}": "Khitan filler",
+  "\u{16fe4}": "Khitan small script filler",
   "\u{1d159}": "null notehead",
 };
 
@@ -80,34 +80,32 @@ function markOf(code: number): string {
   return `U+${code.toString(16).toUpperCase().padStart(4, "0")}`;
 }
 
-/**
- * An emoji is one picture out of several code points; the joiners and selectors between them hide nothing. Behind a digit, `#` or
- * `*` a selector does, unless it makes a keycap of it: these stand in code, and look the same with it.
- */
-function insideEmoji(text: string, at: number, character: string): boolean {
-  const before = text.slice(Math.max(0, at - 4), at);
-  const after = text.slice(at + 1, at + 3);
-  if (character === "\ufe0f") {
-    return /\p{Extended_Pictographic}$/u.test(before) || (/[0-9#*]$/u.test(before) && after.startsWith("\u20e3"));
+// One picture out of several code points, as Unicode lists them: what stands between them hides nothing.
+const emoji = /\p{RGI_Emoji}/gv;
+
+// These are pictures by list and letters or signs by their look, with the selector and without it.
+const letterlike = /^[\u00a9\u00ae\u2122\p{L}]\ufe0f$/u;
+
+/** Finds every character which does not show, or moves its neighbours. */
+function* hiddenCharacters(text: string): Generator<{ character: string; index: number }> {
+  const pictures = text.matchAll(emoji);
+  let picture = pictures.next();
+  for (const { 0: character, index } of text.matchAll(hidden)) {
+    while (!picture.done && picture.value.index + picture.value[0].length <= index) picture = pictures.next();
+    const inside = !picture.done && picture.value.index <= index && !letterlike.test(picture.value[0]);
+    if (!inside && !shownAsIs.has(character)) yield { character, index };
   }
-  if (character !== "\u200d") return false;
-  return (
-    /(\p{Emoji_Presentation}|\p{Extended_Pictographic}\ufe0f)$/u.test(before) &&
-    /^\p{Extended_Pictographic}/u.test(after)
-  );
 }
 
 /** Splits a text so that every character which does not show, or moves its neighbours, can be marked. */
 export function pieces(text: string): Piece[] {
   const result: Piece[] = [];
   let from = 0;
-  for (const match of text.matchAll(hidden)) {
-    const [character] = match;
-    if (shownAsIs.has(character) || insideEmoji(text, match.index, character)) continue;
-    if (match.index > from) result.push({ text: text.slice(from, match.index) });
+  for (const { character, index } of hiddenCharacters(text)) {
+    if (index > from) result.push({ text: text.slice(from, index) });
     const code = character.codePointAt(0) ?? 0;
     result.push({ text: character, mark: markOf(code), name: nameOf(character, code) });
-    from = match.index + character.length;
+    from = index + character.length;
   }
   if (from < text.length) result.push({ text: text.slice(from) });
   return result;
@@ -115,11 +113,7 @@ export function pieces(text: string): Piece[] {
 
 /** How many characters of a text would not show. */
 export function hiddenIn(text: string): number {
-  let count = 0;
-  for (const match of text.matchAll(hidden)) {
-    if (!shownAsIs.has(match[0]) && !insideEmoji(text, match.index, match[0])) count++;
-  }
-  return count;
+  return [...hiddenCharacters(text)].length;
 }
 
 /** A text without the characters that would not show, for places that cannot hold marks, such as a window's title. */
