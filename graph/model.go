@@ -15,14 +15,6 @@ func (r *resolver) model(aaguid string) authenticatorModel {
 	return authenticatorModel{AAGUID: aaguid}
 }
 
-// modelName is what a model is called in a sentence that is signed for: never without its AAGUID, which is what counts.
-func (r *resolver) modelName(aaguid string) string {
-	if known := r.model(aaguid); known.Description != nil {
-		return *known.Description + " (" + aaguid + ")"
-	}
-	return aaguid
-}
-
 // provedModel is the model that a key's attestation proves it to be of, judged as a verdict would judge it now; nil where
 // nothing is proved.
 func (r *resolver) provedModel(key store.Credential) (*authenticatorModel, error) {

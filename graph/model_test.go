@@ -279,7 +279,7 @@ func TestProposedModelsAreNamed(t *testing.T) {
 	r := &resolver{gate: &gate.Gate{Models: snapshot(newMaker(t, example))}}
 	unknown := strings.Replace(example, "1", "9", 1)
 	said := r.ruleSentence(approval.Rule{Keys: &approval.KeyDemand{Countersigned: true, Models: []string{example, unknown}}}, nil)
-	if want := "; only passkeys count that are proved to be of the model Example Key (" + example + ") or " + unknown + ";"; !strings.Contains(said, want) ||
+	if want := "; only passkeys count that are proved to be of 2 models: “Example Key” (" + example + "), " + unknown + ";"; !strings.Contains(said, want) ||
 		!strings.Contains(said, "; only passkeys count for which somebody else vouched;") {
 		t.Errorf("it says %q", said)
 	}

@@ -220,7 +220,7 @@ func (p *proposal) keyChange(ctx context.Context) ([]string, error) {
 	}
 	name := "somebody who left"
 	if holder != nil {
-		name = identified(holder.Name, holder.AccountID)
+		name = holder.inSentence()
 	}
 	if p.row.Key != nil {
 		return []string{fmt.Sprintf("Somebody else vouches for it that %s is a passkey of %s: it decides in this workspace.", quoted(p.row.Name), name)}, nil
@@ -234,8 +234,8 @@ func (p *proposal) protects(ctx context.Context, quorum int, ids []string) ([]st
 	if err != nil || quorum == 0 {
 		return []string{}, err
 	}
-	who := each(namedPeople(people, ids), func(one *person) string { return identified(one.Name, one.AccountID) })
-	return []string{fmt.Sprintf("A change of rules needs the signatures of %d of %s.", quorum, strings.Join(who, ", "))}, nil
+	return []string{fmt.Sprintf("A change of rules needs the signatures of %d of %s.", quorum,
+		counted("person", "people", each(namedPeople(people, ids), (*person).inSentence)))}, nil
 }
 
 // rules are the sentences of a policy's rules, in their order; none where there is no policy.
@@ -261,78 +261,6 @@ func (b *proposalBatch) readNames(ctx context.Context) (map[string]string, error
 		}
 	}
 	return versions.readNames(ctx)
-}
-
-// period is a time in the largest unit that it is a whole number of.
-func period(seconds int64) string {
-	for _, unit := range []struct {
-		name    string
-		seconds int64
-	}{{"day", 24 * 60 * 60}, {"hour", 60 * 60}, {"minute", 60}, {"second", 1}} {
-		switch n := seconds / unit.seconds; {
-		case n*unit.seconds != seconds || n == 0:
-		case n == 1:
-			return "1 " + unit.name
-		default:
-			return fmt.Sprintf("%d %ss", n, unit.name)
-		}
-	}
-	return fmt.Sprintf("%d seconds", seconds)
-}
-
-// quoted sets what somebody wrote apart from what a sentence says, and from what else they wrote: whoever signs by it must not read
-// one name as two, or a name as a demand. It holds no quotes of this kind itself.
-func quoted(text string) string {
-	return "“" + strings.Map(func(c rune) rune {
-		if c == '“' || c == '”' {
-			return '"'
-		}
-		return c
-	}, text) + "”"
-}
-
-// identified tells who an account is: people choose their names, and two can have one.
-func identified(name, accountID string) string { return quoted(name) + " (" + quoted(accountID) + ")" }
-
-// ruleSentence says what a rule asks for, and leaves nothing of it out. Rules that differ read differently.
-func (r *resolver) ruleSentence(from approval.Rule, names map[string]string) string {
-	by := func(quorum int, a approval.Approvers) string {
-		if a.Everyone {
-			return fmt.Sprintf("%d of all who can write", quorum)
-		}
-		who := each(a.Accounts, func(id string) string { return identified(named(id, names).Name, id) })
-		return fmt.Sprintf("%d of %s", quorum, strings.Join(who, ", "))
-	}
-	needs := each(from.Requirements, func(q approval.Requirement) string {
-		return quoted(q.Name) + ": " + by(q.Quorum, q.Approvers)
-	})
-	sentence := fmt.Sprintf("%s, for %s, needs %s", quoted(from.Name), strings.Join(each(from.Branches, quoted), ", "), strings.Join(needs, "; "))
-	if from.Keys != nil && from.Keys.Countersigned {
-		sentence += "; only passkeys count for which somebody else vouched"
-	}
-	if from.Keys != nil && len(from.Keys.Models) > 0 {
-		sentence += "; only passkeys count that are proved to be of the model " + strings.Join(each(from.Keys.Models, r.modelName), " or ")
-	}
-	if from.AuthorMayApprove {
-		sentence += "; the author may approve"
-	}
-	sentence += "; a request expires after " + period(from.ExpiresAfterSeconds)
-	if from.Override != nil {
-		sentence += "; it can be overridden by " + by(from.Override.Quorum, from.Override.Approvers)
-	}
-	if m := from.AutoMerge; m != nil {
-		sentence += "; then it is merged by " + m.Strategy
-		if m.CloseSourceBranch {
-			sentence += ", and the source branch closed"
-		}
-		if m.MessageTemplate != "" {
-			sentence += ", with the message " + quoted(m.MessageTemplate)
-		}
-	}
-	if from.Cosignatures > 0 {
-		sentence += fmt.Sprintf("; nothing is let through before %d witnesses have cosigned the log", from.Cosignatures)
-	}
-	return sentence + "."
 }
 
 // instead answers the proposal that was made instead of a change; with the error itself where it is another one.

@@ -217,9 +217,11 @@ func (r Rule) check(at string) (problems []Problem) {
 		if slices.Index(r.Branches, pattern) != i {
 			add(CodeDuplicate, path, "The pattern %q is there twice.", pattern)
 		}
-		// No branch's name has a space: two patterns in one would match nothing, and read like two.
-		if glob == "" || len(pattern) > MaxPattern || !visible(pattern) || strings.Contains(pattern, " ") || !doublestar.ValidatePattern(glob) {
+		switch {
+		case glob == "" || len(pattern) > MaxPattern || !visible(pattern) || !doublestar.ValidatePattern(glob):
 			add(CodePattern, path, "%q is not a branch pattern.", clip(pattern, MaxName))
+		case strings.Contains(pattern, " "): // https://git-scm.com/docs/git-check-ref-format
+			add(CodePattern, path, "%q has a space, and no branch's name has one: each pattern stands by itself.", clip(pattern, MaxName))
 		}
 	}
 	if len(r.Branches) > 0 && !positive {
