@@ -73,7 +73,7 @@ func (g *Gate) look(ctx context.Context, at store.Place, attempt int) (seen, err
 	if gated.PullRequest != nil {
 		known = *gated.PullRequest
 	}
-	policy, err := approval.ParsePolicy(s.version.Document)
+	policy, err := g.policies.parse(s.version.Document)
 	if err != nil {
 		return s, fmt.Errorf("stored policy %s: %w", s.version.ID, err)
 	}

@@ -42,6 +42,7 @@ type Gate struct {
 	// Models is the snapshot of the FIDO metadata by which models of authenticators are proved; nil: none is.
 	Models   *evidence.Models
 	digested atomic.Pointer[digested]
+	policies policies
 
 	// CallsPerHour is how many API calls a connection has; the reconciler keeps to a fifth of them.
 	CallsPerHour int

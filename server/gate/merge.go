@@ -232,7 +232,7 @@ func (g *Gate) holds(ctx context.Context, tx *store.Tx, pr store.PullRequest, as
 	if err != nil {
 		return false, err
 	}
-	policy, err := approval.ParsePolicy(asked.Policy.Document)
+	policy, err := g.policies.parse(asked.Policy.Document)
 	if err != nil {
 		return false, fmt.Errorf("stored policy %s: %w", asked.Policy.ID, err)
 	}

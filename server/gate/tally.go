@@ -156,8 +156,10 @@ func (t *settlement) owe(ctx context.Context, r store.ApprovalRequest, state bit
 	t.statuses[r.HeadCommit] = &status
 	t.changed = true
 	// What was owed before waits no more; where this does too, the alarm comes back.
-	if err := t.tx.CloseAlarm(ctx, store.AlarmUncosigned, waiting(t.pr.ID, r.HeadCommit)); err != nil {
-		return err
+	if known != nil && known.Cosignatures > 0 {
+		if err := t.tx.CloseAlarm(ctx, store.AlarmUncosigned, waiting(t.pr.ID, r.HeadCommit)); err != nil {
+			return err
+		}
 	}
 	return t.tx.Enqueue(ctx, store.AskStatus(t.tx.Workspace, t.pr.ID, r.HeadCommit))
 }

@@ -126,7 +126,9 @@ func (tx *Tx) SaveVerdict(_ context.Context, r ApprovalRequest) error {
 		where workspace_id = $1 and id = $2 and `+ofRow(requestAlive)+` returning id)
 		select signedapproval_lease_lost() where not exists (select from saved)`,
 		tx.Workspace, r.ID, r.State, r.Sentence, r.Verdict, r.Facts, r.PolicyVersionID, r.OutcomeSalt)
-	tx.touchWaiting(r.ID)
+	if r.State == RequestPending { // else it waits for nobody
+		tx.touchWaiting(r.ID)
+	}
 	return nil
 }
 

@@ -23,11 +23,10 @@ func (s *Store) Standing(ctx context.Context, workspace string) (Standing, error
 	batch := &pgx.Batch{}
 	batch.Queue(selectConnection, workspace).Query(maybe(&connection))
 	batch.Queue(selectInstallation+lastInstallation, workspace).Query(maybe(&installation))
-	batch.Queue(`select now()`).QueryRow(func(row pgx.Row) error { return row.Scan(&standing.Now) })
-	if err := s.readTogether(ctx, workspace, batch); err != nil {
+	var err error
+	if standing.Now, err = s.readTogetherAt(ctx, workspace, batch); err != nil {
 		return Standing{}, fmt.Errorf("store: standing of a workspace: %w", err)
 	}
-	standing.Now = standing.Now.UTC()
 	if connection != nil {
 		opened, err := s.Vault.openConnection(*connection)
 		if err != nil {

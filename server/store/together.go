@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -45,19 +46,25 @@ func every[T any](into *[]T) func(pgx.Rows) error {
 
 // readTogether has reads carried out in one round trip, as a transaction of their own that sees one workspace.
 func (s *Store) readTogether(ctx context.Context, workspace string, batch *pgx.Batch) error {
+	_, err := s.readTogetherAt(ctx, workspace, batch)
+	return err
+}
+
+// readTogetherAt is readTogether, and answers when that was, by the database's clock.
+func (s *Store) readTogetherAt(ctx context.Context, workspace string, batch *pgx.Batch) (now time.Time, err error) {
 	if !ValidID(workspace) {
-		return fmt.Errorf("store: %q is no workspace: %w", workspace, ErrNotFound)
+		return now, fmt.Errorf("store: %q is no workspace: %w", workspace, ErrNotFound)
 	}
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
 	// A batch outside of any transaction is one: what it sets holds until its end.
 	whole := &pgx.Batch{}
-	whole.Queue(`select set_config('app.workspace', $1, true)`, workspace)
+	whole.Queue(enterWorkspace, workspace).QueryRow(func(row pgx.Row) error { return row.Scan(&now, nil) })
 	whole.QueuedQueries = append(whole.QueuedQueries, batch.QueuedQueries...)
 	if err := s.pool.SendBatch(ctx, whole).Close(); err != nil {
-		return fmt.Errorf("store: read together: %w", err)
+		return now, fmt.Errorf("store: read together: %w", err)
 	}
-	return nil
+	return now.UTC(), nil
 }
 
 const (

@@ -33,6 +33,9 @@ type transaction struct {
 	rereads func()
 }
 
+// enterWorkspace has a transaction see the rows of one workspace, and answers its time.
+const enterWorkspace = `select now(), set_config('app.workspace', $1, true)`
+
 // rollbackTimeout bounds how long the end of a transaction that failed may take.
 const rollbackTimeout = 5 * time.Second
 
@@ -65,7 +68,7 @@ func (t *transaction) begin(how, workspace string) {
 	read := `select now()`
 	var arguments []any
 	if workspace != "" {
-		read, arguments = `select now(), set_config('app.workspace', $1, true)`, []any{workspace}
+		read, arguments = enterWorkspace, []any{workspace}
 	}
 	t.later(read, arguments...).QueryRow(func(row pgx.Row) error {
 		into := []any{&t.now, nil}[:len(arguments)+1]
