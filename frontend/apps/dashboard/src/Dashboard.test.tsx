@@ -377,8 +377,10 @@ describe("repositories", () => {
       state: "ATTENTION",
       attention: "The webhook was removed.",
     });
+    const acme = workspace({ viewerIsAdmin: false, repositories: connectionOf([readable]) });
     const { api } = open("/workspaces/acme/repositories", {
-      workspace: workspace({ viewerIsAdmin: false, repositories: connectionOf([readable]) }),
+      viewer: viewer({ workspaces: connectionOf([acme]) }),
+      workspace: acme,
     });
     expect(await screen.findByText("The webhook was removed.")).toBeVisible();
     expect(screen.getByRole("link", { name: "Show Web Shop" })).toBeVisible();

@@ -187,6 +187,23 @@ describe("enforcement", () => {
     expect(api.calls.filter((call) => call.operation === "Violations").at(-1)?.variables["after"]).toBe("c0");
   });
 
+  test("gated repositories, page by page, under one heading", async () => {
+    const { container } = open("/workspaces/acme/repositories", {
+      workspace: workspace({
+        repositories: ({ after }: { after?: string }) =>
+          after
+            ? connectionOf([repository({ id: "second", name: "The second" })])
+            : connectionOf([repository({ name: "The first" })], true),
+      }),
+    });
+    const gated = await screen.findByRole("region", { name: "Gated" });
+    await userEvent.click(await within(gated).findByRole("button", { name: "Show more" }));
+    expect(await within(gated).findByRole("link", { name: "Configure The second" })).toBeVisible();
+    expect(within(gated).getByRole("link", { name: "Configure The first" })).toBeVisible();
+    expect(await screen.findByRole("region", { name: "Gate another repository" })).toBeVisible();
+    expect(await violations(container)).toEqual([]);
+  });
+
   test("the list of repositories tells the least enforced of their patterns", async () => {
     const repo = repository({ enforcement: [enforcement({ state: "ENFORCED" }), enforcement({ state: "OPEN" })] });
     open("/workspaces/acme/repositories", { workspace: workspace({ repositories: connectionOf([repo]) }) });

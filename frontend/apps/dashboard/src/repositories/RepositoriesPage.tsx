@@ -8,18 +8,14 @@ import { Time } from "@signedapproval/ui/Time";
 import { Visible } from "@signedapproval/ui/Visible";
 import { Link } from "@tanstack/react-router";
 import { useDeferredValue, useState } from "react";
-import { useQuery } from "urql";
-import { Answer } from "../Answer.tsx";
-import { More } from "../More.tsx";
 import { Pages } from "../Pages.tsx";
-import { pageAfter, usePages } from "../pages.ts";
 import { leastEnforced } from "../states.ts";
+import { useWorkspaces } from "../workspaces.ts";
 
 const RepositoriesQuery = graphql(`
   query Repositories($workspace: String!, $after: String) {
     workspace(key: $workspace) {
       id
-      viewerIsAdmin
       connection {
         state
       }
@@ -67,71 +63,46 @@ const rowFragment = graphql(`
 
 /** The gated repositories of a workspace and, for its administrators, those that could be. */
 export function RepositoriesPage({ workspace }: { workspace: string }) {
-  const { pages, more } = usePages();
+  const here = useWorkspaces().find(({ slug, uuid }) => slug === workspace || uuid === workspace);
   return (
     <>
       <h1>Repositories</h1>
-      {pages.map((after, index) => (
-        <RepositoriesOfPage
-          key={`${workspace} ${after ?? ""}`}
-          workspace={workspace}
-          after={after}
-          last={index === pages.length - 1}
-          onMore={more}
-        />
-      ))}
+      <section className="sa-stack" aria-labelledby="gated">
+        <h2 id="gated">Gated</h2>
+        <Pages
+          key={workspace}
+          query={RepositoriesQuery}
+          variables={{ workspace }}
+          doing="read the repositories"
+          list={(data) => data.workspace?.repositories}
+          empty={(data) =>
+            data.workspace ? (
+              <EmptyState title="No repository is gated yet">
+                {here?.viewerIsAdmin
+                  ? "Choose one below and say who must approve."
+                  : "An administrator of the workspace chooses repositories."}
+              </EmptyState>
+            ) : (
+              <EmptyState title="Not found">This workspace is not connected, or you are not a member of it.</EmptyState>
+            )
+          }
+        >
+          {(edges) => (
+            <Table
+              caption="Gated repositories"
+              columns={["Repository", "State", "Enforcement", "Rules", "Last walk", ""]}
+            >
+              <tbody>
+                {edges.map(({ node }) => (
+                  <RepositoryRow key={node.id} workspace={workspace} repository={node} />
+                ))}
+              </tbody>
+            </Table>
+          )}
+        </Pages>
+      </section>
+      {here?.viewerIsAdmin && <OtherRepositories key={workspace} workspace={workspace} />}
     </>
-  );
-}
-
-interface RepositoriesOfPageProps {
-  workspace: string;
-  after: string | undefined;
-  last: boolean;
-  onMore: (after: string) => void;
-}
-
-function RepositoriesOfPage({ workspace, after, last, onMore }: RepositoriesOfPageProps) {
-  const [result, ask] = useQuery({ query: RepositoriesQuery, variables: { workspace, ...pageAfter(after) } });
-  return (
-    <Answer result={result} ask={ask} doing="read the repositories">
-      {(data) => {
-        const found = data.workspace;
-        if (!found) {
-          return (
-            <EmptyState title="Not found">This workspace is not connected, or you are not a member of it.</EmptyState>
-          );
-        }
-        const { edges, pageInfo } = found.repositories;
-        return (
-          <>
-            <section className="sa-stack" aria-labelledby="gated">
-              <h2 id="gated">Gated</h2>
-              {edges.length === 0 ? (
-                <EmptyState title="No repository is gated yet">
-                  {found.viewerIsAdmin
-                    ? "Choose one below and say who must approve."
-                    : "An administrator of the workspace chooses repositories."}
-                </EmptyState>
-              ) : (
-                <Table
-                  caption="Gated repositories"
-                  columns={["Repository", "State", "Enforcement", "Rules", "Last walk", ""]}
-                >
-                  <tbody>
-                    {edges.map(({ node }) => (
-                      <RepositoryRow key={node.id} workspace={workspace} repository={node} />
-                    ))}
-                  </tbody>
-                </Table>
-              )}
-              <More pageInfo={pageInfo} last={last} onMore={onMore} />
-            </section>
-            {last && found.viewerIsAdmin && <OtherRepositories workspace={workspace} />}
-          </>
-        );
-      }}
-    </Answer>
   );
 }
 
