@@ -211,6 +211,42 @@ func onDeployments() []attack {
 			return got
 		},
 	}, {
+		wants:  "have a pipeline deploy by rules of before, when it remembers newer ones and its anchors were made anew since",
+		admits: "a policy that was in force before",
+		caught: []string{"exit 0", "deploy gate: old_policy", "deploy gate: old_policy"},
+		try: func(t *testing.T) (got []string) {
+			c := stage(t)
+			weak, strict := policyOf(1), policyOf(2)
+			c.policy = weak
+			c.policyLeaf()
+			c.policy = strict
+			c.policyLeaf()
+			c.pinned.Policies = policiesOf(c.repository, weak.Digest(), strict.Digest())
+			c.open("new")
+			c.decide(c.bob, evidence.Approve)
+			c.decide(c.dave, evidence.Approve)
+			state := "--state=" + filepath.Join(t.TempDir(), "state.json")
+			if code, said := pipeline(t, c.operator, c.pinned, c.bundle(), state); code != 0 {
+				t.Fatalf("the control: exit %d, %s", code, said)
+			}
+			head, entries := c.head(), c.make().entries
+			for i, e := range c.events {
+				if e.request != nil || e.decision != nil || e.verdict {
+					c.events[i] = event{raw: entries[i]}
+				}
+			}
+			c.number++
+			c.policy = weak
+			c.open("new")
+			c.decide(c.bob, evidence.Approve)
+			got = append(got, verify(c.bundle(), c.pinned))
+			_, said := pipeline(t, c.operator, c.pinned, c.bundle(), state)
+			got = append(got, said)
+			c.pinned.LogHead = head
+			_, said = pipeline(t, c.operator, c.pinned, c.bundle(), state)
+			return append(got, said)
+		},
+	}, {
 		wants:  "have a pipeline deploy what was approved by rules that were in force before: say that it was approved when they were, of somebody whom they did not ask",
 		admits: "a policy that was in force before",
 		caught: []string{"exit 0", "deploy gate: old_policy"},

@@ -175,7 +175,7 @@ func (l logLook) compare(ctx context.Context, histories []history, outcome gateO
 				"the log has %d leaves since leaf %d, and --max-leaves is %d; where that is the logHead of the anchors, or 0, newer anchors or --state let it begin later", n, from, l.most)}, 2, false
 	}
 	var lacking history
-	rules := rulesSeen{workspace: histories[0].workspace, before: known[0].Policies}
+	rules := rulesSeen{workspace: histories[0].workspace, before: remembered(known)}
 	followed := true
 	chains := map[evidence.Digest][]history{}
 	for _, h := range histories {

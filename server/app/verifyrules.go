@@ -30,6 +30,19 @@ type ruleSeen struct {
 	ruleInForce
 }
 
+// remembered are the newest policies of all that is known, which may be of several looks.
+func remembered(known []lookedThrough) map[evidence.Digest]ruleInForce {
+	newest := map[evidence.Digest]ruleInForce{}
+	for _, k := range known {
+		for repository, rule := range k.Policies {
+			if rule.Version > newest[repository].Version {
+				newest[repository] = rule
+			}
+		}
+	}
+	return newest
+}
+
 // see takes a leaf in, in their order.
 func (r *rulesSeen) see(index int64, leaf evidence.Leaf) {
 	if version, ok := leaf.Body.(evidence.PolicyVersion); ok && leaf.Workspace == r.workspace {

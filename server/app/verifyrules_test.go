@@ -71,6 +71,10 @@ func TestWhichRulesWereInForce(t *testing.T) {
 			t.Errorf("a verdict at leaf %d: %+v, %t", c.verdict, outcome, outdated)
 		}
 	}
+	known := []lookedThrough{{Size: 300}, {Size: 200, Policies: rules.before}, {Size: 100, Policies: map[evidence.Digest]ruleInForce{rocket: {1, digest("first"), 50}}}}
+	if newest := remembered(known); !maps.Equal(newest, rules.before) {
+		t.Errorf("of several looks: %v", newest)
+	}
 	if now := rules.now(); !maps.Equal(now, map[evidence.Digest]ruleInForce{rocket: {4, "", 120}, shuttle: {7, digest("other"), 90}}) {
 		t.Errorf("remembered: %v", now)
 	}
