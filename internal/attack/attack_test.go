@@ -29,7 +29,7 @@ type attack struct {
 
 // attacks are all of them.
 func attacks() (list []attack) {
-	for _, part := range [][]attack{onDecisions(), onHistories(), onKeys(), onModels(), onDocuments(), onLogs(), onLandings(), onServers(), onRules(), onForge(), onDeployments()} {
+	for _, part := range [][]attack{onDecisions(), onHistories(), onKeys(), onModels(), onDocuments(), onLogs(), onLandings(), onServers(), onRules(), onForge(), onDeployments(), onAudits()} {
 		list = append(list, part...)
 	}
 	return list

@@ -240,7 +240,7 @@ func onHistories() []attack {
 			},
 		},
 		{
-			wants: "merge around the gate, call it approved, and have it approved afterwards", caught: []string{"step 12 verdict: chain", "monitor: violation"},
+			wants: "merge around the gate, call it approved, and have it approved afterwards", caught: []string{"step 12 verdict: chain", "monitor: unfounded_decision", "monitor: violation"},
 			try: func(t *testing.T) []string {
 				c := halfApproved(t)
 				watcher := newAuditor(c.operator)

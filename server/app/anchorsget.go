@@ -31,6 +31,7 @@ type anchorsGetCommand struct {
 	Policies  string   `help:"Which policies are pinned: the newest of each repository that is gated, or all that ever were." default:"newest" enum:"newest,all"`
 	Witness   []string `help:"A witness's verifier key, as the witness publishes it; may be given again." placeholder:"KEY"`
 	Quorum    int      `help:"How many of the witnesses have to have cosigned." default:"0"`
+	MaxLeaves int64    `help:"How many leaves of the log to read at most, to see that the server gives the newest roster and policies: all that there are." default:"1000000" placeholder:"N"`
 }
 
 // Run writes the file and says what is to be done with it.
@@ -53,7 +54,7 @@ func (c *anchorsGetCommand) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	opened, roster, err := opened(ctx, client, at.workspace, &anchors)
+	opened, roster, err := c.opened(ctx, client, at.workspace, &anchors)
 	if err != nil {
 		return err
 	}
@@ -106,8 +107,8 @@ const (
 )
 
 // opened pins the roster and a head of the log at which it was the newest version: that head has the leaf of it, and was read before
-// it, so that a newer one that the head has would have been read, or the server hides it.
-func opened(ctx context.Context, client *monitor.Client, workspace string, anchors *evidence.Anchors) (evidence.Openings, *evidence.Roster, error) {
+// it, so that a newer one that the head has would have been read, or the server hides it, which newest looks for.
+func (c *anchorsGetCommand) opened(ctx context.Context, client *monitor.Client, workspace string, anchors *evidence.Anchors) (evidence.Openings, *evidence.Roster, error) {
 	for try := 1; ; try++ {
 		head, err := client.Checkpoint(ctx, *anchors)
 		if err != nil {
@@ -124,7 +125,7 @@ func opened(ctx context.Context, client *monitor.Client, workspace string, ancho
 		if o.RosterLeaf != nil && *o.RosterLeaf < head.N {
 			anchors.Genesis, anchors.Roster = evidence.LeafDigest(o.Genesis), roster.Digest(roster.Versions())
 			anchors.LogHead = &evidence.LogHead{Size: head.N, Root: evidence.Digest(hex.EncodeToString(head.Hash[:]))}
-			return o, roster, newestAt(ctx, client, head.Tree, o, roster)
+			return o, roster, c.newest(ctx, client, head.Tree, o, roster)
 		}
 		if try == publishing {
 			return o, nil, errors.New("the log that is published does not have the newest version of the workspace's roster yet: try again")
@@ -137,14 +138,45 @@ func opened(ctx context.Context, client *monitor.Client, workspace string, ancho
 	}
 }
 
-// newestAt makes sure that the leaf of the newest version of a roster is where the openings say.
-func newestAt(ctx context.Context, client *monitor.Client, tree tlog.Tree, o evidence.Openings, roster *evidence.Roster) error {
-	_, leaf, _, err := client.Later(ctx, tree, *o.RosterLeaf, func(int64, evidence.Leaf) bool { return true })
-	if err != nil {
-		return err
+// newest makes sure that the openings have the newest version of the roster that a log has, at the place that they say, and of each repository
+// the newest policy: who pins what is older would look for what came since behind it. It reads the whole log, since a leaf can be appended once
+// more, with newer ones before it.
+func (c *anchorsGetCommand) newest(ctx context.Context, client *monitor.Client, tree tlog.Tree, o evidence.Openings, roster *evidence.Roster) error {
+	if tree.N > c.MaxLeaves {
+		return fmt.Errorf("the log has %d leaves, all of which are read to see that the server leaves out no newer roster or policy, and --max-leaves is %d", tree.N, c.MaxLeaves)
 	}
-	want := evidence.RosterVersion{Version: roster.Versions(), Roster: roster.Digest(roster.Versions())}
-	if leaf.Workspace != evidence.WorkspaceID(o.Salt, o.Workspace) || leaf.Body != want {
+	policies := map[evidence.Digest]evidence.PolicyVersion{} // the newest, by what stands for their repositories
+	for _, p := range o.Policies {
+		version := evidence.PolicyVersion{Repository: evidence.RepositoryID(o.Salt, p.Repository), Version: p.Version}
+		if len(p.Policy) > 0 {
+			version.Policy = approval.DigestOf(p.Policy)
+		}
+		if p.Version > policies[version.Repository].Version {
+			policies[version.Repository] = version
+		}
+	}
+	workspace, placed := evidence.WorkspaceID(o.Salt, o.Workspace), false
+	index, leaf, hidden, err := client.Later(ctx, tree, 0, func(index int64, leaf evidence.Leaf) bool {
+		if leaf.Workspace != workspace {
+			return false
+		}
+		switch body := leaf.Body.(type) {
+		case evidence.RosterVersion:
+			version, known := roster.VersionOf(body.Roster)
+			placed = placed || index == *o.RosterLeaf && version == roster.Versions() && version == body.Version
+			return !known
+		case evidence.PolicyVersion:
+			newest, given := policies[body.Repository]
+			return given && (body.Version > newest.Version || body.Version == newest.Version && body.Policy != newest.Policy)
+		}
+		return false
+	})
+	switch {
+	case err != nil:
+		return err
+	case hidden:
+		return fmt.Errorf("leaf %d of the log (%s) is not in what the server gives of the workspace, which is not the newest", index, leaf.Body.Type())
+	case !placed:
 		return fmt.Errorf("leaf %d of the log is not that of the newest version of the workspace's roster", *o.RosterLeaf)
 	}
 	return nil

@@ -42,8 +42,8 @@ type auditCommand struct {
 }
 
 // Run prints the audit once all of it is verified, and never a part of it. It exits 0 where a pinned key has signed it
-// and, with anchors, they prove all evidence and a clone what landed; 2 where that rests on the server's word; and 1 where a row is
-// not proved, which is then printed as such.
+// and, with anchors, they prove all evidence and a clone what landed, and nothing that is known of the branch is in no row; 2 where that rests
+// on the server's word; and 1 where a row is not proved, which is then printed as such.
 func (c *auditCommand) Run(ctx context.Context, s streams) error {
 	server, err := c.client(true)
 	if err != nil {
@@ -92,6 +92,10 @@ func (c *auditCommand) Run(ctx context.Context, s streams) error {
 		asserted, disproved, behind = asserted || !proved || p.behind != nil, p.disproved, p.behind
 		for _, row := range p.unseen {
 			_, _ = fmt.Fprintf(s.err, "row %d: its evidence ends before the merge, when its request was cancelled: that this is how it was merged is operator-asserted\n", row)
+		}
+		if beside(summary, commits) {
+			asserted = true
+			_, _ = fmt.Fprintf(s.err, "commits of %s are in no row: that they reached it outside of the window is operator-asserted, but for those below a --since that you know\n", c.Branch)
 		}
 	}
 	if c.Summary != "" {
@@ -332,6 +336,19 @@ func sameCommits(commits []replay.BranchCommit, rows []attest.Row, a attest.Audi
 		}
 	}
 	return nil
+}
+
+// beside reports whether the server alone says of commits of the branch that they reached it outside of the window. Nobody looks at what is in
+// no row. What is in the history of the commit that the caller named is left out by their own word; commits are all of the clone's branch, each
+// before its parents.
+func beside(a attest.Audit, commits []replay.BranchCommit) bool {
+	below := map[string]bool{a.Since: true}
+	for _, c := range commits {
+		for _, parent := range c.Parents {
+			below[parent] = below[parent] || below[c.Hash]
+		}
+	}
+	return a.After != nil || slices.ContainsFunc(a.Bases, func(base string) bool { return !below[base] })
 }
 
 // verifyEvidence verifies the bundle of every row that names one. It is true where all is proved, and says which rows are not;

@@ -125,7 +125,7 @@ func (p *proving) verify(ctx context.Context, data []byte, row attest.Row) (*pro
 	if err != nil {
 		return nil, notProved{err}
 	}
-	h.closed = closed != ""
+	h.closed = of.unseen // what was merged first ended by that, and nobody closes it any more
 	p.histories = append(p.histories, h)
 	if p.clone == "" {
 		return of, nil

@@ -23,6 +23,13 @@ func TestRowsAreExactlyTheCommitsOfTheClone(t *testing.T) {
 	whole := attest.Audit{Tip: "pull", Heads: []string{"pull"}, Since: "base"}
 	early := attest.Audit{Tip: "pull", Heads: []string{"landed"}, Since: "base", After: &attest.Edge{Commit: "around"}}
 	late := attest.Audit{Tip: "pull", Heads: []string{"pull"}, Bases: []string{"landed"}}
+	known := attest.Audit{Tip: "pull", Heads: []string{"pull"}, Since: "landed", Bases: []string{"feature", "base"}}
+	known.Before = &attest.Edge{Commit: "feature"}
+	for summary, left := range map[*attest.Audit]bool{&whole: false, &known: false, &early: true, &late: true, {Tip: "pull", Since: "local", Bases: []string{"landed"}}: true} {
+		if got := beside(*summary, commits); got != left {
+			t.Errorf("%+v leaves something out: %t", *summary, got)
+		}
+	}
 	for name, c := range map[string]struct {
 		summary attest.Audit
 		rows    string

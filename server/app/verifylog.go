@@ -105,7 +105,7 @@ type logLook struct {
 }
 
 // owed is how many leaves of the public log the evidence has to know of: those that were there when it was asked for, by what the server
-// said then, and by what it had said before or says in the evidence itself of a request that had been closed.
+// said then, and by what it had said before or says in the evidence itself: a request is listed once it was merged or closed.
 func (l logLook) owed(public int64, histories []history) int64 {
 	if l.head.N == 0 {
 		return public
@@ -115,9 +115,7 @@ func (l logLook) owed(public int64, histories []history) int64 {
 		owed = max(owed, k.Size)
 	}
 	for _, h := range histories {
-		if h.closed {
-			owed = max(owed, h.end)
-		}
+		owed = max(owed, h.settled)
 	}
 	return owed
 }
@@ -243,6 +241,8 @@ type history struct {
 	// begin is where the pull request's leaves begin: with its first leaf, or where the log ended by the word of one who
 	// decided, whichever is earlier. end is after its last one.
 	begin, end int64
+	// settled is after the leaf by which the request was merged or closed; 0 where it was neither.
+	settled int64
 	// closed says that the request was closed, and that what came to the pull request after it, which is in no bundle of it, does not matter.
 	closed bool
 	// places are the indexes of the chain's leaves.
@@ -294,6 +294,8 @@ func historyOf(raw []byte, known *rosters) (history, error) {
 		switch leaf.Body.(type) {
 		case evidence.VerdictReached:
 			h.verdict = index
+		case evidence.Merged, evidence.RequestClosed:
+			h.settled = index + 1
 		case evidence.DecisionMade:
 			if version := h.roster.revoked[string(made[0].Assertion.CredentialID)]; version != 0 {
 				h.ended[index] = version

@@ -20,10 +20,10 @@ func TestWhatEvidenceHasToKnowOf(t *testing.T) {
 		"what was fetched in one go":             {want: 100},
 		"what was fetched one by one":            {head: 60, want: 60},
 		"a head from before the pinned one":      {head: 10, pinned: 50, want: 50},
-		"a head from before a listed end":        {head: 10, histories: []history{{end: 20, closed: true}, {end: 70, closed: true}}, want: 70},
-		"a head from before what goes on still":  {head: 60, histories: []history{{end: 20, closed: true}, {end: 70}}, want: 60},
-		"a head from after everything":           {head: 90, pinned: 50, histories: []history{{end: 70, closed: true}}, want: 90},
-		"no head, and a pinned one and an ended": {pinned: 50, histories: []history{{end: 70, closed: true}}, want: 100},
+		"a head from before a listed merge":      {head: 10, histories: []history{{end: 20, settled: 20}, {end: 90, settled: 70}}, want: 70},
+		"a head from before what goes on still":  {head: 60, histories: []history{{end: 20, settled: 20}, {end: 70}}, want: 60},
+		"a head from after everything":           {head: 90, pinned: 50, histories: []history{{end: 70, settled: 70}}, want: 90},
+		"no head, and a pinned one and an ended": {pinned: 50, histories: []history{{end: 70, settled: 70}}, want: 100},
 	} {
 		look := logLook{known: []lookedThrough{{Size: c.pinned}}, head: tlog.Tree{N: c.head}}
 		if got := look.owed(100, c.histories); got != c.want {

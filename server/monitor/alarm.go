@@ -42,6 +42,8 @@ const (
 	UnfoundedYes Code = "unfounded_yes"
 	// UnfoundedVerdict: a verdict that nothing in the chain can lead to.
 	UnfoundedVerdict Code = "unfounded_verdict"
+	// UnfoundedDecision: a decision about a request that is not open, or about what had been merged.
+	UnfoundedDecision Code = "unfounded_decision"
 	// RequestUnclosed: a request that was opened while another one of its pull request was open.
 	RequestUnclosed Code = "request_unclosed"
 	// UnfoundedGreen: a SUCCESSFUL status where the chain never had a verdict for it.

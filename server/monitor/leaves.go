@@ -237,6 +237,10 @@ func (r *reading) judged(index int64, leaf evidence.Leaf, end chainEnd, about st
 		if end.request != "" {
 			return r.found(RequestUnclosed, false, index, about, "request %s was opened, and the chain's state is %s", body.Request, end)
 		}
+	case evidence.DecisionMade:
+		if end.request == "" || body.Request != end.request || slices.ContainsFunc(end.ended, isLanded) {
+			return r.found(UnfoundedDecision, false, index, about, "somebody decided about request %s, and by then it had ended or been merged, or was never opened: it is in nobody's evidence", body.Request)
+		}
 	case evidence.VerdictReached:
 		return r.verdict(index, leaf, body, end, about)
 	}
@@ -259,7 +263,7 @@ func (r *reading) merged(index int64, body evidence.Merged, end chainEnd, about 
 	switch {
 	case body.Kind == "violation":
 		return r.found(Violation, false, index, about, "commit %s was merged and is not what was approved", body.Commit)
-	case slices.ContainsFunc(end.ended, func(ended string) bool { return strings.HasPrefix(ended, landed) && ended != landed+body.Commit }):
+	case slices.ContainsFunc(end.ended, func(ended string) bool { return isLanded(ended) && ended != landed+body.Commit }):
 		return r.found(Violation, false, index, about, "commit %s was merged as %s, and another commit had been merged before", body.Commit, body.Kind)
 	case end.request != "" && body.Request == end.request && end.bears(body.Kind):
 		return nil

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -313,6 +314,9 @@ type chainEnd struct {
 }
 
 const landed = "landed=" // has no slash, and so is no request
+
+// isLanded tells whether what ended is a merge.
+func isLanded(ended string) bool { return strings.HasPrefix(ended, landed) }
 
 func (c chainEnd) marshal() []byte {
 	data := binary.BigEndian.AppendUint64(nil, uint64(c.sequence)) //nolint:gosec // leaves count from 1

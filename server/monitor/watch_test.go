@@ -147,6 +147,13 @@ func TestHistories(t *testing.T) {
 		"expired and asked again": {func(o *operator) {
 			o.chain(9).say(opened(request), verdict(request, "EXPIRED"), closed(request, "superseded"), opened("req-10"), made("req-10"), verdict("req-10", "APPROVED"))
 		}, nil},
+		"a decision on what is not open": {func(o *operator) { o.chain(9).say(opened(request), made("req-1")) }, []monitor.Code{monitor.UnfoundedDecision}},
+		"a decision on what was closed": {func(o *operator) {
+			o.chain(9).say(opened(request), made(request), verdict(request, "APPROVED"), closed(request, "superseded"), made(request))
+		}, []monitor.Code{monitor.UnfoundedDecision}},
+		"a decision on what was merged": {func(o *operator) {
+			o.chain(9).say(opened(request), made(request), verdict(request, "APPROVED"), merged(request, "approved"), made(request))
+		}, []monitor.Code{monitor.UnfoundedDecision}},
 		"a verdict on what is not open": {func(o *operator) { o.chain(9).say(opened(request), verdict("req-1", "PENDING")) }, []monitor.Code{monitor.UnfoundedVerdict}},
 		"a request opened over another": {func(o *operator) { o.chain(9).say(opened(request), opened("req-10")) }, []monitor.Code{monitor.RequestUnclosed}},
 		"a yes behind a rejection": {func(o *operator) {
