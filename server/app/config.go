@@ -39,7 +39,7 @@ type Config struct {
 
 	BitbucketAPI string `help:"Where Bitbucket's API is." env:"SIGNEDAPPROVAL_BITBUCKET_API" default:"https://api.bitbucket.org"`
 	BitbucketWeb string `help:"Where Bitbucket's pages and its OAuth are." env:"SIGNEDAPPROVAL_BITBUCKET_WEB" default:"https://bitbucket.org"`
-	CallsPerHour int    `help:"How many API calls one connection may make in an hour." env:"SIGNEDAPPROVAL_CALLS_PER_HOUR" default:"1000"`
+	CallsPerHour int    `help:"How many API calls one connection may make in an hour; what one person asks for uses half of them at most." env:"SIGNEDAPPROVAL_CALLS_PER_HOUR" default:"1000"`
 
 	ForgeAppID        string   `help:"The Forge app's id, ari:cloud:ecosystem::app/…; without one, the app's doors are closed." env:"SIGNEDAPPROVAL_FORGE_APP_ID"`
 	ForgeEnvironment  string   `help:"The Forge environment that may call: PRODUCTION, STAGING or DEVELOPMENT." env:"SIGNEDAPPROVAL_FORGE_ENVIRONMENT" default:"PRODUCTION" enum:"PRODUCTION,STAGING,DEVELOPMENT"`
