@@ -201,8 +201,7 @@ func (w *Wire) RoundTrip(r *http.Request) (*http.Response, error) {
 		w.guard.Lock()
 		w.late = func() error { return carryOut(again) }
 		w.guard.Unlock()
-		<-r.Context().Done()
-		return nil, r.Context().Err()
+		return nil, context.DeadlineExceeded // the caller's patience is over; how long that takes is nothing to wait for
 	case Happened, DiedAfter, Twice:
 		first, err := copyOf(r)
 		if err != nil {

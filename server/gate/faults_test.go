@@ -106,7 +106,7 @@ func TestFaultsOfALetter(t *testing.T) {
 		server := newMailServer(w.t)
 		server.end = w.letter
 		w.mailThrough(server)
-		impatient, err := notify.New(notify.Config{Host: "127.0.0.1", Port: server.port, From: "SignedApproval <gate@approvals.example>", Timeout: callTimeout})
+		impatient, err := notify.New(notify.Config{Host: "127.0.0.1", Port: server.port, From: "SignedApproval <gate@approvals.example>", Timeout: time.Second})
 		w.must(err)
 		patient := w.gate.Mail
 		w.before = func() {

@@ -40,6 +40,7 @@ func TestFactsAreReadSideBySide(t *testing.T) {
 	if _, err := w.sim.WaitCall(ctx, head); err != nil {
 		t.Error("the head is not asked for before the pull request is there:", err)
 	}
+	cancel()
 	if err := <-ended; err == nil {
 		t.Error("an evaluation without a pull request ended well")
 	}

@@ -627,7 +627,7 @@ func TestHangingUpDoesNotLoseAPair(t *testing.T) {
 	w.connected("alice", w.acme)
 	first := w.connection(w.acme)
 	w.stale("-1 minute")
-	get(w.sim.AddFault(bitbucketsim.Fault{Path: "/access_token$", DelayMS: 300, Times: 1}))(t)
+	get(w.sim.AddFault(bitbucketsim.Fault{Path: "/access_token$", DelayMS: 5000, Times: 1}))(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {

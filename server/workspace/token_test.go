@@ -292,7 +292,7 @@ func TestConnectingWhileARefreshIsUnderWay(t *testing.T) {
 	_, id := w.grant("dave")
 	dave := w.who("dave")
 	w.stale("-1 minute")
-	get(w.sim.AddFault(bitbucketsim.Fault{Path: "/access_token$", DelayMS: 500, Times: 1}))(t)
+	get(w.sim.AddFault(bitbucketsim.Fault{Path: "/access_token$", DelayMS: 5000, Times: 1}))(t)
 	before := w.lastCall()
 	done := make(chan error, 1)
 	go func() { done <- w.call(w.Workspaces) }()
