@@ -217,10 +217,9 @@ func TestStreamTokens(t *testing.T) {
 	show := func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token) }
 	pr := w.inFrame(`query($id: ID!) { node(id: $id) { ... on ApprovalRequest { pullRequest { id } } } }`, map[string]any{"id": requestID}).text("node.pullRequest.id")
 	const follow = `subscription($id: ID!) { pullRequestChanged(id: $id) { id title } }`
-	w.handler.pace.lifetime = 1 << 29 // half a second: long enough for the event at the start
-	if body := w.overhear(follow, map[string]any{"id": pr}, show); !strings.Contains(body, `"title":"Add a"`) {
-		t.Errorf("subscription: %s", body)
-	}
+	stream := listenAs(t, w.server, follow, map[string]any{"id": pr}, show)
+	stream.until("the start", func(o object) bool { return o.text("pullRequestChanged.title") == "Add a" })
+	stream.cancel()
 	for _, query := range []string{
 		`query { viewer { person { name } } }`,
 		`mutation($input: CreateStreamTokenInput!) { createStreamToken(input: $input) { token } }`,
