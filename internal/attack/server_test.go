@@ -34,7 +34,7 @@ import (
 
 const (
 	rocket   = "acme/rocket"
-	patience = 90 * time.Second
+	patience = 5 * time.Minute
 )
 
 // live is the product as it runs: the server with PostgreSQL, Redis and a sink, a witness of somebody else's, and people
@@ -77,7 +77,7 @@ func begin(t *testing.T, withApp bool) *live {
 	t.Cleanup(cancel)
 	l := &live{t: t, ctx: ctx, db: dbtest.New(t), sink: filepath.Join(t.TempDir(), "sink"), state: filepath.Join(t.TempDir(), "state"), app: withApp}
 	must(t, os.Mkdir(l.sink, 0o700))
-	l.sim = bitbucketsim.New(bitbucketsim.Options{RepositoryCallsPerHour: -1, HookCallsPerHour: -1, AsyncMergeDelay: time.Millisecond})
+	l.sim = bitbucketsim.New(bitbucketsim.Options{RepositoryCallsPerHour: -1, HookCallsPerHour: -1, AsyncMergeDelay: time.Millisecond, WebhookTimeout: patience})
 	must(t, l.sim.Start("127.0.0.1:0"))
 	t.Cleanup(func() { _ = l.sim.Close() })
 	must(t, l.sim.AddExample())

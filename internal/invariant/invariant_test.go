@@ -76,7 +76,7 @@ func newWorld(t *testing.T) *world {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
 	t.Cleanup(cancel)
 	w := &world{t: t, ctx: ctx, db: dbtest.New(t)}
-	w.sim = bitbucketsim.New(bitbucketsim.Options{RepositoryCallsPerHour: -1, HookCallsPerHour: -1})
+	w.sim = bitbucketsim.New(bitbucketsim.Options{RepositoryCallsPerHour: -1, HookCallsPerHour: -1, WebhookTimeout: patience})
 	w.must(w.sim.Start("127.0.0.1:0"))
 	t.Cleanup(func() { _ = w.sim.Close() })
 	w.must(w.sim.AddExample())

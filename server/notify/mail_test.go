@@ -435,7 +435,7 @@ func TestSendingEndsWithItsContext(t *testing.T) {
 	t.Run("too slow", func(t *testing.T) {
 		t.Parallel()
 		s := serve(t, &server{answers: map[string]string{"MAIL": "…"}})
-		err := s.sender(t, func(c *notify.Config) { c.Timeout = 100 * time.Millisecond }).Send(t.Context(), notice)
+		err := s.sender(t, func(c *notify.Config) { c.Timeout = 2 * time.Second }).Send(t.Context(), notice)
 		if failure := asError(t, err); !errors.Is(err, context.DeadlineExceeded) || failure.Permanent() {
 			t.Errorf("got %v", err)
 		}

@@ -37,7 +37,7 @@ func TestTheSinkHasNothingThatACrashTakesBack(t *testing.T) {
 	go func() { done <- l.append(t.Context(), "another", 1) }()
 	stalled := func(count int) {
 		t.Helper()
-		for until := time.Now().Add(30 * time.Second); d.Stalled() != count; {
+		for until := time.Now().Add(2 * time.Minute); d.Stalled() != count; {
 			if time.Now().After(until) {
 				t.Fatalf("%d transactions wait, want %d", d.Stalled(), count)
 			}
