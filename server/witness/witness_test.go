@@ -318,7 +318,7 @@ func (l *ledger) Query(ctx context.Context, sql string) ([]string, error) {
 // soon is a deadline for what hangs.
 func soon(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	t.Cleanup(cancel)
 	return ctx
 }
