@@ -113,7 +113,7 @@ func (c *verifyCommand) Run(ctx context.Context, s streams) error {
 		if format := bundleFormat(bundle); report.ExitCode() == 1 && strings.HasPrefix(format, "signedapproval.bundle/") && format != evidence.BundleFormat {
 			fmt.Fprintf(s.err, "signedapproval: the bundle is of the format %s, and this version reads %s: take one that reads it\n", plain(format), evidence.BundleFormat)
 		}
-		outcome, code := c.required(report, bundle)
+		outcome, code := c.required(report)
 		return c.finish(s, gateReport{report, outcome}, code)
 	}
 	client, err := c.client(true)
@@ -220,7 +220,7 @@ func (c *verifyCommand) receipt(s streams, receipt []byte, anchors evidence.Anch
 const takes = 3
 
 // required says whether the verdict of a bundle is what is asked for; nil where nothing is.
-func (c *verifyCommand) required(report evidence.Report, bundle []byte) (*gateOutcome, int) {
+func (c *verifyCommand) required(report evidence.Report) (*gateOutcome, int) {
 	code := report.ExitCode()
 	if c.Require != "approved" {
 		return nil, code
@@ -239,9 +239,9 @@ func (c *verifyCommand) required(report evidence.Report, bundle []byte) (*gateOu
 		outcome.Sentence = "the chain calls its merge a violation: it was not approved by then, or something else landed"
 		return &outcome, 1
 	}
-	if _, closed := ending(bundle); closed != "" && change.Landed == "" {
+	if report.Closed != "" {
 		outcome.Code, outcome.Passed = gateClosed, false
-		outcome.Sentence = fmt.Sprintf("its request was %s before it was merged, and the approval ended with it", closed)
+		outcome.Sentence = fmt.Sprintf("its request was %s before it was merged, and the approval ended with it", report.Closed)
 		return &outcome, 1
 	}
 	if report.Verdict.State == approval.Overridden {

@@ -71,6 +71,9 @@ type Report struct {
 	// Violation says that the chain calls the merge one: whatever the verdict, it does not
 	// speak for what landed.
 	Violation bool `json:"violation,omitempty"`
+	// Closed is how the request ended where nothing of it was merged: superseded or cancelled, and
+	// the verdict with it. The operator says so; empty for every other request.
+	Closed string `json:"closed,omitempty"`
 	// Landing is how what landed relates to what was signed; nil without a
 	// repository or a merge.
 	Landing *Landing `json:"landing,omitempty"`
@@ -113,6 +116,9 @@ func (r Report) Sentence() string {
 	var remarks []string
 	if r.Violation {
 		remarks = append(remarks, "merged as a VIOLATION")
+	}
+	if r.Closed != "" {
+		remarks = append(remarks, strings.ToUpper(r.Closed)+", not merged")
 	}
 	if r.Witnesses == 0 {
 		remarks = append(remarks, "UNWITNESSED")

@@ -40,6 +40,9 @@ func (v *verification) label() {
 		case RequestClosed:
 			if body.Request == v.request.ID {
 				add("request", body.Reason, Asserted)
+				if v.report.change.Landed == "" {
+					v.report.Closed = body.Reason
+				}
 			}
 		case Merged:
 			add("merge", fmt.Sprintf("%s, commit %s", body.Kind, body.Commit), Asserted)

@@ -13,7 +13,11 @@ const command = "go build -o verifier.wasm";
 /** A file's name has the state in capitals; without one it is the report of a receipt. */
 function verdictOf(name: string): Partial<Report> {
   const state = /[A-Z]{3,}/u.exec(name)?.[0];
-  return { ...(state ? { verdict: { state } } : {}), ...(name.includes("violation") ? { violation: true } : {}) };
+  return {
+    ...(state ? { verdict: { state } } : {}),
+    ...(name.includes("violation") ? { violation: true } : {}),
+    ...(name.includes("superseded") ? { closed: "superseded" } : {}),
+  };
 }
 
 /** A verifier that takes a file's name for its content, and answers when it is told to. */
@@ -150,6 +154,12 @@ describe("the verify page", () => {
       "Proved: approved, and a violation",
       "warning",
       /it does not speak for what landed\.$/,
+    ],
+    [
+      "bundle 0 APPROVED superseded.json",
+      "Proved: approved, then superseded",
+      "information",
+      /lets nothing through any more\.$/,
     ],
     ["bundle 0.json", "Proved: recorded", "information", /a decision is recorded, and not what became of it\.$/],
   ])("says of %s what was proved, and shows an approval alone as one", async (name, headline, tone, sentence) => {

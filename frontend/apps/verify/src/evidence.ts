@@ -8,6 +8,8 @@ export interface Report {
   verdict?: { state: string };
   /** The merge is called a violation by its own record. */
   violation?: boolean;
+  /** How the request ended where nothing of it was merged. */
+  closed?: string;
 }
 
 export interface Step {

@@ -51,7 +51,7 @@ function onlyStolen({ steps }: Report): boolean {
 }
 
 /** Only an approval has the colour of one. */
-function proved({ verdict, violation }: Report): Meaning {
+function proved({ verdict, violation, closed }: Report): Meaning {
   if (!verdict) {
     return {
       tone: "information",
@@ -65,6 +65,13 @@ function proved({ verdict, violation }: Report): Meaning {
       tone: "warning",
       name: `Proved: ${state}, and a violation`,
       sentence: `${everything} What is proved is the verdict, and that the merge was a violation: it does not speak for what landed.`,
+    };
+  }
+  if (closed) {
+    return {
+      tone: "information",
+      name: `Proved: ${state}, then ${closed}`,
+      sentence: `${everything} What is proved is that the verdict was reached. By the operator's word the request was ${closed} and nothing merged: it lets nothing through any more.`,
     };
   }
   if (verdict.state === "APPROVED") return { tone: "success", name: "Proved: approved", sentence: everything };
