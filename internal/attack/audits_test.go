@@ -37,6 +37,21 @@ func onAudits() []attack {
 			return append(got, a.by(bundle, lies{notes: []string{before}}))
 		},
 	}, {
+		wants:  "pass an audit with what a key approved that was reported as stolen since the merge: answer its first question with the log of before the report",
+		caught: []string{"audit: proved", "audit: not what the public log says", "audit: operator-asserted"},
+		try: func(t *testing.T) []string {
+			a := newAudited(t)
+			a.pinned.LogHead = a.head()
+			a.begin()
+			a.decide(a.bob, evidence.Approve)
+			a.decide(a.dave, evidence.Approve)
+			a.merge()
+			bundle, before := a.bundle(), a.publish().note
+			got := []string{a.by(bundle, lies{})}
+			a.hideTheft()
+			return append(got, a.by(bundle, lies{}), a.by(bundle, lies{notes: []string{before}}))
+		},
+	}, {
 		wants:  "pass an audit with what somebody rejected, or took back, before it was merged: file that behind the merge, and behind an end of the request",
 		admits: "hide a rejection after which nobody signed",
 		caught: []string{

@@ -256,7 +256,7 @@ func (w *auditWorld) outdated(t *testing.T) {
 		_, _ = rw.Write(taken)
 	}))
 	t.Cleanup(busy.Close)
-	step("a roster that moves each time that evidence is given", busy.URL, 2, nothing)
+	step("a roster that moves each time that evidence is given", busy.URL, 2, "came after that was asked for if the server is to be believed")
 }
 
 // attestations reads what is said of the head, of what landed, and of what was pushed.

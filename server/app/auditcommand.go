@@ -122,7 +122,7 @@ func (c *auditCommand) Run(ctx context.Context, s streams) error {
 	if behind != nil {
 		_, _ = fmt.Fprintln(s.err, "the public log:", plain(behind.Sentence))
 	}
-	if err == nil && behind != nil && behind.Code != gateAsserted {
+	if err == nil && behind != nil && behind.Code != gateAsserted && behind.Code != gateMoved {
 		_, _ = fmt.Fprintln(s.err, "FAILED: the evidence is not what the public log says")
 		return exit(1)
 	}
@@ -367,7 +367,7 @@ func (c *auditCommand) verifyEvidence(
 			head = before.Tree
 		}
 	}
-	// A roster can be about to follow what is in the log. One that does not for long is no chance.
+	// A roster can be about to follow what is in the log, and something can come into it meanwhile. What does not end is no chance.
 	for try := 1; ; try++ {
 		p = proving{at: at, branch: c.Branch, anchors: anchors, clone: c.Repo, parents: map[string][]string{}}
 		for _, commit := range commits {
@@ -388,7 +388,7 @@ func (c *auditCommand) verifyEvidence(
 		if code == 0 {
 			return whole, p, nil
 		}
-		if p.behind = &outcome; outcome.Code != gateStale || try == takes {
+		if p.behind = &outcome; outcome.Code != gateStale && outcome.Code != gateMoved || try == takes {
 			return whole, p, nil
 		}
 		select {

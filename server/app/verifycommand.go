@@ -75,6 +75,7 @@ const (
 	gateStale       = "stale"
 	gateOldPolicy   = "old_policy"
 	gateLog         = "log"
+	gateMoved       = "moved"
 	gateRevoked     = "revoked_key"
 	gateAsserted    = "operator_asserted"
 )

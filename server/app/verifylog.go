@@ -104,7 +104,7 @@ type logLook struct {
 	head tlog.Tree
 }
 
-// owed is how many leaves of the public log the evidence has to know of: those that were there when it was asked for, by what the server
+// owed is how many leaves of the public log the evidence has to know of, and is refused without: those that were there when it was asked for, by what the server
 // said then, and by what it had said before or says in the evidence itself: a request is listed once it was merged or closed.
 func (l logLook) owed(public int64, histories []history) int64 {
 	if l.head.N == 0 {
@@ -173,6 +173,7 @@ func (l logLook) compare(ctx context.Context, histories []history, outcome gateO
 				"the log has %d leaves since leaf %d, and --max-leaves is %d; where that is the logHead of the anchors, or 0, newer anchors or --state let it begin later", n, from, l.most)}, 2, false
 	}
 	var lacking history
+	var later *gateOutcome // what the evidence lacks, and came since by the server's word
 	rules := rulesSeen{workspace: histories[0].workspace, before: remembered(known)}
 	followed := true
 	chains := map[evidence.Digest][]history{}
@@ -200,6 +201,10 @@ func (l logLook) compare(ctx context.Context, histories []history, outcome gateO
 			if _, counts := h.unfollowed(leaf); counts {
 				followed = false
 			}
+			if later == nil && index >= owed && h.lacks(index, leaf, public.N) {
+				later = &gateOutcome{Code: gateMoved, Sentence: fmt.Sprintf(
+					"leaf %d (%s) is not in the evidence, and came after that was asked for if the server is to be believed: look once more when less happens", index, leaf.Body.Type())}
+			}
 			return h.lacks(index, leaf, owed)
 		})
 	})
@@ -224,6 +229,9 @@ func (l logLook) compare(ctx context.Context, histories []history, outcome gateO
 		if outcome, outdated := rules.outdated(h); outdated {
 			return outcome, 1, false
 		}
+	}
+	if later != nil && code == 0 {
+		return *later, 2, false
 	}
 	if !followed {
 		return outcome, code, false
