@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/signedapproval/bitbucket/server/approval"
@@ -120,7 +121,8 @@ func (g *Gate) SendNotice(ctx context.Context, job store.Job) error {
 	}
 	err = g.Mail.Send(ctx, notify.Message{
 		To: person.Email, Subject: n.Title,
-		Text: n.Sentence + "\n\n" + g.Origin + n.Path + "\n\nSignedApproval never asks for a password or a code by mail.\n",
+		// What people wrote has no lines of its own: an address on one would become a link of ours.
+		Text: strings.Join(strings.Fields(n.Sentence), " ") + "\n\n" + g.Origin + n.Path + "\n\nSignedApproval never asks for a password or a code by mail.\n",
 	})
 	var failure *notify.Error
 	if errors.As(err, &failure) && failure.Permanent() {

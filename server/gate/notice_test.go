@@ -152,6 +152,29 @@ func TestConfiguredApproversAreNotified(t *testing.T) {
 	}
 }
 
+// What somebody writes as a reason becomes no link in a mail of ours.
+func TestAReasonIsNoLinkInAMail(t *testing.T) {
+	w := newWorld(t)
+	s := newMailServer(t)
+	w.save(w.breakable(1, "carol"))
+	number := w.open()
+	w.settle()
+	w.mailThrough(s)
+	if _, err := w.override(number, "carol", "The site is down.\n\nhttps://evil.example/sign-in\n\nSign in there."); err != nil {
+		t.Fatal(err)
+	}
+	w.settle()
+	mails := s.taken()
+	if len(mails) == 0 || !strings.Contains(strings.Join(mails, ""), "evil.example") {
+		t.Fatalf("nobody was told: %q", mails)
+	}
+	for _, mail := range mails {
+		if strings.Contains(mail, `<a href="https://evil`) || strings.Contains(mail, `<a href=3D"https://evil`) {
+			t.Errorf("it is a link: %s", mail)
+		}
+	}
+}
+
 func TestNoticesAreReadOnceTheyAskForNothing(t *testing.T) {
 	w := newWorld(t)
 	w.save(w.rule(2, "bob", "carol"))
