@@ -2,11 +2,13 @@ package attack_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -137,6 +139,22 @@ func onAudits() []attack {
 				if last := int64(len(c.events) - 1); bytes.Equal(c.make().entries[last], c.make().entries[at]) {
 					openings.RosterLeaf = &last
 				}
+				got = append(got, c.pins(openings))
+			}
+			return got
+		},
+	}, {
+		wants:  "have anchors pin rules that no leaf of the log tells of: give them as a newer version, or as a second one of the newest",
+		caught: []string{"anchors get: refused", "anchors get: refused"},
+		try: func(t *testing.T) (got []string) {
+			for _, version := range []int64{2, 1} {
+				c := stage(t)
+				openings := c.publish().openings
+				at := int64(c.make().rosterAt)
+				openings.RosterLeaf = &at
+				openings.Policies = append(openings.Policies, evidence.OpenedPolicy{
+					Repository: c.repository, Version: version, Policy: json.RawMessage(policyOf(1).Canonical()),
+				})
 				got = append(got, c.pins(openings))
 			}
 			return got
@@ -284,7 +302,9 @@ func (c *cast) pins(openings evidence.Openings) string {
 	code := app.Main(c.t.Context(), []string{
 		"anchors", "get", "--workspace=" + workspace, "--output=" + filepath.Join(folder, "anchors"), "--url=" + server.URL, "--token-file=" + token,
 	}, strings.NewReader(""), &stdout, &stderr)
-	if code == 1 && strings.Contains(stderr.String(), "which is not the newest") {
+	if code == 1 && slices.ContainsFunc([]string{"which is not the newest", "does not have the newest version", "twice"}, func(why string) bool {
+		return strings.Contains(stderr.String(), why)
+	}) {
 		return "anchors get: refused"
 	}
 	return fmt.Sprintf("anchors get: exit %d", code) + stderr.String()

@@ -490,6 +490,46 @@ func TestTheGateRemembersHowFarItLooked(t *testing.T) {
 	step("--state needs anchors that name the workspace's genesis", c.bundle(), unnamed, 1000)
 }
 
+// TestTheGateKnowsTheRulesOfBetween: rules that were replaced between what is remembered and the head of newer anchors are known too.
+func TestTheGateKnowsTheRulesOfBetween(t *testing.T) {
+	t.Parallel()
+	for _, story := range []struct {
+		quorum int
+		said   string
+	}{{2, "deploy gate: "}, {1, "deploy gate: old_policy"}} {
+		c := stage(t)
+		weak, strict := policyOf(1), policyOf(2)
+		c.policy = weak
+		c.policyLeaf()
+		c.pinned.Policies = policiesOf(c.repository, weak.Digest(), strict.Digest())
+		c.open("new")
+		c.decide(c.bob, evidence.Approve)
+		state := "--state=" + filepath.Join(t.TempDir(), "state.json")
+		if code, said := pipeline(t, c.operator, c.pinned, c.bundle(), state); code != 0 {
+			t.Fatalf("the control: exit %d, %s", code, said)
+		}
+		entries := c.make().entries
+		for i, e := range c.events {
+			if e.request != nil || e.decision != nil || e.verdict {
+				c.events[i] = event{raw: entries[i]}
+			}
+		}
+		c.policy = strict
+		c.policyLeaf()
+		c.pinned.LogHead = c.head()
+		c.number++
+		c.policy = policyOf(story.quorum)
+		c.open("new")
+		c.decide(c.bob, evidence.Approve)
+		if story.quorum > 1 {
+			c.decide(c.dave, evidence.Approve)
+		}
+		if _, said := pipeline(t, c.operator, c.pinned, c.bundle(), state); said != story.said {
+			t.Errorf("quorum %d: %s; want %s", story.quorum, said, story.said)
+		}
+	}
+}
+
 // TestTheGateWaitsForTheRosterToFollow: while the roster counts a key that the log revokes, evidence that rests on it is refused, and what
 // is remembered of the log ends before: evidence that rests on it can come later.
 func TestTheGateWaitsForTheRosterToFollow(t *testing.T) {

@@ -122,13 +122,19 @@ func (c *anchorsGetCommand) opened(ctx context.Context, client *monitor.Client, 
 		if err != nil {
 			return o, nil, err
 		}
-		if o.RosterLeaf != nil && *o.RosterLeaf < head.N {
+		shown := o.RosterLeaf != nil && *o.RosterLeaf < head.N
+		if shown {
+			if shown, err = c.newest(ctx, client, head.Tree, o, roster); err != nil {
+				return o, nil, err
+			}
+		}
+		if shown {
 			anchors.Genesis, anchors.Roster = evidence.LeafDigest(o.Genesis), roster.Digest(roster.Versions())
 			anchors.LogHead = &evidence.LogHead{Size: head.N, Root: evidence.Digest(hex.EncodeToString(head.Hash[:]))}
-			return o, roster, c.newest(ctx, client, head.Tree, o, roster)
+			return o, roster, nil
 		}
 		if try == publishing {
-			return o, nil, errors.New("the log that is published does not have the newest version of the workspace's roster yet: try again")
+			return o, nil, errors.New("the log that is published does not have the newest version of the workspace's roster, or one of its policies, yet: try again")
 		}
 		select {
 		case <-time.After(publishPause):
@@ -138,21 +144,28 @@ func (c *anchorsGetCommand) opened(ctx context.Context, client *monitor.Client, 
 	}
 }
 
+// policyAt is a version of a repository's policy, by what stands for the repository.
+type policyAt struct {
+	repository evidence.Digest
+	version    int64
+}
+
 // newest makes sure that the openings have the newest version of the roster that a log has, at the place that they say, and of each repository
-// the newest policy: who pins what is older would look for what came since behind it. It reads the whole log, since a leaf can be appended once
-// more, with newer ones before it.
-func (c *anchorsGetCommand) newest(ctx context.Context, client *monitor.Client, tree tlog.Tree, o evidence.Openings, roster *evidence.Roster) error {
+// the newest policy, and tells whether the log has each policy that they give: who pins what is older would look for what came since behind it,
+// and what no leaf says nobody who follows the log can find. It reads the whole log, since a leaf can be appended once more, with newer ones before it.
+func (c *anchorsGetCommand) newest(ctx context.Context, client *monitor.Client, tree tlog.Tree, o evidence.Openings, roster *evidence.Roster) (shown bool, err error) {
 	if tree.N > c.MaxLeaves {
-		return fmt.Errorf("the log has %d leaves, all of which are read to see that the server leaves out no newer roster or policy, and --max-leaves is %d", tree.N, c.MaxLeaves)
+		return false, fmt.Errorf("the log has %d leaves, all of which are read to see that the server leaves out no newer roster or policy, and --max-leaves is %d", tree.N, c.MaxLeaves)
 	}
-	policies := map[evidence.Digest]evidence.PolicyVersion{} // the newest, by what stands for their repositories
+	given, unseen, newest := map[policyAt]evidence.Digest{}, map[policyAt]bool{}, map[evidence.Digest]int64{}
 	for _, p := range o.Policies {
-		version := evidence.PolicyVersion{Repository: evidence.RepositoryID(o.Salt, p.Repository), Version: p.Version}
-		if len(p.Policy) > 0 {
-			version.Policy = approval.DigestOf(p.Policy)
+		at := policyAt{evidence.RepositoryID(o.Salt, p.Repository), p.Version}
+		if unseen[at] {
+			return false, fmt.Errorf("the server gives version %d of the policy of repository %s twice", p.Version, printable(p.Repository))
 		}
-		if p.Version > policies[version.Repository].Version {
-			policies[version.Repository] = version
+		unseen[at], given[at], newest[at.repository] = true, "", max(newest[at.repository], p.Version)
+		if len(p.Policy) > 0 {
+			given[at] = approval.DigestOf(p.Policy)
 		}
 	}
 	workspace, placed := evidence.WorkspaceID(o.Salt, o.Workspace), false
@@ -166,20 +179,23 @@ func (c *anchorsGetCommand) newest(ctx context.Context, client *monitor.Client, 
 			placed = placed || index == *o.RosterLeaf && version == roster.Versions() && version == body.Version
 			return !known
 		case evidence.PolicyVersion:
-			newest, given := policies[body.Repository]
-			return given && (body.Version > newest.Version || body.Version == newest.Version && body.Policy != newest.Policy)
+			at := policyAt{body.Repository, body.Version}
+			policy, known := given[at]
+			delete(unseen, at)
+			last, gated := newest[body.Repository]
+			return known && policy != body.Policy || gated && body.Version > last
 		}
 		return false
 	})
 	switch {
 	case err != nil:
-		return err
+		return false, err
 	case hidden:
-		return fmt.Errorf("leaf %d of the log (%s) is not in what the server gives of the workspace, which is not the newest", index, leaf.Body.Type())
+		return false, fmt.Errorf("leaf %d of the log (%s) is not in what the server gives of the workspace, which is not the newest", index, leaf.Body.Type())
 	case !placed:
-		return fmt.Errorf("leaf %d of the log is not that of the newest version of the workspace's roster", *o.RosterLeaf)
+		return false, fmt.Errorf("leaf %d of the log is not that of the newest version of the workspace's roster", *o.RosterLeaf)
 	}
-	return nil
+	return len(unseen) == 0, nil
 }
 
 // rosterOf replays the roster that openings have.

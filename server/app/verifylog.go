@@ -151,6 +151,11 @@ func (l logLook) compare(ctx context.Context, histories []history, outcome gateO
 	}
 	owed := l.owed(public.N, histories)
 	from := known[0].Size
+	for _, k := range known {
+		if len(k.Policies) > 0 {
+			from = min(from, k.Size) // rules that replaced them since must not be passed over
+		}
+	}
 	logged := map[int64]int64{} // of each version of the roster that is found, where it comes first
 	for _, h := range histories {
 		shown, err := monitor.Open([]byte(h.checkpoint), anchors)
