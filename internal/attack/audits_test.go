@@ -91,8 +91,8 @@ func onAudits() []attack {
 			return got
 		},
 	}, {
-		wants:  "pass an audit of a branch to which somebody pushed: say that it was there before the time that is asked about, or came after it",
-		caught: []string{"audit: operator-asserted", "audit: operator-asserted"},
+		wants:  "pass an audit of a branch to which somebody pushed: say that it was there before the time that is asked about, or came after it, or, to whoever has no clone, that there is nothing",
+		caught: []string{"audit: operator-asserted", "audit: operator-asserted", "audit: operator-asserted"},
 		try: func(t *testing.T) (got []string) {
 			a := newAudited(t)
 			a.begin()
@@ -113,7 +113,8 @@ func onAudits() []attack {
 				}}),
 				a.by(bundle, lies{summary: func(s *attest.Audit) {
 					s.Heads, s.After = []string{landed}, &attest.Edge{Commit: tip, Reached: attest.Reached{NotBefore: s.To, NotAfter: s.To, Basis: attest.Recorded}}
-				}}))
+				}}),
+				a.by(bundle, lies{blind: true, summary: func(s *attest.Audit) { s.Tip, s.Heads = a.since, nil }}))
 		},
 	}, {
 		wants:  "have anchors pin, as the newest in the log, a roster of before the report of a stolen key, or rules of before: give the openings of then",
@@ -195,6 +196,7 @@ func (a *audited) merge() {
 type lies struct {
 	notes   []string // the first checkpoints that it answers with
 	summary func(*attest.Audit)
+	blind   bool // they are told to somebody without a clone
 }
 
 // by audits the branch by everything that an auditor can have: anchors, a clone and the key of the summary. The server gives one bundle for
@@ -226,10 +228,14 @@ func (a *audited) by(bundle []byte, lie lies) string {
 		return filepath.Join(folder, name)
 	}
 	var stdout, stderr bytes.Buffer
-	code := app.Main(a.t.Context(), []string{
-		"audit", "--workspace=" + workspace, "--repository=" + repository, "--branch=" + branch, "--from=2020-01-01", "--since=" + a.since, "--repo=" + a.r.dir,
+	clone := []string{"--repo=" + a.r.dir}
+	if lie.blind {
+		clone = nil
+	}
+	code := app.Main(a.t.Context(), append([]string{
+		"audit", "--workspace=" + workspace, "--repository=" + repository, "--branch=" + branch, "--from=2020-01-01", "--since=" + a.since,
 		"--anchors=" + file("anchors", anchorsFile(a.t, a.pinned)), "--key=" + file("key", public), "--url=" + server.URL, "--token-file=" + file("token", []byte("sa_none")),
-	}, strings.NewReader(""), &stdout, &stderr)
+	}, clone...), strings.NewReader(""), &stdout, &stderr)
 	switch said := stderr.String(); {
 	case code == 0:
 		return "audit: proved"

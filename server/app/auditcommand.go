@@ -89,7 +89,8 @@ func (c *auditCommand) Run(ctx context.Context, s streams) error {
 		if err != nil {
 			return err
 		}
-		asserted, disproved, behind = asserted || !proved || p.behind != nil, p.disproved, p.behind
+		// Without a clone what landed is the server's word, and that nothing else did, however little is listed.
+		asserted, disproved, behind = asserted || !proved || p.behind != nil || c.Repo == "", p.disproved, p.behind
 		for _, row := range p.unseen {
 			_, _ = fmt.Fprintf(s.err, "row %d: its evidence ends before the merge, when its request was cancelled: that this is how it was merged is operator-asserted\n", row)
 		}
