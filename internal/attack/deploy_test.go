@@ -490,17 +490,22 @@ func TestTheGateRemembersHowFarItLooked(t *testing.T) {
 	step("--state needs anchors that name the workspace's genesis", c.bundle(), unnamed, 1000)
 }
 
-// TestTheGateKnowsTheRulesOfBetween: rules that were replaced between what is remembered and the head of newer anchors are known too.
+// TestTheGateKnowsTheRulesOfBetween: rules that were replaced between what is remembered and the head of newer anchors are known too, also
+// where what is remembered has none, since it began behind them.
 func TestTheGateKnowsTheRulesOfBetween(t *testing.T) {
 	t.Parallel()
 	for _, story := range []struct {
 		quorum int
+		behind bool
 		said   string
-	}{{2, "deploy gate: "}, {1, "deploy gate: old_policy"}} {
+	}{{2, false, "deploy gate: "}, {1, false, "deploy gate: old_policy"}, {2, true, "deploy gate: "}, {1, true, "deploy gate: old_policy"}} {
 		c := stage(t)
 		weak, strict := policyOf(1), policyOf(2)
 		c.policy = weak
 		c.policyLeaf()
+		if story.behind {
+			c.pinned.LogHead = c.head()
+		}
 		c.pinned.Policies = policiesOf(c.repository, weak.Digest(), strict.Digest())
 		c.open("new")
 		c.decide(c.bob, evidence.Approve)
@@ -525,7 +530,7 @@ func TestTheGateKnowsTheRulesOfBetween(t *testing.T) {
 			c.decide(c.dave, evidence.Approve)
 		}
 		if _, said := pipeline(t, c.operator, c.pinned, c.bundle(), state); said != story.said {
-			t.Errorf("quorum %d: %s; want %s", story.quorum, said, story.said)
+			t.Errorf("%+v: %s", story, said)
 		}
 	}
 }

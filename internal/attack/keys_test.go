@@ -314,7 +314,7 @@ func onKeys() []attack {
 				_, said := pipeline(t, c.operator, c.pinned, c.bundle())
 				got = append(got, said)
 				state := filepath.Join(t.TempDir(), "state.json")
-				must(t, os.WriteFile(state, fmt.Appendf(nil, `{"format": "signedapproval.gate/v1", "origin": %q, "genesis": %q, "roster": %q, "size": %d, "root": %q}`,
+				must(t, os.WriteFile(state, fmt.Appendf(nil, `{"format": "signedapproval.gate/v1", "origin": %q, "genesis": %q, "roster": %q, "size": %d, "root": %q, "policies": {}}`,
 					logOrigin, since.Genesis, since.Roster, since.LogHead.Size, since.LogHead.Root), 0o600))
 				_, said = pipeline(t, c.operator, c.pinned, c.bundle(), "--state="+state)
 				return append(got, said, verify(c.bundle(), since))

@@ -361,11 +361,11 @@ func (c *auditCommand) verifyEvidence(
 	if err != nil {
 		return false, p, fmt.Errorf("--anchors: %w", err)
 	}
-	var head tlog.Tree
+	var head, seen tlog.Tree
 	if anchors.Log != nil {
 		// Where there is none, the look says why, or asks the evidence for all that is public then.
 		if before, err := server.Checkpoint(ctx, anchors); err == nil {
-			head = before.Tree
+			head, seen = before.Tree, before.Tree
 		}
 	}
 	// A roster can be about to follow what is in the log, and something can come into it meanwhile. What does not end is no chance.
@@ -384,7 +384,7 @@ func (c *auditCommand) verifyEvidence(
 		if err != nil || anchors.Log == nil || len(p.histories) == 0 {
 			return whole, p, err // without the log's keys nothing is proved
 		}
-		look := logLook{client: server, anchors: anchors, known: []lookedThrough{pinnedHead(anchors)}, most: c.MaxLeaves, head: head}
+		look := logLook{client: server, anchors: anchors, known: []lookedThrough{pinnedHead(anchors)}, most: c.MaxLeaves, head: head, seen: &seen}
 		outcome, code, _ := look.compare(ctx, p.histories, gateOutcome{}, 0)
 		if code == 0 {
 			return whole, p, nil

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/bitbucket"
 	"github.com/signedapproval/bitbucket/server/evidence"
@@ -133,8 +135,9 @@ func (c *verifyCommand) Run(ctx context.Context, s streams) error {
 		return err
 	}
 	// Something can happen to a pull request while its evidence is fetched. What happens every time is no chance.
+	var seen tlog.Tree
 	for try := 1; ; try++ {
-		report, outcome, code, err := c.gate(ctx, client, at, anchors, known)
+		report, outcome, code, err := c.gate(ctx, logLook{client: client, anchors: anchors, known: known, most: c.MaxLeaves, seen: &seen}, at)
 		if err != nil {
 			return err
 		}
@@ -147,7 +150,8 @@ func (c *verifyCommand) Run(ctx context.Context, s streams) error {
 }
 
 // gate takes the evidence and judges it.
-func (c *verifyCommand) gate(ctx context.Context, client *monitor.Client, at place, anchors evidence.Anchors, known []lookedThrough) (evidence.Report, gateOutcome, int, error) {
+func (c *verifyCommand) gate(ctx context.Context, look logLook, at place) (evidence.Report, gateOutcome, int, error) {
+	client, anchors := look.client, look.anchors
 	fail := func(err error) (evidence.Report, gateOutcome, int, error) {
 		return evidence.Report{}, gateOutcome{}, 1, err
 	}
@@ -187,8 +191,8 @@ func (c *verifyCommand) gate(ctx context.Context, client *monitor.Client, at pla
 		}
 		all = append(all, h)
 		var passed bool
-		if outcome, code, passed = (logLook{client: client, anchors: anchors, known: known, most: c.MaxLeaves}).compare(ctx, all, outcome, code); passed && c.State != "" {
-			if err := known[0].write(c.State); err != nil {
+		if outcome, code, passed = look.compare(ctx, all, outcome, code); passed && c.State != "" {
+			if err := look.known[0].write(c.State); err != nil {
 				return fail(fmt.Errorf("--state: %w", err))
 			}
 		}

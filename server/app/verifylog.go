@@ -31,8 +31,9 @@ type lookedThrough struct {
 	Roster evidence.Digest `json:"roster"`
 	Size   int64           `json:"size"`
 	Root   evidence.Digest `json:"root"`
-	// Policies are the newest in that log, by what stands for their repositories. Of a repository that is not there nothing is known.
-	Policies map[evidence.Digest]ruleInForce `json:"policies,omitempty"`
+	// Policies are the newest in that log, by what stands for their repositories; nil where it was not looked through. Of a repository that is
+	// not there nothing is known.
+	Policies map[evidence.Digest]ruleInForce `json:"policies"`
 }
 
 // pinnedHead is what the anchors say of the log.
@@ -62,7 +63,7 @@ func (c *verifyCommand) known(anchors evidence.Anchors) ([]lookedThrough, error)
 	}
 	var kept lookedThrough
 	switch err := json.Unmarshal(raw, &kept); {
-	case err != nil || kept.Format != stateFormat || kept.Size < 1 || !kept.Root.Valid() || !kept.Roster.Valid():
+	case err != nil || kept.Format != stateFormat || kept.Size < 1 || !kept.Root.Valid() || !kept.Roster.Valid() || kept.Policies == nil:
 		return nil, fmt.Errorf("%s is not a state of this version (%s): remove it, and the log is looked through again", c.State, stateFormat)
 	case kept.Origin != pinned.Origin || kept.Genesis != pinned.Genesis:
 		return nil, fmt.Errorf("%s is about another log or workspace than the anchors: give each a file of its own", c.State)
@@ -102,6 +103,8 @@ type logLook struct {
 	// head is the log as it was before the evidence was asked for, where that took a while; the empty one where there is nothing that the
 	// evidence need not know of.
 	head tlog.Tree
+	// seen is the longest log that was shown to this look or one before it, which no later one does without.
+	seen *tlog.Tree
 }
 
 // owed is how many leaves of the public log the evidence has to know of, and is refused without: those that were there when it was asked for, by what the server
@@ -136,6 +139,14 @@ func (l logLook) compare(ctx context.Context, histories []history, outcome gateO
 	if err != nil {
 		return bad(err)
 	}
+	newer, older := public.Tree, *l.seen
+	if older.N > newer.N {
+		newer, older = older, newer
+	}
+	if err := client.Contains(ctx, newer, older); err != nil {
+		return bad(fmt.Errorf("the public log of %d leaves is not the one of %d leaves that was public before: %w", public.N, l.seen.N, err))
+	}
+	public.Tree, *l.seen = newer, newer
 	// The older one starts no look, but is about this very log too: the newer one can be of a log that the other was replaced to leave.
 	for _, k := range known {
 		before, err := treeOf(k.Size, k.Root)
@@ -146,14 +157,11 @@ func (l logLook) compare(ctx context.Context, histories []history, outcome gateO
 			return bad(fmt.Errorf("the public log is not the one of %d leaves that is known from the anchors or --state: %w", k.Size, err))
 		}
 	}
-	if err := client.Contains(ctx, public.Tree, l.head); err != nil {
-		return bad(fmt.Errorf("the public log is not the one of %d leaves that was public before the evidence was asked for: %w", l.head.N, err))
-	}
 	owed := l.owed(public.N, histories)
 	from := known[0].Size
 	for _, k := range known {
-		if len(k.Policies) > 0 {
-			from = min(from, k.Size) // rules that replaced them since must not be passed over
+		if k.Policies != nil {
+			from = min(from, k.Size) // where it was looked for rules last, though anchors know a newer roster: what came in between is in neither
 		}
 	}
 	logged := map[int64]int64{} // of each version of the roster that is found, where it comes first
@@ -175,7 +183,7 @@ func (l logLook) compare(ctx context.Context, histories []history, outcome gateO
 	if n := public.N - from; n > l.most {
 		return gateOutcome{Code: gateAsserted, Sentence: fmt.Sprintf(
 			"it rests on the server's word that the evidence leaves nothing out about the pull request, and no newer roster, in which a key may be reported as stolen: "+
-				"the log has %d leaves since leaf %d, and --max-leaves is %d; where that is the logHead of the anchors, or 0, newer anchors or --state let it begin later", n, from, l.most)}, 2, false
+				"the log has %d leaves since leaf %d, and --max-leaves is %d; where that is 0, or the logHead of the anchors, newer anchors or --state let it begin later", n, from, l.most)}, 2, false
 	}
 	var lacking history
 	var later *gateOutcome // what the evidence lacks, and came since by the server's word
