@@ -142,7 +142,23 @@ func (h *house) cost(t *testing.T, do func(*store.Store) error) (blocks int, sca
 	t.Helper()
 	// As they are when it is asked for; and then once more, by the same settings, to be looked at.
 	statements, conn := h.record(t, do)
+	h.unseen(t)
 	return explain(t, conn, "looked at", statements)
+}
+
+// unseen waits until nobody sees what was before: an entry of what is over is passed over by an index scan only then. Whoever
+// writes in another database of the server holds that up as well, as it takes the oldest transaction of all for what might.
+func (h *house) unseen(t *testing.T) {
+	t.Helper()
+	conn := connect(t, h.SuperURL)
+	var last string
+	must(t, conn.QueryRow(t.Context(), `select pg_current_xact_id()::text`).Scan(&last))
+	_, err := conn.Exec(t.Context(), `do $$ begin
+		while pg_snapshot_xmin(pg_current_snapshot()) <= '`+last+`'::xid8 or exists (
+			select from pg_stat_activity where pid <> pg_backend_pid() and (datid is null or datname = current_database()) and age(backend_xmin) >= age('`+last+`'::xid8::xid)) loop
+			perform pg_sleep(0.005), pg_stat_clear_snapshot();
+		end loop; end $$`)
+	must(t, err)
 }
 
 // record does something, and gives its statements and a connection with the same settings.
@@ -429,12 +445,7 @@ func TestHistoryCostsNothing(t *testing.T) {
 	growing.Wait()
 	// How many rows are looked up one by one, where that is more than a few: a short history is read as a whole instead, which
 	// costs less, and says nothing of a long one.
-	lookups := map[string]int{
-		"what a page shows": 5 * 50,
-		// Ten are open, and were marked when they were recorded: their entries of before are passed over only once no connection of the
-		// whole server can see them any more, which one that is being made holds up.
-		"due jobs": 10,
-	}
+	lookups := map[string]int{"what a page shows": 5 * 50}
 	for name, do := range asked(t, acme, repo) {
 		t.Run(name, func(t *testing.T) {
 			few, _ := small.cost(t, do)
