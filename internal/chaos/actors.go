@@ -249,9 +249,14 @@ func (w *world) decide(ctx context.Context, p *stage.Person, c *change, action s
 		case "REJECT":
 			c.voided()
 		}
-	case errors.As(err, &refused) && refused.Code == "UNAUTHENTICATED":
+	case errors.Is(err, stage.ErrNoRequest):
+		w.notDecided("nothing is asked for")
+	case errors.As(err, &refused) && refused.Code != "UNAUTHENTICATED":
+		w.notDecided(refused.Error())
+	case refused != nil:
 		w.note("%s has to sign in again: %v", p.Name, p.SignIn(ctx))
-	case ctx.Err() == nil && !errors.Is(err, stage.ErrNoRequest) && refused == nil:
+	case ctx.Err() == nil:
+		w.notDecided("no answer")
 		w.note("%s: %s cannot %s: %v", c, p.Name, action, err)
 	}
 	return err == nil

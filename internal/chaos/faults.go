@@ -347,12 +347,14 @@ func (w *world) troubled(ctx context.Context, fault bitbucketsim.Fault, name str
 }
 
 // throttle refuses calls with 429. A gate that meets that leaves the connection alone for minutes, as it
-// should, and only a Redis that is lost makes it forget: so it happens in the first third of a run alone.
+// should, and only a Redis that is lost makes it forget: so it happens in the first third of a run alone, and never to the
+// last connection, as nothing could be merged while all of them are left alone.
 func throttle(w *world, ctx context.Context, random *rand.Rand, name string) {
-	if end, _ := ctx.Deadline(); time.Until(end) < w.duration*2/3 {
+	others := w.owners[:len(w.owners)-1]
+	if end, _ := ctx.Deadline(); time.Until(end) < w.duration*2/3 || len(others) == 0 {
 		return
 	}
-	w.troubled(ctx, bitbucketsim.Fault{Person: w.anOwner(random), Times: 3 + random.IntN(6), Status: http.StatusTooManyRequests}, name)
+	w.troubled(ctx, bitbucketsim.Fault{Person: others[random.IntN(len(others))], Times: 3 + random.IntN(6), Status: http.StatusTooManyRequests}, name)
 }
 
 // flood sends more webhooks than can wait, while none can be stored.

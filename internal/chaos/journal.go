@@ -47,11 +47,12 @@ type journal struct {
 	strikes    map[string]int // by kind of mischief
 	armed      map[int]string // kinds of the simulated Bitbucket's faults, by their id
 	sprung     map[string]int // how often those have struck, as was last read
+	undecided  map[string]int // why people could not decide since the last look, and how often
 	broken     chan struct{}  // closed by the first violation
 }
 
 func newJournal(dir string) (*journal, error) {
-	j := &journal{began: time.Now(), path: filepath.Join(dir, "timeline"), seen: map[string]bool{}, strikes: map[string]int{}, armed: map[int]string{}, broken: make(chan struct{})}
+	j := &journal{began: time.Now(), path: filepath.Join(dir, "timeline"), seen: map[string]bool{}, strikes: map[string]int{}, undecided: map[string]int{}, armed: map[int]string{}, broken: make(chan struct{})}
 	var err error
 	if j.file, err = os.Create(j.path); err != nil {
 		return nil, err
@@ -76,6 +77,24 @@ func (j *journal) fault(format string, args ...any) {
 func (j *journal) kill(format string, args ...any) {
 	j.kills.Add(1)
 	j.fault(format, args...)
+}
+
+// notDecided counts a decision that could not be given, by what whoever tried was told.
+func (j *journal) notDecided(why string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.undecided[why]++
+}
+
+// noteUndecided notes what people were told since the last time.
+func (j *journal) noteUndecided() {
+	j.mu.Lock()
+	was := j.undecided
+	j.undecided = map[string]int{}
+	j.mu.Unlock()
+	if len(was) > 0 {
+		j.note("people could not decide: %v", was)
+	}
 }
 
 // violate records sentences, each once.

@@ -123,11 +123,19 @@ func (w *world) administer(ctx context.Context, o settings, random *rand.Rand, a
 		before := r.inForce()
 		next := before.another(random)
 		names := next.from(before)
+		for n := 0; n < 6 && !slices.ContainsFunc(names, func(name string) bool { return !w.hasStruck(name) }); n++ {
+			next = before.another(random) // what has not come yet comes first
+			names = next.from(before)
+		}
 		if len(names) == 0 {
 			continue
 		}
 		bounded, cancel := context.WithTimeout(ctx, 40*time.Second)
 		err := a.save(bounded, r, next)
+		for n := 0; n < 2 && err != nil; n++ {
+			pause(bounded, time.Second) // as one presses again when Bitbucket was away
+			err = a.save(bounded, r, next)
+		}
 		cancel()
 		var refused *stage.Refusal
 		if errors.As(err, &refused) && refused.Code == "UNAUTHENTICATED" {

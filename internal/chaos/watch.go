@@ -225,6 +225,7 @@ func (w *world) watch(ctx context.Context, o settings, c *calls) {
 		case err == nil:
 			w.note("the invariants hold")
 		}
+		w.noteUndecided()
 		if n := w.merges.Load(); n > merges {
 			merges, mergedAt = n, time.Now()
 		}
