@@ -428,6 +428,40 @@ func TestTheGatePassesWhatIsTheNewest(t *testing.T) {
 	}
 }
 
+// TestTheGatePassesWhatAKeyDecidedBeforeItWasRevoked: of anchors that were made since it looks at the whole log, or says that it did not.
+func TestTheGatePassesWhatAKeyDecidedBeforeItWasRevoked(t *testing.T) {
+	t.Parallel()
+	c := stage(t)
+	for range 30 {
+		c.say(evidence.Connection{Event: "renewed"}, false)
+	}
+	before := c.pinned
+	before.LogHead = c.head()
+	c.open("new")
+	c.decide(c.bob, evidence.Approve)
+	c.decide(c.dave, evidence.Approve)
+	c.revokeBy(c.dave, c.dave, nil)
+	since := c.anchors()
+	since.LogHead = c.head()
+	state := "--state=" + filepath.Join(t.TempDir(), "state.json")
+	for _, step := range []struct {
+		anchors evidence.Anchors
+		flags   []string
+		said    string
+	}{
+		{since, nil, "deploy gate: "},
+		{since, []string{"--max-leaves=20"}, "deploy gate: operator_asserted"},
+		{before, []string{"--max-leaves=20"}, "deploy gate: "},
+		{c.pinned, []string{state}, "deploy gate: "},
+		{before, []string{"--max-leaves=20", state}, "deploy gate: "},
+		{since, []string{"--max-leaves=20", state}, "deploy gate: operator_asserted"},
+	} {
+		if _, said := pipeline(t, c.operator, step.anchors, c.bundle(), step.flags...); said != step.said {
+			t.Errorf("%v with the head of %v: %s, want %s", step.flags, step.anchors.LogHead, said, step.said)
+		}
+	}
+}
+
 // TestTheGateRemembersHowFarItLooked: what was looked through is not read again, and nothing is believed that the file was not written for.
 func TestTheGateRemembersHowFarItLooked(t *testing.T) {
 	t.Parallel()

@@ -296,7 +296,7 @@ func onKeys() []attack {
 		{
 			admits: "use a key that was revoked",
 			wants:  "have a pipeline deploy what a key of X approved that had been revoked without a word of since when: append that revocation to the log once more, behind it",
-			caught: []string{"exit 0", "deploy gate: revoked_key", "deploy gate: revoked_key", "step 15 anchors: revoked_key"},
+			caught: []string{"exit 0", "deploy gate: revoked_key", "deploy gate: revoked_key", "step 15 anchors: revoked_key", "deploy gate: revoked_key", "deploy gate: revoked_key"},
 			try: func(t *testing.T) []string {
 				c, second := withTwoKeys(t)
 				before := c.make().head()
@@ -308,7 +308,9 @@ func onKeys() []attack {
 				then.Roster = before
 				c.outdated(c.bob, then)
 				c.outdated(c.dave, then)
+				heads := []*evidence.LogHead{c.head()} // of anchors that were made behind the approval, and behind all of it
 				c.add(event{raw: entries[len(entries)-1]})
+				heads = append(heads, c.head())
 				c.enrol(c.mallory)
 				got := []string{verify(c.bundle(), c.pinned)}
 				_, said := pipeline(t, c.operator, c.pinned, c.bundle())
@@ -317,7 +319,12 @@ func onKeys() []attack {
 				must(t, os.WriteFile(state, fmt.Appendf(nil, `{"format": "signedapproval.gate/v1", "origin": %q, "genesis": %q, "roster": %q, "size": %d, "root": %q, "policies": {}}`,
 					logOrigin, since.Genesis, since.Roster, since.LogHead.Size, since.LogHead.Root), 0o600))
 				_, said = pipeline(t, c.operator, c.pinned, c.bundle(), "--state="+state)
-				return append(got, said, verify(c.bundle(), since))
+				got = append(got, said, verify(c.bundle(), since))
+				for _, since.LogHead = range heads {
+					_, said = pipeline(t, c.operator, since, c.bundle())
+					got = append(got, said)
+				}
+				return got
 			},
 		},
 		{

@@ -179,6 +179,9 @@ func (l logLook) compare(ctx context.Context, histories []history, outcome gateO
 			}
 		}
 		from = min(from, h.begin)
+		for _, version := range h.ended {
+			from = min(from, h.without(version, known))
+		}
 	}
 	if n := public.N - from; n > l.most {
 		return gateOutcome{Code: gateAsserted, Sentence: fmt.Sprintf(
@@ -327,9 +330,19 @@ func historyOf(raw []byte, known *rosters) (history, error) {
 	return h, nil
 }
 
-// late finds the first decision by a key that had been revoked when its leaf was appended. logged is where each version of the roster
-// comes first among the leaves that were looked through, which begin with those of the history or before; one that is not among
-// them is before them all. What is known tells it of others: it has the leaf of a version, and of each before it.
+// without is the size of the longest log that is known to have had no leaf of a version of the roster yet; 0 where none is.
+func (h history) without(version int64, known []lookedThrough) (size int64) {
+	for _, k := range known {
+		if h.roster.versions[k.Roster] < version {
+			size = max(size, k.Size)
+		}
+	}
+	return size
+}
+
+// late finds the first decision by a key that had been revoked when its leaf was appended. logged is where each version of the roster that
+// revoked one comes first in the log, whose leaves were looked through from where it had none of it; one that was not found has no leaf,
+// though another one behind it may have. What is known tells it of others: it has the leaf of a version, and of each before it.
 func (h history) late(logged map[int64]int64, known []lookedThrough) (index int64, found bool) {
 	for _, index := range slices.Sorted(maps.Keys(h.ended)) {
 		version := h.ended[index]
