@@ -161,6 +161,31 @@ func onAudits() []attack {
 			}
 			return got
 		},
+	}, {
+		wants:  "have anchors pin a roster that counts a key behind the report that it was stolen: let no version of it follow what the log says",
+		caught: []string{"anchors get: refused", "anchors get: refused"},
+		try: func(t *testing.T) []string {
+			c := stage(t)
+			pins := func(notes ...string) string {
+				openings := c.publish().openings
+				at := int64(c.make().rosterAt)
+				openings.RosterLeaf = &at
+				return c.pins(openings, notes...)
+			}
+			c.writeReport(c.mallory) // whom the roster does not count
+			if said := pins(); said != "anchors get: exit 0" {
+				t.Fatalf("the control: %s", said)
+			}
+			before := c.publish().note
+			c.writeReport(c.dave)
+			// The second time the log of before follows the one that it was shown.
+			got := []string{pins(), pins(append([]string{c.publish().note}, slices.Repeat([]string{before}, 20)...)...)}
+			c.revoke(c.dave, beginning) // the roster follows
+			if said := pins(); said != "anchors get: exit 0" {
+				t.Errorf("when the roster has followed: %s", said)
+			}
+			return got
+		},
 	}}
 }
 
@@ -283,12 +308,19 @@ func (a *audited) list(w http.ResponseWriter, r *http.Request, keys *attest.Keys
 	_, _ = fmt.Fprintf(w, "{\"summary\":%s}\n", envelope)
 }
 
-// pins makes anchors from what a server publishes: its log as it is, and some openings.
-func (c *cast) pins(openings evidence.Openings) string {
+// pins makes anchors from what a server publishes: its log as it is, after the first checkpoints that it answers with, and some openings.
+func (c *cast) pins(openings evidence.Openings, notes ...string) string {
 	c.t.Helper()
 	log := c.publish()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
+		case "/log/checkpoint":
+			if len(notes) == 0 {
+				log.ServeHTTP(w, r)
+				return
+			}
+			_, _ = w.Write([]byte(notes[0]))
+			notes = notes[1:]
 		case "/workspaces/" + strings.Trim(workspace, "{}") + "/openings":
 			data, err := openings.Encode()
 			must(c.t, err)
@@ -309,7 +341,7 @@ func (c *cast) pins(openings evidence.Openings) string {
 	code := app.Main(c.t.Context(), []string{
 		"anchors", "get", "--workspace=" + workspace, "--output=" + filepath.Join(folder, "anchors"), "--url=" + server.URL, "--token-file=" + token,
 	}, strings.NewReader(""), &stdout, &stderr)
-	if code == 1 && slices.ContainsFunc([]string{"which is not the newest", "does not have the newest version", "twice"}, func(why string) bool {
+	if code == 1 && slices.ContainsFunc([]string{"which is not the newest", "does not have the newest version", "twice", "still counts"}, func(why string) bool {
 		return strings.Contains(stderr.String(), why)
 	}) {
 		return "anchors get: refused"

@@ -107,11 +107,16 @@ const (
 )
 
 // opened pins the roster and a head of the log at which it was the newest version: that head has the leaf of it, and was read before
-// it, so that a newer one that the head has would have been read, or the server hides it, which newest looks for.
+// it, so that a newer one that the head has would have been read, or the server hides it, which newest looks for. What the server is a
+// moment behind with is asked for again.
 func (c *anchorsGetCommand) opened(ctx context.Context, client *monitor.Client, workspace string, anchors *evidence.Anchors) (evidence.Openings, *evidence.Roster, error) {
+	var head tlog.Tree // the longest that was shown, which no later try does without
 	for try := 1; ; try++ {
-		head, err := client.Checkpoint(ctx, *anchors)
+		public, err := client.Checkpoint(ctx, *anchors)
 		if err != nil {
+			return evidence.Openings{}, nil, err
+		}
+		if head, err = longest(ctx, client, public.Tree, head); err != nil {
 			return evidence.Openings{}, nil, err
 		}
 		o, err := client.Openings(ctx, workspace)
@@ -122,19 +127,19 @@ func (c *anchorsGetCommand) opened(ctx context.Context, client *monitor.Client, 
 		if err != nil {
 			return o, nil, err
 		}
-		shown := o.RosterLeaf != nil && *o.RosterLeaf < head.N
-		if shown {
-			if shown, err = c.newest(ctx, client, head.Tree, o, roster); err != nil {
+		behind := "the log that is published does not have the newest version of the workspace's roster yet"
+		if o.RosterLeaf != nil && *o.RosterLeaf < head.N {
+			if behind, err = c.newest(ctx, client, head, o, roster); err != nil {
 				return o, nil, err
 			}
 		}
-		if shown {
+		if behind == "" {
 			anchors.Genesis, anchors.Roster = evidence.LeafDigest(o.Genesis), roster.Digest(roster.Versions())
 			anchors.LogHead = &evidence.LogHead{Size: head.N, Root: evidence.Digest(hex.EncodeToString(head.Hash[:]))}
 			return o, roster, nil
 		}
 		if try == publishing {
-			return o, nil, errors.New("the log that is published does not have the newest version of the workspace's roster, or one of its policies, yet: try again")
+			return o, nil, fmt.Errorf("%s: try again", behind)
 		}
 		select {
 		case <-time.After(publishPause):
@@ -151,25 +156,33 @@ type policyAt struct {
 }
 
 // newest makes sure that the openings have the newest version of the roster that a log has, at the place that they say, and of each repository
-// the newest policy, and tells whether the log has each policy that they give: who pins what is older would look for what came since behind it,
-// and what no leaf says nobody who follows the log can find. It reads the whole log, since a leaf can be appended once more, with newer ones before it.
-func (c *anchorsGetCommand) newest(ctx context.Context, client *monitor.Client, tree tlog.Tree, o evidence.Openings, roster *evidence.Roster) (shown bool, err error) {
+// the newest policy: who pins what is older would look for what came since behind it. It reads the whole log, since a leaf can be appended once
+// more, with newer ones before it. What the log or the roster can be a moment behind with it tells: a policy that the server gives and no leaf,
+// where nobody who follows the log can find it, and a key that a leaf revokes and the roster counts, for which nobody looks who begins behind it.
+func (c *anchorsGetCommand) newest(ctx context.Context, client *monitor.Client, tree tlog.Tree, o evidence.Openings, roster *evidence.Roster) (behind string, err error) {
 	if tree.N > c.MaxLeaves {
-		return false, fmt.Errorf("the log has %d leaves, all of which are read to see that the server leaves out no newer roster or policy, and --max-leaves is %d", tree.N, c.MaxLeaves)
+		return "", fmt.Errorf("the log has %d leaves, all of which are read to see that the server leaves out no newer roster or policy, and --max-leaves is %d", tree.N, c.MaxLeaves)
 	}
 	given, unseen, newest := map[policyAt]evidence.Digest{}, map[policyAt]bool{}, map[evidence.Digest]int64{}
 	for _, p := range o.Policies {
 		at := policyAt{evidence.RepositoryID(o.Salt, p.Repository), p.Version}
 		if unseen[at] {
-			return false, fmt.Errorf("the server gives version %d of the policy of repository %s twice", p.Version, printable(p.Repository))
+			return "", fmt.Errorf("the server gives version %d of the policy of repository %s twice", p.Version, printable(p.Repository))
 		}
 		unseen[at], given[at], newest[at.repository] = true, "", max(newest[at.repository], p.Version)
 		if len(p.Policy) > 0 {
 			given[at] = approval.DigestOf(p.Policy)
 		}
 	}
-	workspace, placed := evidence.WorkspaceID(o.Salt, o.Workspace), false
+	counts := map[evidence.Digest]bool{}
+	for _, key := range roster.Keys() {
+		counts[key.Digest] = key.LiveAt(roster.Versions())
+	}
+	workspace, placed, followed := evidence.WorkspaceID(o.Salt, o.Workspace), false, true
 	index, leaf, hidden, err := client.Later(ctx, tree, 0, func(index int64, leaf evidence.Leaf) bool {
+		if said, here := monitor.Revokes(leaf, workspace); here && counts[said.Key] {
+			followed = false
+		}
 		if leaf.Workspace != workspace {
 			return false
 		}
@@ -189,13 +202,17 @@ func (c *anchorsGetCommand) newest(ctx context.Context, client *monitor.Client, 
 	})
 	switch {
 	case err != nil:
-		return false, err
+		return "", err
 	case hidden:
-		return false, fmt.Errorf("leaf %d of the log (%s) is not in what the server gives of the workspace, which is not the newest", index, leaf.Body.Type())
+		return "", fmt.Errorf("leaf %d of the log (%s) is not in what the server gives of the workspace, which is not the newest", index, leaf.Body.Type())
 	case !placed:
-		return false, fmt.Errorf("leaf %d of the log is not that of the newest version of the workspace's roster", *o.RosterLeaf)
+		return "", fmt.Errorf("leaf %d of the log is not that of the newest version of the workspace's roster", *o.RosterLeaf)
+	case len(unseen) > 0:
+		return "the log that is published does not have the newest version of one of the workspace's policies yet", nil
+	case !followed:
+		return "the log revokes a key that the newest version of the workspace's roster still counts", nil
 	}
-	return len(unseen) == 0, nil
+	return "", nil
 }
 
 // rosterOf replays the roster that openings have.

@@ -94,6 +94,18 @@ func treeOf(size int64, root evidence.Digest) (tlog.Tree, error) {
 	return tlog.Tree{N: size, Hash: hash}, nil
 }
 
+// longest is the longer one of two trees of a log, the one that is public and one that was shown before; the other has to be its beginning.
+func longest(ctx context.Context, client *monitor.Client, public, seen tlog.Tree) (tlog.Tree, error) {
+	newer, older := public, seen
+	if older.N > newer.N {
+		newer, older = older, newer
+	}
+	if err := client.Contains(ctx, newer, older); err != nil {
+		return newer, fmt.Errorf("the public log of %d leaves is not the one of %d leaves that was public before: %w", public.N, seen.N, err)
+	}
+	return newer, nil
+}
+
 // logLook is a look through a public log.
 type logLook struct {
 	client  *monitor.Client
@@ -139,14 +151,10 @@ func (l logLook) compare(ctx context.Context, histories []history, outcome gateO
 	if err != nil {
 		return bad(err)
 	}
-	newer, older := public.Tree, *l.seen
-	if older.N > newer.N {
-		newer, older = older, newer
+	if public.Tree, err = longest(ctx, client, public.Tree, *l.seen); err != nil {
+		return bad(err)
 	}
-	if err := client.Contains(ctx, newer, older); err != nil {
-		return bad(fmt.Errorf("the public log of %d leaves is not the one of %d leaves that was public before: %w", public.N, l.seen.N, err))
-	}
-	public.Tree, *l.seen = newer, newer
+	*l.seen = public.Tree
 	// The older one starts no look, but is about this very log too: the newer one can be of a log that the other was replaced to leave.
 	for _, k := range known {
 		before, err := treeOf(k.Size, k.Root)
