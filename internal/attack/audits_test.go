@@ -186,6 +186,32 @@ func onAudits() []attack {
 			}
 			return got
 		},
+	}, {
+		wants:  "have anchors that somebody pinned replaced by those of another log, without what the first one said",
+		caught: []string{"anchors get: refused"},
+		try: func(t *testing.T) []string {
+			c, file := stage(t), filepath.Join(t.TempDir(), "anchors")
+			other := *c
+			other.operator = c.twin()
+			pins := func(c *cast) string {
+				openings := c.publish().openings
+				at := int64(c.make().rosterAt)
+				openings.RosterLeaf = &at
+				return c.pinsOver(file, openings)
+			}
+			must(t, os.WriteFile(file, []byte("no anchors"), 0o600))
+			for range 2 { // over what is none, and over those of before
+				c.say(evidence.Connection{Event: "renewed"}, false)
+				if said := pins(c); said != "anchors get: exit 0" {
+					t.Fatalf("the control: %s", said)
+				}
+			}
+			other.seen = newWitnesses(t, other.keys.Verifiers())
+			for range 3 {
+				other.say(evidence.Connection{Event: "broken"}, false)
+			}
+			return []string{pins(&other)}
+		},
 	}}
 }
 
@@ -311,6 +337,12 @@ func (a *audited) list(w http.ResponseWriter, r *http.Request, keys *attest.Keys
 // pins makes anchors from what a server publishes: its log as it is, after the first checkpoints that it answers with, and some openings.
 func (c *cast) pins(openings evidence.Openings, notes ...string) string {
 	c.t.Helper()
+	return c.pinsOver(filepath.Join(c.t.TempDir(), "anchors"), openings, notes...)
+}
+
+// pinsOver is pins over a file that can be there.
+func (c *cast) pinsOver(file string, openings evidence.Openings, notes ...string) string {
+	c.t.Helper()
 	log := c.publish()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
@@ -334,14 +366,13 @@ func (c *cast) pins(openings evidence.Openings, notes ...string) string {
 		}
 	}))
 	defer server.Close()
-	folder := c.t.TempDir()
-	token := filepath.Join(folder, "token")
+	token := filepath.Join(c.t.TempDir(), "token")
 	must(c.t, os.WriteFile(token, []byte("sa_none"), 0o600))
 	var stdout, stderr bytes.Buffer
 	code := app.Main(c.t.Context(), []string{
-		"anchors", "get", "--workspace=" + workspace, "--output=" + filepath.Join(folder, "anchors"), "--url=" + server.URL, "--token-file=" + token,
+		"anchors", "get", "--workspace=" + workspace, "--output=" + file, "--force", "--url=" + server.URL, "--token-file=" + token,
 	}, strings.NewReader(""), &stdout, &stderr)
-	if code == 1 && slices.ContainsFunc([]string{"which is not the newest", "does not have the newest version", "twice", "still counts"}, func(why string) bool {
+	if code == 1 && slices.ContainsFunc([]string{"which is not the newest", "does not have the newest version", "twice", "still counts", "that was public before"}, func(why string) bool {
 		return strings.Contains(stderr.String(), why)
 	}) {
 		return "anchors get: refused"

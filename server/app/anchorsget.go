@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -27,7 +28,7 @@ type anchorsGetCommand struct {
 	remote
 	Workspace string   `help:"The workspace's UUID or slug." required:""`
 	Output    string   `short:"o" help:"The file to write." required:"" placeholder:"FILE"`
-	Force     bool     `help:"Write over a file that is there."`
+	Force     bool     `help:"Write over a file that is there; the log has to begin with the one of which anchors in it have a head."`
 	Policies  string   `help:"Which policies are pinned: the newest of each repository that is gated, or all that ever were." default:"newest" enum:"newest,all"`
 	Witness   []string `help:"A witness's verifier key, as the witness publishes it; may be given again." placeholder:"KEY"`
 	Quorum    int      `help:"How many of the witnesses have to have cosigned." default:"0"`
@@ -46,6 +47,10 @@ func (c *anchorsGetCommand) Run(ctx context.Context, s streams) error {
 	if err := free(c.Output, c.Force); err != nil {
 		return err
 	}
+	pinned, err := c.replaced()
+	if err != nil {
+		return err
+	}
 	at, err := locate(ctx, client, c.Workspace, "")
 	if err != nil {
 		return err
@@ -54,7 +59,7 @@ func (c *anchorsGetCommand) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	opened, roster, err := c.opened(ctx, client, at.workspace, &anchors)
+	opened, roster, err := c.opened(ctx, client, at.workspace, pinned, &anchors)
 	if err != nil {
 		return err
 	}
@@ -73,6 +78,22 @@ func (c *anchorsGetCommand) Run(ctx context.Context, s streams) error {
 		return err
 	}
 	return c.explain(s, anchors, opened, roster)
+}
+
+// replaced is the head of the log in anchors that are written over; the empty tree where there is none.
+func (c *anchorsGetCommand) replaced() (tlog.Tree, error) {
+	raw, err := readFile(c.Output, evidence.MaxAnchors)
+	if errors.Is(err, fs.ErrNotExist) {
+		return tlog.Tree{}, nil
+	}
+	if err != nil {
+		return tlog.Tree{}, err
+	}
+	anchors, err := evidence.ParseAnchors(raw)
+	if err != nil || anchors.LogHead == nil {
+		return tlog.Tree{}, nil //nolint:nilerr // what is no anchors pins nothing
+	}
+	return treeOf(anchors.LogHead.Size, anchors.LogHead.Root)
 }
 
 // published pins the log and the page on which people sign.
@@ -108,9 +129,8 @@ const (
 
 // opened pins the roster and a head of the log at which it was the newest version: that head has the leaf of it, and was read before
 // it, so that a newer one that the head has would have been read, or the server hides it, which newest looks for. What the server is a
-// moment behind with is asked for again.
-func (c *anchorsGetCommand) opened(ctx context.Context, client *monitor.Client, workspace string, anchors *evidence.Anchors) (evidence.Openings, *evidence.Roster, error) {
-	var head tlog.Tree // the longest that was shown, which no later try does without
+// moment behind with is asked for again. head is the longest log that was shown before, which no try does without.
+func (c *anchorsGetCommand) opened(ctx context.Context, client *monitor.Client, workspace string, head tlog.Tree, anchors *evidence.Anchors) (evidence.Openings, *evidence.Roster, error) {
 	for try := 1; ; try++ {
 		public, err := client.Checkpoint(ctx, *anchors)
 		if err != nil {

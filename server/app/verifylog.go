@@ -194,7 +194,7 @@ func (l logLook) compare(ctx context.Context, histories []history, outcome gateO
 	if n := public.N - from; n > l.most {
 		return gateOutcome{Code: gateAsserted, Sentence: fmt.Sprintf(
 			"it rests on the server's word that the evidence leaves nothing out about the pull request, and no newer roster, in which a key may be reported as stolen: "+
-				"the log has %d leaves since leaf %d, and --max-leaves is %d; where that is 0, or the logHead of the anchors, newer anchors or --state let it begin later", n, from, l.most)}, 2, false
+				"the log has %d leaves since leaf %d, and --max-leaves is %d; give %d or more, which is needed once with --state; where that is 0, or the logHead of the anchors, and no --state is older, newer anchors let it begin later", n, from, l.most, n)}, 2, false
 	}
 	var lacking history
 	var later *gateOutcome // what the evidence lacks, and came since by the server's word
