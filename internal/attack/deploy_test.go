@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -458,6 +459,46 @@ func TestTheGatePassesWhatAKeyDecidedBeforeItWasRevoked(t *testing.T) {
 	} {
 		if _, said := pipeline(t, c.operator, step.anchors, c.bundle(), step.flags...); said != step.said {
 			t.Errorf("%v with the head of %v: %s, want %s", step.flags, step.anchors.LogHead, said, step.said)
+		}
+	}
+}
+
+// TestTheGateSaysWhatHelpsAnOldState: newer anchors do not; the number that it names does, once, and one less does not.
+func TestTheGateSaysWhatHelpsAnOldState(t *testing.T) {
+	t.Parallel()
+	c := stage(t)
+	c.open("new")
+	c.decide(c.bob, evidence.Approve)
+	c.decide(c.dave, evidence.Approve)
+	state := filepath.Join(t.TempDir(), "state.json")
+	look := func(anchors evidence.Anchors, leaves int) (code int, out string) {
+		log, bundle := c.publish(), c.bundle()
+		return asked(t, func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasPrefix(r.URL.Path, "/evidence/") {
+				_, _ = w.Write(bundle)
+				return
+			}
+			log.ServeHTTP(w, r)
+		}, anchors, c.newest().HeadCommit, "--state="+state, fmt.Sprintf("--max-leaves=%d", leaves))
+	}
+	if code, out := look(c.pinned, 1000); code != 0 {
+		t.Fatalf("the control: exit %d, %s", code, out)
+	}
+	for range 30 {
+		c.say(evidence.Connection{Event: "renewed"}, false)
+	}
+	newer := c.pinned
+	newer.LogHead = c.head()
+	code, out := look(newer, 20)
+	named := regexp.MustCompile(`give (\d+) or more, which is needed once with --state`).FindStringSubmatch(out)
+	if code != 2 || named == nil {
+		t.Fatalf("exit %d, %s", code, out)
+	}
+	enough, err := strconv.Atoi(named[1])
+	must(t, err)
+	for _, leaves := range []int{enough - 1, enough} {
+		if code, out := look(newer, leaves); (code == 0) != (leaves == enough) {
+			t.Errorf("--max-leaves=%d of the %d that it names: exit %d, %s", leaves, enough, code, out)
 		}
 	}
 }
