@@ -648,12 +648,35 @@ func TestTheGateWaitsForTheRosterToFollow(t *testing.T) {
 	if !unread(c.carol) {
 		t.Error("it is remembered as followed, and carol's next approval would pass")
 	}
-	c.decide(c.carol, evidence.Approve)
-	step("deploy gate: stale")
 	c.revoke(c.carol, c.now.Add(time.Hour)) // the roster follows
 	step("deploy gate: ")
 	if unread(c.carol) {
 		t.Error("what was followed is read again")
+	}
+	c.writeReport(c.bob)
+	step("deploy gate: stale")
+}
+
+// TestTheGateRefusesWhatIsBehindARevocation, before the roster follows that and afterwards: no honest server takes such a decision.
+func TestTheGateRefusesWhatIsBehindARevocation(t *testing.T) {
+	t.Parallel()
+	c := stage(t)
+	c.open("new")
+	c.decide(c.bob, evidence.Approve)
+	c.decide(c.dave, evidence.Approve)
+	state := "--state=" + filepath.Join(t.TempDir(), "state.json")
+	for _, step := range []struct {
+		do   func()
+		said string
+	}{
+		{func() { c.writeReport(c.carol) }, "deploy gate: "},
+		{func() { c.decide(c.carol, evidence.Approve) }, "deploy gate: stale"},
+		{func() { c.revoke(c.carol, c.now.Add(time.Hour)) }, "deploy gate: revoked_key"},
+	} {
+		step.do()
+		if _, said := pipeline(t, c.operator, c.pinned, c.bundle(), state); said != step.said {
+			t.Errorf("%s, want %s", said, step.said)
+		}
 	}
 }
 

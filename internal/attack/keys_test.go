@@ -328,6 +328,34 @@ func onKeys() []attack {
 			},
 		},
 		{
+			admits: "use a key that was revoked",
+			wants:  "have a pipeline deploy what a key of X approved that X had revoked without a word of since when: keep that out of the roster until the approval is in the log",
+			caught: []string{"exit 0", "deploy gate: revoked_key", "deploy gate: revoked_key"},
+			try: func(t *testing.T) []string {
+				c, second := withTwoKeys(t)
+				before := c.make().head()
+				c.open("new")
+				then, _ := c.statement("dave", evidence.Approve)
+				then.Roster = before
+				about := evidence.RevocationDocument{Person: c.dave.key.Person, Key: digestOf(t, c.dave.key)}
+				act, _ := c.act(evidence.Act{Purpose: evidence.Revoke, Revocation: &about}, second.name)
+				proof, err := evidence.SignedAct{Act: act, Assertion: second.sign(t, act)}.Digest()
+				must(t, err)
+				c.say(evidence.KeyRevoked{Person: about.Person, Key: about.Key, By: evidence.ByOwnKey, Revocation: proof}, false)
+				c.outdated(c.bob, then)
+				c.outdated(c.dave, then)
+				c.revokeBy(c.dave, second, nil)
+				got := []string{verify(c.bundle(), c.pinned)}
+				since := c.anchors()
+				since.LogHead = c.head()
+				for _, anchors := range []evidence.Anchors{c.pinned, since} {
+					_, said := pipeline(t, c.operator, anchors, c.bundle())
+					got = append(got, said)
+				}
+				return got
+			},
+		},
+		{
 			wants:  "keep what a stolen key of X approved: revoke that key before X reports it and without saying since when, with itself, or as the operator with no signature; then report it with itself, or answer X's report by a later time",
 			caught: []string{"step 11 tally: stolen_key", "step 5 roster: roster", "step 5 roster: roster", "step 11 tally: stolen_key", "step 5 roster: roster", "step 5 roster: roster"},
 			try: func(t *testing.T) (got []string) {

@@ -172,7 +172,8 @@ func (l logLook) compare(ctx context.Context, histories []history, outcome gateO
 			from = min(from, k.Size) // where it was looked for rules last, though anchors know a newer roster: what came in between is in neither
 		}
 	}
-	logged := map[int64]int64{} // of each version of the roster that is found, where it comes first
+	logged := map[int64]int64{}            // of each version of the roster that is found, where it comes first
+	revoked := map[evidence.Digest]int64{} // of each key that a leaf is found to revoke, where the first one comes
 	for _, h := range histories {
 		shown, err := monitor.Open([]byte(h.checkpoint), anchors)
 		if err != nil {
@@ -187,8 +188,8 @@ func (l logLook) compare(ctx context.Context, histories []history, outcome gateO
 			}
 		}
 		from = min(from, h.begin)
-		for _, version := range h.ended {
-			from = min(from, h.without(version, known))
+		for _, key := range h.ended {
+			from = min(from, h.without(key.version, known))
 		}
 	}
 	if n := public.N - from; n > l.most {
@@ -209,6 +210,11 @@ func (l logLook) compare(ctx context.Context, histories []history, outcome gateO
 		if version, ok := leaf.Body.(evidence.RosterVersion); ok && leaf.Workspace == histories[0].workspace {
 			if _, before := logged[version.Version]; !before {
 				logged[version.Version] = index
+			}
+		}
+		if said, here := monitor.Revokes(leaf, histories[0].workspace); here {
+			if _, before := revoked[said.Key]; !before {
+				revoked[said.Key] = index
 			}
 		}
 		var about []history // that the leaf may concern
@@ -247,7 +253,7 @@ func (l logLook) compare(ctx context.Context, histories []history, outcome gateO
 		return gateOutcome{Code: gateStale, Sentence: fmt.Sprintf("the evidence is not the newest: the log has leaf %d about %s (%s), which is not in it", index, about, leaf.Body.Type())}, 1, false
 	}
 	for _, h := range histories {
-		if late, found := h.late(logged, known); found {
+		if late, found := h.late(logged, revoked, known); found {
 			return gateOutcome{Code: gateRevoked, Sentence: fmt.Sprintf("leaf %d of the log is a decision by a key that had been revoked before it", late)}, 1, false
 		}
 		if outcome, outdated := rules.outdated(h); outdated {
@@ -282,8 +288,8 @@ type history struct {
 	// roster may be that of others too; rests has the keys that the evidence rests on.
 	roster *roster
 	rests  map[evidence.Digest]bool
-	// ended are the versions that revoked the keys of decisions, by the indexes of those.
-	ended map[int64]int64
+	// ended are the keys of decisions that were revoked since, by the indexes of those.
+	ended map[int64]revokedKey
 	// verdict is the index of the last one, -1 where there is none; policy is what it was reached by.
 	verdict            int64
 	repository, policy evidence.Digest
@@ -299,7 +305,7 @@ func historyOf(raw []byte, known *rosters) (history, error) {
 	h := history{
 		checkpoint: bundle.Log.Checkpoint, workspace: evidence.WorkspaceID(bundle.Salt, about.Workspace), chain: evidence.ChainID(bundle.Salt, about.Repository, about.PullRequest),
 		begin: bundle.Log.Chain[0].Index, end: bundle.Log.Chain[len(bundle.Log.Chain)-1].Index + 1,
-		places: map[int64]bool{}, ended: map[int64]int64{},
+		places: map[int64]bool{}, ended: map[int64]revokedKey{},
 		verdict: -1, repository: evidence.RepositoryID(bundle.Salt, about.Repository), policy: approval.DigestOf(bundle.Policy),
 	}
 	for _, d := range bundle.Decisions {
@@ -329,8 +335,8 @@ func historyOf(raw []byte, known *rosters) (history, error) {
 		case evidence.Merged, evidence.RequestClosed:
 			h.settled = index + 1
 		case evidence.DecisionMade:
-			if version := h.roster.revoked[string(made[0].Assertion.CredentialID)]; version != 0 {
-				h.ended[index] = version
+			if key, revoked := h.roster.revoked[string(made[0].Assertion.CredentialID)]; revoked {
+				h.ended[index] = key
 			}
 			made = made[1:]
 		}
@@ -348,16 +354,18 @@ func (h history) without(version int64, known []lookedThrough) (size int64) {
 	return size
 }
 
-// late finds the first decision by a key that had been revoked when its leaf was appended. logged is where each version of the roster that
-// revoked one comes first in the log, whose leaves were looked through from where it had none of it; one that was not found has no leaf,
-// though another one behind it may have. What is known tells it of others: it has the leaf of a version, and of each before it.
-func (h history) late(logged map[int64]int64, known []lookedThrough) (index int64, found bool) {
+// late finds the first decision by a key that had been revoked when its leaf was appended: behind the first leaf that says so, or that of the
+// version of the roster that follows. Of those the look found, logged and revoked are where they come first in the log, whose leaves were
+// looked through from where it had none of the version; a version that was not found has no leaf, though another one behind it may have.
+// What is known tells it of others: it has the leaf of a version, and of each before it.
+func (h history) late(logged map[int64]int64, revoked map[evidence.Digest]int64, known []lookedThrough) (index int64, found bool) {
 	for _, index := range slices.Sorted(maps.Keys(h.ended)) {
-		version := h.ended[index]
-		at, seen := logged[version]
-		late := !seen || index > at
+		key := h.ended[index]
+		at, seen := logged[key.version]
+		said, told := revoked[key.key]
+		late := !seen || index > at || told && index > said
 		for _, k := range known {
-			late = late || version <= h.roster.versions[k.Roster] && index >= k.Size
+			late = late || key.version <= h.roster.versions[k.Roster] && index >= k.Size
 		}
 		if late {
 			return index, true

@@ -16,10 +16,16 @@ type rosters struct {
 type roster struct {
 	newest   evidence.Digest
 	versions map[evidence.Digest]int64
-	// revoked are the versions that revoked keys, by their credential ids.
-	revoked map[string]int64
+	// revoked are the keys that it revokes, by their credential ids.
+	revoked map[string]revokedKey
 	// counts has the keys that count by the newest version.
 	counts map[evidence.Digest]bool
+}
+
+// revokedKey is one that a roster revokes, and the version that did.
+type revokedKey struct {
+	key     evidence.Digest
+	version int64
 }
 
 func (r *rosters) of(bundle evidence.Bundle) (*roster, error) {
@@ -30,7 +36,7 @@ func (r *rosters) of(bundle evidence.Bundle) (*roster, error) {
 	if read, ok := r.read[newest]; ok {
 		return read, nil
 	}
-	read := &roster{newest: newest, versions: map[evidence.Digest]int64{}, revoked: map[string]int64{}, counts: map[evidence.Digest]bool{}}
+	read := &roster{newest: newest, versions: map[evidence.Digest]int64{}, revoked: map[string]revokedKey{}, counts: map[evidence.Digest]bool{}}
 	for _, document := range bundle.Roster {
 		change, err := evidence.ParseRosterChange(document)
 		if err != nil {
@@ -47,8 +53,8 @@ func (r *rosters) of(bundle evidence.Bundle) (*roster, error) {
 			read.counts[key] = true
 		case evidence.KeyRemoved:
 			delete(read.counts, key)
-			if read.revoked[credential] == 0 {
-				read.revoked[credential] = change.Version
+			if _, before := read.revoked[credential]; !before {
+				read.revoked[credential] = revokedKey{key, change.Version}
 			}
 		case evidence.KeyCountersigned:
 		}
