@@ -680,6 +680,37 @@ func TestTheGateRefusesWhatIsBehindARevocation(t *testing.T) {
 	}
 }
 
+// TestTheGateRefusesWhatIsBehindARevocationThatCameBeforeItsKey into the roster: what was looked through then was not looked at for that key.
+func TestTheGateRefusesWhatIsBehindARevocationThatCameBeforeItsKey(t *testing.T) {
+	t.Parallel()
+	c := stage(t)
+	second := newPerson(t, "dave", "second")
+	state := "--state=" + filepath.Join(t.TempDir(), "state.json")
+	step := func(want string) {
+		t.Helper()
+		if code, said := pipeline(t, c.operator, c.pinned, c.bundle(), state); said != want || (code == 0) != (want == "deploy gate: ") {
+			t.Errorf("exit %d, %s, want %s", code, said, want)
+		}
+	}
+	c.open("new")
+	c.decide(c.bob, evidence.Approve)
+	c.decide(c.dave, evidence.Approve)
+	c.writeReport(second)
+	step("deploy gate: ")
+	c.enrolOn(second, c.dave)
+	for i, entry := range c.make().entries {
+		if e := c.events[i]; e.request != nil || e.decision != nil || e.verdict {
+			c.events[i] = event{raw: entry}
+		}
+	}
+	c.number++
+	c.open("new")
+	c.decide(c.bob, evidence.Approve)
+	c.decide(second, evidence.Approve)
+	c.revokeBy(second, c.dave, nil)
+	step("deploy gate: revoked_key")
+}
+
 // pipeline is the step of a pipeline that asks for the commit of the newest request a server with a public log and one piece of evidence.
 func pipeline(t *testing.T, o *operator, anchors evidence.Anchors, bundle []byte, flags ...string) (code int, said string) {
 	t.Helper()

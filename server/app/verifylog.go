@@ -189,7 +189,7 @@ func (l logLook) compare(ctx context.Context, histories []history, outcome gateO
 		}
 		from = min(from, h.begin)
 		for _, key := range h.ended {
-			from = min(from, h.without(key.version, known))
+			from = min(from, h.without(key, known))
 		}
 	}
 	if n := public.N - from; n > l.most {
@@ -344,10 +344,11 @@ func historyOf(raw []byte, known *rosters) (history, error) {
 	return h, nil
 }
 
-// without is the size of the longest log that is known to have had no leaf of a version of the roster yet; 0 where none is.
-func (h history) without(version int64, known []lookedThrough) (size int64) {
+// without is the size of the longest log that is known to have had nothing about a key's end yet; 0 where none is: neither a leaf of the
+// version of the roster that revoked it, nor one that says that it is revoked, for which nobody looks whose roster has not the key yet.
+func (h history) without(key revokedKey, known []lookedThrough) (size int64) {
 	for _, k := range known {
-		if h.roster.versions[k.Roster] < version {
+		if version := h.roster.versions[k.Roster]; key.added <= version && version < key.version {
 			size = max(size, k.Size)
 		}
 	}

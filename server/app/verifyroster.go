@@ -22,10 +22,10 @@ type roster struct {
 	counts map[evidence.Digest]bool
 }
 
-// revokedKey is one that a roster revokes, and the version that did.
+// revokedKey is one that a roster revokes, the version that did, and the one with which it came.
 type revokedKey struct {
-	key     evidence.Digest
-	version int64
+	key            evidence.Digest
+	version, added int64
 }
 
 func (r *rosters) of(bundle evidence.Bundle) (*roster, error) {
@@ -36,6 +36,7 @@ func (r *rosters) of(bundle evidence.Bundle) (*roster, error) {
 	if read, ok := r.read[newest]; ok {
 		return read, nil
 	}
+	added := map[evidence.Digest]int64{}
 	read := &roster{newest: newest, versions: map[evidence.Digest]int64{}, revoked: map[string]revokedKey{}, counts: map[evidence.Digest]bool{}}
 	for _, document := range bundle.Roster {
 		change, err := evidence.ParseRosterChange(document)
@@ -50,11 +51,11 @@ func (r *rosters) of(bundle evidence.Bundle) (*roster, error) {
 		credential := string(change.Key.CredentialID)
 		switch change.Event {
 		case evidence.KeyAdded:
-			read.counts[key] = true
+			read.counts[key], added[key] = true, change.Version
 		case evidence.KeyRemoved:
 			delete(read.counts, key)
 			if _, before := read.revoked[credential]; !before {
-				read.revoked[credential] = revokedKey{key, change.Version}
+				read.revoked[credential] = revokedKey{key, change.Version, added[key]}
 			}
 		case evidence.KeyCountersigned:
 		}
