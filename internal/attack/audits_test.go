@@ -372,7 +372,7 @@ func (c *cast) pinsOver(file string, openings evidence.Openings, notes ...string
 	code := app.Main(c.t.Context(), []string{
 		"anchors", "get", "--workspace=" + workspace, "--output=" + file, "--force", "--url=" + server.URL, "--token-file=" + token,
 	}, strings.NewReader(""), &stdout, &stderr)
-	if code == 1 && slices.ContainsFunc([]string{"which is not the newest", "does not have the newest version", "twice", "still counts", "that was public before"}, func(why string) bool {
+	if code == 1 && slices.ContainsFunc([]string{"which is not the newest", "does not have the newest version", "nobody should pin that", "twice", "still counts", "that was public before"}, func(why string) bool {
 		return strings.Contains(stderr.String(), why)
 	}) {
 		return "anchors get: refused"

@@ -712,6 +712,105 @@ func TestTheGateRefusesWhatIsBehindARevocationThatCameBeforeItsKey(t *testing.T)
 }
 
 // pipeline is the step of a pipeline that asks for the commit of the newest request a server with a public log and one piece of evidence.
+// TestTheGatePassesWhatWasVouchedForInTime: a key that was revoked without a word of since when had signed for another one before that, as
+// happens with every new phone; whatever the anchors know of it, and whether its person was in the workspace by then.
+func TestTheGatePassesWhatWasVouchedForInTime(t *testing.T) {
+	t.Parallel()
+	for name, story := range map[string]struct {
+		late        bool // in the workspace, where somebody vouched for the first of two keys
+		heads, code int  // of the anchors: after so many of the story's leaves
+	}{
+		"anchors of before":               {false, 0, 0},
+		"anchors of when it was enrolled": {false, 1, 2}, // and the roster did not follow yet: they do not tell whether the log had it
+		"anchors that know both keys":     {false, 2, 0},
+		"anchors of when it is revoked":   {false, 3, 0},
+		"anchors of afterwards":           {false, 4, 0},
+		"late, anchors of before":         {true, 0, 0},
+		"late, anchors of between":        {true, 2, 0},
+		"late, anchors of afterwards":     {true, 6, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := stage(t)
+			second, former := newPerson(t, "carol", "second"), c.carol
+			before := len(c.events)
+			if story.late {
+				second, former = newPerson(t, "dora", "second"), newPerson(t, "dora", "first")
+				c.writers = append(c.writers, approval.Person{ID: "per-dora", AccountID: "acc-dora", Name: "dora"})
+				c.enrolOn(former, c.bob)
+			}
+			c.enrolOn(second, former)
+			if story.late { // both were enrolled before a version has the first one
+				c.events[before+1], c.events[before+2] = c.events[before+2], c.events[before+1]
+			}
+			c.sayRevoked(former, second)
+			c.revokeBy(former, second, nil)
+			whole := c.events
+			c.events = c.events[:before+story.heads]
+			anchors := c.anchors()
+			anchors.LogHead = c.head()
+			c.events = whole
+			c.open("new")
+			c.decide(c.bob, evidence.Approve)
+			c.decide(second, evidence.Approve)
+			for _, flags := range [][]string{nil, {"--state=" + filepath.Join(t.TempDir(), "state.json")}} {
+				for range 2 { // and with what is remembered
+					if code, said := pipeline(t, c.operator, anchors, c.bundle(), flags...); code != story.code {
+						t.Errorf("%v: exit %d, %s; want exit %d", flags, code, said, story.code)
+					}
+				}
+				if flags == nil || story.code != 0 {
+					continue
+				}
+				var kept struct{ Size int64 }
+				must(t, json.Unmarshal(contents(t, strings.TrimPrefix(flags[0], "--state=")), &kept))
+				if want := int64(len(c.events)); kept.Size != want {
+					t.Errorf("%d leaves are remembered as looked through, want %d", kept.Size, want)
+				}
+			}
+			if alarms := newAuditor(c.operator).pass(c.operator, c.publish()); len(alarms) > 0 {
+				t.Error(alarms)
+			}
+			openings, at := c.publish().openings, int64(c.make().rosterAt)
+			openings.RosterLeaf = &at
+			if said := c.pins(openings); said != "anchors get: exit 0" {
+				t.Error(said)
+			}
+		})
+	}
+}
+
+// TestTheGateForgetsNoVoucherThatCameTooLate: evidence that rests on other keys passes, and what is remembered of the log ends before.
+func TestTheGateForgetsNoVoucherThatCameTooLate(t *testing.T) {
+	t.Parallel()
+	c, second := withTwoKeys(t)
+	state := filepath.Join(t.TempDir(), "state.json")
+	step := func(want string, approvers ...*person) {
+		t.Helper()
+		for i, entry := range c.make().entries {
+			if e := c.events[i]; e.request != nil || e.decision != nil || e.verdict {
+				c.events[i] = event{raw: entry}
+			}
+		}
+		c.number++
+		c.open("new")
+		for _, p := range approvers {
+			c.decide(p, evidence.Approve)
+		}
+		if code, said := pipeline(t, c.operator, c.pinned, c.bundle(), "--state="+state); said != want || (code == 0) != (want == "deploy gate: ") {
+			t.Errorf("exit %d, %s; want %s", code, said, want)
+		}
+	}
+	step("deploy gate: ", c.bob, c.dave)
+	c.sayRevoked(c.dave, second)
+	thief := newPerson(t, "dave", "thief")
+	c.enrolOn(thief, c.dave)
+	c.revokeBy(c.dave, second, nil)
+	step("deploy gate: ", c.bob, c.carol)
+	step("deploy gate: ", c.bob, second)
+	step("deploy gate: revoked_key", c.bob, thief)
+}
+
 func pipeline(t *testing.T, o *operator, anchors evidence.Anchors, bundle []byte, flags ...string) (code int, said string) {
 	t.Helper()
 	log := o.publish()

@@ -60,6 +60,33 @@ func (c *cast) outdated(p *person, then evidence.Statement) {
 	c.file(s, d, p.sign)
 }
 
+// sayRevoked has the log say that a key is revoked by another one of its person, and the roster not yet.
+func (c *cast) sayRevoked(p, by *person) {
+	c.t.Helper()
+	about := evidence.RevocationDocument{Person: p.key.Person, Key: digestOf(c.t, p.key)}
+	act, _ := c.act(evidence.Act{Purpose: evidence.Revoke, Revocation: &about}, by.name)
+	proof, err := evidence.SignedAct{Act: act, Assertion: by.sign(c.t, act)}.Digest()
+	must(c.t, err)
+	c.say(evidence.KeyRevoked{Person: about.Person, Key: about.Key, By: evidence.ByOwnKey, Revocation: proof}, false)
+}
+
+// byVouched approves with a key for which one signed that had been revoked, and shows that to everybody who may look.
+func (c *cast) byVouched(p *person, since evidence.Anchors) []string {
+	c.t.Helper()
+	c.open("new")
+	c.decide(c.bob, evidence.Approve)
+	c.decide(p, evidence.Approve)
+	got := []string{verify(c.bundle(), c.pinned)}
+	for _, anchors := range []evidence.Anchors{c.pinned, since} {
+		_, said := pipeline(c.t, c.operator, anchors, c.bundle())
+		got = append(got, said)
+	}
+	openings, at := c.publish().openings, int64(c.make().rosterAt)
+	openings.RosterLeaf = &at
+	got = append(got, c.pins(openings))
+	return append(got, newAuditor(c.operator).pass(c.operator, c.publish())...)
+}
+
 func onKeys() []attack {
 	return []attack{
 		{
@@ -337,11 +364,7 @@ func onKeys() []attack {
 				c.open("new")
 				then, _ := c.statement("dave", evidence.Approve)
 				then.Roster = before
-				about := evidence.RevocationDocument{Person: c.dave.key.Person, Key: digestOf(t, c.dave.key)}
-				act, _ := c.act(evidence.Act{Purpose: evidence.Revoke, Revocation: &about}, second.name)
-				proof, err := evidence.SignedAct{Act: act, Assertion: second.sign(t, act)}.Digest()
-				must(t, err)
-				c.say(evidence.KeyRevoked{Person: about.Person, Key: about.Key, By: evidence.ByOwnKey, Revocation: proof}, false)
+				c.sayRevoked(c.dave, second)
 				c.outdated(c.bob, then)
 				c.outdated(c.dave, then)
 				c.revokeBy(c.dave, second, nil)
@@ -353,6 +376,52 @@ func onKeys() []attack {
 					got = append(got, said)
 				}
 				return got
+			},
+		},
+		{
+			admits: "use a key that was revoked",
+			wants:  "have a key of X, that X had revoked without a word of since when, sign for another one that the thief has, and keep that out of the roster until then; approve with the other one",
+			caught: []string{"exit 0", "deploy gate: revoked_key", "deploy gate: revoked_key", "anchors get: refused", "monitor: revoked_voucher"},
+			try: func(t *testing.T) []string {
+				c, second := withTwoKeys(t)
+				since := c.anchors()
+				since.LogHead = c.head()
+				c.sayRevoked(c.dave, second)
+				thief := newPerson(t, "dave", "thief")
+				c.enrolOn(thief, c.dave)
+				c.revokeBy(c.dave, second, nil)
+				return c.byVouched(thief, since)
+			},
+		},
+		{
+			admits: "use a key that was revoked",
+			wants:  "the same, with a key under the name of somebody else that it countersigns",
+			caught: []string{"exit 0", "deploy gate: revoked_key", "deploy gate: revoked_key", "anchors get: refused", "monitor: revoked_voucher"},
+			try: func(t *testing.T) []string {
+				c, second := withTwoKeys(t)
+				since := c.anchors()
+				since.LogHead = c.head()
+				c.sayRevoked(c.dave, second)
+				thief := newPerson(t, "carol", "thief")
+				c.enrolOn(thief, c.dave)
+				c.revokeBy(c.dave, second, nil)
+				return c.byVouched(thief, since)
+			},
+		},
+		{
+			admits: "use a key that was revoked",
+			wants:  "the same, and leave the enrolment of the other one out of the log",
+			caught: []string{"exit 0", "deploy gate: revoked_key", "deploy gate: operator_asserted", "anchors get: refused", "monitor: key_unlogged"},
+			try: func(t *testing.T) []string {
+				c, second := withTwoKeys(t)
+				since := c.anchors()
+				since.LogHead = c.head()
+				c.sayRevoked(c.dave, second)
+				thief := newPerson(t, "dave", "thief")
+				c.enrolOn(thief, c.dave)
+				c.events = slices.Delete(c.events, len(c.events)-2, len(c.events)-1)
+				c.revokeBy(c.dave, second, nil)
+				return c.byVouched(thief, since)
 			},
 		},
 		{

@@ -199,7 +199,9 @@ func (c *anchorsGetCommand) newest(ctx context.Context, client *monitor.Client, 
 		counts[key.Digest] = key.LiveAt(roster.Versions())
 	}
 	workspace, placed, followed := evidence.WorkspaceID(o.Salt, o.Workspace), false, true
+	places := monitor.PlacesOf(workspace)
 	index, leaf, hidden, err := client.Later(ctx, tree, 0, func(index int64, leaf evidence.Leaf) bool {
+		places.See(index, leaf)
 		if said, here := monitor.Revokes(leaf, workspace); here && counts[said.Key] {
 			followed = false
 		}
@@ -227,12 +229,32 @@ func (c *anchorsGetCommand) newest(ctx context.Context, client *monitor.Client, 
 		return "", fmt.Errorf("leaf %d of the log (%s) is not in what the server gives of the workspace, which is not the newest", index, leaf.Body.Type())
 	case !placed:
 		return "", fmt.Errorf("leaf %d of the log is not that of the newest version of the workspace's roster", *o.RosterLeaf)
+	}
+	if err := vouchedInTime(roster, places); err != nil {
+		return "", err
+	}
+	switch {
 	case len(unseen) > 0:
 		return "the log that is published does not have the newest version of one of the workspace's policies yet", nil
 	case !followed:
 		return "the log revokes a key that the newest version of the workspace's roster still counts", nil
 	}
 	return "", nil
+}
+
+// vouchedInTime makes sure that whoever vouched for a key in the roster did so before theirs was revoked, by the whole log: what is pinned is
+// not looked at again.
+func vouchedInTime(roster *evidence.Roster, places monitor.Places) error {
+	for n := int64(1); n <= roster.Versions(); n++ {
+		change, _ := roster.Change(n)
+		for _, voucher := range monitor.Vouchers(change) {
+			said, revoked := places.Revoked[voucher]
+			if index, seen := places.Vouched(change); revoked && (!seen || index > said) {
+				return fmt.Errorf("version %d of the roster rests on key %s, which leaf %d of the log had revoked before it signed: nobody should pin that", n, voucher, said)
+			}
+		}
+	}
+	return nil
 }
 
 // rosterOf replays the roster that openings have.

@@ -137,7 +137,7 @@ func (c *verifyCommand) Run(ctx context.Context, s streams) error {
 	// Something can happen to a pull request while its evidence is fetched. What happens every time is no chance.
 	var seen tlog.Tree
 	for try := 1; ; try++ {
-		report, outcome, code, err := c.gate(ctx, logLook{client: client, anchors: anchors, known: known, most: c.MaxLeaves, seen: &seen}, at)
+		report, outcome, code, err := c.gate(ctx, logLook{client: client, anchors: anchors, known: known, most: c.MaxLeaves, remembers: c.State != "", seen: &seen}, at)
 		if err != nil {
 			return err
 		}

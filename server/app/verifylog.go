@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -115,6 +114,8 @@ type logLook struct {
 	// head is the log as it was before the evidence was asked for, where that took a while; the empty one where there is nothing that the
 	// evidence need not know of.
 	head tlog.Tree
+	// remembers says that what the look finds is written down for later ones.
+	remembers bool
 	// seen is the longest log that was shown to this look or one before it, which no later one does without.
 	seen *tlog.Tree
 }
@@ -172,8 +173,7 @@ func (l logLook) compare(ctx context.Context, histories []history, outcome gateO
 			from = min(from, k.Size) // where it was looked for rules last, though anchors know a newer roster: what came in between is in neither
 		}
 	}
-	logged := map[int64]int64{}            // of each version of the roster that is found, where it comes first
-	revoked := map[evidence.Digest]int64{} // of each key that a leaf is found to revoke, where the first one comes
+	further := from
 	for _, h := range histories {
 		shown, err := monitor.Open([]byte(h.checkpoint), anchors)
 		if err != nil {
@@ -191,6 +191,11 @@ func (l logLook) compare(ctx context.Context, histories []history, outcome gateO
 		for _, key := range h.ended {
 			from = min(from, h.without(key, known))
 		}
+		from = h.vouchedFrom(h.vouchedSince(known, false), known, from)
+		further = h.vouchedFrom(h.vouchedSince(known, true), known, further)
+	}
+	if further = min(from, further); l.remembers && public.N-further <= l.most {
+		from = further // what is remembered is so of all keys
 	}
 	if n := public.N - from; n > l.most {
 		return gateOutcome{Code: gateAsserted, Sentence: fmt.Sprintf(
@@ -199,6 +204,7 @@ func (l logLook) compare(ctx context.Context, histories []history, outcome gateO
 	}
 	var lacking history
 	var later *gateOutcome // what the evidence lacks, and came since by the server's word
+	places := monitor.PlacesOf(histories[0].workspace)
 	rules := rulesSeen{workspace: histories[0].workspace, before: remembered(known)}
 	followed := true
 	chains := map[evidence.Digest][]history{}
@@ -207,16 +213,7 @@ func (l logLook) compare(ctx context.Context, histories []history, outcome gateO
 	}
 	index, leaf, other, err := client.Later(ctx, public.Tree, from, func(index int64, leaf evidence.Leaf) bool {
 		rules.see(index, leaf)
-		if version, ok := leaf.Body.(evidence.RosterVersion); ok && leaf.Workspace == histories[0].workspace {
-			if _, before := logged[version.Version]; !before {
-				logged[version.Version] = index
-			}
-		}
-		if said, here := monitor.Revokes(leaf, histories[0].workspace); here {
-			if _, before := revoked[said.Key]; !before {
-				revoked[said.Key] = index
-			}
-		}
+		places.See(index, leaf)
 		var about []history // that the leaf may concern
 		switch leaf.Body.(type) {
 		case evidence.RosterVersion, evidence.KeyRevoked:
@@ -253,17 +250,23 @@ func (l logLook) compare(ctx context.Context, histories []history, outcome gateO
 		return gateOutcome{Code: gateStale, Sentence: fmt.Sprintf("the evidence is not the newest: the log has leaf %d about %s (%s), which is not in it", index, about, leaf.Body.Type())}, 1, false
 	}
 	for _, h := range histories {
-		if late, found := h.late(logged, revoked, known); found {
+		if late, found := h.late(places, known); found {
 			return gateOutcome{Code: gateRevoked, Sentence: fmt.Sprintf("leaf %d of the log is a decision by a key that had been revoked before it", late)}, 1, false
 		}
 		if outcome, outdated := rules.outdated(h); outdated {
 			return outcome, 1, false
 		}
 	}
-	if later != nil && code == 0 {
+	refused, told, vouched := l.vouched(histories, places, from)
+	switch {
+	case refused != "":
+		return gateOutcome{Code: gateRevoked, Sentence: refused}, 1, false
+	case later != nil && code == 0:
 		return *later, 2, false
-	}
-	if !followed {
+	case !told && code == 0:
+		return gateOutcome{Code: gateAsserted, Sentence: fmt.Sprintf("it rests on the server's word that a key signed for another one before it was revoked: "+
+			"that was before leaf %d, where the look began; anchors that are newer, or have no logHead, tell", from)}, 2, false
+	case !followed || !vouched:
 		return outcome, code, false
 	}
 	newest := &known[0]
@@ -342,37 +345,6 @@ func historyOf(raw []byte, known *rosters) (history, error) {
 		}
 	}
 	return h, nil
-}
-
-// without is the size of the longest log that is known to have had nothing about a key's end yet; 0 where none is: neither a leaf of the
-// version of the roster that revoked it, nor one that says that it is revoked, for which nobody looks whose roster has not the key yet.
-func (h history) without(key revokedKey, known []lookedThrough) (size int64) {
-	for _, k := range known {
-		if version := h.roster.versions[k.Roster]; key.added <= version && version < key.version {
-			size = max(size, k.Size)
-		}
-	}
-	return size
-}
-
-// late finds the first decision by a key that had been revoked when its leaf was appended: behind the first leaf that says so, or that of the
-// version of the roster that follows. Of those the look found, logged and revoked are where they come first in the log, whose leaves were
-// looked through from where it had none of the version; a version that was not found has no leaf, though another one behind it may have.
-// What is known tells it of others: it has the leaf of a version, and of each before it.
-func (h history) late(logged map[int64]int64, revoked map[evidence.Digest]int64, known []lookedThrough) (index int64, found bool) {
-	for _, index := range slices.Sorted(maps.Keys(h.ended)) {
-		key := h.ended[index]
-		at, seen := logged[key.version]
-		said, told := revoked[key.key]
-		late := !seen || index > at || told && index > said
-		for _, k := range known {
-			late = late || key.version <= h.roster.versions[k.Roster] && index >= k.Size
-		}
-		if late {
-			return index, true
-		}
-	}
-	return 0, false
 }
 
 // lacks reports whether a leaf of the log is about the pull request, the roster or a key and not in the bundle, which has to know of so many

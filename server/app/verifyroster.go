@@ -18,8 +18,17 @@ type roster struct {
 	versions map[evidence.Digest]int64
 	// revoked are the keys that it revokes, by their credential ids.
 	revoked map[string]revokedKey
+	// vouched are the changes that rest on a signature of one of those, for each that does.
+	vouched []vouched
 	// counts has the keys that count by the newest version.
 	counts map[evidence.Digest]bool
+}
+
+// vouched is a change that brings a key into the roster, or countersigns it, with a key that signed for it and was revoked since.
+type vouched struct {
+	key    evidence.Digest
+	change evidence.RosterChange
+	by     revokedKey
 }
 
 // revokedKey is one that a roster revokes, the version that did, and the one with which it came.
@@ -38,6 +47,7 @@ func (r *rosters) of(bundle evidence.Bundle) (*roster, error) {
 	}
 	added := map[evidence.Digest]int64{}
 	read := &roster{newest: newest, versions: map[evidence.Digest]int64{}, revoked: map[string]revokedKey{}, counts: map[evidence.Digest]bool{}}
+	var signed []vouched
 	for _, document := range bundle.Roster {
 		change, err := evidence.ParseRosterChange(document)
 		if err != nil {
@@ -46,6 +56,9 @@ func (r *rosters) of(bundle evidence.Bundle) (*roster, error) {
 		key, err := change.Key.Digest()
 		if err != nil {
 			return nil, err
+		}
+		for _, voucher := range monitor.Vouchers(change) {
+			signed = append(signed, vouched{key, change, revokedKey{key: voucher}})
 		}
 		read.versions[approval.DigestOf(document)] = change.Version
 		credential := string(change.Key.CredentialID)
@@ -58,6 +71,16 @@ func (r *rosters) of(bundle evidence.Bundle) (*roster, error) {
 				read.revoked[credential] = revokedKey{key, change.Version, added[key]}
 			}
 		case evidence.KeyCountersigned:
+		}
+	}
+	ended := map[evidence.Digest]revokedKey{}
+	for _, key := range read.revoked {
+		ended[key.key] = key
+	}
+	for _, v := range signed {
+		if key, revoked := ended[v.by.key]; revoked {
+			v.by = key
+			read.vouched = append(read.vouched, v)
 		}
 	}
 	if r.read == nil {

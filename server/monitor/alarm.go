@@ -72,6 +72,8 @@ const (
 	RosterWrong Code = "roster_wrong"
 	// RosterUnproved: a roster version whose proof does not prove it.
 	RosterUnproved Code = "roster_unproved"
+	// RevokedVoucher: a roster version that rests on a key which the log had revoked before.
+	RevokedVoucher Code = "revoked_voucher"
 	// KeyUnlogged: a key in the roster whose enrolment the log does not have.
 	KeyUnlogged Code = "key_unlogged"
 	// AccountTwice: a key of an account that has another person already.

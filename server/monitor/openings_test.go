@@ -267,6 +267,14 @@ func TestAWorkspaceThatIsInOrder(t *testing.T) {
 	}
 }
 
+// revokedFirst revokes a key in the log, and lets the roster follow behind something else.
+func (g *governed) revokedFirst(key token, then func()) {
+	g.t.Helper()
+	g.about(evidence.KeyRevoked{Person: key.key.Person, Key: key.digest(g.t)})
+	then()
+	g.roster(evidence.RosterChange{Event: evidence.KeyRemoved, Key: key.key, By: evidence.ByOperator})
+}
+
 // forgery is something that an operator does to a workspace's roster or rules, with the alarms about it.
 type forgery struct {
 	forge   func(g *governed)
@@ -286,6 +294,26 @@ func forgeries() map[string]forgery {
 			g.setPolicy("weaker", carol)
 		}, nil, []monitor.Code{monitor.RuleUnsigned}},
 		"a policy signed by a key that is in no roster": {func(g *governed) { g.setPolicy("weaker", newToken("per-bob", "ghost")) }, nil, []monitor.Code{monitor.RuleUnsigned}},
+		"a policy signed by a key that was revoked, before the roster follows": {func(g *governed) {
+			g.revokedFirst(bob, func() { g.setPolicy("weaker", bob) })
+		}, nil, []monitor.Code{monitor.RuleUnsigned}},
+		"a ghost key for which a key of its person signed that was revoked": {func(g *governed) {
+			g.revokedFirst(bob, func() {
+				ghost := newToken("per-bob", "ghost")
+				e := g.enrolment(ghost)
+				authority := bob.assert(e.Act)
+				e.Authority = &authority
+				g.enrol(ghost, e, evidence.ByOwnKey, bob.digest(g.t))
+			})
+		}, nil, []monitor.Code{monitor.RevokedVoucher, monitor.UnknownKey}},
+		"a key vouched for by one that was revoked": {func(g *governed) {
+			g.revokedFirst(bob, func() {
+				e := g.enrolment(carol)
+				vouched := g.countersigned(e, bob)
+				e.Countersigned = &vouched
+				g.enrol(carol, e, evidence.ByCountersigner, bob.digest(g.t))
+			})
+		}, nil, []monitor.Code{monitor.RevokedVoucher, monitor.RuleUnsigned}},
 		"one person who signs for two": {func(g *governed) {
 			g.protect(2, []string{"per-alice", "per-bob"}, alice)
 			g.setPolicy("weaker", alice, alice)

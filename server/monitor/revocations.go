@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -55,6 +56,29 @@ func (r *replay) revocations() (settled bool, err error) {
 		}
 	}
 	return settled, nil
+}
+
+// revokedBefore looks for the first leaf before an index that revokes a key: no signature by it comes into the log of an honest server
+// behind that.
+func (r *replay) revokedBefore(key evidence.Digest, index int64) (leaf int64, found bool, err error) {
+	err = turnsIn(r.tx.Bucket(tableRevoked), key, 0, func(at int64, raw []byte) error {
+		if at >= index {
+			return errEnough
+		}
+		_, said, err := readPast(raw)
+		if err != nil {
+			return err
+		}
+		if _, here := Revokes(said, r.ID); here {
+			leaf, found = at, true
+			return errEnough
+		}
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return leaf, found, err
 }
 
 // couldFollow is since when the roster could say what a leaf of a time says of a key, which may have come into it later.

@@ -95,12 +95,15 @@ func (r *replay) proofs() error {
 				return err
 			}
 		}
-		filed, err := r.enrolled(key)
+		enrolment, filed, err := r.enrolled(key)
 		if err != nil {
 			return err
 		}
 		if err := r.unproved(change, filed); err != nil {
 			r.wrong(RosterUnproved, subject, "Key %s of person %s %s: %s.", key, change.Key.Person, change.Event, err)
+		}
+		if err := r.vouchers(subject, change, enrolment); err != nil {
+			return err
 		}
 		if change.Event == evidence.KeyAdded {
 			added, _ := r.roster.Key(change.Key.CredentialID)
@@ -159,14 +162,34 @@ func (r *replay) vouchedAgain(change evidence.RosterChange, logged evidence.KeyE
 		approval.DigestOf(opened.Enrolment.AttestationObject) == logged.AttestationObject && approval.DigestOf(opened.Enrolment.ClientDataJSON) == logged.ClientData
 }
 
-// enrolled is the time of the leaf of a key's enrolment; zero where the log has none.
-func (r *replay) enrolled(key evidence.Digest) (time.Time, error) {
+// enrolled is the index and the time of the leaf of a key's enrolment; -1 and zero where the log has none.
+func (r *replay) enrolled(key evidence.Digest) (index int64, at time.Time, err error) {
 	raw := r.tx.Bucket(tableKeys).Get([]byte(key))
 	if raw == nil {
-		return time.Time{}, nil
+		return -1, at, nil
 	}
-	_, leaf, err := readPast(raw)
-	return leaf.Time, err
+	kept, leaf, err := readPast(raw)
+	return kept.Index, leaf.Time, err
+}
+
+// vouchers looks for a key that had been revoked when it signed for another one, as far as the log tells: it has the one leaf before the
+// other. enrolled is the leaf of that one's enrolment.
+func (r *replay) vouchers(subject string, change evidence.RosterChange, enrolled int64) error {
+	index := enrolled
+	if change.By != evidence.ByOwnKey {
+		logged, _ := r.logged("roster", change.Version)
+		index = logged.Index
+	}
+	for _, key := range Vouchers(change) {
+		leaf, found, err := r.revokedBefore(key, index)
+		if err != nil {
+			return err
+		}
+		if found {
+			r.wrong(RevokedVoucher, subject, "Key %s, which leaf %d revokes, signed for a key of person %s that was %s, by leaf %d.", key, leaf, change.Key.Person, change.Event, index)
+		}
+	}
+	return nil
 }
 
 // unproved says why the proofs of a change do not prove it; nil where they do. enrolled is when the key's enrolment was filed.

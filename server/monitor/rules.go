@@ -170,7 +170,7 @@ func (r *replay) keyChange(index, version int64, filed time.Time, force evidence
 		}
 		return a.Purpose == evidence.Countersign && a.Key.Key.Equal(change.Key)
 	}
-	wrong := r.agreed(acts, force, version-1, filed, about)
+	wrong := r.agreed(index, acts, force, version-1, filed, about)
 	if wrong == "" {
 		wrong = r.anyExpired(acts, filed)
 	}
@@ -236,7 +236,7 @@ func (r *replay) protection(index int64, filed time.Time, body evidence.Protecti
 		r.lasts(OpeningsWrong, subject, "The log names another one than the openings.")
 		return nil
 	}
-	enough := r.agreed(body.Acts, now.Force, now.Roster, filed, func(a evidence.Act) bool {
+	enough := r.agreed(index, body.Acts, now.Force, now.Roster, filed, func(a evidence.Act) bool {
 		signed, err := a.DocumentDigest()
 		return err == nil && a.Purpose == evidence.Protect && signed == digest
 	})
@@ -260,7 +260,7 @@ func (r *replay) policy(index int64, filed time.Time, body evidence.PolicyVersio
 	}
 	opened := r.policies[policyPlace{body.Repository, body.Version}]
 	subject := fmt.Sprintf("policy of repository %s version %d", opened.Repository, body.Version)
-	enough := r.agreed(body.Acts, now.Force, now.Roster, filed, func(a evidence.Act) bool {
+	enough := r.agreed(index, body.Acts, now.Force, now.Roster, filed, func(a evidence.Act) bool {
 		return a.Purpose == evidence.SetPolicy && *a.Policy == evidence.PolicyDocument{
 			Repository: opened.Repository, Version: body.Version, Previous: now.Newest[body.Repository], Policy: body.Policy,
 		}
@@ -288,8 +288,9 @@ func (r *replay) expired(act evidence.Act, filed time.Time) bool {
 }
 
 // agreed says why acts are not the agreement that a protection demands at a version of the roster; "" where they are.
-// They were filed at a time, before which none had expired, give or take; the zero time where that is not known.
-func (r *replay) agreed(acts []evidence.Digest, force evidence.ProtectionDocument, roster int64, filed time.Time, about func(evidence.Act) bool) string {
+// They were filed by a leaf, before which none of the keys had been revoked, and at a time, before which none had expired, give or take; the
+// zero time where that is not known.
+func (r *replay) agreed(index int64, acts []evidence.Digest, force evidence.ProtectionDocument, roster int64, filed time.Time, about func(evidence.Act) bool) string {
 	people := map[string]bool{}
 	why := ""
 	for _, digest := range acts {
@@ -299,6 +300,9 @@ func (r *replay) agreed(acts []evidence.Digest, force evidence.ProtectionDocumen
 			continue
 		}
 		act, err := r.signed(signed, roster)
+		if err == nil {
+			err = r.inTime(signed, index)
+		}
 		switch {
 		case err != nil:
 			why = fmt.Sprintf("; a signature does not count (%v)", err)
@@ -314,4 +318,17 @@ func (r *replay) agreed(acts []evidence.Digest, force evidence.ProtectionDocumen
 		return fmt.Sprintf("%d of the people who can agree signed, where %d have to%s", len(people), force.Quorum, why)
 	}
 	return ""
+}
+
+// inTime says why a signature cannot have been filed by a leaf: the log revokes its key before that.
+func (r *replay) inTime(signed evidence.SignedAct, index int64) error {
+	key, known := r.roster.Key(signed.Assertion.CredentialID)
+	if !known {
+		return nil // whoever judges it says so
+	}
+	leaf, revoked, err := r.revokedBefore(key.Digest, index)
+	if revoked {
+		err = fmt.Errorf("leaf %d had revoked its key", leaf)
+	}
+	return err
 }

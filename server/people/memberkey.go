@@ -223,10 +223,6 @@ func (p *People) SignKeyAct(ctx context.Context, person store.Person, sessionHas
 	if _, key, err = p.mayAct(ctx, person, c); err != nil {
 		return key, "", err
 	}
-	// Who enrolled another key since then may sign with it.
-	if _, err := p.Roster(ctx, person, c.workspace); err != nil {
-		return key, "", err
-	}
 	err = p.store.InWorkspace(ctx, c.workspace, func(tx *store.Tx) error {
 		if err := tx.LockRules(ctx); err != nil {
 			return err
@@ -243,6 +239,11 @@ func (p *People) SignKeyAct(ctx context.Context, person store.Person, sessionHas
 			if _, err := tx.LockCredentials(ctx, id); err != nil {
 				return err
 			}
+		}
+		// Who enrolled another key since then may sign with it. What the roster could not take in now it must not take in later, when that key
+		// may have been revoked.
+		if err := p.Follow(ctx, tx, person.ID); err != nil {
+			return err
 		}
 		mine, err := tx.Keys(ctx, person.ID)
 		if err != nil {

@@ -1,0 +1,64 @@
+package monitor
+
+import "github.com/signedapproval/bitbucket/server/evidence"
+
+// Places is where what bears on the keys of a workspace comes first in a log, among the leaves that were looked through. A leaf can be
+// appended once more, and it is the first one that honest servers wrote.
+type Places struct {
+	workspace evidence.Digest
+	// Versions are the leaves of the versions of the roster, by number; Enrolled those of enrolments, whichever workspace they name, by
+	// digest; Revoked those that say of a key that it is revoked, by the key.
+	Versions map[int64]int64
+	Enrolled map[evidence.Digest]int64
+	Revoked  map[evidence.Digest]int64
+}
+
+// PlacesOf is for a workspace, of which nothing was seen yet.
+func PlacesOf(workspace evidence.Digest) Places {
+	return Places{workspace, map[int64]int64{}, map[evidence.Digest]int64{}, map[evidence.Digest]int64{}}
+}
+
+// See takes in the next leaf of the log.
+func (p Places) See(index int64, leaf evidence.Leaf) {
+	switch body := leaf.Body.(type) {
+	case evidence.RosterVersion:
+		if leaf.Workspace == p.workspace {
+			first(p.Versions, body.Version, index)
+		}
+	case evidence.KeyEnrolled:
+		first(p.Enrolled, body.Enrolment, index)
+	case evidence.KeyRevoked:
+		if _, here := Revokes(leaf, p.workspace); here {
+			first(p.Revoked, body.Key, index)
+		}
+	}
+}
+
+func first[K comparable](places map[K]int64, key K, index int64) {
+	if _, before := places[key]; !before {
+		places[key] = index
+	}
+}
+
+// Vouched is the leaf with which a signature that brings a key into the roster, or countersigns it, came into the log: that of its
+// enrolment, where its person signed with another key, and else that of the version itself. It returns false where none was seen.
+func (p Places) Vouched(change evidence.RosterChange) (index int64, seen bool) {
+	if change.By == evidence.ByOwnKey {
+		index, seen = p.Enrolled[change.Proof]
+		return index, seen
+	}
+	index, seen = p.Versions[change.Version]
+	return index, seen
+}
+
+// Vouchers are the keys that signed for a change that brings a key into the roster, or countersigns it; none for any other.
+func Vouchers(change evidence.RosterChange) (keys []evidence.Digest) {
+	if change.Event == evidence.KeyRemoved || change.Signer == "" {
+		return nil
+	}
+	keys = append(keys, change.Signer)
+	for _, more := range change.Agreed {
+		keys = append(keys, more.Signer)
+	}
+	return keys
+}
