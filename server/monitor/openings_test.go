@@ -539,6 +539,26 @@ func TestWhoAgreedBesides(t *testing.T) {
 	}
 }
 
+// TestWhatWasSaidOfAKeyBeforeItCame: a workspace revokes a key that its roster did not have yet, changes its rules, and the key comes in with what
+// was said of it then.
+func TestWhatWasSaidOfAKeyBeforeItCame(t *testing.T) {
+	t.Parallel()
+	g, a := newGoverned(t), newAuditor(t)
+	a.withOpenings(nil)
+	said := g.signedFor(evidence.KeyRemoved, carol, g.revocation(carol, nil, bob), bob)
+	g.protect(2, []string{"per-alice", "per-bob"}, bob)
+	g.about(evidence.KeyRevoked{Person: bob.key.Person, Key: bob.digest(t)}) // the roster follows behind
+	g.now = g.now.Add(30 * 24 * time.Hour)
+	g.enrol(carol, g.enrolment(carol), evidence.ByLogIn, "")
+	g.now = g.now.Add(-time.Second) // the next leaf is of the same time
+	g.roster(said)
+	g.roster(evidence.RosterChange{Event: evidence.KeyRemoved, Key: bob.key, By: evidence.ByOperator})
+	g.publish()
+	if found, err := a.pass(g.operator, g); err != nil || len(codes(found)) > 0 {
+		t.Errorf("found %v, %v", found, err)
+	}
+}
+
 // TestWhatHadExpiredCountsForNothing has people sign, and the operator file it when what they signed has expired.
 func TestWhatHadExpiredCountsForNothing(t *testing.T) {
 	t.Parallel()

@@ -149,12 +149,14 @@ func (r *replay) keyChange(index, version int64, filed time.Time, force evidence
 	if change.By != evidence.ByCountersigner {
 		return nil
 	}
+	if change.Event == evidence.KeyRemoved && r.cameIn(change.Key).Equal(filed) {
+		// A key can come into the roster long after it was enrolled, and what was said to revoke it with it: by rules, and by keys, of then. It
+		// decided nothing meanwhile that could be lost.
+		return nil
+	}
 	first := change.Proof
 	if change.Event == evidence.KeyAdded {
 		first = r.voucher(change.Proof)
-	}
-	if change.Event == evidence.KeyRemoved && r.cameIn(change.Key).Equal(filed) {
-		filed = time.Time{} // a key can come into the roster long after it was enrolled, and what was said to revoke it with it
 	}
 	acts := []evidence.Digest{first}
 	for _, a := range change.Agreed {
