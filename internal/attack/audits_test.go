@@ -187,9 +187,9 @@ func onAudits() []attack {
 			return got
 		},
 	}, {
-		wants:  "have anchors that somebody pinned replaced by those of another log, without what the first one said",
-		caught: []string{"anchors get: refused"},
-		try: func(t *testing.T) []string {
+		wants:  "have anchors that somebody pinned replaced by those of another log, or of another workspace, without what the first ones said",
+		caught: []string{"anchors get: refused", "anchors get: refused", "anchors get: refused"},
+		try: func(t *testing.T) (got []string) {
 			c, file := stage(t), filepath.Join(t.TempDir(), "anchors")
 			other := *c
 			other.operator = c.twin()
@@ -199,18 +199,24 @@ func onAudits() []attack {
 				openings.RosterLeaf = &at
 				return c.pinsOver(file, openings)
 			}
-			must(t, os.WriteFile(file, []byte("no anchors"), 0o600))
-			for range 2 { // over what is none, and over those of before
+			for range 2 { // where there is none, and over those of before
 				c.say(evidence.Connection{Event: "renewed"}, false)
 				if said := pins(c); said != "anchors get: exit 0" {
 					t.Fatalf("the control: %s", said)
 				}
 			}
+			pinned := contents(t, file)
+			genesis := string(evidence.LeafDigest(c.make().entries[0]))
+			for _, there := range []string{"no anchors", strings.Replace(string(pinned), genesis, string(approval.DigestOf(nil)), 1)} {
+				must(t, os.WriteFile(file, []byte(there), 0o600))
+				got = append(got, pins(c))
+			}
+			must(t, os.WriteFile(file, pinned, 0o600))
 			other.seen = newWitnesses(t, other.keys.Verifiers())
 			for range 3 {
 				other.say(evidence.Connection{Event: "broken"}, false)
 			}
-			return []string{pins(&other)}
+			return append(got, pins(&other))
 		},
 	}}
 }
@@ -372,7 +378,7 @@ func (c *cast) pinsOver(file string, openings evidence.Openings, notes ...string
 	code := app.Main(c.t.Context(), []string{
 		"anchors", "get", "--workspace=" + workspace, "--output=" + file, "--force", "--url=" + server.URL, "--token-file=" + token,
 	}, strings.NewReader(""), &stdout, &stderr)
-	if code == 1 && slices.ContainsFunc([]string{"which is not the newest", "does not have the newest version", "nobody should pin that", "twice", "still counts", "that was public before"}, func(why string) bool {
+	if code == 1 && slices.ContainsFunc([]string{"which is not the newest", "does not have the newest version", "nobody should pin that", "is no anchors file", "of another workspace", "twice", "still counts", "that was public before"}, func(why string) bool {
 		return strings.Contains(stderr.String(), why)
 	}) {
 		return "anchors get: refused"

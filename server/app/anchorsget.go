@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -28,7 +29,7 @@ type anchorsGetCommand struct {
 	remote
 	Workspace string   `help:"The workspace's UUID or slug." required:""`
 	Output    string   `short:"o" help:"The file to write." required:"" placeholder:"FILE"`
-	Force     bool     `help:"Write over a file that is there; the log has to begin with the one of which anchors in it have a head."`
+	Force     bool     `help:"Write over anchors that are there, of the same workspace and log, which has to begin with the one of which they have a head. Models and keys in them stay."`
 	Policies  string   `help:"Which policies are pinned: the newest of each repository that is gated, or all that ever were." default:"newest" enum:"newest,all"`
 	Witness   []string `help:"A witness's verifier key, as the witness publishes it; may be given again." placeholder:"KEY"`
 	Quorum    int      `help:"How many of the witnesses have to have cosigned." default:"0"`
@@ -47,7 +48,7 @@ func (c *anchorsGetCommand) Run(ctx context.Context, s streams) error {
 	if err := free(c.Output, c.Force); err != nil {
 		return err
 	}
-	pinned, err := c.replaced()
+	former, pinned, err := c.replaced()
 	if err != nil {
 		return err
 	}
@@ -61,6 +62,9 @@ func (c *anchorsGetCommand) Run(ctx context.Context, s streams) error {
 	}
 	opened, roster, err := c.opened(ctx, client, at.workspace, pinned, &anchors)
 	if err != nil {
+		return err
+	}
+	if err := succeeds(&anchors, former); err != nil {
 		return err
 	}
 	c.pin(&anchors, opened)
@@ -80,20 +84,42 @@ func (c *anchorsGetCommand) Run(ctx context.Context, s streams) error {
 	return c.explain(s, anchors, opened, roster)
 }
 
-// replaced is the head of the log in anchors that are written over; the empty tree where there is none.
-func (c *anchorsGetCommand) replaced() (tlog.Tree, error) {
-	raw, err := readFile(c.Output, evidence.MaxAnchors)
+// replaced are the anchors that are written over; none where there is no file. What is there and is none is not written over: nobody could
+// tell what it pinned.
+func (c *anchorsGetCommand) replaced() (anchors evidence.Anchors, head tlog.Tree, err error) {
+	file, err := os.Stat(c.Output)
 	if errors.Is(err, fs.ErrNotExist) {
-		return tlog.Tree{}, nil
+		return anchors, head, nil
+	}
+	if err == nil && !file.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no file that can be written over", c.Output)
 	}
 	if err != nil {
-		return tlog.Tree{}, err
+		return anchors, head, err
 	}
-	anchors, err := evidence.ParseAnchors(raw)
-	if err != nil || anchors.LogHead == nil {
-		return tlog.Tree{}, nil //nolint:nilerr // what is no anchors pins nothing
+	raw, err := readFile(c.Output, evidence.MaxAnchors)
+	if err != nil {
+		return anchors, head, err
 	}
-	return treeOf(anchors.LogHead.Size, anchors.LogHead.Root)
+	if anchors, err = evidence.ParseAnchors(raw); err != nil {
+		return anchors, head, fmt.Errorf("%s is there and is no anchors file that this version reads: take another name, or remove it: %w", c.Output, err)
+	}
+	if h := anchors.LogHead; h != nil {
+		head, err = treeOf(h.Size, h.Root)
+	}
+	return anchors, head, err
+}
+
+// succeeds makes sure that anchors are of the workspace and the log of those that they take the place of, and keeps what no server publishes.
+func succeeds(anchors *evidence.Anchors, former evidence.Anchors) error {
+	switch {
+	case former.Log != nil && former.Log.Origin != anchors.Log.Origin:
+		return fmt.Errorf("the anchors that are there are of another log, %s: take another name for those of %s", former.Log.Origin, anchors.Log.Origin)
+	case former.Genesis != "" && former.Genesis != anchors.Genesis:
+		return errors.New("the anchors that are there are of another workspace, or of another history of this one: take another name")
+	}
+	anchors.Models, anchors.Keys = former.Models, former.Keys
+	return nil
 }
 
 // published pins the log and the page on which people sign.

@@ -45,3 +45,25 @@ func TestPoliciesArePinnedForTheirRepository(t *testing.T) {
 		}
 	}
 }
+
+// TestAnchorsKeepWhatNoServerPublishes: the models and keys that somebody pinned stay when the rest is made anew.
+func TestAnchorsKeepWhatNoServerPublishes(t *testing.T) {
+	t.Parallel()
+	log := &evidence.LogAnchor{Origin: "approvals.example/log"}
+	former := evidence.Anchors{Log: log, Genesis: "g", Models: &evidence.Models{Number: 7}, Keys: []evidence.PinnedKey{{Person: "alice"}}, Roster: "old"}
+	made := evidence.Anchors{Log: log, Genesis: "g", Roster: "new"}
+	if err := succeeds(&made, former); err != nil {
+		t.Fatal(err)
+	}
+	if want := (evidence.Anchors{Log: log, Genesis: "g", Models: former.Models, Keys: former.Keys, Roster: "new"}); !cmp.Equal(made, want) {
+		t.Error(cmp.Diff(want, made))
+	}
+	for name, former := range map[string]evidence.Anchors{
+		"another log":       {Log: &evidence.LogAnchor{Origin: "other.example/log"}, Genesis: "g"},
+		"another workspace": {Log: log, Genesis: "h"},
+	} {
+		if err := succeeds(&made, former); err == nil {
+			t.Errorf("%s: it is written over", name)
+		}
+	}
+}
