@@ -82,11 +82,12 @@ func (h history) vouchedInTime(v vouched, places monitor.Places, known []lookedT
 }
 
 // vouched judges what keys that were revoked since had signed for others. It refuses evidence that rests on what came too late, and returns
-// false for told where it cannot tell of all that this rests on, and for followed where it cannot of every key in the roster.
+// false for told where it cannot tell of all that this rests on, and for followed, by which something is remembered, where it cannot of every key
+// in the roster.
 func (l logLook) vouched(histories []history, places monitor.Places, from int64) (refused string, told, followed bool) {
 	told, followed = true, true
 	for _, h := range histories {
-		for _, v := range h.vouchedSince(l.known, true) {
+		for _, v := range h.vouchedSince(l.known, l.remembers) {
 			inTime, why := h.vouchedInTime(v, places, l.known, from)
 			followed = followed && inTime
 			if h.rests[v.key] && why != "" {
