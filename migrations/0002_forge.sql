@@ -46,8 +46,8 @@ create table signedapproval_merge_checks (
   asked_at           timestamptz not null default now(),
   primary key (workspace_id, id)
 );
-create index on signedapproval_merge_checks (repository_id, workspace_id, asked_at desc);
-create index on signedapproval_merge_checks (repository_id, number, workspace_id, asked_at desc);
+create index on signedapproval_merge_checks (repository_id, workspace_id, asked_at desc, id desc);
+create index on signedapproval_merge_checks (repository_id, number, workspace_id, asked_at desc, id desc);
 
 -- Merges that were seen in gated branches: approved ones and violations. A pull request that was
 -- opened and merged between two looks has no row of its own.

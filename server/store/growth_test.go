@@ -47,6 +47,8 @@ func (h *house) grow(t *testing.T, of history) {
 		`create table growth_n as select n, n < $1 + $5 as is_open from generate_series($1, $1 + $4 - 1) n order by md5(n::text)`,
 		`insert into signedapproval_workspaces (workspace_id, slug, name, genesis_salt) values ($2, $2::text, 'S', '\x00') on conflict do nothing`,
 		`insert into signedapproval_policy_versions (workspace_id, id, repository_id, version, document, digest, created_by, created_via) values ($2, $3, $3, 1, '{}', 'd', $2, 'session') on conflict do nothing`,
+		`insert into signedapproval_policy_versions (workspace_id, id, repository_id, version, document, digest, created_by, created_via) select $2, growth_id(7, n), $3, n + 1, '{}', 'd', $2, 'session' from growth_n n`,
+		`insert into signedapproval_proposal_acts (workspace_id, proposal_id, person_id, credential_id, key_digest, act, digest) select $2, growth_id(8, n), growth_id(4, n), '\x00', 'd', '{}', 'd' from growth_n n`,
 		`insert into signedapproval_bitbucket_repo_configs (workspace_id, repository_id, slug, full_name, name, policy_version_id, hook_id, state) values ($2, $3, 's', 'w/s', 'S', $3, $3, 'ACTIVE') on conflict do nothing`,
 		`insert into signedapproval_pull_requests (workspace_id, id, repository_id, number, title, state, draft, author_account_id, author_name, source_branch, head_commit, destination_branch, status_key, chain_id, chain_sequence, created_at)
 			select $2, growth_id(1, n), $3, n, 't', case when is_open then 'OPEN' else 'MERGED' end, false, 'a', 'A', 'b', lpad(to_hex(n), 40, '0'), 'main', 'k' || n, 'chain' || n, 3, now() - n * interval '1 minute' from growth_n n`,
@@ -376,6 +378,22 @@ func asked(t *testing.T, workspace, repository string) map[string]func(*store.St
 				return err
 			}
 			_, err := tx.MergesOfHeads(ctx, ids, heads)
+			return err
+		}),
+		"rules by their ids": in(func(ctx context.Context, tx *store.Tx) error {
+			_, err := tx.PolicyVersionsByID(ctx, []string{strings.Replace(pull, "00000001", "00000007", 1)})
+			return err
+		}),
+		"acts of proposals": in(func(ctx context.Context, tx *store.Tx) error {
+			_, err := tx.ProposalActs(ctx, strings.Replace(pull, "00000001", "00000008", 1))
+			return err
+		}),
+		"newest of what was asked on merge": in(func(ctx context.Context, tx *store.Tx) error {
+			_, err := tx.HasMergeCheck(ctx, store.MergeCheck{RepositoryID: repository, Number: 3, Trigger: store.CheckOnMerge}, time.Minute)
+			return err
+		}),
+		"recent merge checks": in(func(ctx context.Context, tx *store.Tx) error {
+			_, err := tx.RecentMergeChecks(ctx, []string{repository}, 20)
 			return err
 		}),
 		"planned merges": in(func(ctx context.Context, tx *store.Tx) error {

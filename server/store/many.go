@@ -7,37 +7,44 @@ import "context"
 
 // PullRequestsByID reads pull requests by our ids, in any order.
 func (tx *Tx) PullRequestsByID(ctx context.Context, ids []string) ([]PullRequest, error) {
-	return list[PullRequest](ctx, tx.tx, `select `+pullRequestColumns+` from signedapproval_pull_requests
-		where workspace_id = $1 and id = any($2)`, tx.Workspace, ids)
+	return list[PullRequest](ctx, tx.tx, ofEach(byID, `select `+pullRequestColumns+` from signedapproval_pull_requests
+		where workspace_id = $1 and id = wanted.id limit 1`), tx.Workspace, ids)
 }
 
 // LastRequests reads the request of each pull request that was opened last.
 func (tx *Tx) LastRequests(ctx context.Context, pullRequestIDs []string) ([]ApprovalRequest, error) {
-	return list[ApprovalRequest](ctx, tx.tx, `select distinct on (pull_request_id) `+requestColumns+` from signedapproval_approval_requests
-		where workspace_id = $1 and pull_request_id = any($2) order by pull_request_id, round desc`, tx.Workspace, pullRequestIDs)
+	return list[ApprovalRequest](ctx, tx.tx, ofEach(byID, `select `+requestColumns+` from signedapproval_approval_requests
+		where workspace_id = $1 and pull_request_id = wanted.id order by round desc limit 1`), tx.Workspace, pullRequestIDs)
 }
 
 // DecisionsOfPullRequests reads all decisions on the pull requests, in the order of their chains.
 func (tx *Tx) DecisionsOfPullRequests(ctx context.Context, pullRequestIDs []string) ([]Decision, error) {
-	return tx.decisions(ctx, `pull_request_id = any($2)`, pullRequestIDs)
+	return list[Decision](ctx, tx.tx, ofEach(byID, selectDecisions+`pull_request_id = wanted.id`+inChain)+inChain, tx.Workspace, pullRequestIDs)
 }
 
 // StatusesOnHeads reads the status on the head commit of each pull request, given by our ids and heads in the same order.
 func (tx *Tx) StatusesOnHeads(ctx context.Context, pullRequestIDs, heads []string) ([]CommitStatus, error) {
-	return list[CommitStatus](ctx, tx.tx, ofEach(`select `+statusColumns+` from signedapproval_bitbucket_commit_statuses
+	return list[CommitStatus](ctx, tx.tx, ofEach(byHead, `select `+statusColumns+` from signedapproval_bitbucket_commit_statuses
 		where workspace_id = $1 and pull_request_id = wanted.id and commit = wanted.head limit 1`), tx.Workspace, pullRequestIDs, heads)
 }
 
 // MergesOfHeads reads the merge intent for the head commit of each pull request, given as to StatusesOnHeads.
 func (tx *Tx) MergesOfHeads(ctx context.Context, pullRequestIDs, heads []string) ([]MergeIntent, error) {
-	return list[MergeIntent](ctx, tx.tx, ofEach(`select `+mergeColumns+` from signedapproval_merge_intents
+	return list[MergeIntent](ctx, tx.tx, ofEach(byHead, `select `+mergeColumns+` from signedapproval_merge_intents
 		where workspace_id = $1 and pull_request_id = wanted.id and head_commit = wanted.head limit 1`), tx.Workspace, pullRequestIDs, heads)
 }
 
-// ofEach looks up one pair of a pull request and its head after the other: PostgreSQL must not go through all rows to
-// find those that are among the pairs. Without the limit of one row it may.
-func ofEach(one string) string {
-	return `select found.* from unnest($2::uuid[], $3::text[]) as wanted (id, head) cross join lateral (` + one + `) found`
+// What is looked up one after the other, by ofEach: ids, or pairs of a pull request and its head.
+const (
+	byID   = `unnest($2::uuid[]) as given (id)`
+	byHead = `unnest($2::uuid[], $3::text[]) as given (id, head)`
+)
+
+// ofEach looks up one of those that are wanted after the other, each once: PostgreSQL must not go through all rows of a
+// workspace to find those that are among them, which looks as good to it as long as there are few; a statement is planned
+// once. For that it must not be able to take the inner statement apart, so that has a limit or an order.
+func ofEach(wanted, one string) string {
+	return `select found.* from (select distinct * from ` + wanted + `) as wanted cross join lateral (` + one + `) found`
 }
 
 // LeafRow is one leaf of a chain.

@@ -9,8 +9,8 @@ import (
 
 // PolicyVersionsByID reads policy versions by their ids, in any order; unknown ids are left out.
 func (tx *Tx) PolicyVersionsByID(ctx context.Context, ids []string) ([]PolicyVersion, error) {
-	return list[PolicyVersion](ctx, tx.tx, `select `+policyVersionColumns+` from signedapproval_policy_versions
-		where workspace_id = $1 and id = any($2)`, tx.Workspace, ids)
+	return list[PolicyVersion](ctx, tx.tx, ofEach(byID, `select `+policyVersionColumns+` from signedapproval_policy_versions
+		where workspace_id = $1 and id = wanted.id limit 1`), tx.Workspace, ids)
 }
 
 // AccountNames reads what accounts were called when somebody last looked: those who sign in here by

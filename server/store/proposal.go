@@ -169,8 +169,8 @@ func (tx *Tx) PutProposalAct(ctx context.Context, a ProposalAct) error {
 
 // ProposalActs lists what was signed for the proposals, oldest first.
 func (tx *Tx) ProposalActs(ctx context.Context, proposalIDs ...string) ([]ProposalAct, error) {
-	return list[ProposalAct](ctx, tx.tx, `select `+proposalActColumns+` from signedapproval_proposal_acts
-		where workspace_id = $1 and proposal_id = any($2::uuid[]) order by signed_at, person_id`, tx.Workspace, proposalIDs)
+	return list[ProposalAct](ctx, tx.tx, ofEach(byID, `select `+proposalActColumns+` from signedapproval_proposal_acts
+		where workspace_id = $1 and proposal_id = wanted.id order by person_id`)+` order by signed_at, person_id`, tx.Workspace, proposalIDs)
 }
 
 // CountProposalActs notes that the leaf of a proposal names the acts of these people.
