@@ -586,6 +586,17 @@ func TestWhatIsPlannedEarlyHolds(t *testing.T) {
 		sql:  `select 1 from only signedapproval_pull_requests x where workspace_id = $1 and id = $2 for key share of x`,
 		args: []any{acme, "00000001-0000-4000-8000-000000000003"},
 	})
+	appended, _ := open(t).record(t, func(s *store.Store) error {
+		return s.Outside(t.Context(), func(sh *store.Shared) error {
+			sh.AppendLeaf(acme, [32]byte{}, []byte("entry"), "chain", 1)
+			return nil
+		})
+	})
+	for _, st := range appended {
+		if strings.Contains(st.sql, "into signedapproval_leaves") {
+			statements["append"] = []statement{st}
+		}
+	}
 	for name := range statements {
 		explain(t, early, name, statements[name])
 	}

@@ -22,8 +22,14 @@ func (sh *Shared) AppendLeaf(workspace string, hash [32]byte, entry []byte, chai
 	sh.leaves = append(sh.leaves, leaf{hash: hash, entry: entry, workspace: workspace, chain: chainID, sequence: sequence})
 }
 
+// appendLeaves holds the head of the log, which all that append wait for. Where a leaf goes in the index of chains is looked
+// for before that: chains lie there in no order, so that the page of one that is new is not in memory once the log is long,
+// and all would wait while it is read. Whether the place is taken is for the index to say, when the leaf is there.
 const appendLeaves = `
-	with head as (update signedapproval_log_head set size = size + cardinality($1::bytea[]) returning size - cardinality($1::bytea[]) as first)
+	with head as (update signedapproval_log_head set size = size + cardinality($1::bytea[])
+		where (select count((select index from signedapproval_leaves where chain_id = chain and chain_id <> '' and sequence = place))
+			from unnest($4::text[], $5::bigint[]) as w (chain, place)) >= 0
+		returning size - cardinality($1::bytea[]) as first)
 	insert into signedapproval_leaves (index, hash, entry, workspace_id, chain_id, sequence)
 	select first + place - 1, hash, entry, workspace::uuid, chain, sequence
 	from head, unnest($1::bytea[], $2::bytea[], $3::text[], $4::text[], $5::bigint[]) with ordinality as w (hash, entry, workspace, chain, sequence, place)`

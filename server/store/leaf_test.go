@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/signedapproval/bitbucket/server/store"
 )
@@ -81,4 +82,40 @@ func TestAppendLeafToAChain(t *testing.T) {
 	index, err := add("a", 3)
 	must(t, err)
 	same(t, "index after a conflict", index, 5)
+}
+
+// TestWhoWaitsForTheHeadOfTheLogHasReadItsPlace: whoever holds the head holds up all that append, and is not to read pages
+// of a long index meanwhile. An index counts who looks something up in it, and not who adds to it.
+func TestWhoWaitsForTheHeadOfTheLogHasReadItsPlace(t *testing.T) {
+	t.Parallel()
+	h := open(t)
+	ctx := t.Context()
+	holder, err := connect(t, h.SuperURL).Begin(ctx)
+	must(t, err)
+	_, err = holder.Exec(ctx, `select from signedapproval_log_head for update`)
+	must(t, err)
+	vault, err := store.OpenVault(store.NewKeyset())
+	must(t, err)
+	hasty, err := store.Open(ctx, h.AppURL, vault, func(c *pgxpool.Config) {
+		c.ConnConfig.RuntimeParams["lock_timeout"], c.ConnConfig.RuntimeParams["application_name"] = "50ms", "hasty"
+	})
+	must(t, err)
+	err = hasty.Outside(ctx, func(sh *store.Shared) error {
+		for n := range 3 {
+			sh.AppendLeaf(acme, [32]byte{}, []byte("entry"), fmt.Sprint("chain ", n), 1)
+		}
+		return nil
+	})
+	hasty.Close()
+	if err == nil {
+		t.Fatal("appended while another held the head of the log")
+	}
+	must(t, holder.Rollback(ctx))
+	carryOut(t, h, `do $$ begin -- what a session has counted it tells before it is gone
+		while exists (select from pg_stat_activity where application_name = 'hasty' and datname = current_database()) loop
+			perform pg_sleep(0.005), pg_stat_clear_snapshot();
+		end loop; end $$`)
+	var scans int
+	h.read(t, &scans, `select idx_scan from pg_stat_user_indexes where indexrelname = 'signedapproval_leaves_chain_id_sequence_idx'`)
+	same(t, "places looked for", scans, 3)
 }
