@@ -259,6 +259,9 @@ func remotely(err error) error {
 	if !errors.As(err, &remote) {
 		return err
 	}
+	if remote.Throttled() {
+		return bitbucket.Unavailable(err)
+	}
 	if errors.Is(err, bitbucket.ErrTooManyPages) {
 		return refusal.New(refusal.BitbucketUnavailable, "The branch has more history than can be read at once, and no merge of before the window is recorded.").Because(err)
 	}

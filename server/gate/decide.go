@@ -104,7 +104,7 @@ func (g *Gate) unavailable(ctx context.Context, err error) error {
 		return err
 	}
 	g.Log.WarnContext(ctx, "bitbucket could not be asked", "error", err)
-	return refusal.New(refusal.BitbucketUnavailable, "Bitbucket did not answer. Nothing was changed; try again.").Because(err)
+	return bitbucket.Unavailable(err)
 }
 
 // ring asks for an evaluation, best effort: the reconciler would find it too.

@@ -214,7 +214,7 @@ func asked(err error) error {
 	case !ok:
 		return err
 	case remote.Class() == bitbucket.Transient:
-		return refusal.New(refusal.BitbucketUnavailable, "Bitbucket could not be asked just now. Please try again.").Because(err)
+		return bitbucket.Unavailable(err)
 	}
 	return refusal.New(CodeSignInRefused, "Bitbucket does not let this server find out who you are; whoever runs it has to look at its OAuth consumer.").Because(err)
 }

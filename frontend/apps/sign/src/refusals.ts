@@ -82,7 +82,7 @@ const advices: Record<string, Partial<Advice> & Pick<Advice, "title">> = {
   REASON_MISSING: { title: "An override needs a reason" },
   COMMENT_TOO_LONG: { title: "The comment is too long" },
   DIFF_TOO_LARGE: { title: "The change is too large to be signed" },
-  BITBUCKET_UNAVAILABLE: { title: "Bitbucket did not answer", way: "again" },
+  BITBUCKET_UNAVAILABLE: { title: "Bitbucket could not be asked", way: "again" },
   NEEDS_RECONNECTING: { title: "The connection to Bitbucket needs an administrator" },
   FORBIDDEN: { title: "You may not decide this" },
   NOT_FOUND: { title: "Not found", text: "It does not exist any more, or your Bitbucket account may not see it." },
