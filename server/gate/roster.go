@@ -149,10 +149,11 @@ func nextRoster(ctx context.Context, tx *store.Tx, w store.Workspace, now time.T
 	return newest, nil
 }
 
-// rosterChange is a change that a roster lacks, and where what it tells is in the order in which the person's keys changed.
+// rosterChange is a change that a roster lacks, and where what it tells was in the order in which the person's keys changed. It is
+// written where it can be: what became of a key before it comes in follows that, in its order.
 type rosterChange struct {
 	evidence.RosterChange
-	at int64
+	at, written int64
 }
 
 // rosterChanges lists what the roster lacks about the keys of a person, in the order in which it came about.
@@ -181,7 +182,7 @@ func rosterChanges(ctx context.Context, tx *store.Tx, personID string) ([]roster
 			return nil, err
 		}
 	}
-	slices.SortStableFunc(r.lacking, func(a, b rosterChange) int { return cmp.Compare(a.at, b.at) })
+	slices.SortStableFunc(r.lacking, func(a, b rosterChange) int { return cmp.Or(cmp.Compare(a.written, b.written), cmp.Compare(a.at, b.at)) })
 	r.known = stored
 	return r.admit(ctx)
 }
@@ -227,10 +228,20 @@ func (r *rosterReader) note(c evidence.RosterChange) {
 	r.known[id] = s
 }
 
-// lacks notes a change that the roster lacks.
-func (r *rosterReader) lacks(at int64, c evidence.RosterChange) {
+// lacks notes a change that the roster lacks, and can have from some place on.
+func (r *rosterReader) lacks(at, from int64, c evidence.RosterChange) {
 	r.note(c)
-	r.lacking = append(r.lacking, rosterChange{c, at})
+	r.lacking = append(r.lacking, rosterChange{c, at, max(at, from)})
+}
+
+// cameIn is where a key comes in that the roster lacks; 0 of one that it has.
+func (r *rosterReader) cameIn(id []byte) int64 {
+	for _, l := range r.lacking {
+		if l.Event == evidence.KeyAdded && bytes.Equal(l.Key.CredentialID, id) {
+			return l.written
+		}
+	}
+	return 0
 }
 
 // read looks at one enrolled key. Those enrolled before it were read before.
@@ -246,7 +257,7 @@ func (r *rosterReader) read(ctx context.Context, c store.Credential) error {
 		if err := r.signed(ctx, &change, signed.Act, signed.Agreed...); err != nil {
 			return err
 		}
-		r.lacks(signed.Order, change)
+		r.lacks(signed.Order, r.cameIn(c.ID), change)
 	}
 	return r.remove(ctx, c)
 }
@@ -255,7 +266,7 @@ func (r *rosterReader) read(ctx context.Context, c store.Credential) error {
 // may have had the key that signed for it keeps it out only of what counts: it may have signed for others, and revoked.
 func (r *rosterReader) add(ctx context.Context, c store.Credential) (err error) {
 	change := evidence.RosterChange{Event: evidence.KeyAdded, Key: c.Key(), By: evidence.Identity(*c.IdentifiedBy), Proof: approval.DigestOf(c.Enrolment)}
-	at, signed := c.EnrolledOrder, r.keys.Countersignature(r.tx.Workspace, c.ID)
+	from, signed := int64(0), r.keys.Countersignature(r.tx.Workspace, c.ID)
 	uncountersigned := r.keys
 	uncountersigned.Countersignatures = nil
 	switch {
@@ -272,12 +283,7 @@ func (r *rosterReader) add(ctx context.Context, c store.Credential) (err error) 
 		if err := issued(&change, enrolment.Act); err != nil {
 			return err
 		}
-		// Where the other key came in late, by a countersigner, this one cannot come in before it.
-		for _, l := range r.lacking {
-			if l.Event == evidence.KeyAdded && string(l.Key.CredentialID) == string(c.AuthorityID) {
-				at = max(at, l.at)
-			}
-		}
+		from = r.cameIn(c.AuthorityID) // late perhaps, by a countersigner
 	default:
 		if signed == nil {
 			return nil
@@ -292,9 +298,9 @@ func (r *rosterReader) add(ctx context.Context, c store.Credential) (err error) 
 		if change.Proof, err = enrolment.Digest(); err != nil {
 			return err
 		}
-		change.By, at = evidence.ByCountersigner, max(at, signed.Order)
+		change.By, from = evidence.ByCountersigner, signed.Order
 	}
-	r.lacks(at, change)
+	r.lacks(c.EnrolledOrder, from, change)
 	return nil
 }
 
@@ -380,7 +386,7 @@ func (r *rosterReader) remove(ctx context.Context, c store.Credential) error {
 				return err
 			}
 		}
-		r.lacks(at, change)
+		r.lacks(at, r.cameIn(c.ID), change)
 		return nil
 	}
 	if c.RevokedAt != nil {

@@ -138,6 +138,36 @@ func TestTheFirstKeyComesFirst(t *testing.T) {
 	w.unalarming(w.workspace, other)
 }
 
+// TestWhatWasRevokedBeforeItCameIn: bob recovers in another workspace, has the new key sign for a further one, that for a third one, and revokes
+// it. When the first is vouched for in this one too, it takes all of that in at once: no roster counts a key that the log revokes.
+func TestWhatWasRevokedBeforeItCameIn(t *testing.T) {
+	w := newWorld(t)
+	w.governed()
+	other, role := w.twoWorkspaces()
+	alice, bob := w.people["alice"], w.people["bob"]
+	_, err := w.keys.ReportLost(t.Context(), bob.Person)
+	w.must(err)
+	fresh := w.made(bob)
+	w.vouch(w.keys.PrepareCountersignature(t.Context(), alice.Person, alice.session, other, fresh.ID))
+	w.enrolled[bob.ID], bob.key = bob.key, passkeytest.New(origin)
+	w.enrol(bob)
+	further := w.keyID(bob)
+	bob.key = passkeytest.New(origin)
+	w.enrol(bob) // by the further one
+	_, err = w.keys.RevokePasskey(t.Context(), bob.Person, further)
+	w.must(err)
+	w.vouch(w.keys.PrepareCountersignature(t.Context(), alice.Person, alice.session, w.workspace, fresh.ID))
+	if key, found := w.roster().Key(further); !found || key.Removed == 0 {
+		t.Errorf("the roster has it: %v; and counts it: %v", found, key.Removed == 0)
+	}
+	if key, found := w.roster().Key(w.keyID(bob)); !found || key.Removed != 0 {
+		t.Errorf("the roster has the key for which that one had signed: %v", found)
+	}
+	w.settle()
+	w.gate.Role = role
+	w.unalarming(w.workspace, other)
+}
+
 // unalarming has a monitor follow the log for each of some workspaces, when everything was due that follows from something. Alice reads
 // their openings, and there must be nothing but notices.
 func (w *world) unalarming(workspaces ...string) {
