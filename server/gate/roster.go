@@ -263,16 +263,14 @@ func (r *rosterReader) read(ctx context.Context, c store.Credential) error {
 }
 
 // add brings a key in, if the workspace knows by more than the word of another workspace whose it is. That somebody else
-// may have had the key that signed for it keeps it out only of what counts: it may have signed for others, and revoked.
+// may have had the key that signed for it keeps it out only of what counts: it may have signed for others, and revoked. Where an administrator
+// vouched for it before the roster had it, its own person's key was not enough, and only that word is left.
 func (r *rosterReader) add(ctx context.Context, c store.Credential) (err error) {
 	change := evidence.RosterChange{Event: evidence.KeyAdded, Key: c.Key(), By: evidence.Identity(*c.IdentifiedBy), Proof: approval.DigestOf(c.Enrolment)}
 	from, signed := int64(0), r.keys.Countersignature(r.tx.Workspace, c.ID)
-	uncountersigned := r.keys
-	uncountersigned.Countersignatures = nil
 	switch {
 	case change.By == evidence.ByLogIn:
-	case change.By == evidence.ByOwnKey && r.known[string(c.AuthorityID)].added && r.keys.Known(r.tx.Workspace, c.ID) &&
-		(signed == nil || uncountersigned.Stands(r.tx.Workspace, c.ID)): // else only the countersigner's word is left
+	case change.By == evidence.ByOwnKey && signed == nil && r.known[string(c.AuthorityID)].added && r.keys.Known(r.tx.Workspace, c.ID):
 		if change.Signer, err = r.keyDigest(ctx, c.AuthorityID); err != nil {
 			return err
 		}

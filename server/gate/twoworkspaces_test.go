@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/signedapproval/bitbucket/server/approval"
 	"github.com/signedapproval/bitbucket/server/evidence"
 	"github.com/signedapproval/bitbucket/server/monitor"
 	"github.com/signedapproval/bitbucket/server/passkey/passkeytest"
@@ -166,6 +167,30 @@ func TestWhatWasRevokedBeforeItCameIn(t *testing.T) {
 	w.settle()
 	w.gate.Role = role
 	w.unalarming(w.workspace, other)
+}
+
+// TestAKeyThatARevokedOneSignedForCanBeVouchedFor: the workspace revoked bob's key, which counts elsewhere still. He enrols a further one by it,
+// which counts for nothing here, until alice vouches for that.
+func TestAKeyThatARevokedOneSignedForCanBeVouchedFor(t *testing.T) {
+	w := newWorld(t)
+	w.governed()
+	w.save(w.rule(1, "bob", "carol"))
+	number := w.open()
+	w.settle()
+	alice, bob := w.people["alice"], w.people["bob"]
+	w.decides(number, "bob", approval.Approve)
+	w.vouch(w.keys.PrepareMemberRevocation(t.Context(), alice.Person, alice.session, w.workspace, w.keyID(bob), nil))
+	bob.key = passkeytest.New(origin)
+	w.enrol(bob)
+	w.settle()
+	if _, err := w.decide(number, "bob", approval.Withdraw); err == nil {
+		t.Error("a key that a revoked one signed for decides")
+	}
+	w.vouch(w.keys.PrepareCountersignature(t.Context(), alice.Person, alice.session, w.workspace, w.keyID(bob)))
+	if key, found := w.roster().Key(w.keyID(bob)); !found || key.By != evidence.ByCountersigner {
+		t.Errorf("the roster has it: %v, by %s", found, key.By)
+	}
+	w.decides(number, "bob", approval.Withdraw)
 }
 
 // unalarming has a monitor follow the log for each of some workspaces, when everything was due that follows from something. Alice reads
