@@ -410,6 +410,23 @@ func onKeys() []attack {
 		},
 		{
 			admits: "use a key that was revoked",
+			wants:  "the same, with a leaf before the revocation that gives an older version of the roster the number of that countersignature's",
+			caught: []string{"exit 0", "deploy gate: revoked_key", "deploy gate: revoked_key", "anchors get: refused", "monitor: version_gap", "monitor: roster_wrong"},
+			try: func(t *testing.T) []string {
+				c, second := withTwoKeys(t)
+				since := c.anchors()
+				since.LogHead = c.head()
+				made := c.make()
+				c.say(evidence.RosterVersion{Version: int64(len(made.roster)) + 1, Roster: made.head()}, false)
+				c.sayRevoked(c.dave, second)
+				thief := newPerson(t, "carol", "thief")
+				c.enrolOn(thief, c.dave)
+				c.revokeBy(c.dave, second, nil)
+				return c.byVouched(thief, since)
+			},
+		},
+		{
+			admits: "use a key that was revoked",
 			wants:  "the same, and leave the enrolment of the other one out of the log",
 			caught: []string{"exit 0", "deploy gate: revoked_key", "deploy gate: operator_asserted", "anchors get: refused", "monitor: key_unlogged"},
 			try: func(t *testing.T) []string {

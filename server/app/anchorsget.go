@@ -275,7 +275,7 @@ func vouchedInTime(roster *evidence.Roster, places monitor.Places) error {
 		change, _ := roster.Change(n)
 		for _, voucher := range monitor.Vouchers(change) {
 			said, revoked := places.Revoked[voucher]
-			if index, seen := places.Vouched(change); revoked && (!seen || index > said) {
+			if index, seen := places.Vouched(change, roster.Digest(n)); revoked && (!seen || index > said) {
 				return fmt.Errorf("version %d of the roster rests on key %s, which leaf %d of the log had revoked before it signed: nobody should pin that", n, voucher, said)
 			}
 		}

@@ -25,7 +25,7 @@ func (h history) without(key revokedKey, known []lookedThrough) (size int64) {
 // looked through from where it had none of the version; a version that was not found has no leaf, though another one behind it may have.
 // What is known tells it of others: it has the leaf of a version, and of each before it.
 func (h history) behind(index int64, key revokedKey, places monitor.Places, known []lookedThrough) bool {
-	at, seen := places.Versions[key.version]
+	at, seen := places.Versions[key.digest]
 	said, told := places.Revoked[key.key]
 	return !seen || index > at || told && index > said || slices.ContainsFunc(known, func(k lookedThrough) bool {
 		return key.version <= h.roster.versions[k.Roster] && index >= k.Size
@@ -69,7 +69,7 @@ func (h history) vouchedFrom(all []vouched, known []lookedThrough, from int64) i
 // later, or the log does not have what was signed. An enrolment can be in the log long before somebody comes into a workspace's roster, so one
 // that a look did not find which began later is neither.
 func (h history) vouchedInTime(v vouched, places monitor.Places, known []lookedThrough, from int64) (inTime bool, refused string) {
-	index, seen := places.Vouched(v.change)
+	index, seen := places.Vouched(v.change, v.digest)
 	switch {
 	case seen && !h.behind(index, v.by, places, known):
 		return true, ""

@@ -24,16 +24,17 @@ type roster struct {
 	counts map[evidence.Digest]bool
 }
 
-// vouched is a change that brings a key into the roster, or countersigns it, with a key that signed for it and was revoked since.
+// vouched is a change that brings a key into the roster, or countersigns it, with the digest of its version, and a key that signed for it and
+// was revoked since.
 type vouched struct {
-	key    evidence.Digest
-	change evidence.RosterChange
-	by     revokedKey
+	key, digest evidence.Digest
+	change      evidence.RosterChange
+	by          revokedKey
 }
 
-// revokedKey is one that a roster revokes, the version that did, and the one with which it came.
+// revokedKey is one that a roster revokes, the version that did with its digest, and the one with which the key came.
 type revokedKey struct {
-	key            evidence.Digest
+	key, digest    evidence.Digest
 	version, added int64
 }
 
@@ -57,10 +58,11 @@ func (r *rosters) of(bundle evidence.Bundle) (*roster, error) {
 		if err != nil {
 			return nil, err
 		}
+		digest := approval.DigestOf(document)
 		for _, voucher := range monitor.Vouchers(change) {
-			signed = append(signed, vouched{key, change, revokedKey{key: voucher}})
+			signed = append(signed, vouched{key, digest, change, revokedKey{key: voucher}})
 		}
-		read.versions[approval.DigestOf(document)] = change.Version
+		read.versions[digest] = change.Version
 		credential := string(change.Key.CredentialID)
 		switch change.Event {
 		case evidence.KeyAdded:
@@ -68,7 +70,7 @@ func (r *rosters) of(bundle evidence.Bundle) (*roster, error) {
 		case evidence.KeyRemoved:
 			delete(read.counts, key)
 			if _, before := read.revoked[credential]; !before {
-				read.revoked[credential] = revokedKey{key, change.Version, added[key]}
+				read.revoked[credential] = revokedKey{key, digest, change.Version, added[key]}
 			}
 		case evidence.KeyCountersigned:
 		}

@@ -4,18 +4,20 @@ import "github.com/signedapproval/bitbucket/server/evidence"
 
 // Places is where what bears on the keys of a workspace comes first in a log, among the leaves that were looked through. A leaf can be
 // appended once more, and it is the first one that honest servers wrote.
+//
+// A version of the roster goes by its digest, which covers what was signed for it: its number can be in any leaf.
 type Places struct {
 	workspace evidence.Digest
-	// Versions are the leaves of the versions of the roster, by number; Enrolled those of enrolments, whichever workspace they name, by
+	// Versions are the leaves of the versions of the roster, by digest; Enrolled those of enrolments, whichever workspace they name, by
 	// digest; Revoked those that say of a key that it is revoked, by the key.
-	Versions map[int64]int64
+	Versions map[evidence.Digest]int64
 	Enrolled map[evidence.Digest]int64
 	Revoked  map[evidence.Digest]int64
 }
 
 // PlacesOf is for a workspace, of which nothing was seen yet.
 func PlacesOf(workspace evidence.Digest) Places {
-	return Places{workspace, map[int64]int64{}, map[evidence.Digest]int64{}, map[evidence.Digest]int64{}}
+	return Places{workspace, map[evidence.Digest]int64{}, map[evidence.Digest]int64{}, map[evidence.Digest]int64{}}
 }
 
 // See takes in the next leaf of the log.
@@ -23,7 +25,7 @@ func (p Places) See(index int64, leaf evidence.Leaf) {
 	switch body := leaf.Body.(type) {
 	case evidence.RosterVersion:
 		if leaf.Workspace == p.workspace {
-			first(p.Versions, body.Version, index)
+			first(p.Versions, body.Roster, index)
 		}
 	case evidence.KeyEnrolled:
 		first(p.Enrolled, body.Enrolment, index)
@@ -41,13 +43,14 @@ func first[K comparable](places map[K]int64, key K, index int64) {
 }
 
 // Vouched is the leaf with which a signature that brings a key into the roster, or countersigns it, came into the log: that of its
-// enrolment, where its person signed with another key, and else that of the version itself. It returns false where none was seen.
-func (p Places) Vouched(change evidence.RosterChange) (index int64, seen bool) {
+// enrolment, where its person signed with another key, and else that of the version itself, of which this is the digest. It returns false
+// where none was seen.
+func (p Places) Vouched(change evidence.RosterChange, version evidence.Digest) (index int64, seen bool) {
 	if change.By == evidence.ByOwnKey {
 		index, seen = p.Enrolled[change.Proof]
 		return index, seen
 	}
-	index, seen = p.Versions[change.Version]
+	index, seen = p.Versions[version]
 	return index, seen
 }
 
