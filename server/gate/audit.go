@@ -260,7 +260,7 @@ func remotely(err error) error {
 		return err
 	}
 	if remote.Throttled() {
-		return bitbucket.Unavailable(err)
+		return refusal.New(refusal.BitbucketUnavailable, "%s", bitbucket.Unavailable(err)).Because(err)
 	}
 	if errors.Is(err, bitbucket.ErrTooManyPages) {
 		return refusal.New(refusal.BitbucketUnavailable, "The branch has more history than can be read at once, and no merge of before the window is recorded.").Because(err)

@@ -104,7 +104,7 @@ func (g *Gate) unavailable(ctx context.Context, err error) error {
 		return err
 	}
 	g.Log.WarnContext(ctx, "bitbucket could not be asked", "error", err)
-	return bitbucket.Unavailable(err)
+	return refusal.New(refusal.BitbucketUnavailable, "%s", bitbucket.Unavailable(err)).Because(err)
 }
 
 // ring asks for an evaluation, best effort: the reconciler would find it too.

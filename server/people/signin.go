@@ -214,7 +214,7 @@ func asked(err error) error {
 	case !ok:
 		return err
 	case remote.Class() == bitbucket.Transient:
-		return bitbucket.Unavailable(err)
+		return refusal.New(refusal.BitbucketUnavailable, "%s", bitbucket.Unavailable(err)).Because(err)
 	}
 	return refusal.New(CodeSignInRefused, "Bitbucket does not let this server find out who you are; whoever runs it has to look at its OAuth consumer.").Because(err)
 }

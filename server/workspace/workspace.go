@@ -148,7 +148,7 @@ func asked(err error) error {
 	case remote.Forbidden(), remote.NotFound():
 		return refusal.New(CodeConnectionRights, "Bitbucket does not let this workspace's app or connection see that; it may have lost its rights.").Because(err)
 	case remote.Class() == bitbucket.Transient:
-		return bitbucket.Unavailable(err)
+		return refusal.New(refusal.BitbucketUnavailable, "%s", bitbucket.Unavailable(err)).Because(err)
 	}
 	return err
 }
