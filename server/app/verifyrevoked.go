@@ -71,6 +71,8 @@ func (h history) vouchedFrom(all []vouched, known []lookedThrough, from int64) i
 func (h history) vouchedInTime(v vouched, places monitor.Places, known []lookedThrough, from int64) (inTime bool, refused string) {
 	index, seen := places.Vouched(v.change, v.digest)
 	switch {
+	case from > h.without(v.by, known): // its end may be before that, where no more was to be read
+		return false, ""
 	case seen && !h.behind(index, v.by, places, known):
 		return true, ""
 	case seen:
