@@ -559,6 +559,24 @@ func TestWhatWasSaidOfAKeyBeforeItCame(t *testing.T) {
 	}
 }
 
+// TestWhoRevokesAKeyThatCounted: too few revoke a key that has come into the roster, by a leaf of the time with which it came. It could decide in between.
+func TestWhoRevokesAKeyThatCounted(t *testing.T) {
+	t.Parallel()
+	g, a := newGoverned(t), newAuditor(t)
+	a.withOpenings(nil)
+	g.protect(2, []string{"per-alice", "per-bob"}, bob)
+	g.enrol(carol, g.enrolment(carol), evidence.ByLogIn, "")
+	came := g.now
+	g.chain(7).say(evidence.RequestOpened{Request: "req-1", Document: digest}, evidence.DecisionMade{Request: "req-1", Statement: digest, Assertion: digest})
+	said := g.signedFor(evidence.KeyRemoved, carol, g.revocation(carol, nil, bob), bob)
+	g.now = came.Add(-time.Second) // as in the test before
+	g.roster(said)
+	g.publish()
+	if found, err := a.pass(g.operator, g); err != nil || !slices.Equal(codes(found), []monitor.Code{monitor.RuleUnsigned}) {
+		t.Errorf("found %v, %v", found, err)
+	}
+}
+
 // TestWhatHadExpiredCountsForNothing has people sign, and the operator file it when what they signed has expired.
 func TestWhatHadExpiredCountsForNothing(t *testing.T) {
 	t.Parallel()

@@ -149,7 +149,7 @@ func (r *replay) keyChange(index, version int64, filed time.Time, force evidence
 	if change.By != evidence.ByCountersigner {
 		return nil
 	}
-	if change.Event == evidence.KeyRemoved && r.cameIn(change.Key).Equal(filed) {
+	if change.Event == evidence.KeyRemoved && r.cameIn(change.Key).Equal(filed) && r.atOnce(change, index) {
 		// A key can come into the roster long after it was enrolled, and what was said to revoke it with it: by rules, and by keys, of then. It
 		// decided nothing meanwhile that could be lost.
 		return nil
@@ -195,6 +195,14 @@ func (r *replay) cameIn(key evidence.Key) time.Time {
 		return time.Time{}
 	}
 	return leaf.Time
+}
+
+// atOnce reports whether between the leaf that brought a key in and the one of a change about it the log has the versions of the roster that
+// are between the two, and nothing else. Their time is the server's word.
+func (r *replay) atOnce(change evidence.RosterChange, index int64) bool {
+	known, _ := r.roster.Key(change.Key.CredentialID)
+	came, found := r.logged("roster", known.Added)
+	return found && index-came.Index == change.Version-known.Added
 }
 
 // anyExpired says which of some acts had expired when they were filed; "" where none had. What the openings do not have is
