@@ -442,6 +442,35 @@ func onKeys() []attack {
 			},
 		},
 		{
+			admits: "use a key that was revoked",
+			wants:  "the same, and have the leaf of that enrolment, before the revocation, name somebody else, or another key, so that X does not find it",
+			caught: []string{
+				"exit 0", "deploy gate: revoked_key", "deploy gate: operator_asserted", "anchors get: refused", "monitor: key_unlogged",
+				"exit 0", "deploy gate: revoked_key", "deploy gate: operator_asserted", "anchors get: refused", "monitor: key_unlogged",
+			},
+			try: func(t *testing.T) (got []string) {
+				for _, disguise := range []func(c *cast, said *evidence.KeyEnrolled){
+					func(c *cast, said *evidence.KeyEnrolled) { said.Person = c.mallory.key.Person },
+					func(c *cast, said *evidence.KeyEnrolled) { said.Key = digestOf(t, c.mallory.key) },
+				} {
+					c, second := withTwoKeys(t)
+					since := c.anchors()
+					since.LogHead = c.head()
+					thief := newPerson(t, "dave", "thief")
+					c.enrolOn(thief, c.dave)
+					enrolled, came := &c.events[len(c.events)-2], c.events[len(c.events)-1]
+					said, _ := enrolled.body.(evidence.KeyEnrolled)
+					disguise(c, &said)
+					enrolled.body, c.events = said, c.events[:len(c.events)-1]
+					c.sayRevoked(c.dave, second)
+					c.add(came)
+					c.revokeBy(c.dave, second, nil)
+					got = append(got, c.byVouched(thief, since)...)
+				}
+				return got
+			},
+		},
+		{
 			wants:  "keep what a stolen key of X approved: revoke that key before X reports it and without saying since when, with itself, or as the operator with no signature; then report it with itself, or answer X's report by a later time",
 			caught: []string{"step 11 tally: stolen_key", "step 5 roster: roster", "step 5 roster: roster", "step 11 tally: stolen_key", "step 5 roster: roster", "step 5 roster: roster"},
 			try: func(t *testing.T) (got []string) {

@@ -8,16 +8,22 @@ import "github.com/signedapproval/bitbucket/server/evidence"
 // A version of the roster goes by its digest, which covers what was signed for it: its number can be in any leaf.
 type Places struct {
 	workspace evidence.Digest
-	// Versions are the leaves of the versions of the roster, by digest; Enrolled those of enrolments, whichever workspace they name, by
-	// digest; Revoked those that say of a key that it is revoked, by the key.
+	// Versions are the leaves of the versions of the roster, by digest; Enrolled those of enrolments, whichever workspace they name;
+	// Revoked those that say of a key that it is revoked, by the key.
 	Versions map[evidence.Digest]int64
-	Enrolled map[evidence.Digest]int64
+	Enrolled map[Enrolled]int64
 	Revoked  map[evidence.Digest]int64
+}
+
+// Enrolled is what the leaf of an enrolment says. One that names another key or another person is none: whose key it is would not find it.
+type Enrolled struct {
+	Person         string
+	Key, Enrolment evidence.Digest
 }
 
 // PlacesOf is for a workspace, of which nothing was seen yet.
 func PlacesOf(workspace evidence.Digest) Places {
-	return Places{workspace, map[evidence.Digest]int64{}, map[evidence.Digest]int64{}, map[evidence.Digest]int64{}}
+	return Places{workspace, map[evidence.Digest]int64{}, map[Enrolled]int64{}, map[evidence.Digest]int64{}}
 }
 
 // See takes in the next leaf of the log.
@@ -28,7 +34,7 @@ func (p Places) See(index int64, leaf evidence.Leaf) {
 			first(p.Versions, body.Roster, index)
 		}
 	case evidence.KeyEnrolled:
-		first(p.Enrolled, body.Enrolment, index)
+		first(p.Enrolled, Enrolled{body.Person, body.Key, body.Enrolment}, index)
 	case evidence.KeyRevoked:
 		if _, here := Revokes(leaf, p.workspace); here {
 			first(p.Revoked, body.Key, index)
@@ -47,8 +53,9 @@ func first[K comparable](places map[K]int64, key K, index int64) {
 // where none was seen.
 func (p Places) Vouched(change evidence.RosterChange, version evidence.Digest) (index int64, seen bool) {
 	if change.By == evidence.ByOwnKey {
-		index, seen = p.Enrolled[change.Proof]
-		return index, seen
+		key, err := change.Key.Digest()
+		index, seen = p.Enrolled[Enrolled{change.Key.Person, key, change.Proof}]
+		return index, seen && err == nil
 	}
 	index, seen = p.Versions[version]
 	return index, seen
