@@ -120,6 +120,9 @@ const (
 	// RevocationUntold: what somebody signed to revoke a key, of which the log has the leaf and the roster nothing. The key counts no
 	// more; but since when it was in other hands, if that was said, nobody learns from the roster.
 	RevocationUntold Code = "revocation_untold"
+	// RevokedElsewhere: a key that the roster counts, and that somebody revoked in another workspace by the word of the leaf. So they may
+	// in theirs; but whether it was its own person, and holds here, the leaf does not show.
+	RevokedElsewhere Code = "revoked_elsewhere"
 )
 
 // Finding is something that a monitor found.

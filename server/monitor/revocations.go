@@ -35,11 +35,14 @@ func (r *replay) revocations() (settled bool, err error) {
 				return err
 			}
 			said, here := Revokes(leaf, r.ID)
-			if !here || !live && (said.Revocation == "" || named[said.Revocation]) {
+			if !live && (!here || said.Revocation == "" || named[said.Revocation]) {
 				return nil
 			}
 			subject := fmt.Sprintf("key %s in the roster of workspace %s", key.Digest, r.o.Workspace)
 			switch since := r.couldFollow(key, leaf.Time); {
+			case !here:
+				r.found(RevokedElsewhere, true, index, subject, "The leaf says that somebody revoked this key of person %s in another workspace, whose roster it is about. If it was that "+
+					"person, it holds here as well: ask them, by what they signed.", key.Key.Person)
 			case since.Sub(r.now).Abs() <= r.options.Late:
 				settled = false
 			case live:

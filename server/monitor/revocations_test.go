@@ -232,3 +232,32 @@ func TestASignedRevocationThatTheRosterDoesNotName(t *testing.T) {
 		}
 	}
 }
+
+// TestAKeyThatIsRevokedElsewhere counts here, and that is worth a notice: a report of one's own key can be written down as somebody else's,
+// who has no voice here.
+func TestAKeyThatIsRevokedElsewhere(t *testing.T) {
+	t.Parallel()
+	strange := evidence.WorkspaceID(seed("of another workspace"), workspace)
+	for _, counts := range []bool{true, false} {
+		g, a := newGoverned(t), newAuditor(t)
+		a.withOpenings(nil)
+		if !counts {
+			g.roster(g.reported(alice, alice, nil))
+		}
+		g.write(evidence.Leaf{Workspace: strange, Body: evidence.KeyRevoked{Person: "per-alice", Key: alice.digest(t), By: evidence.ByCountersigner, Revocation: digest}})
+		g.publish()
+		for pass := range 3 {
+			found, err := a.pass(g.operator, g)
+			notices := slices.DeleteFunc(slices.Clone(found), func(f monitor.Finding) bool { return f.Code != monitor.RevokedElsewhere || !f.Notice })
+			alarms := slices.DeleteFunc(codes(found), func(code monitor.Code) bool { return code == monitor.GenesisMissing }) // of the other workspace
+			want := 0
+			if counts && pass == 0 {
+				want = 1
+			}
+			if err != nil || len(alarms) > 0 || len(notices) != want {
+				t.Errorf("pass %d, counts %t: %v, %v, want %d notices", pass, counts, found, err, want)
+			}
+			g.now = g.now.Add(time.Hour)
+		}
+	}
+}
