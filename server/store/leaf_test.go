@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -82,6 +83,127 @@ func TestAppendLeafToAChain(t *testing.T) {
 	index, err := add("a", 3)
 	must(t, err)
 	same(t, "index after a conflict", index, 5)
+}
+
+// TestAPlaceThatWasFreeWhenItWasLookedFor: a place is looked for before the head of the log is held, and whoever holds that
+// may take it, or leave it. Whoever took it keeps it, and the log has neither a gap nor a place twice.
+func TestAPlaceThatWasFreeWhenItWasLookedFor(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		end  func(pgx.Tx, context.Context) error
+		want error
+	}{
+		"taken":          {pgx.Tx.Commit, store.ErrConflict},
+		"left to others": {pgx.Tx.Rollback, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := open(t)
+			ctx := t.Context()
+			faster, err := connect(t, h.SuperURL).Begin(ctx)
+			must(t, err)
+			_, err = faster.Exec(ctx, `update signedapproval_log_head set size = size + 2`)
+			must(t, err)
+			_, err = faster.Exec(ctx, `insert into signedapproval_leaves (index, hash, entry, workspace_id, chain_id, sequence)
+				values (0, '', 'faster', $1, 'other', 1), (1, '', 'faster', $1, 'chain', 1)`, acme)
+			must(t, err)
+			appended := make(chan error, 1)
+			add := func(sequences ...int64) error {
+				return h.InWorkspace(ctx, acme, func(tx *store.Tx) error {
+					for _, sequence := range sequences {
+						tx.AppendLeaf(acme, [32]byte{}, []byte("slower"), "chain", sequence)
+					}
+					return nil
+				})
+			}
+			go func() { appended <- add(1, 2) }()
+			watcher := connect(t, h.SuperURL)
+			eventually(t, "the slower one waits for the head", func() (waits bool) {
+				must(t, watcher.QueryRow(ctx, `select exists (select from pg_stat_activity where datname = current_database()
+					and wait_event_type = 'Lock' and query like '%insert into signedapproval_leaves%')`).Scan(&waits))
+				return waits
+			})
+			must(t, c.end(faster, ctx))
+			err = <-appended
+			if !errors.Is(err, c.want) {
+				t.Fatalf("%v, want %v", err, c.want)
+			}
+			if c.want == nil {
+				must(t, add(3))
+			} else {
+				must(t, add(2)) // as whoever reads again finds it
+			}
+			var log string
+			h.read(t, &log, `select string_agg(format('%s %s %s', chain_id, sequence, convert_from(entry, 'UTF8')), ', ' order by index) ||
+				format(': %s to %s of %s', min(index), max(index), (select size from signedapproval_log_head)) from signedapproval_leaves`)
+			same(t, "log", log, map[bool]string{
+				true:  "chain 1 slower, chain 2 slower, chain 3 slower: 0 to 2 of 3",
+				false: "other 1 faster, chain 1 faster, chain 2 slower: 0 to 2 of 3",
+			}[c.want == nil])
+		})
+	}
+}
+
+// TestOfOneCauseThereIsOneLeaf: two that have the same cause to append take turns at the pull request, and who comes second
+// finds what the first one left, be that a leaf or nothing.
+func TestOfOneCauseThereIsOneLeaf(t *testing.T) {
+	t.Parallel()
+	failing := errors.New("rolled back")
+	for name, c := range map[string]struct {
+		first, second error
+		leaves        int64
+	}{
+		"both commit":           {nil, nil, 1},
+		"the first rolls back":  {failing, nil, 1},
+		"the second rolls back": {nil, failing, 1},
+		"neither commits":       {failing, failing, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := open(t)
+			ctx := t.Context()
+			h.grow(t, history{acme, repo, 1, 1, 1, true})
+			const pull = "00000001-0000-4000-8000-000000000001"
+			once := func(end error, locked func()) error {
+				return h.InWorkspace(ctx, acme, func(tx *store.Tx) error {
+					p, err := tx.LockPullRequestByID(ctx, pull)
+					if err != nil {
+						return err
+					}
+					locked()
+					if p.ChainSequence > 3 { // what it has grown with
+						return end
+					}
+					p.ChainSequence++
+					tx.AppendLeaf(acme, [32]byte{1}, []byte("cause"), p.ChainID, p.ChainSequence)
+					return errors.Join(tx.MoveChain(ctx, p), end)
+				})
+			}
+			var before int64
+			h.read(t, &before, `select size from signedapproval_log_head`)
+			second, watcher := make(chan error, 1), connect(t, h.SuperURL)
+			err := once(c.first, func() {
+				go func() { second <- once(c.second, func() {}) }()
+				eventually(t, "the second waits for the pull request", func() (waits bool) {
+					must(t, watcher.QueryRow(ctx, `select exists (select from pg_stat_activity
+						where datname = current_database() and wait_event_type = 'Lock')`).Scan(&waits))
+					return waits
+				})
+			})
+			for what, err := range map[string][2]error{"first": {err, c.first}, "second": {<-second, c.second}} {
+				if !errors.Is(err[0], err[1]) {
+					t.Errorf("%s: %v, want %v", what, err[0], err[1])
+				}
+			}
+			var size, sequence, leaves int64
+			h.read(t, &size, `select size from signedapproval_log_head`)
+			h.read(t, &sequence, `select chain_sequence from signedapproval_pull_requests where id = '`+pull+`'`)
+			h.read(t, &leaves, `select count(*) from signedapproval_leaves where entry = 'cause'`)
+			same(t, "leaves of the cause", leaves, c.leaves)
+			same(t, "leaves in the log", size-before, c.leaves)
+			same(t, "leaves in the chain", sequence-3, c.leaves)
+		})
+	}
 }
 
 // TestWhoWaitsForTheHeadOfTheLogHasReadItsPlace: whoever holds the head holds up all that append, and is not to read pages
